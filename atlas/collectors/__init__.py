@@ -1,0 +1,1 @@
+"""Collectors: they turn a source of news into articles, trusting nothing that a server says."""

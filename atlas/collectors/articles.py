@@ -1,0 +1,92 @@
+"""Articles, and how they are stored: each one once, however often and in however many sources it is found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import bindparam, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from atlas.scheduler.store.tables import articles
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Article:
+    """One piece of news.
+
+    Attributes:
+        source: Name of the source it came from.
+        identity: Hash of the source and the name it has there; the same article of one source has the same.
+        link: Address of its page; None if it has none.
+        link_key: Hash of the page that ``link`` means; None where that page is not its own.
+        title: One line.
+        author: One line; None if not given.
+        published_at: When it says it was published; None unless that is beyond doubt.
+        fetched_at: When it was collected.
+        language: Tag such as ``zh-CN``; None if not given.
+        content: Text without markup, a line per paragraph; "" if only the title is known.
+    """
+
+    source: str
+    identity: str
+    link: str | None
+    link_key: str | None
+    title: str
+    author: str | None
+    published_at: datetime | None
+    fetched_at: datetime
+    language: str | None
+    content: str
+
+
+_INSERT: Final = {
+    "sqlite": sqlite.insert(articles).on_conflict_do_nothing().returning(articles.c.id),
+    "postgresql": postgresql.insert(articles).on_conflict_do_nothing().returning(articles.c.id),
+}
+"""No target: an article is known by its identity or by its page, whichever source had it first."""
+
+_SEEN: Final = tuple(
+    update(articles).where(column.in_(bindparam("keys", expanding=True))).values(seen_at=bindparam("at"))
+    for column in (articles.c.identity, articles.c.link_key)
+)
+_CHUNK: Final = 500
+
+
+def store_articles(connection: Connection, found: Sequence[Article]) -> int:
+    """Store the articles that are not known yet and mark all of them as seen; returns how many were new.
+
+    Runs in the caller's transaction; running it again adds nothing.
+    """
+    new = 0
+    for start in range(0, len(found), _CHUNK):
+        chunk = found[start : start + _CHUNK]
+        at = max(article.fetched_at for article in chunk).timestamp()
+        keys = ([one.identity for one in chunk], [one.link_key for one in chunk if one.link_key is not None])
+        for statement, values in zip(_SEEN, keys, strict=True):
+            connection.execute(statement, {"keys": values, "at": at})
+        inserted = connection.execute(_INSERT[connection.dialect.name], [_row(article) for article in chunk])
+        new += len(inserted.all())
+    return new
+
+
+def _row(article: Article) -> dict[str, Any]:
+    return {
+        "source": article.source,
+        "identity": article.identity,
+        "link": article.link,
+        "link_key": article.link_key,
+        "title": article.title,
+        "author": article.author,
+        "published_at": None if article.published_at is None else article.published_at.timestamp(),
+        "fetched_at": article.fetched_at.timestamp(),
+        "seen_at": article.fetched_at.timestamp(),
+        "language": article.language,
+        "content": article.content,
+    }

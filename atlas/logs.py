@@ -1,0 +1,216 @@
+"""Log lines through loguru to the terminal and to rotating files: no line can be forged, no secret is shown.
+
+A line is ``2026-03-01 09:00:00.123 | INFO     | atlas.service | message | job=daily_report attempt=1``, and what the
+standard library logs looks the same. A traceback follows its line, indented, so that nothing in it passes for a line.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import math
+import os
+import re
+import sys
+import traceback
+from contextlib import suppress
+from datetime import UTC, timedelta
+from typing import TYPE_CHECKING, Any, Final, TextIO, cast
+
+from loguru import logger
+
+from atlas.scheduler.errors import ConfigError, Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from loguru import Record
+
+    from atlas.settings import Settings
+
+HIDDEN: Final = "[hidden]"
+
+QUIET: Final = ("apscheduler", "httpcore", "httpx")
+"""Libraries that log each of their steps; only their warnings are wanted."""
+
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SPLITS: Final = re.compile(r'[\s"=|]')
+_LINE: Final = (
+    "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> | <level>{level: <8}</level> | <cyan>{name}</cyan> | {text}\n"
+)
+_JSON: Final = "{json}\n"
+
+_undo_last: Callable[[], None] | None = None
+
+
+def configure_logging(settings: Settings, *, console: bool = True) -> Callable[[], None]:
+    """Send every log line where ``settings.logging`` says, and return the function that undoes it.
+
+    A further call replaces what the last one set up. Files are open to this user alone (0600); `prepare_folders` made
+    their folders. Handlers that others added to loguru or to the standard library stay.
+
+    Args:
+        settings: Level, files, rotation, retention and what to hide.
+        console: Whether lines also go to stderr, in colour where that is a terminal.
+
+    Raises:
+        ConfigError: A log file cannot be written.
+    """
+    global _undo_last  # noqa: PLW0603 - loguru has one logger per process, so there is one set-up of it
+    if _undo_last is not None:
+        _undo_last()
+    with suppress(ValueError):
+        logger.remove(0)  # loguru's own handler shows the values of local variables
+    wanted, layout = settings.logging, _Layout(settings.logging.redact)
+    handlers: list[int] = []
+    restore_standard_library = _intercept(wanted.level)
+
+    def undo() -> None:
+        restore_standard_library()
+        while handlers:
+            with suppress(ValueError):  # somebody removed them all
+                logger.remove(handlers.pop())
+
+    _undo_last = undo
+    always: dict[str, Any] = {"level": wanted.level, "backtrace": False, "diagnose": False}
+    if console:
+        colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+        handlers.append(logger.add(sys.stderr, format=layout.line, colorize=colour, **always))
+    for key, file, form in (("file", wanted.file, layout.line), ("json_file", wanted.json_file, layout.json)):
+        if file is None:
+            continue
+        try:
+            handlers.append(
+                logger.add(
+                    file,
+                    format=form,
+                    rotation=_fuller_than(wanted.rotation),
+                    retention=timedelta(seconds=wanted.retention),
+                    watch=True,  # another process may have rotated it
+                    encoding="utf-8",
+                    opener=_open_private,
+                    **always,
+                )
+            )
+        except OSError as error:
+            undo()
+            message = f"cannot be written: {error.strerror}"
+            raise ConfigError(
+                [Problem(file=settings.file, path=f"logging.{key}", value=str(file), message=message)]
+            ) from error
+    return undo
+
+
+class _Layout:
+    """A record as one line of text or of JSON, with what is to be hidden hidden."""
+
+    def __init__(self, redact: tuple[re.Pattern[str], ...]) -> None:
+        self._redact = redact
+
+    def line(self, record: Record) -> str:
+        """The template for loguru; message, fields and traceback are put together here, once for all handlers."""
+        values = cast("dict[str, Any]", record)
+        if "text" not in values:
+            text = _one_line(record["message"])
+            if record["extra"]:
+                text += " | " + " ".join(f"{_one_line(key)}={_shown(value)}" for key, value in record["extra"].items())
+            values["text"] = "\n    ".join([self._hide(text), *self._traceback(record)])
+        return _LINE
+
+    def json(self, record: Record) -> str:
+        """The template for one JSON object a line."""
+        entry: dict[str, Any] = {
+            "time": record["time"].astimezone(UTC).isoformat(),
+            "level": record["level"].name,
+            "name": record["name"],
+            "message": self._hide(_one_line(record["message"])),
+        }
+        if record["extra"]:
+            entry["fields"] = {_one_line(key): self._plain(value) for key, value in record["extra"].items()}
+        if trace := self._traceback(record):
+            entry["traceback"] = trace
+        cast("dict[str, Any]", record)["json"] = json.dumps(entry, ensure_ascii=False)
+        return _JSON
+
+    def _hide(self, text: str) -> str:
+        """``text`` without what the patterns match."""
+        for pattern in self._redact:
+            text = pattern.sub(_hidden, text)
+        return text
+
+    def _plain(self, value: object) -> str | int | float | None:
+        """``value`` as JSON can hold it."""
+        if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
+            return value
+        return self._hide(_one_line(str(value)))
+
+    def _traceback(self, record: Record) -> list[str]:
+        """The lines of the record's traceback; none without an exception."""
+        found = record["exception"]
+        if found is None or found.value is None:
+            return []
+        text = "".join(traceback.format_exception(found.type, found.value, found.traceback))
+        return [self._hide(_one_line(line)) for line in text.rstrip().split("\n")]
+
+
+def _one_line(text: str) -> str:
+    """``text`` with line ends, escape sequences and other tricks of a terminal written out."""
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _shown(value: object) -> str:
+    """``value`` as a field shows it: quoted where it would not be one word."""
+    text = _one_line(str(value))
+    return json.dumps(text, ensure_ascii=False) if not text or _SPLITS.search(text) else text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """What stands in place of a match: only its first group is hidden, if the pattern has one."""
+    start, end = found.span(1 if found.re.groups else 0)
+    return found.string[found.start() : start] + HIDDEN + found.string[end : found.end()]
+
+
+def _fuller_than(limit: int) -> Callable[[str, TextIO], bool]:
+    """A test for loguru whether a log file holds ``limit`` bytes; it looks at every 50th line, for looking is slow."""
+    lines = itertools.count()
+    return lambda _message, file: next(lines) % 50 == 0 and os.fstat(file.fileno()).st_size >= limit
+
+
+class _Interceptor(logging.Handler):
+    """Hands what the standard library logs to loguru, under the name of the logger that was used."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log ``record`` again."""
+        name = _one_line(record.name)
+        try:
+            level: str | int = logger.level(record.levelname).name
+        except ValueError:
+            level = record.levelno
+        origin = {"name": name, "function": record.funcName, "line": record.lineno}
+        logger.patch(lambda new: cast("dict[str, Any]", new).update(origin)).opt(exception=record.exc_info).log(
+            level, record.getMessage()
+        )
+
+
+def _intercept(level: str) -> Callable[[], None]:
+    """Route the standard library's log lines from ``level`` up to loguru; returns the function that undoes it."""
+    handler, number = _Interceptor(), logger.level(level).no
+    levels = {logging.getLogger(): number} | {logging.getLogger(name): max(number, logging.WARNING) for name in QUIET}
+    before = {changed: changed.level for changed in levels}
+    logging.getLogger().addHandler(handler)
+    for changed, new in levels.items():
+        changed.setLevel(new)
+
+    def undo() -> None:
+        logging.getLogger().removeHandler(handler)
+        while before:
+            changed, old = before.popitem()
+            changed.setLevel(old)
+
+    return undo
+
+
+def _open_private(path: str, flags: int) -> int:
+    """Open a log file that only this user can read."""
+    return os.open(path, flags, 0o600)

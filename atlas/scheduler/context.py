@@ -1,0 +1,93 @@
+"""What a running function may ask about its own task: `current_task()`."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from atlas.scheduler.errors import TaskStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+
+class TaskContext:
+    """The running attempt, as its function sees it.
+
+    Attributes:
+        task_id: The task.
+        job_id: Its job, or None.
+        attempt: Number of this attempt, from 1.
+        deadline: When this attempt runs out of time, aware UTC; None without a limit.
+        fire_time: The fire time it serves, or None.
+    """
+
+    __slots__ = ("_on_progress", "_stop_reason", "attempt", "deadline", "done", "fire_time", "job_id", "task_id", "total")
+
+    def __init__(
+        self,
+        *,
+        task_id: str,
+        attempt: int,
+        job_id: str | None = None,
+        deadline: datetime | None = None,
+        fire_time: datetime | None = None,
+        on_progress: Callable[[float, float | None], None] | None = None,
+    ) -> None:
+        """Describe one attempt."""
+        self.task_id, self.job_id, self.attempt = task_id, job_id, attempt
+        self.deadline, self.fire_time = deadline, fire_time
+        self.done: float = 0.0
+        self.total: float | None = None
+        self._on_progress = on_progress
+        self._stop_reason: str | None = None
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why this attempt should end: ``cancelled``, ``timeout``, ``shutdown``; None while it may go on."""
+        return self._stop_reason
+
+    def check(self) -> None:
+        """Return if the task may go on.
+
+        Call it often in a function that runs in a thread: nothing else can stop one.
+
+        Raises:
+            TaskStopped: The task was cancelled or ran out of time.
+        """
+        if self._stop_reason is not None:
+            raise TaskStopped(self._stop_reason)
+
+    def progress(self, done: float, total: float | None = None) -> None:
+        """Show how far the task is: ``done`` of ``total`` (in any unit), then do what `check` does."""
+        self.done, self.total = done, total
+        if self._on_progress is not None:
+            self._on_progress(done, total)
+        self.check()
+
+    def ask_to_stop(self, reason: str) -> None:
+        """Let the next `check` raise; the first reason stays."""
+        if self._stop_reason is None:
+            self._stop_reason = reason
+
+
+_current: ContextVar[TaskContext | None] = ContextVar("atlas_current_task", default=None)
+
+
+def current_task() -> TaskContext:
+    """The attempt this code runs in.
+
+    Raises:
+        LookupError: The code does not run as a task.
+    """
+    context = _current.get()
+    if context is None:
+        msg = "current_task() works only inside a function that Atlas runs as a task"
+        raise LookupError(msg)
+    return context
+
+
+def enter_task(context: TaskContext) -> None:
+    """Make ``context`` the current task of this thread, coroutine or process."""
+    _current.set(context)

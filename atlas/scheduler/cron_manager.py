@@ -1,0 +1,485 @@
+"""`CronManager`: jobs on APScheduler's clock, their pauses, and running one now."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from loguru import logger
+
+from atlas.scheduler.bridge import Bridge, make_task
+from atlas.scheduler.definition import JobDefinition, JobSource
+from atlas.scheduler.errors import (
+    ArgumentsError,
+    FunctionError,
+    JobOwnershipError,
+    JobUnboundError,
+    QueueStoppedError,
+    UnknownJobError,
+)
+from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.job_options import JobOptions, define
+from atlas.scheduler.job_state import Binding, JobStates, Pause
+from atlas.scheduler.job_store import JobChange, JobRecord, JobStore
+from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
+from atlas.scheduler.listeners import listen
+from atlas.scheduler.queue import TaskQueue, refuse_on_loop
+from atlas.scheduler.registry import describe, encode_arguments, function_from
+from atlas.scheduler.submission import executor_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+    from typing import Unpack
+
+    from atlas.scheduler.serving import Serving
+    from atlas.scheduler.status import StatusManager
+    from atlas.scheduler.store.store import Store
+    from atlas.scheduler.task import Task
+
+MAX_JOB_ID: Final = 191
+
+
+@dataclass(slots=True)
+class _Running:
+    """What lives between start and stop."""
+
+    serving: Serving
+    states: JobStates
+    jobs: JobStore
+    bridge: Bridge
+    scheduler: BackgroundScheduler
+
+
+class SyncCronManager:
+    """`CronManager` for code without an event loop; every method raises `RuntimeError` on a running loop."""
+
+    def __init__(self, queue: TaskQueue, *, timezone: str) -> None:
+        """Describe the manager; `open` and `start` set it going."""
+        self.queue, self.timezone = queue, timezone
+        self._running: _Running | None = None
+
+    # --- start and stop -------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Read the jobs and pauses; nothing fires yet. The queue must be started. Opening twice does nothing."""
+        refuse_on_loop()
+        if self._running is not None:
+            return
+        serving = self.queue.serving
+        store = serving.store
+        states = JobStates(store, self.queue.registry)
+        jobs = JobStore(
+            store,
+            on_released=store.writer.hand_over,
+            on_dropped=lambda tasks: [serving.lifecycle.forget(task.id) for task in tasks],
+            on_replaced=self._replace,
+        )
+        bridge = Bridge(jobs, states, serving.lifecycle)
+        scheduler = BackgroundScheduler(
+            timezone=UTC,
+            jobstores={"default": jobs},
+            executors={"default": bridge},
+            job_defaults={"misfire_grace_time": None, "coalesce": True},
+        )
+        listen(scheduler, store.events, store.clock)
+        states.load()
+        jobs.load()
+        store.on_foreign(states.load)
+        self._running = _Running(serving, states, jobs, bridge, scheduler)
+        serving.extra_figures = lambda: {"last_tick_s": self.last_tick_s()}
+
+    def start(self) -> None:
+        """Let APScheduler's clock run. Starting twice does nothing."""
+        self.open()
+        scheduler = self.running.scheduler
+        if not scheduler.running:
+            scheduler.start()
+
+    def stop(self) -> None:
+        """Stop the clock; tasks that are made already go on in the queue. Stopping twice does nothing."""
+        refuse_on_loop()
+        running, self._running = self._running, None
+        if running is not None:
+            running.serving.store.off_foreign(running.states.load)
+            if running.scheduler.running:
+                running.scheduler.shutdown(wait=False)
+
+    @property
+    def running(self) -> _Running:
+        """The running parts.
+
+        Raises:
+            QueueStoppedError: The manager is not started.
+        """
+        if self._running is None:
+            msg = "the cron manager is not started: 'await cron_manager.start()', after 'await task_queue.start()'"
+            raise QueueStoppedError(msg)
+        return self._running
+
+    def last_tick_s(self) -> float | None:
+        """Seconds since the clock last looked for due jobs, None before the first time. Over 60 means it stalled."""
+        if self._running is None or self._running.jobs.last_tick_s is None:
+            return None
+        return self._running.serving.store.clock.monotonic() - self._running.jobs.last_tick_s
+
+    def wait_until_served(self, timeout_s: float = 2.0) -> bool:
+        """Wait until no job's start lies in the past; False when ``timeout_s`` passed first."""
+        jobs, clock = self.running.jobs, self.running.serving.store.clock
+
+        def served() -> bool:
+            now = clock.now()
+            return not any(record.next_run is not None and record.next_run <= now for record in jobs.records())
+
+        deadline_s = clock.monotonic() + timeout_s
+        while not served():
+            self.running.scheduler.wakeup()
+            with jobs.ticked:
+                if clock.monotonic() >= deadline_s:
+                    return False
+                clock.wait(jobs.ticked, min(0.05, timeout_s))
+        return True
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def add_job(
+        self,
+        name: str,
+        cron_expression: str | Sequence[str] | None = None,
+        func: Callable[..., Any] | str | None = None,
+        description: str = "",
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """`CronManager.add_job`."""
+        refuse_on_loop()
+        running = self.running
+        if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
+            msg = f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters"
+            raise ArgumentsError(msg)
+        old = running.jobs.record(name)
+        if old is not None and old.source is JobSource.FILE:
+            raise JobOwnershipError(name, "it belongs to the config file; change it there")
+        definition, binding = self._define(name, cron_expression, func, description, options)
+        record = running.jobs.make_record(definition, now=running.serving.store.clock.now(), keep=old)
+        running.states.bind(name, binding)
+        if old is None or old.digest != record.digest:
+            running.jobs.apply([JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)])
+        return self.get_job(name)
+
+    def _define(
+        self,
+        name: str,
+        cron: str | Sequence[str] | None,
+        func: Callable[..., Any] | str | None,
+        description: str,
+        options: JobOptions,
+    ) -> tuple[JobDefinition, Binding | None]:
+        registry = self.queue.registry
+        func = name if func is None else func
+        args, kwargs = list(options.get("args", ())), dict(options.get("kwargs", {}))
+        known = func if isinstance(func, str) else registry.name_of(func)
+        arguments: str | None = None
+        problem = None if known else "its function is neither registered nor on the allow-list"
+        try:
+            arguments = encode_arguments(args, kwargs)
+        except ArgumentsError as error:
+            if isinstance(func, str):
+                raise
+            problem = problem or str(error)
+        function = registry.find(known) if known else function_from(describe(func), func)  # type: ignore[arg-type]
+        refusal = function.refusal(args, kwargs)
+        if refusal is not None:
+            msg = f"job {name}: {refusal}"
+            raise ArgumentsError(msg)
+        executor_for(options.get("executor"), function, volatile_arguments=arguments is None)
+        if problem is not None:
+            logger.bind(job_id=name, function=function.name).info("the job is volatile: {}", problem)
+        definition = define(
+            name,
+            cron,
+            function.name,
+            description,
+            options,
+            defaults=self.queue.defaults,
+            timezone=self.timezone,
+            arguments=None if problem else arguments,
+        )
+        return definition, Binding(function, args, kwargs) if problem else None
+
+    def remove_job(self, name: str) -> None:
+        """`CronManager.remove_job`."""
+        refuse_on_loop()
+        running = self.running
+        record = running.jobs.record(name)
+        if record is None and name not in {parked.id for parked in running.jobs.parked()}:
+            raise self._unknown(name)
+        if record is not None and record.source is JobSource.FILE:
+            raise JobOwnershipError(name, "it belongs to the config file; remove it there")
+        running.jobs.apply(removed=[name])
+        running.states.bind(name, None)
+        running.states.resume(name)
+
+    def run_job_now(self, name: str) -> str:
+        """`CronManager.run_job_now`."""
+        refuse_on_loop()
+        serving, task = self._now(name)
+        lives = [self.running.states.live(task)]
+        serving.accepted_here(serving.submit(lives, unique=False, loop=None), lives)
+        self._replace(serving.lifecycle.replaced_by(task))
+        return task.id
+
+    def _now(self, name: str) -> tuple[Serving, Task]:
+        running = self.running
+        definition = self._record(name).definition
+        reason = running.states.unbound(definition)
+        if reason is not None:
+            raise JobUnboundError(name, reason)
+        store = running.serving.store
+        try:
+            task = make_task(
+                definition,
+                running.states,
+                now=store.clock.now(),
+                reason="run now",
+                revision=running.bridge.revision,
+            )
+        except FunctionError as error:
+            raise JobUnboundError(name, str(error)) from error
+        return running.serving, task
+
+    def _replace(self, task_ids: Sequence[str]) -> None:
+        lifecycle = self.running.serving.lifecycle
+        for task_id in task_ids:
+            lifecycle.cancel(task_id, "replaced")
+            lifecycle.stop_running(task_id, "replaced")
+
+    # --- pauses ---------------------------------------------------------------------------------------------------
+
+    def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
+        """`CronManager.pause_job`."""
+        refuse_on_loop()
+        running = self.running
+        self._record(name)
+        now = running.serving.store.clock.now()
+        if until is not None and (until.tzinfo is None or until <= now):
+            msg = f"until {until} must be an instant in the future, with its zone"
+            raise ArgumentsError(msg)
+        running.states.pause(name, Pause(now, until, by, reason))
+        self._tell(name, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
+
+    def resume_job(self, name: str) -> bool:
+        """`CronManager.resume_job`."""
+        refuse_on_loop()
+        record = self._record(name)
+        if not record.enabled:
+            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+        removed = self.running.states.resume(name)
+        if removed:
+            self._tell(name, JobEventKind.RESUMED, {})
+        return removed
+
+    def _tell(self, name: str, kind: JobEventKind, detail: dict[str, Any]) -> None:
+        store = self.running.serving.store
+        store.events.publish(JobEvent(job_id=name, kind=kind, at=store.clock.now(), detail=detail))
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def get_job(self, name: str) -> Job:
+        """`CronManager.get_job`."""
+        running = self.running
+        for parked in running.jobs.parked():
+            if parked.id == name:
+                return Job.of_parked(parked)
+        return self._job(self._record(name))
+
+    def get_all_jobs(self) -> list[Job]:
+        """`CronManager.get_all_jobs`."""
+        refuse_on_loop()
+        running = self.running
+        found = [self._job(record) for record in running.jobs.records()]
+        found += [Job.of_parked(parked) for parked in running.jobs.parked()]
+        return sorted(found, key=lambda job: job.id)
+
+    def get_job_status(self, name: str) -> dict[str, Any]:
+        """`CronManager.get_job_status`."""
+        refuse_on_loop()
+        running = self.running
+        job = self.get_job(name)
+        store = running.serving.store
+        record = running.jobs.record(name)
+        return status_of(
+            job,
+            None if record is None else record.definition,
+            metrics=store.totals.metrics(name),
+            latest=store.read(lambda connection: last_tasks(connection, name, 1)),
+            unfinished=running.serving.lifecycle.unfinished_of(name),
+        )
+
+    def _job(self, record: JobRecord) -> Job:
+        states = self.running.states
+        definition = record.definition
+        return Job.of(definition, record.trigger, record.next_run, states.pause_of(record.id), states.unbound(definition))
+
+    def _record(self, name: str) -> JobRecord:
+        record = self.running.jobs.record(name)
+        if record is None:
+            raise self._unknown(name)
+        return record
+
+    def _unknown(self, name: str) -> UnknownJobError:
+        nearest = difflib.get_close_matches(name, [record.id for record in self.running.jobs.records()], n=1)
+        return UnknownJobError(name, nearest=nearest[0] if nearest else None)
+
+
+class CronManager:
+    """Jobs: functions with a schedule and policies, fired by APScheduler's clock into a `TaskQueue`.
+
+    Args:
+        task_queue: Runs the tasks. Start it first, stop it last.
+        status_manager: Brings the store, if the queue has none of its own.
+        timezone: Zone of schedules that name none; UTC by default.
+
+    Raises:
+        StoreMismatchError: The queue and the status manager have different stores.
+    """
+
+    def __init__(self, task_queue: TaskQueue, status_manager: StatusManager | None = None, *, timezone: str = "UTC") -> None:
+        """Connect the parts; `start` sets the clock going."""
+        if status_manager is not None:
+            task_queue.bind(status_manager.store)
+        self._sync = SyncCronManager(task_queue, timezone=timezone)
+
+    @property
+    def sync(self) -> SyncCronManager:
+        """The same manager for code without an event loop."""
+        return self._sync
+
+    async def start(self) -> None:
+        """Read the jobs and let the clock run; the queue must be started. Starting twice does nothing."""
+        await asyncio.to_thread(self._sync.start)
+
+    async def stop(self) -> None:
+        """Stop the clock; tasks that are made already go on in the queue. Stopping twice does nothing."""
+        await asyncio.to_thread(self._sync.stop)
+
+    async def __aenter__(self) -> Self:
+        """`start`."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """`stop`."""
+        await self.stop()
+
+    async def add_job(
+        self,
+        name: str,
+        cron_expression: str | Sequence[str] | None = None,
+        func: Callable[..., Any] | str | None = None,
+        description: str = "",
+        **options: Unpack[JobOptions],
+    ) -> Job:
+        """Add a job, or update the one of this name; a pause stays, and so does the next fire time of an unchanged schedule.
+
+        Args:
+            name: The job's id.
+            cron_expression: When: one expression or several; None with ``interval`` or ``dates`` in the options.
+            func: What: a function, or the name of a registered one; by default the one registered under ``name``.
+            description: What it is for.
+            **options: See `JobOptions`.
+
+        Raises:
+            CronExpressionError: The expression cannot be used.
+            ScheduleError: Another part of the schedule cannot be used.
+            ArgumentsError: An option has no meaning, or the function does not accept the arguments.
+            FunctionError: The function is unknown, or cannot run where it should.
+            JobOwnershipError: The job belongs to the config file.
+        """
+        return await asyncio.to_thread(self._sync.add_job, name, cron_expression, func, description, **options)
+
+    async def remove_job(self, name: str) -> None:
+        """Remove a job made by code; its history stays, what runs of it goes on.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobOwnershipError: It belongs to the config file.
+        """
+        await asyncio.to_thread(self._sync.remove_job, name)
+
+    async def run_job_now(self, name: str) -> str:
+        """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobBusyError: Its overlap rule allows no further task now.
+            JobUnboundError: Its function is missing.
+        """
+        return await asyncio.to_thread(self._sync.run_job_now, name)
+
+    async def disable_job(self, name: str) -> None:
+        """Pause a job without end; it survives restarts and `add_job`.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
+        await self.pause_job(name, reason="disabled", by="code")
+
+    async def enable_job(self, name: str) -> None:
+        """Remove the pause of a job; does nothing when there is none.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobOwnershipError: The config file says ``enabled: false``; the message names it.
+        """
+        await self.resume_job(name)
+
+    async def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
+        """Let a job make no tasks; its fire times are stored as skips.
+
+        Args:
+            name: The job.
+            reason: Why, for whoever looks later.
+            by: Who.
+            until: When the pause ends by itself; None for never.
+
+        Raises:
+            UnknownJobError: No such job.
+            ArgumentsError: ``until`` is not in the future.
+        """
+        await asyncio.to_thread(self._sync.pause_job, name, reason=reason, by=by, until=until)
+
+    async def resume_job(self, name: str) -> bool:
+        """Remove the pause of a job; False if there was none.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobOwnershipError: The config file says ``enabled: false``.
+        """
+        return await asyncio.to_thread(self._sync.resume_job, name)
+
+    async def get_job(self, name: str) -> Job:
+        """One job.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
+        return await asyncio.to_thread(self._sync.get_job, name)
+
+    async def get_all_jobs(self) -> list[Job]:
+        """Every job, by name."""
+        return await asyncio.to_thread(self._sync.get_all_jobs)
+
+    async def get_job_status(self, name: str) -> dict[str, Any]:
+        """Everything about one job: state, schedule, next fire time, last task, figures, policies and where they come from.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
+        return await asyncio.to_thread(self._sync.get_job_status, name)
+
+
+__all__ = ["CronManager", "Job", "JobState", "SyncCronManager"]

@@ -1,0 +1,351 @@
+"""Every error Atlas raises on purpose.
+
+::
+
+    AtlasError
+    ├── ConfigError (ValueError)            a file or setting is wrong; carries located problems
+    ├── CronExpressionError (ValueError)    a cron text is wrong; names field, token, range
+    ├── ScheduleError (ValueError)          zone, interval, date, calendar: not the cron text itself
+    ├── FunctionError
+    │   ├── UnknownFunctionError (LookupError)
+    │   └── FunctionRefusedError (ValueError)
+    ├── ArgumentsError (ValueError)         arguments or a policy value cannot be used
+    ├── TaskError
+    │   ├── UnknownTaskError (LookupError)
+    │   ├── DuplicateTaskError (ValueError)
+    │   ├── TransitionError (ValueError)
+    │   ├── TaskFailedError
+    │   ├── TaskTimeoutError
+    │   ├── TaskCancelledError
+    │   ├── ResultOmittedError (LookupError)
+    │   └── ResultNotReadyError (TimeoutError)
+    ├── QueueError
+    │   ├── QueueFullError
+    │   └── QueueStoppedError
+    ├── JobError
+    │   ├── UnknownJobError (LookupError)
+    │   ├── JobBusyError
+    │   ├── JobUnboundError (LookupError)
+    │   └── JobOwnershipError (ValueError)
+    └── StoreError
+        ├── StoreUnavailableError (TimeoutError)
+        ├── StoreHeldError
+        ├── StoreVersionError
+        └── StoreMismatchError (ValueError)
+
+`TaskStopped` stands outside: like `asyncio.CancelledError` it is a `BaseException`, so that ``except Exception`` in a
+function does not swallow a cancel or a timeout.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+class AtlasError(Exception):
+    """Base of every error Atlas raises on purpose."""
+
+
+class TaskStopped(BaseException):  # noqa: N818 - a signal like CancelledError, not an error
+    """Raised inside a function by ``current_task().check()`` once its task was cancelled or ran out of time.
+
+    Attributes:
+        reason: ``"cancelled"``, ``"timeout"`` or ``"shutdown"``.
+    """
+
+    def __init__(self, reason: str) -> None:
+        """Keep ``reason``."""
+        super().__init__(f"the task was asked to stop: {reason}")
+        self.reason = reason
+
+
+# --- configuration ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing wrong in a file: where, what, and what would be right.
+
+    Attributes:
+        file: The file as the user named it, or None for a value that came from elsewhere.
+        line: 1-based line, 0 when unknown.
+        column: 1-based column, 0 when unknown.
+        path: Dotted path of the value, such as ``cron_jobs.daily_report.timeout``.
+        value: The offending text as it stands in the file, already shortened; None when nothing stands there.
+        message: What is wrong and what would be right, in one sentence.
+        severity: ``"error"`` or ``"warning"``.
+    """
+
+    file: Path | str | None
+    path: str
+    message: str
+    value: str | None = None
+    line: int = 0
+    column: int = 0
+    severity: str = "error"
+
+    def __str__(self) -> str:
+        """``file:line:column: path: "value": message`` with the parts that are known."""
+        where = [] if self.file is None else [str(self.file)]
+        if where and self.line:
+            where[0] += f":{self.line}:{self.column}"
+        value = [] if self.value is None else [self.value]
+        return ": ".join([*where, *([self.path] if self.path else []), *value, self.message])
+
+
+class ConfigError(AtlasError, ValueError):
+    """A file or setting cannot be used; nothing of it was applied.
+
+    Attributes:
+        problems: Everything that is wrong, in file order, at least one.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        """Join ``problems`` into one message, a line each."""
+        super().__init__("\n".join(str(problem) for problem in problems))
+        self.problems = tuple(problems)
+
+
+class CronExpressionError(AtlasError, ValueError):
+    """A cron text that cannot be used.
+
+    Attributes:
+        expression: The whole text.
+        field: Name of the field at fault (``"minute"`` …), or None when the text as a whole is wrong.
+        token: The part at fault, as written.
+        offset: 0-based position of ``token`` in ``expression``.
+        reason: What is wrong and what would be right.
+    """
+
+    def __init__(self, expression: str, reason: str, *, field: str | None = None, token: str = "", offset: int = 0) -> None:
+        """Compose the message from the parts."""
+        super().__init__(f"{expression!r}: {reason}")
+        self.expression, self.reason, self.field, self.token, self.offset = expression, reason, field, token, offset
+
+
+class ScheduleError(AtlasError, ValueError):
+    """A schedule that cannot be used for a reason outside its cron text: zone, interval, date, calendar."""
+
+
+# --- functions and arguments -----------------------------------------------------------------------------------------
+
+
+class FunctionError(AtlasError):
+    """A function cannot be named, found or used."""
+
+
+class UnknownFunctionError(FunctionError, LookupError):
+    """No function is registered or importable under this name.
+
+    Attributes:
+        name: The name asked for.
+        nearest: The most similar known name, or None.
+    """
+
+    def __init__(self, name: str, *, nearest: str | None = None, detail: str = "") -> None:
+        """Compose the message."""
+        hint = f"; did you mean {nearest!r}?" if nearest else ""
+        super().__init__(f"no function {name!r}{': ' + detail if detail else ' is registered'}{hint}")
+        self.name, self.nearest = name, nearest
+
+
+class FunctionRefusedError(FunctionError, ValueError):
+    """The function exists but may not be used so: not allow-listed, a closure in a process, volatile work by file."""
+
+
+class ArgumentsError(AtlasError, ValueError):
+    """Arguments or a policy value that cannot be used."""
+
+
+# --- tasks -----------------------------------------------------------------------------------------------------------
+
+
+class TaskError(AtlasError):
+    """Something about one task.
+
+    Attributes:
+        task_id: The task.
+    """
+
+    def __init__(self, task_id: str, message: str) -> None:
+        """Keep ``task_id`` and compose the message."""
+        super().__init__(f"task {task_id}: {message}")
+        self.task_id = task_id
+
+
+class UnknownTaskError(TaskError, LookupError):
+    """No task has this id, or its retention has passed."""
+
+    def __init__(self, task_id: str) -> None:
+        """Compose the message."""
+        super().__init__(task_id, "no such task (never made, or removed by retention)")
+
+
+class DuplicateTaskError(TaskError, ValueError):
+    """A task with this id exists already."""
+
+    def __init__(self, task_id: str, message: str = "a task with this id exists already") -> None:
+        """Compose the message."""
+        super().__init__(task_id, message)
+
+
+class TransitionError(TaskError, ValueError):
+    """A status move that is not allowed.
+
+    Attributes:
+        old: Status the task has.
+        new: Status that was asked for.
+    """
+
+    def __init__(self, task_id: str, old: str, new: str) -> None:
+        """Compose the message."""
+        super().__init__(task_id, f"cannot go from {old} to {new}")
+        self.old, self.new = old, new
+
+
+class TaskFailedError(TaskError):
+    """The task ended FAILED.
+
+    Attributes:
+        error: Text of the last error.
+        cause: ``error``, ``lost``, ``quarantined``, ``unbound`` …
+    """
+
+    def __init__(self, task_id: str, error: str, *, cause: str = "error") -> None:
+        """Compose the message from the cause and the last line of ``error``."""
+        last = error.strip().rsplit("\n", 1)[-1] if error else "no error text"
+        super().__init__(task_id, f"failed ({cause}): {last}")
+        self.error, self.cause = error, cause
+
+
+class TaskTimeoutError(TaskError):
+    """The task ended TIMEOUT: its last allowed attempt ran longer than its limit. Not a builtin ``TimeoutError``."""
+
+
+class TaskCancelledError(TaskError):
+    """The task ended CANCELLED."""
+
+
+class ResultOmittedError(TaskError, LookupError):
+    """The task succeeded, but its result was not kept: not JSON, over 64 kB, or of a volatile task long ago."""
+
+
+class ResultNotReadyError(TaskError, TimeoutError):
+    """The task is not final and the wait limit has passed."""
+
+
+# --- queue and jobs --------------------------------------------------------------------------------------------------
+
+
+class QueueError(AtlasError):
+    """Something about the whole queue."""
+
+
+class QueueFullError(QueueError):
+    """As many tasks wait as the queue may hold; nothing was accepted.
+
+    Attributes:
+        limit: The bound, ``max_waiting``.
+    """
+
+    def __init__(self, limit: int) -> None:
+        """Compose the message."""
+        super().__init__(f"{limit:,} tasks wait already (max_waiting); nothing was accepted, submit again later")
+        self.limit = limit
+
+
+class QueueStoppedError(QueueError):
+    """The queue takes nothing: not started, stopping or stopped."""
+
+
+class JobError(AtlasError):
+    """Something about one job.
+
+    Attributes:
+        job_id: The job.
+    """
+
+    def __init__(self, job_id: str, message: str) -> None:
+        """Keep ``job_id`` and compose the message."""
+        super().__init__(f"job {job_id}: {message}")
+        self.job_id = job_id
+
+
+class UnknownJobError(JobError, LookupError):
+    """No job has this id.
+
+    Attributes:
+        nearest: The most similar job id, or None.
+    """
+
+    def __init__(self, job_id: str, *, nearest: str | None = None) -> None:
+        """Compose the message."""
+        super().__init__(job_id, "no such job" + (f"; did you mean {nearest!r}?" if nearest else ""))
+        self.nearest = nearest
+
+
+class JobBusyError(JobError):
+    """The job's overlap rule allows no further task now.
+
+    Attributes:
+        task_id: The unfinished task in the way.
+    """
+
+    def __init__(self, job_id: str, task_id: str) -> None:
+        """Compose the message."""
+        super().__init__(job_id, f"task {task_id} is unfinished and the overlap rule starts no second one")
+        self.task_id = task_id
+
+
+class JobUnboundError(JobError, LookupError):
+    """The job's function is missing, so it cannot run."""
+
+
+class JobOwnershipError(JobError, ValueError):
+    """The job belongs to the config file and code tries to change it, or the other way round."""
+
+
+# --- store -----------------------------------------------------------------------------------------------------------
+
+
+class StoreError(AtlasError):
+    """Something about the database."""
+
+
+class StoreUnavailableError(StoreError, TimeoutError):
+    """The database did not take a change in time; the change was withdrawn.
+
+    Attributes:
+        waited_s: How long it was tried.
+    """
+
+    def __init__(self, message: str, *, waited_s: float) -> None:
+        """Keep ``waited_s``."""
+        super().__init__(message)
+        self.waited_s = waited_s
+
+
+class StoreHeldError(StoreError):
+    """Another living process schedules on this database.
+
+    Attributes:
+        holder: That process in words: host, process id, since when.
+    """
+
+    def __init__(self, url: str, holder: str) -> None:
+        """Compose the message."""
+        super().__init__(f"{url} is held by {holder}; stop that one first, or point this one at another database")
+        self.holder = holder
+
+
+class StoreVersionError(StoreError):
+    """The database was written by a newer Atlas than this one."""
+
+
+class StoreMismatchError(StoreError, ValueError):
+    """Parts that must share one store were given two."""

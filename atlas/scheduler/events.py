@@ -1,0 +1,196 @@
+"""What happened to a task, a job or the scheduler, and the one thread that tells subscribers."""
+
+from __future__ import annotations
+
+import enum
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+    from atlas.scheduler.task import Cause, TaskStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskEvent:
+    """A task moved to ``status``; the move is on disk.
+
+    Attributes:
+        task_id: The task.
+        name: What people call it.
+        job_id: Its job, or None.
+        status: Where it went.
+        attempt: Number of the latest attempt, 0 before the first.
+        at: When it moved, aware UTC.
+        duration_s: Seconds the attempt ran, for moves out of RUNNING.
+        wait_s: Seconds until the next attempt, for RETRYING.
+        error: Text of the error, if there is one.
+        cause: Why it is not SUCCESS.
+    """
+
+    task_id: str
+    name: str
+    job_id: str | None
+    status: TaskStatus
+    attempt: int
+    at: datetime
+    duration_s: float | None = None
+    wait_s: float | None = None
+    error: str | None = None
+    cause: Cause | None = None
+
+
+class JobEventKind(enum.StrEnum):
+    """What happened to a job."""
+
+    ADDED = "added"
+    CHANGED = "changed"
+    REMOVED = "removed"
+    ENDED = "ended"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    SKIPPED = "skipped"
+    UNBOUND = "unbound"
+    PARKED = "parked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobEvent:
+    """Something happened to a job.
+
+    Attributes:
+        job_id: The job.
+        kind: What happened.
+        at: When, aware UTC.
+        detail: Facts worth a log line, such as a skip's reason.
+    """
+
+    job_id: str
+    kind: JobEventKind
+    at: datetime
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SchedulerEventKind(enum.StrEnum):
+    """What happened to the scheduler as a whole."""
+
+    STARTED = "started"
+    STOPPED = "stopped"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    FAULT = "fault"
+    """Something is wrong and work waits; ``detail`` says what."""
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerEvent:
+    """Something happened to the scheduler.
+
+    Attributes:
+        kind: What happened.
+        at: When, aware UTC.
+        detail: Facts worth a log line.
+    """
+
+    kind: SchedulerEventKind
+    at: datetime
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+Event = TaskEvent | JobEvent | SchedulerEvent
+
+MAX_UNTOLD: Final = 100_000
+"""Events kept for slow subscribers; older ones are dropped and counted beyond it."""
+
+
+class EventStream:
+    """Tells subscribers what happened, in order, on a thread of its own.
+
+    A slow subscriber delays the other subscribers but no task; a raising one is logged and kept. Publishing only
+    enqueues: producers hand over cheap callables, and the events themselves are made on this thread.
+    """
+
+    def __init__(self) -> None:
+        """Start without subscribers; the thread starts with the first event."""
+        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+        self._queue: deque[Callable[[], Sequence[Event]]] = deque()
+        self._ready = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._busy = False
+        self.dropped = 0
+
+    def subscribe(self, subscriber: Callable[[Event], None]) -> Callable[[], None]:
+        """Call ``subscriber`` with every event from now on; returns a function that ends it."""
+        with self._ready:
+            self._subscribers = (*self._subscribers, subscriber)
+
+        def unsubscribe() -> None:
+            with self._ready:
+                self._subscribers = tuple(one for one in self._subscribers if one is not subscriber)
+
+        return unsubscribe
+
+    def publish(self, *events: Event) -> None:
+        """Hand over events that are made already."""
+        self.publish_later(lambda: events)
+
+    def publish_later(self, make: Callable[[], Sequence[Event]]) -> None:
+        """Hand over a callable that makes the events on the stream's own thread."""
+        with self._ready:
+            if self._closed:
+                return
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._loop, name="atlas-events", daemon=True)
+                self._thread.start()
+            if len(self._queue) >= MAX_UNTOLD:
+                self._queue.popleft()
+                self.dropped += 1
+            self._queue.append(make)
+            self._ready.notify()
+
+    def drain(self, timeout_s: float = 5.0) -> bool:
+        """Wait until everything published so far was told; False when ``timeout_s`` passed first."""
+        with self._ready:
+            return self._ready.wait_for(lambda: not self._queue and not self._busy, timeout_s)
+
+    def close(self, timeout_s: float = 5.0) -> None:
+        """Tell what is left and end the thread."""
+        with self._ready:
+            self._closed = True
+            self._ready.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout_s)
+
+    def _loop(self) -> None:
+        while True:
+            with self._ready:
+                self._busy = False
+                self._ready.notify_all()
+                while not self._queue:
+                    if self._closed:
+                        return
+                    self._ready.wait()
+                makers = list(self._queue)
+                self._queue.clear()
+                self._busy = True
+                subscribers = self._subscribers
+            for make in makers:
+                for event in make():
+                    self._tell(subscribers, event)
+
+    @staticmethod
+    def _tell(subscribers: tuple[Callable[[Event], None], ...], event: Event) -> None:
+        for subscriber in subscribers:
+            try:
+                subscriber(event)
+            except Exception:  # noqa: BLE001 - a subscriber's error is its own; the others must still hear
+                logger.exception("a subscriber raised; it stays subscribed")

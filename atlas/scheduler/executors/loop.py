@@ -1,0 +1,98 @@
+"""Coroutine functions: a pump on the event loop that pulls from the line."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from atlas.scheduler.errors import AtlasError
+from atlas.scheduler.executors.attempt import await_attempt
+from atlas.scheduler.outcome import Outcome, Stopped, StopReason
+from atlas.scheduler.task import ExecutorKind
+
+if TYPE_CHECKING:
+    from atlas.scheduler.lifecycle import Attempt, Lifecycle
+    from atlas.scheduler.line import Line
+
+
+class LoopExecutor:
+    """Runs coroutines on the loop that started the queue, or on a private loop made when one is first needed."""
+
+    def __init__(self, line: Line, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Serve the async lane of ``line`` on ``loop``."""
+        self._line, self._lifecycle = line, lifecycle
+        self._loop = loop
+        self._private: threading.Thread | None = None
+        self._woken = False
+        self._closed = False
+        self._tasks: set[asyncio.Task[Outcome]] = set()
+        line.attach(ExecutorKind.ASYNC, self._wake)
+
+    def _wake(self, _count: int) -> None:
+        # Under the line's lock, so one wake at a time.
+        if self._woken or self._closed:
+            return
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._private = threading.Thread(target=self._run_private, args=(self._loop,), name="atlas-loop", daemon=True)
+            self._private.start()
+        self._woken = True  # before the call: the pump may run, and take it back, before the call returns
+        try:
+            self._loop.call_soon_threadsafe(self._pump)
+        except RuntimeError:
+            logger.error("the loop that started the queue is closed; its coroutine tasks wait for the next start")
+            self._closed = True
+
+    @staticmethod
+    def _run_private(loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        loop.run_forever()
+        loop.close()
+
+    def _pump(self) -> None:
+        self._woken = False
+        task = self._line.take(ExecutorKind.ASYNC, wait=False)
+        while task is not None:
+            attempt = self._lifecycle.begin(task, self._loop)
+            if attempt is None:
+                self._line.give_back(ExecutorKind.ASYNC)
+            else:
+                self._launch(attempt)
+            task = self._line.take(ExecutorKind.ASYNC, wait=False)
+
+    def _launch(self, attempt: Attempt) -> None:
+        loop = asyncio.get_running_loop()
+        running = loop.create_task(self._attempt(attempt), name=f"atlas {attempt.live.task.id}")
+        self._tasks.add(running)
+
+        def done(finished: asyncio.Task[Outcome]) -> None:
+            # A callback, not the end of the coroutine: one that is cancelled before its first step never runs at all.
+            self._tasks.discard(finished)
+            outcome = Stopped(attempt.live.stop or "shutdown") if finished.cancelled() else finished.result()
+            if self._lifecycle.finish(attempt, outcome):
+                self._line.give_back(ExecutorKind.ASYNC)
+
+        def stop(_reason: StopReason) -> None:
+            loop.call_soon_threadsafe(running.cancel)
+
+        running.add_done_callback(done)
+        self._lifecycle.set_stopper(attempt, stop)
+
+    @staticmethod
+    async def _attempt(attempt: Attempt) -> Outcome:
+        if attempt.claim is not None:
+            try:
+                await attempt.claim.future()
+            except AtlasError:  # the claim was not taken: the store was closed first
+                return Stopped("shutdown")
+        return await await_attempt(attempt)
+
+    def close(self, timeout_s: float) -> None:
+        """Pull nothing more; a private loop ends."""
+        self._closed = True
+        if self._private is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._private.join(timeout_s)

@@ -1,0 +1,371 @@
+"""Functions in processes that can be killed for real: `ProcessExecutor`.
+
+::
+
+    start ──► waiting ──► worker ──► done(outcome)             one keeper thread decides it all and makes every call;
+    stop  ──► Stopped     killed with its group ──► Stopped    a worker is one process behind its own Pebble pool
+
+Every worker has a Pebble pool of its own, of one process that is never replaced. Workers of one pool share two locks
+and a pipe: one that is killed can leave the others waiting, stopping one that ignores SIGTERM holds up the rest for
+3 s, and ``os._exit(0)``, or a cancel at the wrong moment, leaves a call without an end (Pebble issue 153). Here nothing
+is shared, the death of the process is the one thing to watch, and only as many are started as have work.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import queue
+import signal
+import socket
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing.context import SpawnContext
+from typing import TYPE_CHECKING, Any, Final
+
+from loguru import logger
+
+from atlas.scheduler.errors import FunctionRefusedError, QueueStoppedError
+from atlas.scheduler.executors.worker import Progress, WorkerCall, WorkerProcess, enter, work
+from atlas.scheduler.outcome import Crashed, Outcome, Stopped, StopReason, raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pebble import ProcessFuture, ProcessPool
+
+    Done = Callable[[Outcome], None]
+    OnProgress = Callable[[str, int, float, float | None], None]
+    Answer = ProcessFuture[tuple[Outcome, Progress | None]]
+
+__all__ = ["ProcessExecutor", "WorkerCall", "WorkerHandle", "require_pebble"]
+
+KILL_GRACE_S: Final = 5.0
+"""How long `ProcessExecutor.shutdown` waits for processes it has killed."""
+
+
+def require_pebble() -> type[ProcessPool]:
+    """Pebble's pool, imported when first needed.
+
+    Raises:
+        FunctionRefusedError: Pebble is not installed.
+    """
+    try:
+        from pebble import ProcessPool
+    except ImportError as error:
+        msg = "executor 'process' needs Pebble, which is not installed: pip install 'atlas-scheduler[process]'"
+        raise FunctionRefusedError(msg) from error
+    return ProcessPool
+
+
+@dataclass(slots=True, eq=False)
+class WorkerHandle:
+    """One call given to a `ProcessExecutor`; made by it, and changed by it alone.
+
+    Attributes:
+        call: What is called.
+        pid: The worker's process id, also after its end; None while the call waits for a worker.
+        reason: Why it was stopped, None if nobody asked.
+        done: Who is told the outcome, None once that was done.
+    """
+
+    call: WorkerCall
+    done: Done | None
+    _ask_to_stop: Callable[[WorkerHandle, StopReason], None]
+    pid: int | None = None
+    reason: StopReason | None = None
+
+    def stop(self, reason: StopReason) -> None:
+        """Have it end as ``Stopped(reason)``: its worker is killed, together with the worker's children.
+
+        Returns at once, from any thread. No effect on an attempt that has ended; an outcome that is on its way already
+        wins; of several reasons the first counts.
+        """
+        self._ask_to_stop(self, reason)
+
+
+class ProcessExecutor:
+    """At most ``max_workers`` functions at a time, each alone in a process.
+
+    No process is started before the first call, and one without work for ``idle_stop_s`` is ended. Workers are reused:
+    what a function changes in its process (directory, environment, modules) stays for the next, and programs it leaves
+    behind live as long as its worker. A child that makes a session of its own escapes the kill.
+
+    Args:
+        max_workers: Most processes at a time, at least 1; further calls wait, first come first served.
+        idle_stop_s: Seconds a worker stays without work.
+        on_progress: Called as ``(task_id, attempt, done, total)`` a few times a second, never after the attempt's end.
+
+    One thread, the keeper, calls ``on_progress`` and every ``done``; they should return soon, and may call any method.
+    """
+
+    def __init__(self, max_workers: int, *, idle_stop_s: float = 60.0, on_progress: OnProgress | None = None) -> None:
+        """Start nothing yet."""
+        if max_workers < 1:
+            msg = f"max_workers {max_workers} is less than 1"
+            raise ValueError(msg)
+        self._max_workers, self._idle_stop_s, self._on_progress = max_workers, idle_stop_s, on_progress
+        self._gate = threading.Lock()
+        self._closed = False
+        self._keeper: threading.Thread | None = None
+        self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        # The keeper alone looks at what follows.
+        self._waiting: deque[WorkerHandle] = deque()
+        self._workers: set[_Worker] = set()
+        self._idle: list[_Worker] = []  # the one without work for longest comes first
+        self._closing = False
+        self._kill_at_s = float("inf")
+
+    def start(self, call: WorkerCall, done: Done) -> WorkerHandle:
+        """Have ``call`` run as soon as a worker is free; returns at once. The keeper calls ``done`` exactly once.
+
+        Raises:
+            FunctionRefusedError: Pebble is not installed.
+            QueueStoppedError: `shutdown` was called.
+        """
+        require_pebble()
+        handle = WorkerHandle(call, done, lambda it, reason: self._inbox.put(partial(self._stop, it, reason)))
+        with self._gate:
+            if self._closed:
+                msg = "the process executor is shut down"
+                raise QueueStoppedError(msg)
+            if self._keeper is None:
+                ours, self._channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+                self._keeper = threading.Thread(
+                    target=self._keep, args=(ours,), name="atlas-process-keeper", daemon=True
+                )
+                self._keeper.start()
+            self._inbox.put(partial(self._take, handle))
+        return handle
+
+    def shutdown(self, *, kill: bool = False, timeout_s: float = 10) -> None:
+        """Take nothing more and leave no worker behind. May be called again, from any thread.
+
+        Calls that wait for a worker end as ``Stopped("shutdown")``. Running ones have ``timeout_s`` seconds to end by
+        themselves, with ``kill`` none, and then end so too.
+        """
+        limit_s = 0.0 if kill else timeout_s
+        with self._gate:
+            self._closed = True
+            keeper = self._keeper
+            self._inbox.put(partial(self._close, limit_s))
+        if keeper is not None and keeper is not threading.current_thread():
+            keeper.join(limit_s + KILL_GRACE_S)
+            if keeper.is_alive():
+                logger.error("worker processes were killed {} s ago and are still there", KILL_GRACE_S)
+
+    # --- on the keeper thread ----------------------------------------------------------------------------------------
+
+    def _keep(self, channel: socket.socket) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by a worker until it can handle it
+        listener = threading.Thread(target=self._listen, args=(channel,), name="atlas-process-listener", daemon=True)
+        listener.start()
+        while not self._closing or self._workers:
+            with contextlib.suppress(queue.Empty):
+                self._guarded(self._inbox.get(timeout=self._next_s()))
+            self._guarded(self._look_at_the_clock)
+        self._channel.send(b"")  # ends the listener
+        listener.join()
+        self._channel.close()
+
+    @staticmethod
+    def _guarded(action: Callable[[], None]) -> None:
+        try:
+            action()
+        except Exception:  # noqa: BLE001 - one broken callback must not leave all other calls without an end
+            logger.exception("a callback of the process executor failed")
+
+    def _next_s(self) -> float | None:
+        at_s = min(self._kill_at_s, self._idle[0].idle_until_s if self._idle else float("inf"))
+        return None if at_s == float("inf") else max(0.0, at_s - time.monotonic())
+
+    def _look_at_the_clock(self) -> None:
+        now_s = time.monotonic()
+        while self._idle and self._idle[0].idle_until_s <= now_s:
+            self._idle.pop(0).kill()
+        if self._kill_at_s <= now_s:
+            self._kill_at_s = float("inf")
+            for worker in self._workers:
+                if worker.handle is not None:
+                    worker.handle.reason = worker.handle.reason or "shutdown"
+                worker.kill()
+
+    def _take(self, handle: WorkerHandle) -> None:
+        self._waiting.append(handle)
+        self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and (self._idle or len(self._workers) < self._max_workers):
+            handle = self._waiting.popleft()
+            try:
+                worker = self._idle.pop() if self._idle else self._new_worker()
+            except Exception as error:  # noqa: BLE001 - no process or file descriptor is left: an error to retry later
+                self._finish(handle, raised(error))
+                continue
+            if worker.give(handle):
+                handle.pid = worker.pid
+            else:
+                self._waiting.appendleft(handle)
+
+    def _new_worker(self) -> _Worker:
+        worker = _Worker(
+            self._channel,
+            ended=lambda it, answer: self._inbox.put(partial(self._ended, it, answer)),
+            gone=lambda it: self._inbox.put(partial(self._gone, it)),
+        )
+        self._workers.add(worker)
+        return worker
+
+    def _ended(self, worker: _Worker, answer: Answer) -> None:
+        handle = worker.handle
+        if handle is None or answer.exception() is not None:
+            worker.kill()  # Pebble lost it, as a rule because it is dead; `_gone` tells how
+            return
+        outcome, progress = answer.result()
+        if progress is not None:
+            self._progress(handle.call.task_id, handle.call.attempt, progress)
+        worker.handle = None
+        if self._closing or worker.doomed:
+            worker.kill()
+        else:
+            worker.idle_until_s = time.monotonic() + self._idle_stop_s
+            self._idle.append(worker)
+            self._serve()
+        self._finish(handle, outcome)
+
+    def _gone(self, worker: _Worker) -> None:
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        death = worker.bury()
+        self._serve()
+        handle = worker.handle
+        if handle is not None:
+            self._finish(handle, Stopped(handle.reason) if handle.reason else Crashed(death))
+
+    def _finish(self, handle: WorkerHandle, outcome: Outcome) -> None:
+        done, handle.done = handle.done, None
+        if done is not None:
+            self._guarded(partial(done, outcome))
+
+    def _stop(self, handle: WorkerHandle, reason: StopReason) -> None:
+        if handle in self._waiting:
+            self._waiting.remove(handle)
+            self._finish(handle, Stopped(reason))
+        for worker in self._workers:
+            if worker.handle is handle:
+                handle.reason = handle.reason or reason
+                worker.kill()
+
+    def _close(self, limit_s: float) -> None:
+        self._closing = True
+        self._kill_at_s = min(self._kill_at_s, time.monotonic() + limit_s)
+        while self._idle:
+            self._idle.pop().kill()
+        while self._waiting:
+            self._finish(self._waiting.popleft(), Stopped("shutdown"))
+
+    def _progress(self, task_id: str, attempt: int, progress: Progress) -> None:
+        running = (worker.handle.call for worker in self._workers if worker.handle is not None)
+        if self._on_progress and any((call.task_id, call.attempt) == (task_id, attempt) for call in running):
+            self._guarded(partial(self._on_progress, task_id, attempt, progress.done, progress.total))
+
+    # --- on the listener thread --------------------------------------------------------------------------------------
+
+    def _listen(self, channel: socket.socket) -> None:
+        with channel:
+            while datagram := channel.recv(65_536):
+                kind, task_id, attempt, *rest = json.loads(datagram)
+                if kind == "progress":
+                    self._inbox.put(partial(self._progress, task_id, attempt, Progress(*rest)))
+
+
+class _OneProcess(SpawnContext):
+    """A spawn context that gives Pebble one process and refuses the replacement of a dead one."""
+
+    process: WorkerProcess | None = None
+
+    def Process(self, *args: Any, **kwargs: Any) -> WorkerProcess:  # type: ignore[override] # noqa: N802
+        if self.process is not None:
+            msg = "a worker that is dead is not replaced"
+            raise OSError(msg)  # Pebble then ends the pool
+        self.process = WorkerProcess(*args, **kwargs)
+        return self.process
+
+
+class _Worker:
+    """One process, from its start to its death.
+
+    Attributes:
+        handle: The call it was given and has not answered.
+        idle_until_s: Monotonic time at which it has been without work for long enough.
+        doomed: It was killed, or is to be.
+        pid: Its process id.
+    """
+
+    def __init__(
+        self, channel: socket.socket, *, ended: Callable[[_Worker, Answer], None], gone: Callable[[_Worker], None]
+    ) -> None:
+        """Start the process; ``gone`` is called once it is dead and Pebble has said all it had to say."""
+        self.handle: WorkerHandle | None = None
+        self.idle_until_s = 0.0
+        self.doomed = False
+        self._ended, self._gone = ended, gone
+        context = _OneProcess()
+        self._pool = require_pebble()(max_workers=1, initializer=enter, initargs=(channel,), context=context)
+        try:
+            if not self._pool.active or context.process is None or context.process.pid is None:  # asking starts it
+                msg = "no worker process could be started"
+                raise OSError(msg)  # noqa: TRY301 - one way out for this and for what Pebble raises
+            self._process, self.pid = context.process, context.process.pid
+            self._watch = threading.Thread(target=self._outlive, name=f"atlas-process-{self.pid}", daemon=True)
+            self._watch.start()
+        except BaseException:
+            self._end_pool()
+            raise
+
+    def give(self, handle: WorkerHandle) -> bool:
+        """Have the call run; False if the process is found dead."""
+        try:
+            answer = self._pool.schedule(work, args=(handle.call,))
+        except RuntimeError:
+            self.kill()
+            return False
+        self.handle = handle
+        answer.add_done_callback(partial(self._ended, self))
+        return True
+
+    def kill(self) -> None:
+        """Kill the process and its children; `gone` follows."""
+        self.doomed = True
+        self._process.terminate()
+
+    def bury(self) -> str:
+        """Let go of all it held, once it is gone; what is known of the death."""
+        self._watch.join()
+        code = self._process.exitcode
+        with contextlib.suppress(ValueError):  # its exit code is unknown, so it counts as running
+            self._process.close()
+        if code is None:
+            how = "died; somebody else took its exit code"
+        elif code >= 0:
+            how = f"ended with exit code {code} in the middle of the attempt"
+        else:
+            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+            how = f"was killed by {name}" + (" (by hand, or because memory ran out)" if name == "SIGKILL" else "")
+        return f"the worker process {self.pid} {how}"
+
+    def _outlive(self) -> None:
+        self._process.join()
+        self._process.terminate()  # what it left behind in its group
+        try:
+            self._end_pool()
+        finally:
+            self._gone(self)
+
+    def _end_pool(self) -> None:
+        self._pool.stop()  # type: ignore[no-untyped-call]
+        self._pool.join()

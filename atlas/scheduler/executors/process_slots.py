@@ -1,0 +1,79 @@
+"""Functions that asked for a process: one thread pulls them from the line and hands them to the worker pool."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING
+
+from atlas.scheduler.errors import AtlasError
+from atlas.scheduler.executors.process import ProcessExecutor, WorkerCall
+from atlas.scheduler.outcome import Outcome, Stopped, raised
+from atlas.scheduler.task import ExecutorKind
+
+if TYPE_CHECKING:
+    from atlas.scheduler.lifecycle import Attempt, Lifecycle
+    from atlas.scheduler.line import Line
+
+
+class ProcessSlots:
+    """Serves the process lane; the pool and its thread are made when the first such task waits."""
+
+    def __init__(self, line: Line, lifecycle: Lifecycle) -> None:
+        """Serve the process lane of ``line``."""
+        self._line, self._lifecycle = line, lifecycle
+        self._pool: ProcessExecutor | None = None
+        self._thread: threading.Thread | None = None
+        line.attach(ExecutorKind.PROCESS, self._wake)
+
+    def _wake(self, count: int) -> None:
+        if self._thread is None and count:
+            self._thread = threading.Thread(target=self._dispatch, name="atlas-process-slots", daemon=True)
+            self._thread.start()
+
+    def _dispatch(self) -> None:
+        self._pool = ProcessExecutor(self._line.max_running, on_progress=self._lifecycle.progress)
+        while (task := self._line.take(ExecutorKind.PROCESS)) is not None:
+            attempt = self._lifecycle.begin(task)
+            if attempt is None:
+                self._line.give_back(ExecutorKind.PROCESS)
+            else:
+                self._start(self._pool, attempt)
+
+    def _start(self, pool: ProcessExecutor, attempt: Attempt) -> None:
+        live = attempt.live
+        try:
+            if attempt.claim is not None:
+                attempt.claim.wait()
+        except AtlasError:  # the claim was not taken: the store was closed first
+            self._done(attempt, Stopped("shutdown"))
+            return
+        if attempt.failure is not None or live.function is None or live.function.reference is None:
+            self._done(attempt, attempt.failure or raised(LookupError(f"{live.task.function} cannot be imported")))
+            return
+        call = WorkerCall(
+            task_id=live.task.id,
+            attempt=attempt.number,
+            reference=live.function.reference,
+            arguments=live.task.arguments,
+            job_id=live.task.job_id,
+            deadline=live.context.deadline if live.context else None,
+            fire_time=live.task.fire_time,
+        )
+        try:
+            handle = pool.start(call, partial(self._done, attempt))
+        except Exception as error:  # noqa: BLE001 - a pool that does not start fails the attempt, not the dispatcher
+            self._done(attempt, raised(error))
+            return
+        self._lifecycle.set_stopper(attempt, handle.stop)
+
+    def _done(self, attempt: Attempt, outcome: Outcome) -> None:
+        if self._lifecycle.finish(attempt, outcome):
+            self._line.give_back(ExecutorKind.PROCESS)
+
+    def close(self, timeout_s: float) -> None:
+        """End the dispatcher and the pool; the line is closed already."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+        if self._pool is not None:
+            self._pool.shutdown(kill=True, timeout_s=timeout_s)

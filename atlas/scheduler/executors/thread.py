@@ -1,0 +1,73 @@
+"""Plain functions: slot threads that pull straight from the line."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from atlas.scheduler.errors import AtlasError
+from atlas.scheduler.executors.attempt import run_attempt
+from atlas.scheduler.outcome import Outcome, Stopped
+from atlas.scheduler.task import ExecutorKind
+
+if TYPE_CHECKING:
+    from atlas.scheduler.lifecycle import Lifecycle
+    from atlas.scheduler.line import Line
+    from atlas.scheduler.task import Task
+
+
+class ThreadExecutor:
+    """Slot threads, made when a task waits and none is idle. A thread cannot be stopped, only asked and abandoned."""
+
+    def __init__(self, line: Line, lifecycle: Lifecycle) -> None:
+        """Serve the thread lane of ``line``."""
+        self._line, self._lifecycle = line, lifecycle
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        line.attach(ExecutorKind.THREAD, self._grow)
+
+    def _grow(self, count: int) -> None:
+        with self._lock:
+            room = self._line.max_running + self._lifecycle.abandoned - len(self._threads)
+            for _ in range(min(count, room)):
+                thread = threading.Thread(target=self._slot, name="atlas-slot", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def _slot(self) -> None:
+        try:
+            task = self._line.take(ExecutorKind.THREAD)
+            while task is not None:
+                if not self._serve(task):
+                    return  # abandoned meanwhile: the slot is somebody else's now
+                task = self._line.take(ExecutorKind.THREAD, give_back=True)
+        except BaseException:
+            logger.exception("a slot thread died; its task stays RUNNING until the queue restarts")
+            raise
+        finally:
+            with self._lock:
+                self._threads.discard(threading.current_thread())
+
+    def _serve(self, task: Task) -> bool:
+        attempt = self._lifecycle.begin(task)
+        if attempt is None:
+            return True
+        outcome: Outcome
+        try:
+            if attempt.claim is not None:
+                attempt.claim.wait()
+            outcome = run_attempt(attempt)
+        except AtlasError:  # the claim was not taken: the store was closed first
+            outcome = Stopped("shutdown")
+        return self._lifecycle.finish(attempt, outcome)
+
+    def close(self, timeout_s: float) -> None:
+        """Wait for idle threads to end; the line is closed already, abandoned threads are daemons and left behind."""
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            if len(self._threads) <= self._lifecycle.abandoned:
+                return
+            thread.join(timeout_s)

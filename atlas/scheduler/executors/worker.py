@@ -1,0 +1,257 @@
+"""What a worker process is: how it is started, how it dies with its parent, and how it runs one attempt.
+
+The child imports this module and little else, so it stays light: no APScheduler, no SQLAlchemy, no Pebble.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import importlib
+import inspect
+import json
+import os
+import signal
+import sys
+import threading
+from contextvars import Context
+from dataclasses import dataclass
+from multiprocessing import parent_process, popen_spawn_posix, spawn
+from multiprocessing.connection import wait
+from multiprocessing.context import SpawnProcess
+from operator import attrgetter
+from types import FunctionType, SimpleNamespace
+from typing import TYPE_CHECKING, Any, Final, cast, get_args
+
+from atlas.scheduler.context import TaskContext, enter_task
+from atlas.scheduler.errors import TaskStopped
+from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, raised, returned
+
+if TYPE_CHECKING:
+    import socket
+    from datetime import datetime
+    from multiprocessing.process import BaseProcess
+
+PROGRESS_EVERY_S: Final = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerCall:
+    """All that a worker needs for one attempt: plain values, so that nothing of the parent is pickled.
+
+    Attributes:
+        task_id: The task.
+        attempt: Number of the attempt, from 1.
+        reference: The function as ``module:qualname``.
+        arguments: JSON object ``{"args": [...], "kwargs": {...}}``.
+        job_id: The task's job, or None.
+        deadline: When the attempt runs out of time, for `current_task`; whoever made the call keeps it.
+        fire_time: The fire time it serves, or None.
+    """
+
+    task_id: str
+    attempt: int
+    reference: str
+    arguments: str
+    job_id: str | None = None
+    deadline: datetime | None = None
+    fire_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far an attempt is: ``done`` of ``total``."""
+
+    done: float
+    total: float | None
+
+
+# --- the parent's side: starting and killing -------------------------------------------------------------------------
+
+
+def _preparation_without_main(name: str) -> dict[str, Any]:
+    data = spawn.get_preparation_data(name)
+    return {key: value for key, value in data.items() if not key.startswith("init_main_from_")}
+
+
+class _Popen(popen_spawn_posix.Popen):
+    """Spawn that does not import the user's ``__main__`` again: an unguarded script would start a second scheduler.
+
+    multiprocessing has no switch for it. The standard library's own ``_launch`` runs here with one name of its module
+    replaced, for this class alone; nothing is patched for others.
+    """
+
+    _launch = FunctionType(
+        popen_spawn_posix.Popen._launch.__code__,  # type: ignore[attr-defined] # noqa: SLF001 - see above
+        {
+            **vars(popen_spawn_posix),
+            "spawn": SimpleNamespace(**{**vars(spawn), "get_preparation_data": _preparation_without_main}),
+        },
+    )
+
+
+class WorkerProcess(SpawnProcess):
+    """A spawned process that is ended only by SIGKILL, and together with its children."""
+
+    @staticmethod
+    def _Popen(process_obj: BaseProcess) -> popen_spawn_posix.Popen:  # noqa: N802 - multiprocessing's name
+        return _Popen(process_obj)
+
+    def terminate(self) -> None:
+        """Kill the process and whatever else lives in its group; also what it left behind when it is dead already."""
+        if self.pid is None:
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter: macOS, a group of zombies
+            os.killpg(self.pid, signal.SIGKILL)
+            return
+        self.kill()  # it has not made its group yet
+
+
+# --- the child's side: one process -----------------------------------------------------------------------------------
+
+_channel: socket.socket
+
+
+def enter(channel: socket.socket) -> None:
+    """Make this process a worker; Pebble calls it once, before the first attempt.
+
+    Args:
+        channel: Datagram socket to the parent, each datagram a JSON array ``[kind, task id, attempt, ...]``. The only
+            kind today is ``progress``; log lines of the function are to travel the same way.
+    """
+    global _channel  # noqa: PLW0603 - one per process
+    os.setsid()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _leave_it_to_the_parent)
+    os.register_at_fork(after_in_child=_default_signals)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by the parent until here
+    channel.setblocking(False)
+    _channel = channel
+    _die_with_parent()
+
+
+def _leave_it_to_the_parent(_number: int, _frame: object) -> None:
+    # Ctrl-C and service managers signal everybody, but the parent drains. A handler, not SIG_IGN: that would be
+    # inherited by the programs a function starts, and nothing could terminate those.
+    pass
+
+
+def _default_signals() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _die_with_parent() -> None:
+    """See to it that this whole process group is killed when the parent ends in any way.
+
+    The parent alone holds the other end of the sentinel pipe. Linux itself signals the group when that end closes, so
+    code that holds the GIL for hours dies as well. PR_SET_PDEATHSIG would not do: it reaches no grandchild, and it
+    fires when the *thread* that started the worker ends. Elsewhere a thread waits for the same.
+    """
+    parent = parent_process()
+    if parent is None:
+        msg = "not started by multiprocessing"
+        raise RuntimeError(msg)
+    sentinel = parent.sentinel
+    if hasattr(fcntl, "F_SETSIG"):
+        fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(sentinel, fcntl.F_SETFL, fcntl.fcntl(sentinel, fcntl.F_GETFL) | os.O_ASYNC)
+        if wait([sentinel], timeout=0):  # closed before the line above
+            os.killpg(0, signal.SIGKILL)
+    else:
+        threading.Thread(target=_kill_group_after, args=(sentinel,), name="atlas-parent-watch", daemon=True).start()
+
+
+def _kill_group_after(sentinel: int) -> None:
+    wait([sentinel])
+    os.killpg(0, signal.SIGKILL)
+
+
+# --- the child's side: one attempt -----------------------------------------------------------------------------------
+
+
+class _ProgressSender:
+    """Sends the first progress at once and then the newest at most every `PROGRESS_EVERY_S`; never blocks."""
+
+    def __init__(self, call: WorkerCall) -> None:
+        self._call = call
+        self._lock = threading.Lock()
+        self._unsent: Progress | None = None
+        self._timer: threading.Timer | None = None
+        self._ended = False
+
+    def __call__(self, done: float, total: float | None) -> None:
+        progress = Progress(float(done), None if total is None else float(total))
+        with self._lock:
+            self._unsent = progress
+            if self._timer is None:
+                self._send()
+
+    def _send(self) -> None:
+        if self._unsent is None or self._ended:
+            return
+        message = ["progress", self._call.task_id, self._call.attempt, self._unsent.done, self._unsent.total]
+        self._unsent = None
+        with contextlib.suppress(OSError):  # the parent is behind, or gone; the last one travels with the outcome
+            _channel.send(json.dumps(message).encode())
+        self._timer = threading.Timer(PROGRESS_EVERY_S, self._tick)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _tick(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._send()
+
+    def close(self) -> Progress | None:
+        """Send nothing more; the newest progress if it is still unsent."""
+        with self._lock:
+            self._ended = True
+            if self._timer is not None:
+                self._timer.cancel()
+            return self._unsent
+
+
+def work(call: WorkerCall) -> tuple[Outcome, Progress | None]:
+    """Run one attempt; its outcome as plain text, so that no result or error can hurt the way back.
+
+    ``SystemExit`` and ``KeyboardInterrupt`` raised by the function are errors like others (with their names for
+    ``retry_on``): only a process that really dies has crashed.
+    """
+    return Context().run(_attempt, call)
+
+
+def _attempt(call: WorkerCall) -> tuple[Outcome, Progress | None]:
+    sender = _ProgressSender(call)
+    outcome: Outcome
+    try:
+        enter_task(
+            TaskContext(
+                task_id=call.task_id,
+                attempt=call.attempt,
+                job_id=call.job_id,
+                deadline=call.deadline,
+                fire_time=call.fire_time,
+                on_progress=sender,
+            )
+        )
+        outcome = Returned(None, returned(_call(call)).text)
+    except TaskStopped as stopped:
+        known = stopped.reason in get_args(StopReason)
+        outcome = Stopped(cast("StopReason", stopped.reason) if known else "cancelled")
+    except BaseException as error:  # noqa: BLE001 - the function must not end the worker
+        outcome = raised(error)
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, OSError, ValueError):  # the worker will be killed: print now
+            stream.flush()
+    return outcome, sender.close()
+
+
+def _call(call: WorkerCall) -> object:
+    module, _, qualname = call.reference.partition(":")
+    function = attrgetter(qualname)(importlib.import_module(module))
+    arguments = json.loads(call.arguments)
+    value = function(*arguments["args"], **arguments["kwargs"])
+    return asyncio.run(value) if inspect.iscoroutine(value) else value

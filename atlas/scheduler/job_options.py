@@ -1,0 +1,220 @@
+"""What `CronManager.add_job` takes by keyword, and the definition made of it."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+
+from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource
+from atlas.scheduler.durations import parse_duration
+from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.schedule import Interval, Schedule
+from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from atlas.scheduler.submission import QueueDefaults
+
+E = TypeVar("E", bound=enum.StrEnum)
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class JobOptions(TypedDict, total=False):
+    """Options of a job made by code; the names and meanings are those of ``cron_jobs.json``.
+
+    Durations are seconds or text like ``"5m"``.
+
+    Attributes:
+        title: Display name; by default the job's name.
+        args: Positional arguments of the function.
+        kwargs: Keyword arguments of the function.
+        timezone: Zone of the schedule; by default the manager's.
+        interval: Fire every so often, from ``anchor`` on.
+        anchor: Start of the interval's grid; by default 1970-01-01 UTC, so that a restart does not shift it.
+        dates: Single instants to fire at.
+        start_at: First instant the schedule may fire.
+        end_at: Last instant.
+        spread: Largest stable offset of the start.
+        tags: Words to find the job by.
+        owner: Who answers for it.
+        runbook: Where to read what to do when it fails.
+        executor: ``thread``, ``process`` or ``async``.
+        priority: URGENT, HIGH, NORMAL or LOW.
+        max_retries: Retries after the first attempt.
+        retry_delay: Wait before the first retry.
+        retry_backoff: Factor from one wait to the next.
+        retry_max_delay: Longest wait.
+        retry_jitter: Share of a wait that chance may take off, 0 to 1.
+        retry_on: Names of the errors that are retried; empty means all.
+        on_crash: ``retry`` or ``fail``.
+        timeout: Longest one attempt may run; None is no limit.
+        overlap: ``skip``, ``queue``, ``replace`` or ``allow``.
+        max_instances: For ``allow``, unfinished tasks at once.
+        catchup: ``none``, ``latest`` or ``all``.
+        catchup_window: How old a missed fire time may be.
+        catchup_limit: How many missed fire times ``all`` makes up for.
+        keep_days: How long final tasks stay.
+        keep_tasks: How many final tasks stay.
+    """
+
+    title: str
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    timezone: str
+    interval: float | str
+    anchor: datetime
+    dates: Sequence[datetime]
+    start_at: datetime
+    end_at: datetime
+    spread: float | str
+    tags: Sequence[str]
+    owner: str
+    runbook: str
+    executor: ExecutorKind | str
+    priority: TaskPriority | str | int
+    max_retries: int
+    retry_delay: float | str
+    retry_backoff: float
+    retry_max_delay: float | str
+    retry_jitter: float
+    retry_on: Sequence[str]
+    on_crash: OnCrash | str
+    timeout: float | str | None
+    overlap: Overlap | str
+    max_instances: int
+    catchup: CatchUp | str
+    catchup_window: float | str
+    catchup_limit: int
+    keep_days: float
+    keep_tasks: int
+
+
+_RETRY: Final = {
+    "retry_delay": "delay_s",
+    "retry_backoff": "backoff",
+    "retry_max_delay": "max_delay_s",
+    "retry_jitter": "jitter",
+}
+_POLICIES: Final = (
+    "priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter", "retry_on",
+    "on_crash", "timeout", "overlap", "max_instances", "catchup", "catchup_window", "catchup_limit", "executor",
+    "keep_days", "keep_tasks",
+)  # fmt: skip
+
+
+def define(
+    name: str,
+    cron: str | Sequence[str] | None,
+    function: str,
+    description: str,
+    options: JobOptions,
+    *,
+    defaults: QueueDefaults,
+    timezone: str,
+    arguments: str | None,
+) -> JobDefinition:
+    """The definition of a job made by code.
+
+    Args:
+        name: The job's id.
+        cron: One expression or several.
+        function: The function's name in rows.
+        description: What it is for.
+        options: See `JobOptions`.
+        defaults: Policies of the queue for what is not given.
+        timezone: Zone for what names none.
+        arguments: The arguments as JSON, None for a volatile job.
+
+    Raises:
+        TypeError: An option is unknown; the nearest one is proposed.
+        ArgumentsError: An option has no meaning.
+        CronExpressionError: The expression cannot be used.
+        ScheduleError: The schedule cannot be used.
+    """
+    unknown = sorted(options.keys() - JobOptions.__annotations__.keys())
+    if unknown:
+        nearest = difflib.get_close_matches(unknown[0], JobOptions.__annotations__, n=1)
+        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
+        msg = f"add_job() got an unknown option {unknown[0]!r}{hint}"
+        raise TypeError(msg)
+    timeout = options.get("timeout", defaults.timeout_s)
+    given = {"executor": None, **options}
+    return JobDefinition(
+        id=name,
+        source=JobSource.CODE,
+        title=options.get("title") or name,
+        description=description,
+        schedule=_schedule(cron, options, timezone),
+        function=function,
+        arguments=arguments or NO_ARGUMENTS,
+        volatile=arguments is None,
+        tags=tuple(options.get("tags", ())),
+        owner=options.get("owner", ""),
+        runbook=options.get("runbook", ""),
+        executor=None if given["executor"] is None else _member(ExecutorKind, "executor", str(given["executor"])),
+        priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
+        retry=_retry(options, defaults),
+        timeout_s=None if timeout is None else seconds("timeout", timeout),
+        on_crash=_member(OnCrash, "on_crash", options.get("on_crash", OnCrash.RETRY)),
+        overlap=_member(Overlap, "overlap", options.get("overlap", Overlap.SKIP)),
+        max_instances=options.get("max_instances", 1),
+        catchup=_member(CatchUp, "catchup", options.get("catchup", CatchUp.LATEST)),
+        catchup_window_s=seconds("catchup_window", options.get("catchup_window", 3600.0)),
+        catchup_limit=options.get("catchup_limit", 100),
+        keep_days=options.get("keep_days"),
+        keep_tasks=options.get("keep_tasks"),
+        value_from={name: "job" if name in options else "built in" for name in _POLICIES},
+    )
+
+
+def _schedule(cron: str | Sequence[str] | None, options: JobOptions, timezone: str) -> Schedule:
+    expressions = () if cron is None else (cron,) if isinstance(cron, str) else tuple(cron)
+    intervals: tuple[Interval, ...] = ()
+    if "interval" in options:
+        every_s = seconds("interval", options["interval"])
+        intervals = (Interval(every_s=every_s, anchor=options.get("anchor", EPOCH)),)
+    return Schedule(
+        cron=expressions,
+        intervals=intervals,
+        dates=tuple(options.get("dates", ())),
+        timezone=options.get("timezone", timezone),
+        start_at=options.get("start_at"),
+        end_at=options.get("end_at"),
+        spread_s=seconds("spread", options.get("spread", 0.0)),
+    ).validated()
+
+
+def _retry(options: JobOptions, defaults: QueueDefaults) -> RetryPolicy:
+    values: dict[str, Any] = {"max_retries": options.get("max_retries", defaults.max_retries)}
+    for option, name in _RETRY.items():
+        if option in options:
+            value: Any = options[option]  # type: ignore[literal-required]
+            values[name] = seconds(option, value) if name.endswith("_s") else value
+    if "retry_on" in options:
+        values["retry_on"] = tuple(options["retry_on"])
+    return RetryPolicy(**values)
+
+
+def seconds(name: str, value: float | str) -> float:
+    """A duration given as seconds or text.
+
+    Raises:
+        ArgumentsError: It is neither; ``name`` is in the message.
+    """
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        msg = f"{name}: {error}"
+        raise ArgumentsError(msg) from None
+
+
+def _member(kind: type[E], name: str, value: str) -> E:
+    try:
+        return kind(value.lower())
+    except ValueError:
+        msg = f"{name} {value!r} is not one of {', '.join(kind)}"
+        raise ArgumentsError(msg) from None

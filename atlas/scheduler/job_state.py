@@ -1,0 +1,179 @@
+"""What is true of a job beside its definition: its pause, and the function it is bound to."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.dialects import postgresql, sqlite
+
+from atlas.scheduler.errors import FunctionError
+from atlas.scheduler.lifecycle import Live
+from atlas.scheduler.store.tables import job_state
+from atlas.scheduler.submission import executor_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.registry import Function, Registry
+    from atlas.scheduler.store.store import Store
+    from atlas.scheduler.task import ExecutorKind, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """A stored override that wins over the file.
+
+    Attributes:
+        paused_at: Since when.
+        until: When it ends by itself, None for never.
+        by: Who.
+        reason: Why.
+    """
+
+    paused_at: datetime
+    until: datetime | None
+    by: str
+    reason: str
+
+    def holds(self, now: datetime) -> bool:
+        """True if it has not ended by itself."""
+        return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A function that lives in this process only, with its arguments.
+
+    Attributes:
+        function: The callable.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+    """
+
+    function: Function
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+
+
+class JobStates:
+    """Pauses and bindings of all jobs.
+
+    Args:
+        store: Where pauses live.
+        registry: Functions by name.
+    """
+
+    def __init__(self, store: Store, registry: Registry) -> None:
+        """Start empty; `load` reads the pauses."""
+        self._store, self._registry = store, registry
+        self._lock = threading.Lock()
+        self._pauses: dict[str, Pause] = {}
+        self._bindings: dict[str, Binding] = {}
+
+    # --- pauses -------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Take the pauses from disk anew: at start, and after another process wrote."""
+        pauses = self._store.read(read_pauses)
+        with self._lock:
+            self._pauses = pauses
+
+    def pause_of(self, job_id: str) -> Pause | None:
+        """The pause in force, or None."""
+        pause = self._pauses.get(job_id)
+        return pause if pause is not None and pause.holds(self._store.clock.now()) else None
+
+    def pause(self, job_id: str, pause: Pause) -> None:
+        """Store a pause; it replaces an earlier one."""
+        self._store.write(lambda connection: write_pause(connection, job_id, pause))
+        with self._lock:
+            self._pauses[job_id] = pause
+
+    def resume(self, job_id: str) -> bool:
+        """Remove a pause; False if there was none."""
+        with self._lock:
+            had = self._pauses.pop(job_id, None)
+        self._store.write(lambda connection: delete_pause(connection, job_id))
+        return had is not None
+
+    # --- bindings -----------------------------------------------------------------------------------------------------
+
+    def bind(self, job_id: str, binding: Binding | None) -> None:
+        """Bind a volatile job to its function; None forgets it."""
+        with self._lock:
+            if binding is None:
+                self._bindings.pop(job_id, None)
+            else:
+                self._bindings[job_id] = binding
+
+    def function_of(self, definition: JobDefinition) -> Function:
+        """The function a job runs.
+
+        Raises:
+            FunctionError: There is none now: the job is UNBOUND.
+        """
+        binding = self._bindings.get(definition.id)
+        if binding is not None:
+            return binding.function
+        return self._registry.find(definition.function)
+
+    def unbound(self, definition: JobDefinition) -> str | None:
+        """Why the job has no function, or None if it has one."""
+        if definition.volatile and definition.id not in self._bindings:
+            return f"its function {definition.function!r} lived in another process; add_job({definition.id!r}, …) binds it again"
+        try:
+            executor_for(definition.executor, self.function_of(definition))
+        except FunctionError as error:
+            return str(error)
+        return None
+
+    def executor_of(self, definition: JobDefinition) -> ExecutorKind:
+        """Where the job's tasks run.
+
+        Raises:
+            FunctionError: The job is UNBOUND.
+        """
+        return executor_for(definition.executor, self.function_of(definition))
+
+    def live(self, task: Task) -> Live:
+        """A task of a job, with its function if that lives in this process only."""
+        binding = self._bindings.get(task.job_id or "")
+        return Live(task) if binding is None else Live(task, binding.function, binding.args, dict(binding.kwargs))
+
+
+def read_pauses(connection: Connection) -> dict[str, Pause]:
+    """Every stored pause, by job."""
+    return {
+        row.job_id: Pause(
+            datetime.fromtimestamp(row.paused_at, UTC),
+            None if row.paused_until is None else datetime.fromtimestamp(row.paused_until, UTC),
+            row.paused_by,
+            row.reason,
+        )
+        for row in connection.execute(select(job_state).where(job_state.c.paused_at.is_not(None)))
+    }
+
+
+def write_pause(connection: Connection, job_id: str, pause: Pause) -> None:
+    """Store a pause; it replaces an earlier one."""
+    values = {
+        "paused_at": pause.paused_at.timestamp(),
+        "paused_until": None if pause.until is None else pause.until.timestamp(),
+        "paused_by": pause.by,
+        "reason": pause.reason,
+    }
+    dialect = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    statement = dialect(job_state).values(job_id=job_id, **values)
+    connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
+
+
+def delete_pause(connection: Connection, job_id: str) -> int:
+    """Remove a pause; returns 0 if there was none."""
+    return connection.execute(delete(job_state).where(job_state.c.job_id == job_id)).rowcount

@@ -1,0 +1,527 @@
+"""The job store: APScheduler's table with a definition as JSON in each row, slim records in memory, one commit a pass.
+
+::
+
+    get_due_jobs ── opens a pass ──► the bridge adds tasks and skips, APScheduler next run times
+    get_next_run_time ── closes it ──► one commit ──► records move, tasks are released
+
+From its opening until its commit a pass holds the door: changes to jobs wait behind it, and no other pass opens.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from apscheduler.job import Job
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from loguru import logger
+from sqlalchemy import MetaData, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+
+from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
+from atlas.scheduler.errors import AtlasError, StoreUnavailableError
+from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.schedule import stable_offset
+from atlas.scheduler.store.store import CALL_S
+from atlas.scheduler.store.tables import fires, jobs
+from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.store.writer import Ticket
+from atlas.scheduler.triggers import AtlasTrigger, trigger_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.store.store import Store
+    from atlas.scheduler.task import Task
+
+MAX_SLEEP_S: Final = 30.0
+"""The scheduler looks up at least this often: it notices a stepped clock, and its tick is never older."""
+PASS_WAIT_S: Final = 1.0
+"""How long a pass waits for its commit under APScheduler's lock."""
+SERVE: Final = "atlas.scheduler.job_store:served_by_the_bridge"
+"""The one callable every APScheduler job of Atlas names; the bridge never calls it."""
+
+
+def served_by_the_bridge() -> None:
+    """Stand for "the bridge serves this job" in APScheduler's eyes.
+
+    Raises:
+        AssertionError: Something other than the bridge ran a job.
+    """
+    msg = "jobs of Atlas run through its bridge, not through an APScheduler executor"
+    raise AssertionError(msg)
+
+
+@dataclass(slots=True, eq=False)
+class JobRecord:
+    """What memory keeps of a job; the row is the durable copy.
+
+    Attributes:
+        id: The job.
+        source: The config file or code.
+        digest: Hash of the definition's text.
+        text: The definition as JSON.
+        enabled: False if it has no fire times by its definition.
+        trigger: Shared by all jobs of one schedule and offset.
+        next_run: When it starts next, None when DISABLED or ENDED.
+    """
+
+    id: str
+    source: JobSource
+    digest: str
+    text: str
+    enabled: bool
+    trigger: AtlasTrigger
+    next_run: datetime | None
+
+    @property
+    def definition(self) -> JobDefinition:
+        """The definition, made anew."""
+        return JobDefinition.from_json(self.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """A row that cannot be read: shown, never deleted.
+
+    Attributes:
+        id: The job.
+        error: Why.
+    """
+
+    id: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobChange:
+    """One job to write.
+
+    Attributes:
+        record: The job as it shall be.
+        kind: ADDED or CHANGED.
+    """
+
+    record: JobRecord
+    kind: JobEventKind
+
+
+@dataclass(slots=True, eq=False)
+class Pass:
+    """What one pass of the scheduler decided; written in one commit.
+
+    Attributes:
+        now: The instant APScheduler works with.
+        next_run: Job → its next starting time.
+        ended: Jobs that have no further one.
+        fires: Rows of ``fires`` that are new.
+        longer: Ranges of skips that go on: (job, first fire time, last, more of them).
+        tasks: Tasks to insert, each named by one of ``fires``.
+        replaces: Tasks whose end a new one asks for.
+        events: Told behind the commit.
+    """
+
+    now: datetime
+    next_run: dict[str, datetime] = field(default_factory=dict)
+    ended: set[str] = field(default_factory=set)
+    fires: list[dict[str, Any]] = field(default_factory=list)
+    longer: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[Task] = field(default_factory=list)
+    replaces: list[str] = field(default_factory=list)
+    events: list[JobEvent] = field(default_factory=list)
+
+
+_MOVE: Final = update(jobs).where(jobs.c.id == bindparam("b_id")).values(next_run_time=bindparam("next_run_time"))
+_LONGER: Final = (
+    update(fires)
+    .where(fires.c.job_id == bindparam("b_job_id"), fires.c.fire_time == bindparam("b_fire_time"))
+    .values(last=bindparam("last"), count=fires.c.count + bindparam("more"))
+)
+
+
+def _upsert(dialect: Any) -> Any:  # noqa: ANN401 - one shape, two dialects
+    statement = dialect(jobs)
+    return statement.on_conflict_do_update(
+        index_elements=["id"],
+        set_={"next_run_time": statement.excluded.next_run_time, "job_state": statement.excluded.job_state},
+    )
+
+
+_UPSERT: Final = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+
+
+class JobStore(SQLAlchemyJobStore):
+    """APScheduler's SQLAlchemy job store on Atlas's engine: no pickle, no deleted rows, no error into the loop.
+
+    Args:
+        store: The database and its writer.
+        on_released: Takes the tasks of a pass once they are on disk.
+        on_dropped: Takes the tasks of a pass that were not written.
+        on_replaced: Takes ids of tasks whose end a pass asked for.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        on_released: Callable[[Sequence[Task]], None],
+        on_dropped: Callable[[Sequence[Task]], None],
+        on_replaced: Callable[[Sequence[str]], None],
+    ) -> None:
+        """Prepare; `load` reads the rows."""
+        super().__init__(engine=store.engine, metadata=MetaData(), tablename=jobs.name)
+        self._store = store
+        self._on_released, self._on_dropped, self._on_replaced = on_released, on_dropped, on_replaced
+        self._door = threading.Lock()  # held by a pass until its commit, and by a change to jobs
+        self._lock = threading.Lock()  # the records
+        self._records: dict[str, JobRecord] = {}
+        self._parked: dict[str, Parked] = {}
+        self._heap: list[tuple[float, str]] = []
+        self.current: Pass | None = None
+        self.last_tick_s: float | None = None
+        self.ticked = threading.Condition()
+        self.passes = 0
+
+    # --- records ------------------------------------------------------------------------------------------------------
+
+    def load(self) -> None:
+        """Read every row; one that cannot be read is parked, never deleted."""
+        rows = self._store.read(lambda connection: connection.execute(select(jobs)).all())
+        with self._lock:
+            self._records.clear()
+            self._parked.clear()
+            for row in rows:
+                try:
+                    record = restore(row.id, bytes(row.job_state), row.next_run_time)
+                except Exception as error:  # noqa: BLE001 - whatever is wrong with one row is that row's alone
+                    self._parked[row.id] = Parked(row.id, f"{type(error).__name__}: {error}")
+                    logger.bind(job_id=row.id).error("the row of a job cannot be read; it is parked", error=str(error))
+                else:
+                    self._records[row.id] = record
+            self._rebuild_heap()
+
+    def record(self, job_id: str) -> JobRecord | None:
+        """The record of a job, or None."""
+        with self._lock:
+            return self._records.get(job_id)
+
+    def records(self) -> list[JobRecord]:
+        """Every readable job, by id."""
+        with self._lock:
+            return sorted(self._records.values(), key=lambda record: record.id)
+
+    def parked(self) -> list[Parked]:
+        """Every row that cannot be read."""
+        with self._lock:
+            return sorted(self._parked.values(), key=lambda parked: parked.id)
+
+    def make_record(self, definition: JobDefinition, *, now: datetime, keep: JobRecord | None = None) -> JobRecord:
+        """A record of ``definition``; with the same schedule as ``keep``, its next starting time stays.
+
+        Raises:
+            CronExpressionError: The schedule cannot be used.
+            ScheduleError: The schedule cannot be used.
+        """
+        text = definition.to_json()
+        trigger = trigger_for(definition.schedule, stable_offset(definition.id, definition.schedule.spread_s))
+        next_run = None
+        if definition.enabled:
+            if keep is not None and keep.enabled and keep.trigger == trigger:
+                next_run = keep.next_run
+            else:
+                next_run = trigger.get_next_fire_time(None, now)
+        return JobRecord(definition.id, definition.source, digest_of(text), text, definition.enabled, trigger, next_run)
+
+    def apply(
+        self,
+        changes: Iterable[JobChange] = (),
+        removed: Iterable[str] = (),
+        *,
+        also: Callable[[Connection], None] | None = None,
+    ) -> None:
+        """Write changed and removed jobs in one commit, then swap them in. Waits behind a pass.
+
+        Args:
+            changes: Jobs to add or change.
+            removed: Ids of jobs to delete; their history stays.
+            also: Written in the same commit.
+
+        Raises:
+            StoreUnavailableError: The store did not take it within 5 s; nothing changed.
+        """
+        changes, removed = list(changes), list(removed)
+        if not self._door.acquire(timeout=CALL_S):
+            raise StoreUnavailableError("a pass of the scheduler waits for the database; nothing was changed", waited_s=CALL_S)
+        try:
+            self._store.write(lambda connection: _write_changes(connection, changes, removed, also))
+            with self._lock:
+                for change in changes:
+                    self._records[change.record.id] = change.record
+                    self._parked.pop(change.record.id, None)
+                for job_id in removed:
+                    self._records.pop(job_id, None)
+                    self._parked.pop(job_id, None)
+                self._rebuild_heap()
+        finally:
+            self._door.release()
+        now = self._store.clock.now()
+        self._store.events.publish(
+            *(JobEvent(job_id=change.record.id, kind=change.kind, at=now) for change in changes),
+            *(JobEvent(job_id=job_id, kind=JobEventKind.REMOVED, at=now) for job_id in removed),
+        )
+        self._wake()
+
+    def _rebuild_heap(self) -> None:
+        self._heap = [(record.next_run.timestamp(), record.id) for record in self._records.values() if record.next_run]
+        heapq.heapify(self._heap)
+
+    def _wake(self) -> None:
+        scheduler = self._scheduler
+        if scheduler is not None and scheduler.running:
+            scheduler.wakeup()
+
+    # --- the pass -----------------------------------------------------------------------------------------------------
+
+    def get_due_jobs(self, now: datetime) -> list[Job]:
+        """Open a pass: the jobs that are due at ``now``, oldest first; none while another pass or a change is under way."""
+        with self.ticked:
+            self.last_tick_s = self._store.clock.monotonic()
+            self.passes += 1
+            self.ticked.notify_all()
+        if not self._heap or self._heap[0][0] > now.timestamp() or not self._door.acquire(blocking=False):
+            return []
+        with self._lock:
+            due: list[JobRecord] = []
+            while self._heap and self._heap[0][0] <= now.timestamp():
+                due_s, job_id = heapq.heappop(self._heap)
+                record = self._records.get(job_id)
+                if record is not None and record.next_run is not None and record.next_run.timestamp() == due_s:
+                    due.append(record)
+        if not due:
+            self._door.release()
+            return []
+        self.current = Pass(now)
+        return [self._job(record) for record in due]
+
+    def update_job(self, job: Job) -> None:
+        """Note a job's next starting time; within a pass it is written with it, else at once."""
+        if self.current is not None:
+            self.current.next_run[job.id] = job.next_run_time.astimezone(UTC)
+            return
+        record = self.record(job.id)
+        if record is None:
+            raise JobLookupError(job.id)
+        next_run = None if job.next_run_time is None else job.next_run_time.astimezone(UTC)
+        changed = JobRecord(record.id, record.source, record.digest, record.text, record.enabled, record.trigger, next_run)
+        self.apply([JobChange(changed, JobEventKind.CHANGED)])
+
+    def remove_job(self, job_id: str) -> None:
+        """Within a pass: the job has ENDED, its row stays. Else: delete it."""
+        if self.current is not None:
+            self.current.ended.add(job_id)
+            return
+        if self.record(job_id) is None:
+            raise JobLookupError(job_id)
+        self.apply(removed=[job_id])
+
+    def get_next_run_time(self) -> datetime:
+        """Close the pass, if one is open, and say when to look again: at the next start, in 30 s at the latest."""
+        decided, self.current = self.current, None
+        now = self._store.clock.now()
+        if decided is not None and not self._commit(decided):
+            return now + timedelta(seconds=PASS_WAIT_S)
+        with self._lock:
+            soon = now + timedelta(seconds=MAX_SLEEP_S)
+            if self._door.locked():
+                return now + timedelta(seconds=PASS_WAIT_S / 2)
+            return min(soon, datetime.fromtimestamp(self._heap[0][0], UTC)) if self._heap else soon
+
+    def _commit(self, decided: Pass) -> bool:
+        ticket = Ticket()
+        try:
+            self._store.writer.work(
+                lambda connection: _write_pass(connection, decided),
+                ticket,
+                after=lambda kept: self._committed(decided, kept),
+                failed=lambda error: self._not_committed(decided, error),
+            )
+            ticket.wait(PASS_WAIT_S)
+        except TimeoutError:
+            return False  # the writer goes on trying with the same rows; until then no other pass opens
+        except AtlasError as error:  # the store is closed
+            self._not_committed(decided, error)
+        except Exception as error:  # noqa: BLE001 - told by _not_committed; the loop must go on
+            logger.debug("a pass was not written", error=str(error))
+            return False
+        return True
+
+    def _committed(self, decided: Pass, kept: list[Task]) -> None:
+        with self._lock:
+            for job_id, next_run in decided.next_run.items():
+                record = self._records.get(job_id)
+                if record is not None:
+                    record.next_run = next_run
+                    heapq.heappush(self._heap, (next_run.timestamp(), job_id))
+            for job_id in decided.ended:
+                record = self._records.get(job_id)
+                if record is not None:
+                    record.next_run = None
+        self._door.release()
+        self._on_released(kept)
+        if len(kept) < len(decided.tasks):
+            kept_ids = {task.id for task in kept}
+            self._on_dropped([task for task in decided.tasks if task.id not in kept_ids])
+        if decided.replaces:
+            self._on_replaced(decided.replaces)
+        ended = [JobEvent(job_id=job_id, kind=JobEventKind.ENDED, at=decided.now) for job_id in decided.ended]
+        if decided.events or ended:
+            self._store.events.publish(*decided.events, *ended)
+        self._wake()
+
+    def _not_committed(self, decided: Pass, error: BaseException) -> None:
+        logger.opt(exception=error).error("a pass could not be written; it is decided again")
+        self._on_dropped(decided.tasks)
+        with self._lock:
+            self._rebuild_heap()
+        self._door.release()
+
+    # --- what APScheduler asks outside of a pass ------------------------------------------------------------------------
+
+    def start(self, scheduler: Any, alias: str) -> None:  # noqa: ANN401 - APScheduler is untyped
+        """Remember the scheduler; the table is the schema's business and the rows are loaded already."""
+        self._scheduler, self._alias = scheduler, alias
+
+    def shutdown(self) -> None:
+        """Nothing: the engine is shared."""
+
+    def lookup_job(self, job_id: str) -> Job | None:
+        """The job as APScheduler knows it, made when asked for."""
+        record = self.record(job_id)
+        return None if record is None else self._job(record)
+
+    def get_all_jobs(self) -> list[Job]:
+        """Every job by its next start, those without one last."""
+        never = datetime.max.replace(tzinfo=UTC)
+        return [self._job(record) for record in sorted(self.records(), key=lambda record: record.next_run or never)]
+
+    def add_job(self, job: Job) -> None:
+        """Refuse: a job of Atlas is more than APScheduler's.
+
+        Raises:
+            TypeError: Always; `CronManager.add_job` is the way.
+        """
+        msg = f"job {job.id!r}: add jobs with CronManager.add_job, this job store keeps definitions, not callables"
+        raise TypeError(msg)
+
+    def remove_all_jobs(self) -> None:
+        """Delete every job."""
+        self.apply(removed=[record.id for record in self.records()])
+
+    def _job(self, record: JobRecord) -> Job:
+        job = Job.__new__(Job)
+        job.__setstate__(
+            {
+                "version": 1,
+                "id": record.id,
+                "func": SERVE,
+                "trigger": record.trigger,
+                "executor": "default",
+                "args": (),
+                "kwargs": {},
+                "name": record.id,
+                "misfire_grace_time": None,
+                "coalesce": True,
+                "max_instances": 1,
+                "next_run_time": record.next_run,
+            },
+        )
+        job._scheduler, job._jobstore_alias = self._scheduler, self._alias  # noqa: SLF001 - as the stock store does
+        return job
+
+
+def restore(job_id: str, raw: bytes, next_run_time: float | None) -> JobRecord:
+    """The record a row holds.
+
+    Raises:
+        ValueError: The row is no definition.
+    """
+    text = raw.decode()
+    definition = JobDefinition.from_json(text)
+    if definition.id != job_id:
+        msg = f"the row's definition is of job {definition.id!r}"
+        raise ValueError(msg)
+    next_run = None if next_run_time is None else datetime.fromtimestamp(next_run_time, UTC)
+    trigger = trigger_for(definition.schedule, stable_offset(job_id, definition.schedule.spread_s))
+    return JobRecord(job_id, definition.source, digest_of(text), text, definition.enabled, trigger, next_run)
+
+
+def _write_changes(
+    connection: Connection,
+    changes: Sequence[JobChange],
+    removed: Sequence[str],
+    also: Callable[[Connection], None] | None,
+) -> None:
+    if changes:
+        connection.execute(
+            _UPSERT[connection.dialect.name],
+            [
+                {
+                    "id": change.record.id,
+                    "next_run_time": None if change.record.next_run is None else change.record.next_run.timestamp(),
+                    "job_state": change.record.text.encode(),
+                }
+                for change in changes
+            ],
+        )
+    if removed:
+        connection.execute(delete(jobs).where(jobs.c.id == bindparam("b_id")), [{"b_id": job_id} for job_id in removed])
+    if also is not None:
+        also(connection)
+
+
+def _write_pass(connection: Connection, decided: Pass) -> list[Task]:
+    """Write a pass; returns the tasks whose fire time was free. A fire time that is served already is left as it is."""
+    kept = decided.tasks
+    if decided.fires:
+        try:
+            with connection.begin_nested():
+                connection.execute(insert(fires), decided.fires)
+        except IntegrityError:
+            kept = _write_free_fires(connection, decided)
+    insert_tasks(connection, [full_row(task) for task in kept])
+    if decided.longer:
+        connection.execute(_LONGER, decided.longer)
+    moves = [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in decided.next_run.items()]
+    moves += [{"b_id": job_id, "next_run_time": None} for job_id in decided.ended]
+    if moves:
+        connection.execute(_MOVE, moves)
+    return kept
+
+
+def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
+    served = {
+        tuple(row)
+        for start in range(0, len(decided.fires), 400)
+        for row in connection.execute(
+            select(fires.c.job_id, fires.c.fire_time).where(
+                tuple_(fires.c.job_id, fires.c.fire_time).in_(
+                    [(row["job_id"], row["fire_time"]) for row in decided.fires[start : start + 400]],
+                ),
+            ),
+        )
+    }
+    once = {(row["job_id"], row["fire_time"]): row for row in reversed(decided.fires)}
+    free = [row for key, row in once.items() if key not in served]
+    logger.warning("fire times were served already; they are not served twice", fires=len(decided.fires) - len(free))
+    if free:
+        connection.execute(insert(fires), free)
+    free_tasks = {row["task_id"] for row in free}
+    return [task for task in decided.tasks if task.id in free_tasks]

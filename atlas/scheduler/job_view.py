@@ -1,0 +1,237 @@
+"""Jobs as people see them: what `CronManager.get_all_jobs` and the client return."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import bindparam
+
+from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.store.task_rows import SELECT, task_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.definition import JobDefinition, JobSource
+    from atlas.scheduler.job_state import Pause
+    from atlas.scheduler.metrics import Metrics
+    from atlas.scheduler.task import Task
+    from atlas.scheduler.triggers import AtlasTrigger
+
+
+class JobState(enum.StrEnum):
+    """Where a job stands."""
+
+    ACTIVE = "ACTIVE"
+    PAUSED = "PAUSED"
+    """A stored override: it makes no tasks."""
+    DISABLED = "DISABLED"
+    """``enabled: false`` in the file: it has no fire times."""
+    UNBOUND = "UNBOUND"
+    """Its function is missing."""
+    ENDED = "ENDED"
+    """Its last fire time has passed; the row stays."""
+    PARKED = "PARKED"
+    """Its row cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A job at one moment.
+
+    Attributes:
+        name: Its id.
+        title: Display name.
+        description: What it is for.
+        state: Where it stands.
+        detail: Why it stands there, in words; empty for ACTIVE.
+        source: The config file or code, None when the row cannot be read.
+        schedule: The schedule as text.
+        timezone: Its zone.
+        next_fire_time: The next nominal instant it is due, None without one.
+        next_run_at: When it starts then: later by its spread.
+        pause: The pause in force.
+        tags: Words to find it by.
+    """
+
+    name: str
+    title: str
+    description: str = ""
+    state: JobState
+    detail: str = ""
+    source: JobSource | None = None
+    schedule: str = ""
+    timezone: str = ""
+    next_fire_time: datetime | None = None
+    next_run_at: datetime | None = None
+    pause: Pause | None = None
+    tags: tuple[str, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The job's id, which is its name."""
+        return self.name
+
+    @property
+    def enabled(self) -> bool:
+        """True if it fires: ACTIVE."""
+        return self.state is JobState.ACTIVE
+
+    @classmethod
+    def of(
+        cls,
+        definition: JobDefinition,
+        trigger: AtlasTrigger,
+        next_run: datetime | None,
+        pause: Pause | None,
+        unbound: str | None,
+    ) -> Job:
+        """The job of these parts."""
+        if not definition.enabled:
+            state, detail = JobState.DISABLED, "the config file says enabled: false"
+        elif next_run is None:
+            state, detail = JobState.ENDED, "its last fire time has passed"
+        elif pause is not None:
+            until = f" until {pause.until.isoformat(timespec='minutes')}" if pause.until else ""
+            state, detail = JobState.PAUSED, f"by {pause.by or 'somebody'}{until}: {pause.reason or 'no reason given'}"
+        elif unbound is not None:
+            state, detail = JobState.UNBOUND, unbound
+        else:
+            state, detail = JobState.ACTIVE, ""
+        return cls(
+            name=definition.id,
+            title=definition.title,
+            description=definition.description,
+            state=state,
+            detail=detail,
+            source=definition.source,
+            schedule=schedule_text(definition),
+            timezone=definition.schedule.timezone,
+            next_fire_time=None if next_run is None else trigger.fire_time_of(next_run),
+            next_run_at=next_run,
+            pause=pause,
+            tags=definition.tags,
+        )
+
+    @classmethod
+    def of_parked(cls, parked: Any) -> Job:  # noqa: ANN401 - job_store.Parked; this room lies below that one
+        """A job whose row cannot be read."""
+        return cls(name=parked.id, title=parked.id, state=JobState.PARKED, detail=parked.error)
+
+    def to_json(self) -> dict[str, Any]:
+        """The job as JSON values."""
+        raw = asdict(self)
+        for name in ("next_fire_time", "next_run_at"):
+            raw[name] = _text(raw[name])
+        if self.pause is not None:
+            raw["pause"] = {
+                "paused_at": _text(self.pause.paused_at),
+                "until": _text(self.pause.until),
+                "by": self.pause.by,
+                "reason": self.pause.reason,
+            }
+        return {"id": self.name, **raw, "tags": list(self.tags)}
+
+
+def schedule_text(definition: JobDefinition) -> str:
+    """The schedule as it was written, for tables."""
+    schedule = definition.schedule
+    parts = list(schedule.cron)
+    parts += [f"every {interval.every_s:g} s" for interval in schedule.intervals]
+    parts += [instant.isoformat(timespec="minutes") for instant in schedule.dates]
+    return ", ".join(parts)
+
+
+def status_of(
+    job: Job,
+    definition: JobDefinition | None,
+    *,
+    metrics: Metrics,
+    latest: Sequence[Task],
+    unfinished: Sequence[str],
+) -> dict[str, Any]:
+    """Everything about one job, as `CronManager.get_job_status` returns it."""
+    last = latest[0] if latest else None
+    status: dict[str, Any] = {
+        **job.to_json(),
+        **metrics.to_json(),
+        "next_fire_time": job.next_fire_time,
+        "next_run_at": job.next_run_at,
+        "unfinished_tasks": list(unfinished),
+        "last_task": None if last is None else task_json(last),
+    }
+    if definition is not None:
+        retry = definition.retry
+        status["words"] = {"en": definition.schedule.describe("en"), "zh": definition.schedule.describe("zh")}
+        status["function"] = definition.function
+        status["owner"], status["runbook"] = definition.owner, definition.runbook
+        values = {
+            "priority": definition.priority.name,
+            "timeout": definition.timeout_s,
+            "max_retries": retry.max_retries,
+            "retry_delay": retry.delay_s,
+            "retry_backoff": retry.backoff,
+            "retry_max_delay": retry.max_delay_s,
+            "retry_jitter": retry.jitter,
+            "retry_on": list(retry.retry_on),
+            "on_crash": definition.on_crash.value,
+            "overlap": definition.overlap.value,
+            "max_instances": definition.max_instances,
+            "catchup": definition.catchup.value,
+            "catchup_window": definition.catchup_window_s,
+            "catchup_limit": definition.catchup_limit,
+            "executor": None if definition.executor is None else definition.executor.value,
+            "keep_days": definition.keep_days,
+            "keep_tasks": definition.keep_tasks,
+        }
+        status["policy"] = {
+            name: {"value": value, "from": definition.value_from.get(name, "built in")} for name, value in values.items()
+        }
+    return status
+
+
+_LATEST = SELECT.where(tasks.c.job_id == bindparam("job_id")).order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
+
+
+def last_tasks(connection: Connection, job_id: str, limit: int) -> list[Task]:
+    """The job's newest tasks, newest first."""
+    return [task_of(row) for row in connection.execute(_LATEST.limit(limit), {"job_id": job_id})]
+
+
+def task_json(task: Task) -> dict[str, Any]:
+    """A task as JSON values, for ``--json`` and pages."""
+    return {
+        "id": task.id,
+        "name": task.name,
+        "function": task.function,
+        "job_id": task.job_id,
+        "fire_time": _text(task.fire_time),
+        "origin": task.origin.value,
+        "reason": task.reason,
+        "priority": task.priority.name,
+        "status": task.status.value,
+        "attempt": task.attempt,
+        "failures": task.failures,
+        "crashes": task.crashes,
+        "created_at": _text(task.created_at),
+        "due_at": _text(task.due_at),
+        "started_at": _text(task.started_at),
+        "finished_at": _text(task.finished_at),
+        "duration_s": task.duration_s,
+        "result": task.value,
+        "result_omitted": task.result_omitted,
+        "error": task.error,
+        "cause": None if task.cause is None else task.cause.value,
+        "revision": task.revision,
+        "volatile": task.volatile,
+        "cancel_requested": task.cancel_requested,
+    }
+
+
+def _text(instant: datetime | None) -> str | None:
+    return None if instant is None else instant.isoformat()

@@ -1,0 +1,244 @@
+"""`load_jobs`: `config/cron_jobs.json` → `JobDefinition` objects, or one `ConfigError` with everything wrong in it.
+
+::
+
+    bytes ──► read_jobs_text ──► LocatedJson ──► JobsDocument ──► one JobDefinition per job
+              size, encoding     syntax,         types, names,    cron texts, zones, calendars,
+                                 doubled keys    bounds           functions and their arguments
+
+Every stage reports what it can and hands on the rest, so that one reading finds all errors.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from pydantic import ValidationError
+
+from atlas.scheduler.definition import digest_of
+from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.jobs_file.building import build_jobs
+from atlas.scheduler.jobs_file.findings import Finding, findings
+from atlas.scheduler.jobs_file.format import EditorSchema, JobsDocument
+from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.zones import zone_named
+
+if TYPE_CHECKING:
+    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.registry import Registry
+
+MAX_BYTES: Final = 20_000_000
+"""Largest file that is read; ten thousand jobs with every field take about a quarter of it."""
+
+_MARKS: Final = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDefaults:
+    """What holds where neither a job nor the file's ``defaults`` say anything.
+
+    Attributes:
+        timeout_s: Longest one attempt may run, seconds; None is no limit.
+        max_retries: Retries after the first attempt.
+        keep_days: How long final tasks stay, days; None leaves it to the settings.
+        timezone: Zone of a file without one.
+        set_in_settings: Those of ``timeout``, ``max_retries``, ``keep_days``, ``timezone`` that ``config.yaml`` sets;
+            the others are built in.
+
+    Raises:
+        ScheduleError: There is no such zone.
+    """
+
+    timeout_s: float | None = 600.0
+    max_retries: int = 3
+    keep_days: float | None = None
+    timezone: str = "UTC"
+    set_in_settings: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that does not exist, before any file is read with it."""
+        zone_named(self.timezone)
+
+    def values(self) -> dict[str, Any]:
+        """The values by the names that the jobs file has for them."""
+        return {
+            "timeout": self.timeout_s,
+            "max_retries": self.max_retries,
+            "keep_days": self.keep_days,
+            "timezone": self.timezone,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class JobsFile:
+    """A jobs file that was accepted.
+
+    Attributes:
+        definitions: Every job by id, in the order of the file.
+        text: The text as read, without a byte order mark.
+        digest: Hash of ``text``.
+        reload: ``"auto"``: an edit applies by itself; ``"manual"``: only when somebody says so.
+        timezone: Zone of every job without its own.
+        warnings: What is probably not meant, in file order.
+    """
+
+    definitions: dict[str, JobDefinition]
+    text: str
+    digest: str
+    reload: Literal["auto", "manual"]
+    timezone: str
+    warnings: tuple[Problem, ...]
+
+
+def load_jobs(path: Path | str, *, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
+    """The jobs in the file at ``path``; see `read_jobs_text` and `parse_jobs`.
+
+    Raises:
+        ConfigError: The file cannot be read or used.
+    """
+    return parse_jobs(read_jobs_text(path), file=path, defaults=defaults, registry=registry)
+
+
+def read_jobs_text(path: Path | str) -> str:
+    """The text of the file: UTF-8, at most `MAX_BYTES`; a byte order mark, as Windows editors write it, is dropped.
+
+    Raises:
+        ConfigError: Missing, unreadable, too large, or in another encoding (UTF-16, UTF-32 and GBK are told by name).
+    """
+    try:
+        with Path(path).open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        hint = 'name another as persistence.cron_config in config.yaml, or write it; the smallest is {"cron_jobs": {}}'
+        raise _unreadable(path, f"no such file; {hint}") from None
+    except IsADirectoryError:
+        raise _unreadable(path, "this is a folder; name a file as persistence.cron_config in config.yaml") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise _unreadable(path, f"cannot be read: {reason}; check its owner and permissions") from None
+    if len(raw) > MAX_BYTES:
+        raise _unreadable(path, f"larger than {MAX_BYTES:,} bytes; is this the jobs file? If so, make fewer jobs of it")
+    for mark, name in _MARKS.items():
+        if raw.startswith(mark):
+            raise _unreadable(path, f"this is {name}; save the file as UTF-8")
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        before = raw[: error.start].decode()
+        line = before.count("\n") + 1
+        column = len(before) - (before.rfind("\n") + 1) + 1
+        message = f"byte 0x{raw[error.start]:02x} is not UTF-8{_looks_like_gbk(raw)}; save the file as UTF-8"
+        raise _unreadable(path, message, line, column) from None
+    if "\0" in text[:4]:
+        raise _unreadable(path, "this looks like UTF-16 or UTF-32; save the file as UTF-8", 1, text.index("\0") + 1)
+    return text
+
+
+def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
+    """The jobs in ``text``.
+
+    Args:
+        text: JSON; a byte order mark in front is dropped.
+        file: Name for messages.
+        defaults: What holds where neither job nor file says anything.
+        registry: Where functions are looked up; None checks none.
+
+    Raises:
+        ConfigError: Something is wrong; it holds every error, in file order.
+    """
+    text = text.removeprefix("\ufeff")
+    try:
+        digest = digest_of(text)
+    except UnicodeEncodeError as error:
+        message = f"character {error.start + 1} is half of a surrogate pair; save the file as UTF-8"
+        raise _unreadable(file, message) from None
+    document = read_json(text)
+    problems = list(document.problems(file))
+    if not document.complete:
+        raise ConfigError(problems)
+    jobs, found = _checked(document.value)
+    built = build_jobs(jobs, document.value, defaults.values(), defaults.set_in_settings, registry)
+    found += built.errors
+    unusable = {fault.path for fault in document.faults}
+    problems += [
+        document.problem(file, one.path, one.message, on_key=one.on_key, shown=one.shown, inside=one.inside)
+        for one in found
+        if one.path not in unusable
+    ]
+    if problems:
+        raise ConfigError(_in_file_order(problems))
+    warnings = [
+        document.problem(file, one.path, one.message, on_key=one.on_key, shown=one.shown, severity="warning")
+        for one in built.warnings
+    ]
+    reload = jobs.reload or "auto"
+    return JobsFile(built.definitions, text, digest, reload, built.timezone, tuple(_in_file_order(warnings)))
+
+
+def jobs_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the file, made from the models."""
+    schema = JobsDocument.model_json_schema(schema_generator=EditorSchema)
+    return {"$schema": EditorSchema.schema_dialect, **schema, "title": "Atlas Scheduler: cron_jobs.json"}
+
+
+def schema_text() -> str:
+    """`jobs_schema` as the text of ``config/cron_jobs.schema.json``."""
+    return json.dumps(jobs_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+def _checked(value: Any) -> tuple[JobsDocument, list[Finding]]:
+    """``value`` as a model, and what is wrong with it; what is wrong is left out of the model."""
+    try:
+        return JobsDocument.model_validate(value), []
+    except ValidationError as error:
+        found = findings(error)
+    try:
+        return JobsDocument.model_validate(_without(value, found)), found
+    except ValidationError:
+        return JobsDocument(cron_jobs={}), found
+
+
+def _without(value: Any, found: list[Finding]) -> Any:
+    """A copy of ``value`` without the fields, calendars and jobs that ``found`` names."""
+    rest: dict[str, Any] = dict(value) if isinstance(value, dict) else {}
+    for group in ("cron_jobs", "calendars", "defaults"):
+        if isinstance(rest.get(group), dict):
+            rest[group] = dict(rest[group])
+    for one in found:
+        match one.path:
+            case ("cron_jobs", str() as job, str() as field, *_) if job in rest["cron_jobs"]:
+                rest["cron_jobs"][job] = {key: inner for key, inner in rest["cron_jobs"][job].items() if key != field}
+            case (str() as group, str() as name, *_):
+                rest[group].pop(name, None)
+            case (str() as name,):
+                rest.pop(name, None)
+            case _:
+                pass  # the whole document: nothing of it was copied
+    rest.setdefault("cron_jobs", {})
+    return rest
+
+
+def _in_file_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
+
+
+def _unreadable(path: Path | str, message: str, line: int = 0, column: int = 0) -> ConfigError:
+    return ConfigError([Problem(file=path, path="", message=message, line=line, column=column)])
+
+
+def _looks_like_gbk(raw: bytes) -> str:
+    try:
+        raw.decode("gb18030")
+    except UnicodeDecodeError:
+        return ""
+    return "; it looks like GBK"

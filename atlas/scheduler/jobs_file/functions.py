@@ -1,0 +1,87 @@
+"""`FunctionCheck`: whether the functions a jobs file names exist, may be used, and take their arguments."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING
+
+from atlas.scheduler.errors import AtlasError, FunctionRefusedError, UnknownFunctionError
+from atlas.scheduler.jobs_file.findings import Finding
+from atlas.scheduler.jobs_file.values import did_you_mean
+from atlas.scheduler.task import ExecutorKind
+
+if TYPE_CHECKING:
+    from atlas.scheduler.jobs_file.format import JobEntry
+    from atlas.scheduler.jobs_file.located_json import Path
+    from atlas.scheduler.registry import Function, Registry
+
+
+class FunctionCheck:
+    """Checks that functions exist and take the arguments the file has for them."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+        self._found: dict[str, Function | Exception] = {}
+        self._refusals: dict[tuple[str, int, tuple[str, ...]], str | None] = {}
+
+    def check(self, path: Path, entry: JobEntry, name: str) -> tuple[list[Finding], list[Finding]]:
+        """Errors and warnings of one job; a function that is missing is a warning, since the others can run."""
+        found = self._find(name)
+        where = Finding((*path, "function"), "") if entry.function else Finding(path, "", on_key=True)
+        if isinstance(found, FunctionRefusedError):
+            return [where._replace(message=str(found))], []
+        if isinstance(found, Exception):
+            add = "" if entry.function else '; add "function"'
+            return [], [where._replace(message=f"{found}{add}; the job stays UNBOUND until there is one")]
+        errors = []
+        if wrong := _wrong_executor(found, entry.executor):
+            errors.append(Finding((*path, "executor"), wrong))
+        args, kwargs = entry.args or (), entry.kwargs or {}
+        key = (name, len(args), tuple(kwargs))  # whether a call fits does not depend on the values
+        if key not in self._refusals:
+            self._refusals[key] = found.refusal(args, kwargs)
+        if refusal := self._refusals[key]:
+            errors += _refused_arguments(path, entry, found, refusal) or [_arguments_at(path, entry, where, refusal)]
+        return errors, []
+
+    def _find(self, name: str) -> Function | Exception:
+        found = self._found.get(name)
+        if found is None:
+            try:
+                found = self._registry.find(name)
+            except AtlasError as error:
+                found = error
+            except Exception as error:  # noqa: BLE001 - an entry point runs foreign code, which may raise anything
+                found = UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}")
+            self._found[name] = found
+        return found
+
+
+def _wrong_executor(function: Function, executor: ExecutorKind | None) -> str | None:
+    if executor is ExecutorKind.PROCESS and function.reference is None:
+        return f'{function.name} cannot be imported by another process; define it in a module, or write "thread"'
+    if executor is ExecutorKind.ASYNC and not function.is_async:
+        return f'{function.name} is a plain function; write "thread" or "process", or leave the key out'
+    if executor is ExecutorKind.THREAD and function.is_async:
+        return f'{function.name} is a coroutine function; write "async", or leave the key out'
+    return None
+
+
+def _refused_arguments(path: Path, entry: JobEntry, function: Function, refusal: str) -> list[Finding]:
+    """The keyword arguments that the function does not know, each at its place."""
+    if "unexpected keyword argument" not in refusal:
+        return []
+    known = inspect.signature(function.call).parameters
+    return [
+        Finding((*path, "kwargs", name), f"no argument of {function.name}{did_you_mean(name, known)}", on_key=True)
+        for name in entry.kwargs or ()
+        if name not in known
+    ]
+
+
+def _arguments_at(path: Path, entry: JobEntry, where: Finding, refusal: str) -> Finding:
+    message = f"the arguments do not fit: {refusal if len(refusal) <= 400 else refusal[:399] + '…'}"
+    for name in ("args", "kwargs"):
+        if getattr(entry, name):
+            return Finding((*path, name), message)
+    return where._replace(message=message)

@@ -1,0 +1,616 @@
+"""Takes every live task from its reservation to its final row: who waits, who runs, who is held, who is stopped.
+
+::
+
+    reserve ─► (commit) ─► accepted ─► held? ─► line ─► begin ─► attempt ─► finish ─► (commit) ─► written
+                                         ▲                                    │
+                                         └── retry wait · crash · release ◄───┘
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+from collections import Counter, OrderedDict, deque
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from atlas.scheduler.context import TaskContext
+from atlas.scheduler.errors import JobBusyError, QueueFullError, QueueStoppedError
+from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
+from atlas.scheduler.registry import Function, Registry, decode_arguments
+from atlas.scheduler.store.recovery import apply_verdict
+from atlas.scheduler.store.task_rows import attempt_row
+from atlas.scheduler.store.writer import Ticket, wake_all
+from atlas.scheduler.task import WAITING, Cause, ExecutorKind, OnCrash, Overlap, Task, TaskPriority, TaskStatus
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterable, Sequence
+
+    from atlas.scheduler.line import Line
+    from atlas.scheduler.store.store import Store
+
+MAX_LIVE_RESULTS: Final = 1000
+MAX_HELD: Final = 100
+"""Tasks of one job that may wait behind each other (``overlap: queue``)."""
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """An unfinished task in memory, with what rows cannot hold.
+
+    Attributes:
+        task: The task.
+        function: Its callable; durable tasks get it when an attempt begins.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        claim_first: RUNNING is committed before the function is entered.
+        tickets: Who waits for the end.
+        context: The running attempt, None while it waits.
+        deadline_s: Monotonic time at which the attempt runs out of time.
+        stop: Why the attempt was asked to stop.
+        stopped_at_s: Monotonic time of that.
+        stopper: How this executor is asked to stop it.
+        released: The slot was given back while the code still runs.
+    """
+
+    task: Task
+    function: Function | None = None
+    args: Sequence[Any] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    claim_first: bool = False
+    tickets: list[Ticket] = field(default_factory=list)
+    context: TaskContext | None = None
+    deadline_s: float | None = None
+    stop: StopReason | None = None
+    stopped_at_s: float = 0.0
+    stopper: Callable[[StopReason], None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try of a live task, as its executor holds it.
+
+    Attributes:
+        live: The task.
+        number: The attempt's number; a result with an older one is refused.
+        claim: Waited for before the function is entered, None when it may be entered at once.
+        failure: The attempt ends so without entering the function.
+    """
+
+    live: Live
+    number: int
+    claim: Ticket | None = None
+    failure: Outcome | None = None
+
+
+class _JobTasks:
+    """The unfinished tasks of one job: those in line or running, and those held behind them."""
+
+    __slots__ = ("active", "held", "open")
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[str, Live] = OrderedDict()
+        self.held: deque[Live] = deque()
+        self.active: set[str] = set()
+
+
+class Lifecycle:
+    """The live tasks of one queue. Every method may be called from any thread.
+
+    Args:
+        store: Where every move is written.
+        line: Where tasks wait for a slot.
+        registry: Functions by name.
+        max_waiting: Most tasks that may wait.
+        stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
+        draw: Chance numbers in 0 to 1, for the jitter of retries.
+        on_timer: Called with a monotonic time at which `tick` has something to do.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        line: Line,
+        registry: Registry,
+        *,
+        max_waiting: int,
+        stop_grace_s: float,
+        draw: Callable[[], float],
+        on_timer: Callable[[float], None],
+    ) -> None:
+        """Start without tasks."""
+        self._store, self._line, self._registry = store, line, registry
+        self._clock = store.clock
+        self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
+        self._draw, self._on_timer = draw, on_timer
+        self._lock = threading.RLock()
+        self._idle = threading.Condition(self._lock)
+        self._live: dict[str, Live] = {}
+        self._running: dict[str, Live] = {}
+        self._jobs: dict[str, _JobTasks] = {}
+        self._suspects: deque[Live] = deque()
+        self._suspect: Live | None = None
+        self._retries: list[tuple[float, int, Live]] = []  # a heap; the number keeps equal times apart
+        self._numbers = itertools.count()
+        self._counts: Counter[tuple[TaskStatus, TaskPriority]] = Counter()
+        self._results: OrderedDict[str, Any] = OrderedDict()
+        self.abandoned = 0
+        self._unreplaced = 0
+        self.taking = False
+
+    # --- in: reserve, accepted ------------------------------------------------------------------------------------
+
+    def reserve(self, live: Live, *, bounded: bool = True, behind_another: bool = False) -> None:
+        """Make room for a task that is about to be committed; decides overlap, for fires and run-now alike.
+
+        Args:
+            live: The task.
+            bounded: False for fires: a queue that is merely full drops none.
+            behind_another: The task follows another one of the same catch-up, so it waits whatever the overlap rule says.
+
+        Raises:
+            QueueStoppedError: The queue takes nothing.
+            QueueFullError: As many tasks wait as may (only when ``bounded``).
+            JobBusyError: The job's overlap rule allows no further task now.
+        """
+        task = live.task
+        with self._lock:
+            if not self.taking:
+                msg = "the queue takes nothing: it is not started, stopping or stopped"
+                raise QueueStoppedError(msg)
+            if bounded and self.waiting() >= self._max_waiting:
+                raise QueueFullError(self._max_waiting)
+            if task.job_id is not None:
+                if not behind_another:
+                    self._decide_overlap(task.job_id, task)
+                self._jobs.setdefault(task.job_id, _JobTasks()).open[task.id] = live
+            self._live[task.id] = live
+            self._counts[task.status, task.priority] += 1
+
+    def _decide_overlap(self, job_id: str, task: Task) -> None:
+        mine = self._jobs.get(job_id)
+        if mine is None or not mine.open:
+            return
+        first = next(iter(mine.open))
+        match task.policy.overlap:
+            case Overlap.SKIP:
+                busy = True
+            case Overlap.ALLOW:
+                busy = len(mine.open) >= task.policy.max_instances
+            case Overlap.QUEUE | Overlap.REPLACE:
+                busy = len(mine.open) > MAX_HELD
+        if busy:
+            raise JobBusyError(job_id, first)
+
+    def refusal(self, task: Task) -> Verdict | None:
+        """Why a task that another process put into the store is not served; None if it is."""
+        with self._lock:
+            try:
+                if task.job_id is not None:
+                    self._decide_overlap(task.job_id, task)
+            except JobBusyError as error:
+                return Verdict(status=TaskStatus.CANCELLED, cause=Cause.BUSY, error=str(error))
+            return None
+
+    def replaced_by(self, task: Task) -> list[str]:
+        """Ids of the unfinished tasks of the same job that ``task`` takes the place of (``overlap: replace``)."""
+        with self._lock:
+            mine = self._jobs.get(task.job_id or "")
+            if mine is None or task.policy.overlap is not Overlap.REPLACE:
+                return []
+            return [one for one in mine.open if one != task.id]
+
+    def unfinished_of(self, job_id: str) -> list[str]:
+        """Ids of the job's unfinished tasks, oldest first."""
+        with self._lock:
+            mine = self._jobs.get(job_id)
+            return [] if mine is None else list(mine.open)
+
+    def forget(self, task_id: str) -> None:
+        """Undo a `reserve` whose commit did not happen."""
+        with self._lock:
+            live = self._live.pop(task_id, None)
+            if live is not None:
+                self._counts[live.task.status, live.task.priority] -= 1
+                self._leave_job(live)
+
+    def accepted(self, tasks: Iterable[Task]) -> None:
+        """Their rows are on disk: line them up, in order."""
+        with self._lock:
+            ready = [live for task in tasks if (live := self._live.get(task.id)) is not None and self._may_line_up(live)]
+            self._line.put([live.task for live in ready])
+
+    def adopt(self, tasks: Iterable[Task], *, claim_first: bool) -> None:
+        """Take over tasks read from rows (recovery, other processes' submits); their rows are this process's already."""
+        with self._lock:
+            for task in tasks:
+                live = Live(task, claim_first=claim_first)
+                self._live[task.id] = live
+                self._counts[task.status, task.priority] += 1
+                if task.job_id is not None:
+                    self._jobs.setdefault(task.job_id, _JobTasks()).open[task.id] = live
+                if task.status is TaskStatus.RETRYING and task.due_at is not None:
+                    wait_s = (task.due_at - self._clock.now()).total_seconds()
+                    self._activate(live)
+                    self._wait_for_retry(live, max(0.0, wait_s))
+                elif self._may_line_up(live):
+                    self._line.put([task])
+
+    def _activate(self, live: Live) -> bool:
+        """True if the job's rule lets the task into the line now; otherwise it is held."""
+        if live.task.job_id is None:
+            return True
+        mine = self._jobs[live.task.job_id]
+        if live.task.id in mine.active:
+            return True
+        if len(mine.active) >= live.task.policy.abreast:
+            mine.held.append(live)
+            return False
+        mine.active.add(live.task.id)
+        return True
+
+    def _may_line_up(self, live: Live) -> bool:
+        if not self._activate(live):
+            return False
+        if live.task.crashes:
+            # Suspects run one at a time, so that a task which kills its process is not mistaken for its neighbours.
+            if self._suspect is not None and self._suspect is not live:
+                self._suspects.append(live)
+                return False
+            self._suspect = live
+        return True
+
+    # --- an attempt: begin, finish ----------------------------------------------------------------------------------
+
+    def begin(self, task: Task, loop: asyncio.AbstractEventLoop | None = None) -> Attempt | None:
+        """Begin an attempt of a task that was taken from the line; None if it ended while it waited."""
+        with self._lock:
+            live = self._live.get(task.id)
+            if live is None or task.status not in WAITING or not self.taking_starts:
+                return None
+            failure = self._resolve(live)
+            now, now_s = self._clock.now(), self._clock.monotonic()
+            was = task.status
+            self._move(live, TaskStatus.RUNNING)
+            if task.cause is not Cause.CRASHED:  # a crash raised the number already
+                task.attempt += 1
+            task.cause = task.error = task.due_at = None
+            task.started_at = now
+            limit_s = task.policy.timeout_s
+            live.context = TaskContext(
+                task_id=task.id,
+                job_id=task.job_id,
+                attempt=task.attempt,
+                deadline=None if limit_s is None else now + timedelta(seconds=limit_s),
+                fire_time=task.fire_time,
+            )
+            live.stop, live.stopper = None, None
+            self._running[task.id] = live
+            ticket = None
+            if live.claim_first or task.crashes or task.policy.on_crash is OnCrash.FAIL:
+                ticket = Ticket(loop)
+            self._store.writer.change(task, was, now, ticket=ticket)
+            if limit_s is not None:
+                live.deadline_s = now_s + limit_s
+                self._on_timer(live.deadline_s)
+            else:
+                live.deadline_s = None
+            return Attempt(live, task.attempt, ticket, failure)
+
+    taking_starts = True
+    """False once a stop has begun: what waits stays on disk."""
+
+    def _resolve(self, live: Live) -> Outcome | None:
+        if live.function is None:
+            try:
+                live.function = self._registry.find(live.task.function)
+                live.args, live.kwargs = decode_arguments(live.task.arguments)
+            except Exception as error:  # noqa: BLE001 - a missing function fails this task, by its retry policy
+                return raised(error)
+        return None
+
+    def finish(self, attempt: Attempt, outcome: Outcome) -> bool:
+        """Settle an attempt; False if it was abandoned before, then its outcome is refused and its slot gone."""
+        live, task = attempt.live, attempt.live.task
+        with self._lock:
+            if self._running.get(task.id) is not live or task.attempt != attempt.number:
+                self._end_abandoned(task.policy.executor)
+                return False
+            del self._running[task.id]
+            if live.stop in {"cancelled", "timeout", "replaced"} and not isinstance(outcome, Stopped | Crashed):
+                outcome = Stopped(live.stop)  # it was asked to stop before it ended; how it ended does not matter
+            was = task.status
+            verdict = settle(task, outcome, draw=self._draw())
+            now = self._clock.now()
+            row = None
+            if not verdict.status.is_final:
+                kind = "crashed" if verdict.crashed else "released" if verdict.cause is None else str(verdict.cause)
+                row = attempt_row(task, outcome=kind, ended_at=now, wait_s=verdict.wait_s, error=verdict.error)
+            self._counts[was, task.priority] -= 1
+            apply_verdict(task, verdict, now)
+            self._counts[task.status, task.priority] += 1
+            if verdict.wait_s is not None:
+                task.due_at = now + timedelta(seconds=verdict.wait_s)
+            if isinstance(outcome, Returned) and (task.volatile or outcome.text is None) and outcome.value is not None:
+                self._results[task.id] = outcome.value
+                if len(self._results) > MAX_LIVE_RESULTS:
+                    self._results.popitem(last=False)
+            live.context = None
+            self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s)
+            self._after_attempt(live, verdict.wait_s)
+            return True
+
+    def _after_attempt(self, live: Live, wait_s: float | None) -> None:
+        task = live.task
+        if self._suspect is live:
+            self._suspect = None
+            self._next_suspect()
+        if task.status.is_final:
+            self._leave_job(live)
+        elif wait_s is not None:
+            self._wait_for_retry(live, wait_s)
+        elif self.taking_starts and self._may_line_up(live):
+            self._line.put([task])
+        if not self._running:
+            self._idle.notify_all()
+
+    def _next_suspect(self) -> None:
+        while self._suspects and self._suspect is None:
+            live = self._suspects.popleft()
+            if live.task.status in WAITING:
+                self._suspect = live
+                self._line.put([live.task])
+
+    def _leave_job(self, live: Live) -> None:
+        job_id = live.task.job_id
+        mine = self._jobs.get(job_id) if job_id is not None else None
+        if mine is None or job_id is None or mine.open.pop(live.task.id, None) is None:
+            return
+        if live.task.id in mine.active:
+            mine.active.discard(live.task.id)
+            while mine.held:
+                held = mine.held.popleft()
+                if held.task.status in WAITING and held.task.id in mine.open:
+                    if self._may_line_up(held):
+                        self._line.put([held.task])
+                    break
+        if not mine.open:
+            del self._jobs[job_id]
+
+    def _wait_for_retry(self, live: Live, wait_s: float) -> None:
+        due_s = self._clock.monotonic() + wait_s
+        heapq.heappush(self._retries, (due_s, next(self._numbers), live))
+        self._on_timer(due_s)
+
+    def written(self, moves: Sequence[tuple[Task, TaskStatus]]) -> None:
+        """A commit holds these moves: final tasks leave memory and their waiters wake."""
+        tickets: list[Ticket] = []
+        with self._lock:
+            for task, status in moves:
+                if status.is_final and (live := self._live.get(task.id)) is not None and live.task is task:
+                    del self._live[task.id]
+                    self._counts[status, task.priority] -= 1
+                    for ticket in live.tickets:
+                        ticket.settle(task)
+                    tickets += live.tickets
+            if not self._live:
+                self._idle.notify_all()
+        wake_all(tickets)
+        self._line.resume()
+
+    # --- time -----------------------------------------------------------------------------------------------------
+
+    def tick(self) -> float | None:
+        """Do what is due: retries, timeouts, abandoning; returns the monotonic time of what comes next."""
+        with self._lock:
+            now_s = self._clock.monotonic()
+            while self._retries and self._retries[0][0] <= now_s:
+                live = heapq.heappop(self._retries)[2]
+                if live.task.status is TaskStatus.RETRYING and self.taking_starts and self._may_line_up(live):
+                    self._line.put([live.task])
+            next_s = [self._retries[0][0]] if self._retries else []
+            for live in list(self._running.values()):
+                if live.stop is None:
+                    if live.deadline_s is None:
+                        continue
+                    if live.deadline_s > now_s:
+                        next_s.append(live.deadline_s)
+                        continue
+                    self._ask_to_stop(live, "timeout")
+                gives_up_s = live.stopped_at_s + self._stop_grace_s
+                if gives_up_s <= now_s:
+                    self._abandon(live)
+                else:
+                    next_s.append(gives_up_s)
+            return min(next_s, default=None)
+
+    def _ask_to_stop(self, live: Live, reason: StopReason) -> None:
+        if live.stop is None:
+            live.stop, live.stopped_at_s = reason, self._clock.monotonic()
+            if live.context is not None:
+                live.context.ask_to_stop(reason)
+            if live.stopper is not None:
+                live.stopper(reason)
+            self._on_timer(live.stopped_at_s + self._stop_grace_s)
+
+    def set_stopper(self, attempt: Attempt, stopper: Callable[[StopReason], None]) -> None:
+        """Tell how the executor stops this attempt; called at once if it was asked to stop meanwhile."""
+        with self._lock:
+            attempt.live.stopper = stopper
+            if attempt.live.stop is not None:
+                stopper(attempt.live.stop)
+
+    def _abandon(self, live: Live) -> None:
+        """Settle an attempt whose code does not end; its slot is replaced while fewer than ``max_running`` are lost so."""
+        reason = live.stop or "timeout"
+        kind = live.task.policy.executor
+        number = live.task.attempt
+        if self.finish(Attempt(live, number), Stopped(reason, abandoned=True)):
+            self.abandoned += 1
+            if self.abandoned <= self._line.max_running:
+                self._line.give_back(kind)
+            else:
+                self._unreplaced += 1
+
+    def _end_abandoned(self, kind: ExecutorKind) -> None:
+        self.abandoned -= 1
+        if self._unreplaced:
+            self._unreplaced -= 1
+            self._line.give_back(kind)
+
+    # --- cancel and stop --------------------------------------------------------------------------------------------
+
+    def cancel(self, task_id: str, cause: StopReason = "cancelled", ticket: Ticket | None = None) -> TaskStatus | None:
+        """Cancel a live task; returns the status it had, None if it is not live or already final.
+
+        A waiting one is CANCELLED at once (``ticket`` is settled by the commit); a running one only gets its flag, and
+        `stop_running` must follow once the request is committed.
+        """
+        with self._lock:
+            live = self._live.get(task_id)
+            if live is None or live.task.status.is_final:
+                return None
+            task, was = live.task, live.task.status
+            task.cancel_requested = True
+            if was is TaskStatus.RUNNING:
+                return was
+            now = self._clock.now()
+            self._move(live, TaskStatus.CANCELLED)
+            task.cause, task.finished_at, task.due_at = Cause(cause), now, None
+            self._store.writer.change(task, was, now, ticket=ticket)
+            if self._suspect is live:
+                self._suspect = None
+                self._next_suspect()
+            self._leave_job(live)
+            return was
+
+    def stop_running(self, task_id: str, reason: StopReason) -> bool:
+        """Ask a running attempt to stop; False if none runs."""
+        with self._lock:
+            live = self._running.get(task_id)
+            if live is None:
+                return False
+            self._ask_to_stop(live, reason)
+            return True
+
+    def stop_all(self, reason: StopReason) -> int:
+        """Ask every running attempt to stop; returns how many there are."""
+        with self._lock:
+            for live in list(self._running.values()):
+                self._ask_to_stop(live, reason)
+            return len(self._running)
+
+    def abandon_all(self) -> int:
+        """Give up every attempt that still runs; returns how many."""
+        with self._lock:
+            left = list(self._running.values())
+            for live in left:
+                live.stop = live.stop or "shutdown"
+                self._abandon(live)
+            return len(left)
+
+    def lose_volatile(self) -> int:
+        """Fail what waits and cannot survive this process; returns how many."""
+        lost = 0
+        with self._lock:
+            for live in list(self._live.values()):
+                task, was = live.task, live.task.status
+                if task.volatile and was in WAITING:
+                    self._move(live, TaskStatus.FAILED)
+                    task.cause, task.finished_at = Cause.LOST, self._clock.now()
+                    task.error = "the queue stopped before it could run; its function lived in that process only"
+                    self._store.writer.change(task, was, task.finished_at)
+                    lost += 1
+        return lost
+
+    def wait_idle(self, timeout_s: float, *, waiting_too: bool = False) -> bool:
+        """Wait until nothing runs (and, if asked, nothing waits); False when ``timeout_s`` passed first."""
+        with self._idle:
+            return self._idle.wait_for(
+                lambda: not self._running and not (waiting_too and self._live),
+                timeout_s,
+            )
+
+    def close(self) -> None:
+        """Tell everybody who still waits that the queue stopped."""
+        with self._lock:
+            tickets = [ticket for live in self._live.values() for ticket in live.tickets]
+            self._live.clear()
+            self._jobs.clear()
+            self._counts.clear()
+            self._retries.clear()
+        for ticket in tickets:
+            ticket.settle(None, QueueStoppedError("the queue stopped before the task ended; it waits for the next start"))
+        wake_all(tickets)
+
+    def progress(self, task_id: str, number: int, done: float, total: float | None) -> None:
+        """A worker process tells how far its attempt is."""
+        with self._lock:
+            live = self._running.get(task_id)
+            if live is not None and live.context is not None and live.task.attempt == number:
+                live.context.done, live.context.total = done, total
+
+    # --- looking ----------------------------------------------------------------------------------------------------
+
+    def watch(self, task_id: str, ticket: Ticket) -> bool:
+        """Settle ``ticket`` with the task once its end is on disk; False if the task is not live."""
+        with self._lock:
+            live = self._live.get(task_id)
+            if live is None:
+                return False
+            live.tickets.append(ticket)
+            return True
+
+    def holds(self, task_id: str) -> bool:
+        """True while the task is unfinished in this process."""
+        with self._lock:
+            return task_id in self._live
+
+    def live_result(self, task_id: str) -> tuple[bool, Any]:
+        """(True, value) while this process keeps the function's own result object."""
+        with self._lock:
+            return (True, self._results[task_id]) if task_id in self._results else (False, None)
+
+    def waiting(self) -> int:
+        """Tasks that are PENDING or RETRYING."""
+        return sum(self._counts[status, priority] for status in WAITING for priority in TaskPriority)
+
+    def figures(self) -> dict[str, Any]:
+        """Live figures for `TaskQueue.get_queue_status`."""
+        with self._lock:
+            now = self._clock.now()
+            return {
+                "queue_size": self.waiting(),
+                "running_tasks": len(self._running),
+                "retrying_tasks": sum(self._counts[TaskStatus.RETRYING, priority] for priority in TaskPriority),
+                "held_tasks": sum(len(mine.held) for mine in self._jobs.values()) + len(self._suspects),
+                "by_priority": {
+                    priority.name: sum(self._counts[status, priority] for status in WAITING) for priority in TaskPriority
+                },
+                "oldest_wait_s": {
+                    priority.name: round(max(0.0, (now - (task.due_at or task.created_at)).total_seconds()), 3)
+                    for priority, task in self._line.oldest().items()
+                },
+                "abandoned_threads": self.abandoned,
+                "running": [
+                    {
+                        "task_id": live.task.id,
+                        "name": live.task.name,
+                        "job_id": live.task.job_id,
+                        "attempt": live.task.attempt,
+                        "done": live.context.done if live.context else 0.0,
+                        "total": live.context.total if live.context else None,
+                        "stopping": live.stop,
+                    }
+                    for live in self._running.values()
+                ],
+            }
+
+    def _move(self, live: Live, new: TaskStatus) -> None:
+        self._counts[live.task.status, live.task.priority] -= 1
+        live.task.move(new)
+        self._counts[new, live.task.priority] += 1

@@ -1,0 +1,229 @@
+"""The priority line: who is served next, on which executor, and whether there is room.
+
+::
+
+    put ─► lane thread   ─► slot threads pull
+           lane process  ─► its dispatcher pulls        one lock, one number of free slots,
+           lane async    ─► a pump on the loop pulls     four deques a lane
+
+A lower priority number is served first, strictly; within one priority first come is first served, across all lanes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from atlas.scheduler.task import ExecutorKind, Task, TaskPriority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from atlas.scheduler.clock import Clock
+
+STALL_S: Final = 0.1
+"""How long a lane that is asked to serve may take before others stop waiting for it: its loop may be blocked."""
+LOOK_AGAIN_S: Final = 0.5
+"""Held up by back-pressure: `Line.resume` wakes earlier, this is for the limit that is an age."""
+
+_Entry = tuple[int, Task]
+
+
+class Lane:
+    """The waiting tasks of one executor, and how to wake it."""
+
+    __slots__ = ("asked_at_s", "deques", "idle", "kind", "limit", "ready", "running", "size", "wake")
+
+    def __init__(self, kind: ExecutorKind, lock: threading.Lock, limit: int) -> None:
+        """An empty lane; ``limit`` bounds its running tasks."""
+        self.kind = kind
+        self.deques: tuple[deque[_Entry], ...] = tuple(deque() for _ in TaskPriority)
+        self.ready = threading.Condition(lock)
+        self.idle = 0
+        self.running = 0
+        self.limit = limit
+        self.size = 0
+        self.asked_at_s: float | None = None
+        self.wake: Callable[[int], None] | None = None
+
+    def head(self) -> tuple[int, int] | None:
+        """(priority, number) of the next task, None when empty."""
+        if self.size:
+            for priority, waiting in enumerate(self.deques):
+                if waiting:
+                    return priority, waiting[0][0]
+        return None
+
+
+class Line:
+    """Waiting tasks in order, and the free slots.
+
+    Args:
+        max_running: Tasks that may run at once, over all lanes.
+        limits: Tighter bounds per lane.
+        may_start: Back-pressure: False while no task should start.
+        clock: Time.
+    """
+
+    def __init__(
+        self,
+        max_running: int,
+        *,
+        limits: Mapping[ExecutorKind, int] | None = None,
+        may_start: Callable[[], bool],
+        clock: Clock,
+    ) -> None:
+        """An empty line with ``max_running`` free slots."""
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._may_start = may_start
+        self.max_running = max_running
+        self.free = max_running
+        self._lanes = {kind: Lane(kind, self._lock, (limits or {}).get(kind, max_running)) for kind in ExecutorKind}
+        self._numbers = itertools.count()
+        self._blocked = False
+        self._closed = False
+
+    def attach(self, kind: ExecutorKind, wake: Callable[[int], None]) -> None:
+        """Call ``wake(n)`` (quick, any thread, lock held) when up to ``n`` tasks of this lane may be pulled and nobody waits."""
+        self._lanes[kind].wake = wake
+
+    # --- the queue's side -------------------------------------------------------------------------------------------
+
+    def put(self, tasks: Iterable[Task]) -> None:
+        """Append tasks in order and wake whoever can serve them."""
+        with self._lock:
+            touched: dict[Lane, int] = {}
+            for task in tasks:
+                lane = self._lanes[task.policy.executor]
+                lane.deques[task.priority].append((next(self._numbers), task))
+                lane.size += 1
+                touched[lane] = touched.get(lane, 0) + 1
+            for lane, count in touched.items():
+                self._rouse(lane, count)
+
+    def resume(self) -> None:
+        """Back-pressure may have ended: wake those who were held up by it."""
+        if self._blocked:
+            with self._lock:
+                self._blocked = False
+                for lane in self._lanes.values():
+                    self._rouse(lane, lane.size)
+
+    def close(self) -> list[Task]:
+        """Hand out nothing more; returns what was waiting, in order of service."""
+        with self._lock:
+            self._closed = True
+            left = [
+                (priority, number, task)
+                for lane in self._lanes.values()
+                for priority, waiting in enumerate(lane.deques)
+                for number, task in waiting
+            ]
+            for lane in self._lanes.values():
+                for waiting in lane.deques:
+                    waiting.clear()
+                lane.size = 0
+                lane.ready.notify_all()
+                if lane.wake is not None:
+                    lane.wake(0)
+        return [task for _priority, _number, task in sorted(left, key=lambda entry: entry[:2])]
+
+    def oldest(self) -> dict[TaskPriority, Task]:
+        """The task at the head of each priority that has one."""
+        with self._lock:
+            oldest: dict[TaskPriority, Task] = {}
+            for priority in TaskPriority:
+                heads = [lane.deques[priority][0] for lane in self._lanes.values() if lane.deques[priority]]
+                if heads:
+                    oldest[priority] = min(heads, key=lambda entry: entry[0])[1]
+            return oldest
+
+    # --- the executors' side ------------------------------------------------------------------------------------------
+
+    def take(self, kind: ExecutorKind, *, give_back: bool = False, wait: bool = True) -> Task | None:
+        """The next task of a lane, with a slot; None when there is none now (``wait=False``) or the line closed.
+
+        Args:
+            kind: The lane.
+            give_back: Give the slot of the task before back first, in one step.
+            wait: Block until there is one.
+        """
+        lane = self._lanes[kind]
+        with self._lock:
+            if give_back:
+                self._release(lane, takes_next=True)
+            lane.asked_at_s = None
+            while not self._closed:
+                verdict = self._may_serve(lane)
+                if verdict is True:
+                    return self._pop(lane)
+                if not wait:
+                    return None
+                lane.idle += 1
+                self._clock.wait(lane.ready, verdict or None)
+                lane.idle -= 1
+            return None
+
+    def give_back(self, kind: ExecutorKind) -> None:
+        """Give a slot back and wake whoever can use it."""
+        with self._lock:
+            self._release(self._lanes[kind], takes_next=False)
+
+    def _release(self, mine: Lane, *, takes_next: bool) -> None:
+        self.free += 1
+        mine.running -= 1
+        best, best_head = None, None
+        for lane in self._lanes.values():
+            head = lane.head()
+            if head is not None and lane.running < lane.limit and (best_head is None or head < best_head):
+                best, best_head = lane, head
+        if best is not None and not (best is mine and takes_next):
+            self._rouse(best, 1)
+
+    def _pop(self, lane: Lane) -> Task:
+        for waiting in lane.deques:
+            if waiting:
+                _number, task = waiting.popleft()
+                break
+        else:
+            msg = "an empty lane was asked for a task"
+            raise AssertionError(msg)
+        lane.size -= 1
+        lane.running += 1
+        self.free -= 1
+        if self.free:
+            for other in self._lanes.values():  # one of them may have stood back for this task
+                if other is not lane and other.size:
+                    self._rouse(other, 1)
+        return task
+
+    def _may_serve(self, lane: Lane) -> bool | float:
+        """True, False (wait to be woken) or seconds after which to look again."""
+        head = lane.head()
+        if head is None or not self.free or lane.running >= lane.limit:
+            return False
+        if not self._may_start():
+            self._blocked = True
+            return LOOK_AGAIN_S
+        for other in self._lanes.values():
+            if other is lane or not other.size or other.running >= other.limit:
+                continue
+            rival = other.head()
+            if rival is None or rival > head:
+                continue
+            now_s = self._clock.monotonic()
+            if other.asked_at_s is None:
+                other.asked_at_s = now_s
+                self._rouse(other, 1)
+            if now_s - other.asked_at_s < STALL_S:
+                return STALL_S
+        return True
+
+    def _rouse(self, lane: Lane, count: int) -> None:
+        if lane.idle:
+            lane.ready.notify(count)
+        if count > lane.idle and lane.wake is not None:
+            lane.wake(count - lane.idle)

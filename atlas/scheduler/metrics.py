@@ -1,0 +1,243 @@
+"""Counters: totals of tasks overall and per job, kept in memory and moved with the rows they count."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import case, func, select, text
+from sqlalchemy.dialects import postgresql, sqlite
+
+from atlas.scheduler.store.tables import UNFINISHED_SQL, counters, tasks
+from atlas.scheduler.task import FINAL, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Connection
+
+NO_JOB: Final = ""
+"""The key of tasks that belong to no job."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """Figures of a set of tasks.
+
+    Attributes:
+        total_tasks: Every task ever accepted, unfinished ones included.
+        by_status: Tasks per status, all seven present.
+        success_rate: SUCCESS ÷ (SUCCESS + FAILED + TIMEOUT), 0 to 100; 0.0 when there is none.
+        average_duration_s: Mean seconds of the last attempt of final tasks that ran; None when there is none.
+        min_duration_s: Shortest of them.
+        max_duration_s: Longest of them.
+    """
+
+    total_tasks: int
+    by_status: dict[TaskStatus, int]
+    success_rate: float
+    average_duration_s: float | None
+    min_duration_s: float | None
+    max_duration_s: float | None
+
+    @property
+    def successful_tasks(self) -> int:
+        """Tasks that ended SUCCESS."""
+        return self.by_status[TaskStatus.SUCCESS]
+
+    @property
+    def failed_tasks(self) -> int:
+        """Tasks that ended FAILED."""
+        return self.by_status[TaskStatus.FAILED]
+
+    @property
+    def timeout_tasks(self) -> int:
+        """Tasks that ended TIMEOUT."""
+        return self.by_status[TaskStatus.TIMEOUT]
+
+    @property
+    def cancelled_tasks(self) -> int:
+        """Tasks that ended CANCELLED."""
+        return self.by_status[TaskStatus.CANCELLED]
+
+    @property
+    def running_tasks(self) -> int:
+        """Tasks that are RUNNING."""
+        return self.by_status[TaskStatus.RUNNING]
+
+    @property
+    def pending_tasks(self) -> int:
+        """Tasks that wait: PENDING and RETRYING."""
+        return self.by_status[TaskStatus.PENDING] + self.by_status[TaskStatus.RETRYING]
+
+    def to_json(self) -> dict[str, Any]:
+        """The figures as a JSON object."""
+        return {
+            "total_tasks": self.total_tasks,
+            "by_status": {status.value: count for status, count in self.by_status.items()},
+            "success_rate": self.success_rate,
+            "average_duration_s": self.average_duration_s,
+            "min_duration_s": self.min_duration_s,
+            "max_duration_s": self.max_duration_s,
+        }
+
+
+@dataclass(slots=True)
+class _Sums:
+    tasks: int = 0
+    timed: int = 0
+    duration_s: float = 0.0
+    min_s: float | None = None
+    max_s: float | None = None
+
+    def add(self, other: _Sums) -> None:
+        self.tasks += other.tasks
+        self.timed += other.timed
+        self.duration_s += other.duration_s
+        for one in (other.min_s, other.max_s):
+            if one is not None:
+                self.min_s = one if self.min_s is None else min(self.min_s, one)
+                self.max_s = one if self.max_s is None else max(self.max_s, one)
+
+
+@dataclass(slots=True)
+class Moves:
+    """What one commit changes in the counters; made beside the rows, added to the totals once they are on disk.
+
+    Attributes:
+        unfinished: (job, status) → change of the number of unfinished tasks.
+        final: (job, status) → sums of the tasks that became final.
+    """
+
+    unfinished: Counter[tuple[str, TaskStatus]] = field(default_factory=Counter)
+    final: dict[tuple[str, TaskStatus], _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+
+    def made(self, job_id: str | None) -> None:
+        """A task was accepted."""
+        self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += 1
+
+    def moved(self, job_id: str | None, was: TaskStatus, now: TaskStatus, duration_s: float | None) -> None:
+        """A task went from ``was`` to ``now``."""
+        job = job_id or NO_JOB
+        self.unfinished[job, was] -= 1
+        if now not in FINAL:
+            self.unfinished[job, now] += 1
+        elif duration_s is None:
+            self.final[job, now].add(_Sums(tasks=1))
+        else:
+            self.final[job, now].add(_Sums(1, 1, duration_s, duration_s, duration_s))
+
+    def write(self, connection: Connection) -> None:
+        """Move the lifetime totals on disk."""
+        if self.final:
+            connection.execute(
+                _UPSERT[connection.dialect.name],
+                [
+                    {
+                        "job_id": job,
+                        "status": status.value,
+                        "tasks": sums.tasks,
+                        "timed": sums.timed,
+                        "duration_s": sums.duration_s,
+                        "min_s": sums.min_s,
+                        "max_s": sums.max_s,
+                    }
+                    for (job, status), sums in self.final.items()
+                ],
+            )
+
+
+def _upsert(insert: Any) -> Any:  # noqa: ANN401 - one shape, two dialects
+    statement = insert(counters)
+    new = statement.excluded
+
+    def extreme(name: str, *, smallest: bool) -> Any:  # noqa: ANN401
+        old, fresh = counters.c[name], new[name]
+        better = fresh < old if smallest else fresh > old
+        return case((old.is_(None), fresh), (better, fresh), else_=old)
+
+    return statement.on_conflict_do_update(
+        index_elements=["job_id", "status"],
+        set_={
+            "tasks": counters.c.tasks + new.tasks,
+            "timed": counters.c.timed + new.timed,
+            "duration_s": counters.c.duration_s + new.duration_s,
+            "min_s": extreme("min_s", smallest=True),
+            "max_s": extreme("max_s", smallest=False),
+        },
+    )
+
+
+_UPSERT: Final = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+_UNFINISHED: Final = (
+    select(tasks.c.job_id, tasks.c.status, func.count())
+    .where(text(UNFINISHED_SQL))  # to the letter as in the partial index, or SQLite does not use it
+    .group_by(tasks.c.job_id, tasks.c.status)
+)
+
+
+class Totals:
+    """The figures of everything on disk, overall and per job, answered without asking the disk."""
+
+    def __init__(self) -> None:
+        """Start at zero."""
+        self._lock = threading.Lock()
+        self._unfinished: Counter[tuple[str, TaskStatus]] = Counter()
+        self._all_unfinished: Counter[TaskStatus] = Counter()
+        self._final: dict[tuple[str, TaskStatus], _Sums] = {}
+        self._all_final: dict[TaskStatus, _Sums] = {}
+
+    def load(self, connection: Connection) -> None:
+        """Take everything from disk anew: at start, and after another process wrote."""
+        moves = Moves()
+        for job_id, status, count in connection.execute(_UNFINISHED):
+            moves.unfinished[job_id or NO_JOB, TaskStatus(status)] += count
+        for row in connection.execute(select(counters)):
+            sums = _Sums(row.tasks, row.timed, row.duration_s, row.min_s, row.max_s)
+            moves.final[row.job_id, TaskStatus(row.status)].add(sums)
+        with self._lock:
+            self._unfinished, self._all_unfinished = Counter(), Counter()
+            self._final, self._all_final = {}, {}
+            self._add(moves)
+
+    def add(self, moves: Moves) -> None:
+        """Count what a commit has put on disk."""
+        with self._lock:
+            self._add(moves)
+
+    def _add(self, moves: Moves) -> None:
+        for (job, status), change in moves.unfinished.items():
+            self._unfinished[job, status] += change
+            self._all_unfinished[status] += change
+        for (job, status), sums in moves.final.items():
+            self._final.setdefault((job, status), _Sums()).add(sums)
+            self._all_final.setdefault(status, _Sums()).add(sums)
+
+    def metrics(self, job_id: str | None = None) -> Metrics:
+        """The figures of all tasks, or of one job's; the cost does not depend on how many there are."""
+        with self._lock:
+            if job_id is None:
+                sums = self._all_final
+                unfinished = {status: self._all_unfinished[status] for status in TaskStatus}
+            else:
+                sums = {status: self._final[job_id, status] for status in FINAL if (job_id, status) in self._final}
+                unfinished = {status: self._unfinished[job_id, status] for status in TaskStatus}
+            return _metrics(sums.items(), unfinished)
+
+
+def _metrics(finals: Iterable[tuple[TaskStatus, _Sums]], unfinished: dict[TaskStatus, int]) -> Metrics:
+    by_status, together = dict(unfinished), _Sums()
+    for status, sums in finals:
+        by_status[status] = sums.tasks
+        together.add(sums)
+    tried = by_status[TaskStatus.SUCCESS] + by_status[TaskStatus.FAILED] + by_status[TaskStatus.TIMEOUT]
+    return Metrics(
+        total_tasks=sum(by_status.values()),
+        by_status=by_status,
+        success_rate=100.0 * by_status[TaskStatus.SUCCESS] / tried if tried else 0.0,
+        average_duration_s=together.duration_s / together.timed if together.timed else None,
+        min_duration_s=together.min_s,
+        max_duration_s=together.max_s,
+    )

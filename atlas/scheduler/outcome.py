@@ -1,0 +1,195 @@
+"""How an attempt ended, and what becomes of its task: `run_attempt` makes an outcome, `settle` decides on it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
+
+from atlas.scheduler.retry import RetryPolicy, error_names
+from atlas.scheduler.task import Cause, OnCrash, Task, TaskStatus
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+MAX_RESULT_BYTES: Final = 64_000
+MAX_ERROR_BYTES: Final = 8_000
+MAX_COUNTED_CRASHES: Final = 3
+
+StopReason = Literal["cancelled", "timeout", "shutdown", "replaced"]
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The function returned.
+
+    Attributes:
+        value: What it returned; None when only the text came back from another process.
+        text: Its JSON text, None when it is not JSON or longer than 64 kB.
+    """
+
+    value: Any
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """The function raised.
+
+    Attributes:
+        error: The traceback as text, at most 8 kB.
+        names: The error's class and bases, short and dotted, for ``retry_on``.
+    """
+
+    error: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The attempt was stopped, or is given up because it does not stop.
+
+    Attributes:
+        reason: Why.
+        abandoned: True if its code may still be running.
+    """
+
+    reason: StopReason
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """The worker process died in the middle of the attempt.
+
+    Attributes:
+        error: What is known of its death.
+    """
+
+    error: str
+
+
+Outcome = Returned | Raised | Stopped | Crashed
+
+
+def returned(value: object) -> Returned:
+    """The outcome of a function that returned ``value``."""
+    if value is None:
+        return Returned(None, "null")
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        return Returned(value, None)
+    return Returned(value, text if len(text.encode("utf-8", "surrogatepass")) <= MAX_RESULT_BYTES else None)
+
+
+def raised(error: BaseException) -> Raised:
+    """The outcome of a function that raised ``error``; frames of Atlas itself are left out of the text."""
+    tail = error.__traceback__
+    while tail is not None and "/atlas/scheduler/" in tail.tb_frame.f_code.co_filename:
+        tail = tail.tb_next
+    return Raised(shorten(_text_of(error, tail)), error_names(error))
+
+
+def _text_of(error: BaseException, tail: TracebackType | None) -> str:
+    try:
+        return "".join(traceback.format_exception(type(error), error, tail)).rstrip()
+    except Exception as broken:  # noqa: BLE001 - an error whose own __str__ raises must still be reported
+        return f"{type(error).__name__} (its text cannot be made: {type(broken).__name__})"
+
+
+def shorten(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
+    """``text`` as UTF-8 of at most ``limit_bytes``, cut in the middle with a mark; lone surrogates are replaced."""
+    raw = text.encode("utf-8", "replace")
+    if len(raw) <= limit_bytes:
+        return raw.decode()
+    mark = f"\n… {len(raw) - limit_bytes:,} bytes cut …\n"
+    keep = (limit_bytes - len(mark.encode())) // 2
+    return raw[:keep].decode("utf-8", "ignore") + mark + raw[-keep:].decode("utf-8", "ignore")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What becomes of a task after an attempt.
+
+    Attributes:
+        status: Where it goes.
+        cause: Why, when it is not SUCCESS.
+        error: Text of the error.
+        result: JSON text of the result.
+        result_omitted: True if there was a result that is not kept.
+        wait_s: Seconds until the next attempt, for RETRYING.
+        failed: True if the attempt counts as a failure.
+        crashed: True if it counts as a crash.
+    """
+
+    status: TaskStatus
+    cause: Cause | None = None
+    error: str | None = None
+    result: str | None = None
+    result_omitted: bool = False
+    wait_s: float | None = None
+    failed: bool = False
+    crashed: bool = False
+
+
+def settle(task: Task, outcome: Outcome, *, draw: float) -> Verdict:
+    """Decide what becomes of ``task``; touches nothing.
+
+    Args:
+        task: The task, RUNNING.
+        outcome: How its attempt ended.
+        draw: A chance number in 0 to 1 for the jitter of a retry.
+    """
+    match outcome:
+        case Returned(text=text):
+            return Verdict(status=TaskStatus.SUCCESS, result=text, result_omitted=text is None)
+        case Raised(error=error, names=names):
+            return _failure(task, Cause.ERROR, error, draw, may_retry=task.policy.retry.covers(names))
+        case Stopped(reason="timeout", abandoned=abandoned):
+            text = f"the attempt ran longer than its limit of {task.policy.timeout_s:g} s"
+            if abandoned:
+                text += "; it does not stop, so it was abandoned and may still be running"
+            return _failure(task, Cause.TIMEOUT, text, draw, may_retry=task.policy.retry.covers(_TIMEOUT_NAMES))
+        case Stopped(reason="cancelled" | "replaced" as reason):
+            return Verdict(status=TaskStatus.CANCELLED, cause=Cause(reason))
+        case Stopped(reason="shutdown"):
+            return release(task)
+        case Crashed(error=error):
+            return crash(task, error)
+        case _:
+            assert_never(outcome)
+
+
+_TIMEOUT_NAMES: Final = ("TimeoutError", "builtins.TimeoutError", "OSError", "Exception")
+
+
+def _failure(task: Task, cause: Cause, error: str, draw: float, *, may_retry: bool) -> Verdict:
+    policy: RetryPolicy = task.policy.retry
+    failures = task.failures + 1
+    if may_retry and policy.allows(failures) and not task.cancel_requested:
+        wait_s = policy.wait_s(failures, draw=draw)
+        return Verdict(status=TaskStatus.RETRYING, cause=cause, error=error, wait_s=wait_s, failed=True)
+    final = TaskStatus.TIMEOUT if cause is Cause.TIMEOUT else TaskStatus.FAILED
+    return Verdict(status=final, cause=cause, error=error, failed=True)
+
+
+def release(task: Task) -> Verdict:
+    """A stop ended the attempt: the task waits for the next start, unless it may not run twice."""
+    if task.volatile or task.policy.on_crash is OnCrash.FAIL:
+        return Verdict(
+            status=TaskStatus.FAILED, cause=Cause.LOST, error="the scheduler stopped while it was running; it may not run again"
+        )
+    return Verdict(status=TaskStatus.PENDING)
+
+
+def crash(task: Task, error: str) -> Verdict:
+    """The owner or the worker died in the middle of the attempt: again, or FAILED at the third counted crash."""
+    if task.cancel_requested:
+        return Verdict(status=TaskStatus.CANCELLED, cause=Cause.CANCELLED, crashed=True)
+    if task.volatile or task.policy.on_crash is OnCrash.FAIL:
+        return Verdict(status=TaskStatus.FAILED, cause=Cause.LOST, error=error, crashed=True)
+    if task.crashes + 1 >= MAX_COUNTED_CRASHES:
+        return Verdict(status=TaskStatus.FAILED, cause=Cause.QUARANTINED, error=error, crashed=True)
+    return Verdict(status=TaskStatus.PENDING, cause=Cause.CRASHED, error=error, crashed=True)

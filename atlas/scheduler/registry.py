@@ -1,0 +1,267 @@
+"""Functions by name: `register`, the allow-list and the entry points ``atlas.functions``.
+
+Rows and files name functions; nothing else of them is ever stored. A name is resolved in this order: the scheduler's own
+registry, the global one filled by `register` and the entry points, then ``package.module:name`` for packages on the
+allow-list. Nothing else can be reached, so a row or a file cannot call ``os:system``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import json
+import threading
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
+from atlas.scheduler.task import ExecutorKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+F = TypeVar("F", bound="Callable[..., Any]")
+ENTRY_POINT_GROUP: Final = "atlas.functions"
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A callable with the name rows know it by.
+
+    Attributes:
+        name: Registered name, or ``package.module:name``.
+        call: The callable.
+        is_async: True for ``async def`` functions.
+        reference: ``module:qualname`` by which another process can import it, or None.
+    """
+
+    name: str
+    call: Callable[..., Any]
+    is_async: bool
+    reference: str | None
+
+    @property
+    def executor(self) -> ExecutorKind:
+        """Where it runs unless a process is asked for."""
+        return ExecutorKind.ASYNC if self.is_async else ExecutorKind.THREAD
+
+    def refusal(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+        """Why the function cannot be called with these arguments, or None if it can."""
+        try:
+            signature = inspect.signature(self.call)
+        except (TypeError, ValueError):
+            return None  # some builtins have no signature; the call itself will tell
+        try:
+            signature.bind(*args, **kwargs)
+        except TypeError as error:
+            return f"{self.name}{signature} does not accept them: {error}"
+        return None
+
+
+def function_from(name: str, call: Callable[..., Any]) -> Function:
+    """Describe ``call`` under ``name``."""
+    if not callable(call):
+        msg = f"{name}: {call!r} is not callable"
+        raise FunctionRefusedError(msg)
+    plain = inspect.unwrap(call.func if isinstance(call, partial) else call)
+    is_async = inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
+    return Function(name, call, is_async, _reference(call))
+
+
+def _reference(call: Callable[..., Any]) -> str | None:
+    module, qualname = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
+    if not module or not qualname or module == "__main__" or "<" in qualname:
+        return None
+    return f"{module}:{qualname}"
+
+
+def describe(call: Callable[..., Any]) -> str:
+    """A readable name of any callable, for rows and messages."""
+    call = call.func if isinstance(call, partial) else call
+    return f"{getattr(call, '__module__', '?')}:{getattr(call, '__qualname__', type(call).__qualname__)}"
+
+
+class Registry:
+    """Names and their functions.
+
+    Args:
+        allow: Packages whose functions may be named as ``package.module:name``, submodules included.
+        parent: Registry asked for names this one does not know.
+    """
+
+    def __init__(self, *, allow: Iterable[str] = (), parent: Registry | None = None) -> None:
+        """Start empty."""
+        self._lock = threading.Lock()
+        self._functions: dict[str, Function] = {}
+        self._names: dict[int, str] = {}
+        self._allow = tuple(allow)
+        self._parent = parent
+
+    @overload
+    def register(self, name: F) -> F: ...
+    @overload
+    def register(self, name: str | None = None) -> Callable[[F], F]: ...
+    def register(self, name: F | str | None = None) -> F | Callable[[F], F]:
+        """Decorate a function so that rows and files can name it; without a name by its own ``__name__``.
+
+        Registering another function under a taken name replaces it (a module that is reloaded does that).
+        """
+        if name is None or isinstance(name, str):
+            return lambda call: self.add(name or call.__name__, call)
+        return self.add(name.__name__, name)
+
+    def add(self, name: str, call: F) -> F:
+        """Register ``call`` under ``name`` and return it."""
+        if not name or ":" in name or name != name.strip():
+            msg = f"function name {name!r} must not be empty, contain ':' or begin or end with space"
+            raise FunctionRefusedError(msg)
+        function = function_from(name, call)
+        with self._lock:
+            old = self._functions.get(name)
+            if old is not None:
+                self._names.pop(id(old.call), None)
+            self._functions[name] = function
+            self._names[id(call)] = name
+        return call
+
+    def names(self) -> list[str]:
+        """Every registered name, sorted."""
+        with self._lock:
+            mine = set(self._functions)
+        return sorted(mine.union(self._parent.names()) if self._parent else mine)
+
+    def find(self, name: str) -> Function:
+        """The function named ``name``.
+
+        Raises:
+            UnknownFunctionError: Nothing has this name; the nearest known one is proposed.
+            FunctionRefusedError: It is written ``module:name`` and its package is not on the allow-list.
+        """
+        function = self._registered(name)
+        if function is not None:
+            return function
+        if ":" in name:
+            return self._imported(name)
+        nearest = difflib.get_close_matches(name, self.names(), n=1)
+        raise UnknownFunctionError(name, nearest=nearest[0] if nearest else None)
+
+    def name_of(self, call: Callable[..., Any]) -> str | None:
+        """The name by which rows may mean ``call``, or None: then work with it is volatile."""
+        with self._lock:
+            name = self._names.get(id(call))
+        if name is None and self._parent is not None:
+            name = self._parent.name_of(call)
+        if name is None:
+            reference = _reference(call)
+            if reference is not None and self._allows(reference.partition(":")[0]) and self._is_at(reference, call):
+                name = reference
+        return name
+
+    def _registered(self, name: str) -> Function | None:
+        with self._lock:
+            function = self._functions.get(name)
+        if function is None and self._parent is not None:
+            function = self._parent._registered(name)  # noqa: SLF001 - the same class
+        return function
+
+    def _allows(self, module: str) -> bool:
+        return any(module == one or module.startswith(one + ".") for one in self._allow) or (
+            self._parent is not None and self._parent._allows(module)  # noqa: SLF001 - the same class
+        )
+
+    @staticmethod
+    def _is_at(reference: str, call: Callable[..., Any]) -> bool:
+        module, _, qualname = reference.partition(":")
+        try:
+            return _walk(importlib.import_module(module), qualname) is call
+        except (ImportError, AttributeError):
+            return False
+
+    def _imported(self, name: str) -> Function:
+        module, _, qualname = name.partition(":")
+        if not self._allows(module):
+            msg = f"function {name!r}: package {module.partition('.')[0]!r} is not on the allow-list (functions.allow in config.yaml)"
+            raise FunctionRefusedError(msg)
+        try:
+            call = _walk(importlib.import_module(module), qualname)
+        except Exception as error:  # importing runs foreign code, which may raise anything
+            raise UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}") from error
+        function = function_from(name, call)
+        with self._lock:
+            self._functions[name] = function
+        return function
+
+
+def _walk(module: object, qualname: str) -> Any:  # noqa: ANN401 - any callable
+    target = module
+    for part in qualname.split("."):
+        target = getattr(target, part)
+    return target
+
+
+class _GlobalRegistry(Registry):
+    """Filled by `register` and, on the first name it does not know, by the entry points ``atlas.functions``."""
+
+    _loaded = False
+
+    def _registered(self, name: str) -> Function | None:
+        function = super()._registered(name)
+        if function is None and not self._loaded:
+            self._load_entry_points()
+            function = super()._registered(name)
+        return function
+
+    def names(self) -> list[str]:
+        self._load_entry_points()
+        return super().names()
+
+    def _load_entry_points(self) -> None:
+        if not self._loaded:
+            self._loaded = True
+            for point in entry_points(group=ENTRY_POINT_GROUP):
+                self.add(point.name, point.load())
+
+
+REGISTRY: Final[Registry] = _GlobalRegistry()
+"""The registry that `register` fills; every scheduler's own registry has it as its parent."""
+
+register = REGISTRY.register
+
+
+def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Arguments as the JSON text a row holds.
+
+    Raises:
+        ArgumentsError: They are not equal to their JSON round trip (objects, NaN, sets, keys that are not text).
+    """
+    given = {"args": list(args), "kwargs": dict(kwargs)}
+    try:
+        text = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        same = _same(json.loads(text), given)
+    except (TypeError, ValueError, RecursionError) as error:
+        msg = f"arguments are not JSON: {error}"
+        raise ArgumentsError(msg) from None
+    if not same:
+        msg = "arguments change on their way through JSON (tuples, enums and keys that are not text do)"
+        raise ArgumentsError(msg)
+    return text
+
+
+def decode_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
+    """The arguments that `encode_arguments` wrote."""
+    raw = json.loads(text)
+    return raw["args"], raw["kwargs"]
+
+
+def _same(left: object, right: object) -> bool:
+    # == would take True for 1 and 1 for 1.0; the types must agree as well.
+    if type(left) is not type(right):
+        return False
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
+    if isinstance(left, list) and isinstance(right, list):
+        return len(left) == len(right) and all(map(_same, left, right))
+    return left == right

@@ -1,0 +1,85 @@
+"""When a failed attempt is tried again, and after how long: a frozen value and pure functions."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from atlas.scheduler.errors import ArgumentsError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """How often and how soon a failed attempt is followed by another.
+
+    The wait before retry ``n`` is ``delay_s * backoff ** (n - 1)``, at most ``max_delay_s``, and then up to the share
+    ``jitter`` of it is taken off by chance, so that tasks which failed together do not come back together.
+
+    Attributes:
+        max_retries: Retries after the first attempt; 3 allows four failures. 0 means none.
+        delay_s: Wait before the first retry, seconds.
+        backoff: Factor from one wait to the next, at least 1.
+        max_delay_s: Longest wait, seconds.
+        jitter: Share of a wait that chance may take off, 0 to 1.
+        retry_on: Names of the exception classes that are retried (``"TimeoutError"``, ``"httpx.TransportError"``,
+            base classes included); empty means every `Exception`.
+
+    Raises:
+        ArgumentsError: A value is out of its range.
+    """
+
+    max_retries: int = 3
+    delay_s: float = 2.0
+    backoff: float = 2.0
+    max_delay_s: float = 300.0
+    jitter: float = 0.25
+    retry_on: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        if not 0 <= self.max_retries <= 1_000_000:
+            msg = f"max_retries {self.max_retries} is not in 0 to 1,000,000"
+            raise ArgumentsError(msg)
+        for name, value, low in (
+            ("retry_delay", self.delay_s, 0.0),
+            ("retry_max_delay", self.max_delay_s, 0.0),
+            ("retry_backoff", self.backoff, 1.0),
+        ):
+            if not (math.isfinite(value) and value >= low):
+                msg = f"{name} {value} is not a finite number of at least {low:g}"
+                raise ArgumentsError(msg)
+        if not 0.0 <= self.jitter <= 1.0:
+            msg = f"retry_jitter {self.jitter} is not in 0 to 1"
+            raise ArgumentsError(msg)
+
+    def allows(self, failures: int) -> bool:
+        """True if a task that has failed ``failures`` times (the latest included) gets another attempt."""
+        return failures <= self.max_retries
+
+    def covers(self, error_names: tuple[str, ...]) -> bool:
+        """True if an error with these class names (the class and its bases, short and dotted) is one to retry."""
+        return not self.retry_on or not set(self.retry_on).isdisjoint(error_names)
+
+    def wait_s(self, retry: int, *, draw: float) -> float:
+        """Seconds to wait before retry number ``retry`` (the first is 1).
+
+        Args:
+            retry: Number of the retry, from 1.
+            draw: A chance number in 0 to 1; 0 gives the longest wait.
+        """
+        exponent = retry - 1
+        # In logarithms: 2.0 ** 5000 overflows long before the cap is looked at.
+        if self.delay_s > 0 and self.max_delay_s > 0 and self.backoff > 1:
+            over = math.log(self.delay_s) + exponent * math.log(self.backoff) >= math.log(self.max_delay_s)
+            full = self.max_delay_s if over else self.delay_s * self.backoff**exponent
+        else:
+            full = self.delay_s
+        return min(full, self.max_delay_s) * (1.0 - self.jitter * draw)
+
+
+def error_names(error: BaseException) -> tuple[str, ...]:
+    """Names by which ``retry_on`` may mean ``error``: its class and every base, short and with the module."""
+    names: list[str] = []
+    for kind in type(error).__mro__[:-1]:
+        names += (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")
+    return tuple(names)

@@ -1,0 +1,1 @@
+"""The tables, their one writer, migrations, leases."""

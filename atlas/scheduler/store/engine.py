@@ -1,0 +1,100 @@
+"""Opens the database: SQLite in WAL with private files, memory for a queue of its own, PostgreSQL by URL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.pool import StaticPool
+
+from atlas.scheduler.errors import StoreError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Connection
+
+Durability = Literal["full", "normal"]
+"""``full``: a commit is on the disk. ``normal``: it is with the operating system; a power cut may take the newest ones,
+a crash of the process takes none."""
+
+MEMORY_URL: Final = "sqlite://"
+BUSY_S: Final = 1.0
+"""How long one statement waits for another process's lock. Longer outages are the writer's to wait for."""
+
+
+def database_url(target: Path | str | None) -> URL:
+    """The URL meant by a file's path or a URL text; None means a private database in memory.
+
+    Raises:
+        StoreError: The text names a database Atlas cannot use.
+    """
+    if target is None:
+        return make_url(MEMORY_URL)
+    if isinstance(target, str) and "://" in target:
+        url = make_url(target)
+        if url.drivername == "postgresql":
+            url = url.set(drivername="postgresql+psycopg")
+    else:
+        url = make_url(MEMORY_URL).set(database=str(Path(target).expanduser().resolve()))
+    if url.get_backend_name() not in {"sqlite", "postgresql"}:
+        msg = f"database {url.render_as_string()}: only sqlite and postgresql are supported"
+        raise StoreError(msg)
+    if url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"}:
+        url = url.set(database=str(Path(str(url.database)).resolve()))
+    return url
+
+
+def file_of(url: URL) -> Path | None:
+    """The database file of a SQLite URL, None for memory and servers."""
+    if url.get_backend_name() != "sqlite" or url.database in {None, "", ":memory:"}:
+        return None
+    return Path(str(url.database))
+
+
+def open_engine(url: URL, durability: Durability) -> Engine:
+    """An engine whose connections are set up for Atlas; the file is made with mode 0600.
+
+    Raises:
+        StoreError: The folder cannot be made or the driver is missing.
+    """
+    if url.get_backend_name() == "postgresql":
+        try:
+            return create_engine(url, pool_pre_ping=True, pool_size=5, connect_args={"connect_timeout": 5})
+        except ModuleNotFoundError as error:
+            msg = f"PostgreSQL needs the extra: pip install 'atlas-scheduler[postgres]' ({error})"
+            raise StoreError(msg) from error
+    path = file_of(url)
+    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_S, "check_same_thread": False}}
+    if path is None:
+        options["poolclass"] = StaticPool
+    else:
+        _make_private(path)
+    engine = create_engine(url, **options)
+
+    @event.listens_for(engine, "connect")
+    def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's connection
+        connection.isolation_level = None  # Atlas says BEGIN itself, see below
+        if path is not None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute(f"PRAGMA synchronous={durability.upper()}")
+            connection.execute("PRAGMA journal_size_limit=16777216")
+        connection.execute("PRAGMA cache_size=-4000")
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A deferred transaction that turns into a write after somebody's commit fails at once, whatever its timeout.
+        immediate = connection.get_execution_options().get("atlas_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # SQLite gives its -wal and -shm files the mode of the database itself.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        msg = f"database {path}: {error.strerror}; make its folder writable or set persistence.database in config.yaml"
+        raise StoreError(msg) from error

@@ -1,0 +1,1 @@
+"""Alembic's migrations; an installed wheel needs them as package data."""

@@ -1,0 +1,222 @@
+"""The store: one object per database and process, with its writer, its counters and its event stream."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import DBAPIError
+
+from atlas.scheduler.clock import SystemClock
+from atlas.scheduler.errors import StoreHeldError, StoreUnavailableError
+from atlas.scheduler.events import EventStream
+from atlas.scheduler.metrics import Totals
+from atlas.scheduler.store.engine import MEMORY_URL, Durability, database_url, file_of, open_engine
+from atlas.scheduler.store.leases import Claim, new_owner
+from atlas.scheduler.store.schema import prepare
+from atlas.scheduler.store.task_rows import full_row
+from atlas.scheduler.store.writer import Ticket, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.clock import Clock
+    from atlas.scheduler.task import Task
+
+T = TypeVar("T")
+Work = Callable[["Connection"], T]
+
+ACCEPT_S: Final = 30.0
+"""How long `submit` waits for a store that does not answer."""
+CALL_S: Final = 5.0
+"""How long the documented synchronous calls wait."""
+
+
+class Store:
+    """A database and everything this process keeps for it. Made by `open_store`.
+
+    Attributes:
+        url: The database, password hidden.
+        owner: This process's name in rows.
+        clock: Time.
+        totals: Counters of what is on disk.
+        events: What happened, told behind the commits.
+        writer: The one writer.
+        is_private: True for a database in memory: nothing survives the process.
+    """
+
+    def __init__(self, target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None) -> None:
+        """Open ``target``, bring its schema up to date and start the writer."""
+        self.clock: Clock = clock or SystemClock()
+        url = database_url(target)
+        self.url = url.render_as_string()
+        self.path = file_of(url)
+        self.is_private = url == make_url(MEMORY_URL)
+        self.engine = open_engine(url, durability)
+        self._guard: threading.RLock | None = threading.RLock() if self.is_private else None
+        self.owner = new_owner()
+        self.totals = Totals()
+        self.events = EventStream()
+        self.writer = Writer(self.engine, self.clock, self.totals, self.events)
+        self.writer.guard = self._guard
+        self.writer.on_foreign = self._foreign
+        self._foreign_listeners: list[Callable[[], None]] = []
+        self._claim: Claim | None = None
+        self._users = 1
+        try:
+            prepare(self.engine)
+            self.read(self.totals.load)
+        except DBAPIError as error:
+            self.engine.dispose()
+            message = f"{self.url} cannot be opened: {error.orig}"
+            raise StoreUnavailableError(message, waited_s=0.0) from error
+        except BaseException:
+            self.engine.dispose()
+            raise
+        self.writer.start()
+
+    # --- reading and writing ----------------------------------------------------------------------------------------
+
+    def read(self, work: Work[T]) -> T:
+        """What ``work`` returns on a reading connection.
+
+        Raises:
+            StoreUnavailableError: The database does not answer.
+        """
+        try:
+            if self._guard is not None:
+                with self._guard, self.engine.connect() as connection:
+                    return work(connection)
+            with self.engine.connect() as connection:
+                return work(connection)
+        except DBAPIError as error:
+            message = f"{self.url} cannot be read: {error.orig}"
+            raise StoreUnavailableError(message, waited_s=0.0) from error
+
+    async def read_async(self, work: Work[T]) -> T:
+        """`read` without blocking the loop."""
+        return await asyncio.to_thread(self.read, work)
+
+    def write(self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S) -> T:
+        """What ``work`` returned in a transaction that is committed; an error of ``work`` undoes its own changes only.
+
+        Raises:
+            StoreUnavailableError: The database did not take it within ``wait_s`` seconds; it was withdrawn.
+        """
+        ticket = self.ticket(wait_s=wait_s)
+        self.writer.work(work, ticket, after=after)
+        return ticket.wait()  # type: ignore[no-any-return]
+
+    async def write_async(self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S) -> T:
+        """`write` without blocking the loop."""
+        ticket = self.ticket(asyncio.get_running_loop(), wait_s=wait_s)
+        self.writer.work(work, ticket, after=after)
+        return await ticket.future()  # type: ignore[no-any-return]
+
+    def ticket(self, loop: asyncio.AbstractEventLoop | None = None, *, wait_s: float | None = CALL_S) -> Ticket:
+        """A ticket that is withdrawn after ``wait_s`` seconds of a database that does not answer."""
+        if wait_s is None:
+            return Ticket(loop)
+        return Ticket(loop, waited_s=wait_s, expires_s=self.clock.monotonic() + wait_s)
+
+    def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
+        """Insert new tasks owned by this process; ``ticket`` is settled behind the commit."""
+        for task in tasks:
+            task.owner = self.owner
+        self.writer.accept(tasks, [full_row(task) for task in tasks], ticket)
+
+    def on_foreign(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` on the writer's thread after another process committed; it must not wait for the writer."""
+        self._foreign_listeners.append(listener)
+
+    def off_foreign(self, listener: Callable[[], None]) -> None:
+        """Call ``listener`` no more."""
+        if listener in self._foreign_listeners:
+            self._foreign_listeners.remove(listener)
+
+    def _foreign(self) -> None:
+        self.read(self.totals.load)
+        for listener in list(self._foreign_listeners):
+            listener()
+
+    # --- the claim --------------------------------------------------------------------------------------------------
+
+    def claim(self) -> tuple[Claim, bool]:
+        """Become the process that schedules here; the second value is True if the one before stopped cleanly.
+
+        Raises:
+            StoreHeldError: Another living process, or another queue of this one, does.
+        """
+        if self._claim is not None:
+            raise StoreHeldError(self.url, "another queue of this process")
+        claim = Claim(self.engine, self.owner, self.clock.now())
+        claim.take()
+        try:
+            clean = self.write(lambda connection: claim.enter(connection, self.clock.now()))
+        except BaseException:
+            claim.release()
+            raise
+        self._claim = claim
+        return claim, clean
+
+    def unclaim(self, *, clean: bool) -> None:
+        """Give the claim up; ``clean`` leaves the mark that nothing was left running."""
+        claim, self._claim = self._claim, None
+        if claim is None:
+            return
+        try:
+            if clean:
+                self.write(lambda connection: claim.leave(connection, self.clock.now()))
+        finally:
+            claim.release()
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Give this user's hold up; the last one ends the writer, the events and the engine."""
+        with _stores_lock:
+            self._users -= 1
+            if self._users > 0:
+                return
+            for key, store in list(_stores.items()):
+                if store is self:
+                    del _stores[key]
+        self.writer.close()
+        self.events.close()
+        self.engine.dispose()
+
+
+_stores: dict[str, Store] = {}
+_stores_lock = threading.Lock()
+
+
+def open_store(target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None) -> Store:
+    """The store of ``target``: the one that is open in this process already, or a new one.
+
+    Every call is answered by one `Store.close`.
+
+    Args:
+        target: A file's path, an SQLAlchemy URL, or None for a private database in memory.
+        durability: ``full``: a commit is on the disk; ``normal``: a power cut may take the newest.
+        clock: Time; the machine's unless a test brings its own.
+
+    Raises:
+        StoreUnavailableError: The database does not open.
+        StoreVersionError: It was written by a newer Atlas.
+    """
+    if target is None:
+        return Store(None, durability=durability, clock=clock)
+    key = str(database_url(target))
+    with _stores_lock:
+        store = _stores.get(key)
+        if store is None:
+            store = _stores[key] = Store(target, durability=durability, clock=clock)
+        else:
+            store._users += 1  # noqa: SLF001 - the same module
+        return store

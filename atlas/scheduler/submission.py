@@ -1,0 +1,179 @@
+"""From a function, its arguments and options to a task that can be reserved; durable or volatile is decided here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypedDict
+
+from loguru import logger
+
+from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError
+from atlas.scheduler.lifecycle import Live
+from atlas.scheduler.registry import Function, Registry, describe, encode_arguments, function_from
+from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Task, TaskIds, TaskPolicy, TaskPriority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
+
+IDS: Final = TaskIds()
+MAX_ID: Final = 191
+
+
+class SubmitOptions(TypedDict, total=False):
+    """What `TaskQueue.submit` takes by keyword; an unknown one is a `TypeError`.
+
+    Attributes:
+        kwargs: The function's keyword arguments.
+        task_id: An id of your own, 1 to 191 printable characters; it must be new.
+        name: What people call the task; by default the function's name.
+        priority: Order of service: URGENT, HIGH, NORMAL (default), LOW.
+        timeout: Longest one attempt may run, seconds; None is no limit; by default the queue's (600).
+        max_retries: Retries after the first attempt; by default the queue's (3).
+        retry: The whole retry policy, where the waits matter too.
+        executor: ``"process"`` to run in a killable process; by default ``async def`` on the loop, ``def`` in a thread.
+        on_crash: ``"fail"`` if it may not run twice; by default ``"retry"``.
+    """
+
+    kwargs: Mapping[str, Any] | None
+    task_id: str | None
+    name: str | None
+    priority: TaskPriority | str | int
+    timeout: float | None
+    max_retries: int | None
+    retry: RetryPolicy | None
+    executor: ExecutorKind | str | None
+    on_crash: OnCrash | str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueDefaults:
+    """Policies of tasks that do not bring their own.
+
+    Attributes:
+        timeout_s: Longest one attempt may run, seconds; None is no limit.
+        max_retries: Retries after the first attempt.
+    """
+
+    timeout_s: float | None = 600.0
+    max_retries: int = 3
+
+
+class Submission:
+    """Makes tasks for one queue.
+
+    Args:
+        registry: Functions by name.
+        defaults: Policies of tasks that do not bring their own.
+    """
+
+    def __init__(self, registry: Registry, defaults: QueueDefaults) -> None:
+        """Remember both."""
+        self._registry, self._defaults = registry, defaults
+        self._noted: set[str] = set()
+
+    def prepare(
+        self,
+        func: Callable[..., Any] | str,
+        args: Sequence[Any],
+        options: SubmitOptions,
+        *,
+        now: datetime,
+        note_volatile: bool = True,
+    ) -> Live:
+        """The task meant by a call of `TaskQueue.submit`.
+
+        Raises:
+            TypeError: An option is unknown.
+            ArgumentsError: An option has no meaning, or a function given by name got arguments that are not JSON.
+            UnknownFunctionError: No function is registered under this name.
+            FunctionRefusedError: It cannot run where it should.
+        """
+        unknown = options.keys() - SubmitOptions.__annotations__.keys()
+        if unknown:
+            msg = f"submit() got unknown options: {', '.join(sorted(unknown))} (the function's own keywords go into kwargs={{…}})"
+            raise TypeError(msg)
+        kwargs = dict(options.get("kwargs") or {})
+        function, problem = self._function(func)
+        arguments = NO_ARGUMENTS
+        try:
+            arguments = encode_arguments(args, kwargs)
+        except ArgumentsError as error:
+            if isinstance(func, str):
+                raise
+            problem = problem or str(error)
+        if problem is not None and note_volatile and function.name not in self._noted:
+            self._noted.add(function.name)
+            logger.info("tasks of this function are volatile: a crash ends them as FAILED (lost)", function=function.name, because=problem)
+        task = Task(
+            id=_id(options.get("task_id")) or IDS.new(now),
+            name=options.get("name") or function.name.rpartition(":")[2],
+            function=function.name,
+            arguments=arguments,
+            priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
+            policy=TaskPolicy(
+                retry=self._retry(options.get("retry"), options.get("max_retries")),
+                timeout_s=options.get("timeout", self._defaults.timeout_s),
+                on_crash=_on_crash(options.get("on_crash", OnCrash.RETRY)),
+                executor=executor_for(options.get("executor"), function, volatile_arguments=arguments is NO_ARGUMENTS and bool(args or kwargs)),
+            ),
+            volatile=problem is not None,
+            created_at=now,
+        )
+        return Live(task, function, args, kwargs)
+
+    def _function(self, func: Callable[..., Any] | str) -> tuple[Function, str | None]:
+        if isinstance(func, str):
+            return self._registry.find(func), None
+        name = self._registry.name_of(func)
+        if name is not None:
+            return self._registry.find(name), None
+        return function_from(describe(func), func), "it is neither registered nor on the allow-list"
+
+    def _retry(self, retry: RetryPolicy | None, max_retries: int | None) -> RetryPolicy:
+        if retry is None:
+            return RetryPolicy(max_retries=self._defaults.max_retries if max_retries is None else max_retries)
+        return retry if max_retries is None else replace(retry, max_retries=max_retries)
+
+
+def _id(task_id: str | None) -> str | None:
+    if task_id is not None and not (task_id.isprintable() and 0 < len(task_id) <= MAX_ID):
+        msg = f"task_id {task_id!r} is not 1 to {MAX_ID} printable characters"
+        raise ArgumentsError(msg)
+    return task_id
+
+
+def _on_crash(value: OnCrash | str) -> OnCrash:
+    try:
+        return OnCrash(value)
+    except ValueError:
+        msg = f"on_crash {value!r} is not one of retry, fail"
+        raise ArgumentsError(msg) from None
+
+
+def executor_for(asked: ExecutorKind | str | None, function: Function, *, volatile_arguments: bool = False) -> ExecutorKind:
+    """Where ``function`` runs: where it was asked for, or by its kind.
+
+    Raises:
+        ArgumentsError: There is no such executor.
+        FunctionRefusedError: The function cannot run there.
+    """
+    if asked is None:
+        return function.executor
+    try:
+        kind = ExecutorKind(asked)
+    except ValueError:
+        msg = f"executor {asked!r} is not one of thread, process, async"
+        raise ArgumentsError(msg) from None
+    if kind is ExecutorKind.PROCESS:
+        if function.reference is None:
+            msg = f"{function.name} cannot run in a process: a closure, a lambda or a function of __main__ cannot be imported there"
+            raise FunctionRefusedError(msg)
+        if volatile_arguments:
+            msg = f"{function.name} cannot run in a process with these arguments: only JSON values reach it"
+            raise FunctionRefusedError(msg)
+    elif (kind is ExecutorKind.ASYNC) is not function.is_async:
+        msg = f"{function.name} is {'an async def' if function.is_async else 'a plain'} function: it cannot run on executor {kind.value!r}"
+        raise FunctionRefusedError(msg)
+    return kind

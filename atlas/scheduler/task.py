@@ -1,0 +1,342 @@
+"""A task: one piece of work, its statuses and the moves between them.
+
+::
+
+    PENDING ──► RUNNING ──► SUCCESS
+       ▲          │ │ └───► FAILED · TIMEOUT · CANCELLED
+       │          │ └─────► RETRYING ──► RUNNING …
+       └──────────┘  crash of the owner, or released by a stop
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import json
+import os
+import threading
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from atlas.scheduler.errors import ArgumentsError, TransitionError
+from atlas.scheduler.retry import RetryPolicy
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+
+class TaskStatus(enum.StrEnum):
+    """Where a task stands."""
+
+    PENDING = "PENDING"
+    """Accepted and on disk; waits for a slot."""
+    RUNNING = "RUNNING"
+    """An attempt is running."""
+    SUCCESS = "SUCCESS"
+    """Final: the function returned."""
+    FAILED = "FAILED"
+    """Final: the last allowed attempt raised, or the task was lost or quarantined."""
+    CANCELLED = "CANCELLED"
+    """Final: somebody asked for it."""
+    TIMEOUT = "TIMEOUT"
+    """Final: the last allowed attempt ran longer than its limit."""
+    RETRYING = "RETRYING"
+    """An attempt failed; the next one waits for its time. Holds no slot."""
+
+    @property
+    def is_final(self) -> bool:
+        """True if no move leads on from here."""
+        return self in FINAL
+
+
+FINAL: Final = frozenset({TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.CANCELLED, TaskStatus.TIMEOUT})
+WAITING: Final = frozenset({TaskStatus.PENDING, TaskStatus.RETRYING})
+
+MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
+    {
+        TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.FAILED}),
+        TaskStatus.RUNNING: frozenset(
+            {*FINAL, TaskStatus.RETRYING, TaskStatus.PENDING},
+        ),
+        TaskStatus.RETRYING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.FAILED}),
+        **{final: frozenset() for final in FINAL},
+    },
+)
+"""The moves a task may make. PENDING and RETRYING end as FAILED when the function they need is gone for good."""
+
+
+def advance(task_id: str, old: TaskStatus, new: TaskStatus) -> TaskStatus:
+    """Return ``new`` if a task may go there from ``old``.
+
+    Raises:
+        TransitionError: The move is not in `MOVES`.
+    """
+    if new not in MOVES[old]:
+        raise TransitionError(task_id, old, new)
+    return new
+
+
+class TaskPriority(enum.IntEnum):
+    """Order of service: a lower number is served first, strictly."""
+
+    URGENT = 0
+    HIGH = 1
+    NORMAL = 2
+    LOW = 3
+
+    @classmethod
+    def parse(cls, value: TaskPriority | str | int) -> TaskPriority:
+        """The priority meant by a name in any case, or by a number 0 to 3.
+
+        Raises:
+            ArgumentsError: It is neither.
+        """
+        try:
+            return cls[value.strip().upper()] if isinstance(value, str) else cls(value)
+        except (KeyError, ValueError):
+            msg = f"priority {value!r} is not one of URGENT, HIGH, NORMAL, LOW"
+            raise ArgumentsError(msg) from None
+
+
+class Origin(enum.StrEnum):
+    """Who made a task."""
+
+    FIRE = "fire"
+    """A job: at a fire time, or by run-now."""
+    SUBMIT = "submit"
+    """`TaskQueue.submit` or a client."""
+    MANUAL = "manual"
+    """`StatusManager.create_task`: moved by hand, touched by neither queue nor recovery."""
+
+
+class ExecutorKind(enum.StrEnum):
+    """What runs a function."""
+
+    THREAD = "thread"
+    PROCESS = "process"
+    ASYNC = "async"
+
+
+class OnCrash(enum.StrEnum):
+    """What becomes of a task whose owner died while it was running."""
+
+    RETRY = "retry"
+    """It runs again: at least once."""
+    FAIL = "fail"
+    """It ends FAILED with the cause ``lost``: at most once."""
+
+
+class Overlap(enum.StrEnum):
+    """What a job does when it fires while its last task is unfinished."""
+
+    SKIP = "skip"
+    QUEUE = "queue"
+    REPLACE = "replace"
+    ALLOW = "allow"
+
+
+class Cause(enum.StrEnum):
+    """Why a task ended FAILED, TIMEOUT or CANCELLED, beyond the status itself."""
+
+    ERROR = "error"
+    """The function raised."""
+    TIMEOUT = "timeout"
+    """The attempt ran longer than its limit."""
+    CANCELLED = "cancelled"
+    """Somebody asked for it."""
+    REPLACED = "replaced"
+    """A newer fire of its job took its place."""
+    CRASHED = "crashed"
+    """The owner, or its worker process, died in the middle of the attempt."""
+    QUARANTINED = "quarantined"
+    """It was running at three counted crashes."""
+    LOST = "lost"
+    """Its owner died and it may not, or cannot, run again."""
+    UNBOUND = "unbound"
+    """Its function is gone."""
+    BUSY = "busy"
+    """A task of the same job was in the way when the scheduler picked it up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPolicy:
+    """What the queue needs to know beyond the function: retry, limits, executor.
+
+    Attributes:
+        retry: When to try again.
+        timeout_s: Longest one attempt may run, seconds; None is no limit.
+        on_crash: What becomes of it when its owner dies.
+        executor: Where it runs.
+        overlap: For tasks of a job: what happens while another one of it is unfinished.
+        max_instances: For ``overlap: allow``, unfinished tasks of the job at once.
+    """
+
+    retry: RetryPolicy = RetryPolicy()
+    timeout_s: float | None = 600.0
+    on_crash: OnCrash = OnCrash.RETRY
+    executor: ExecutorKind = ExecutorKind.THREAD
+    overlap: Overlap = Overlap.SKIP
+    max_instances: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that have no meaning."""
+        if self.timeout_s is not None and not 0 < self.timeout_s < float("inf"):
+            msg = f"timeout {self.timeout_s} is not a positive number of seconds"
+            raise ArgumentsError(msg)
+        if self.max_instances < 1:
+            msg = f"max_instances {self.max_instances} is less than 1"
+            raise ArgumentsError(msg)
+
+    @property
+    def abreast(self) -> int:
+        """How many tasks of one job may be in line or running at once; further ones are held."""
+        return self.max_instances if self.overlap is Overlap.ALLOW else 1
+
+    def to_json(self) -> str:
+        """The policy as a JSON object, the same text for equal policies."""
+        return _policy_json(self)
+
+    @classmethod
+    def from_json(cls, text: str) -> TaskPolicy:
+        """The policy that `to_json` wrote as ``text``; equal texts share one object."""
+        return _policy_from_json(text)
+
+
+@lru_cache(maxsize=1024)
+def _policy_json(policy: TaskPolicy) -> str:
+    retry = policy.retry
+    return json.dumps(
+        {
+            "max_retries": retry.max_retries,
+            "delay_s": retry.delay_s,
+            "backoff": retry.backoff,
+            "max_delay_s": retry.max_delay_s,
+            "jitter": retry.jitter,
+            "retry_on": retry.retry_on,
+            "timeout_s": policy.timeout_s,
+            "on_crash": policy.on_crash,
+            "executor": policy.executor,
+            "overlap": policy.overlap,
+            "max_instances": policy.max_instances,
+        },
+    )
+
+
+@lru_cache(maxsize=1024)
+def _policy_from_json(text: str) -> TaskPolicy:
+    raw: dict[str, Any] = json.loads(text)
+    return TaskPolicy(
+        timeout_s=raw.pop("timeout_s"),
+        on_crash=OnCrash(raw.pop("on_crash")),
+        executor=ExecutorKind(raw.pop("executor")),
+        overlap=Overlap(raw.pop("overlap")),
+        max_instances=raw.pop("max_instances"),
+        retry=RetryPolicy(retry_on=tuple(raw.pop("retry_on")), **raw),
+    )
+
+
+NO_ARGUMENTS: Final = '{"args":[],"kwargs":{}}'
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Task:
+    """One piece of work and where it stands.
+
+    Attributes:
+        id: Time-ordered text, or the one given to `submit`.
+        name: What people call it: the job's title or the function's name.
+        function: Registered or importable name; for volatile and hand-moved tasks a description.
+        arguments: JSON object ``{"args": [...], "kwargs": {...}}``.
+        job_id: The job that fired it, or the job name it was made for.
+        fire_time: The fire time it serves, None for other origins and run-now.
+        origin: Who made it.
+        reason: Why it started, in words.
+        priority: Order of service.
+        policy: Retry, limits, executor.
+        revision: Revision of the config file in force when it was made.
+        volatile: True if its function or arguments live in this process only.
+        status: Where it stands.
+        attempt: Number of the latest attempt, 0 before the first; also the fencing number.
+        failures: Attempts that failed or timed out.
+        crashes: Times an owner died while it was running.
+        created_at: When it was accepted.
+        due_at: Earliest start of the next attempt, while RETRYING.
+        started_at: Start of the latest attempt.
+        finished_at: When it became final.
+        result: JSON text, None if there is none or it was omitted.
+        result_omitted: True if the function's result was not kept.
+        error: Text of the latest error, at most 8 kB.
+        cause: Why it is not SUCCESS.
+        owner: The process that holds it.
+        cancel_requested: Somebody asked for its end.
+    """
+
+    id: str
+    name: str
+    function: str
+    arguments: str = NO_ARGUMENTS
+    job_id: str | None = None
+    fire_time: datetime | None = None
+    origin: Origin = Origin.SUBMIT
+    reason: str = "submitted"
+    priority: TaskPriority = TaskPriority.NORMAL
+    policy: TaskPolicy = field(default_factory=TaskPolicy)
+    revision: int | None = None
+    volatile: bool = False
+    status: TaskStatus = TaskStatus.PENDING
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    created_at: datetime
+    due_at: datetime | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: str | None = None
+    result_omitted: bool = False
+    error: str | None = None
+    cause: Cause | None = None
+    owner: str | None = None
+    cancel_requested: bool = False
+
+    def move(self, new: TaskStatus) -> Self:
+        """Go to ``new``.
+
+        Raises:
+            TransitionError: The move is not in `MOVES`.
+        """
+        self.status = advance(self.id, self.status, new)
+        return self
+
+    @property
+    def duration_s(self) -> float | None:
+        """Seconds the latest attempt ran, None before its end."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
+    @property
+    def value(self) -> Any:  # noqa: ANN401 - a JSON value
+        """The result as a JSON value; None when there is none."""
+        return None if self.result is None else json.loads(self.result)
+
+
+class TaskIds:
+    """Makes task ids that sort by time: 12 hex digits of milliseconds, 10 of a number that grows within one."""
+
+    def __init__(self) -> None:
+        """Start at a random number, so that two processes in one millisecond do not meet."""
+        self._lock = threading.Lock()
+        self._last_ms = 0
+        self._numbers = itertools.count()
+
+    def new(self, now: datetime) -> str:
+        """An id that is greater than every one made before, even after the clock went back."""
+        ms = int(now.timestamp() * 1000)
+        with self._lock:
+            if ms > self._last_ms:
+                self._last_ms = ms
+                self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
+            return f"{self._last_ms:012x}{next(self._numbers):010x}"

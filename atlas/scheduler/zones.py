@@ -1,0 +1,102 @@
+"""Time zones by name, and the exact edges of their clock changes."""
+
+from __future__ import annotations
+
+import difflib
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo, available_timezones
+
+from atlas.scheduler.errors import ScheduleError
+
+_SECOND = timedelta(seconds=1)
+
+
+class Shift(NamedTuple):
+    """One change of a zone's clock.
+
+    Attributes:
+        at: Instant of the change, aware UTC.
+        before: What the clock would have shown at that instant, wall time in the zone.
+        after: What it shows instead, wall time in the zone; later than ``before`` over a gap, earlier over a fold.
+    """
+
+    at: datetime
+    before: datetime
+    after: datetime
+
+
+def zone_named(timezone: str | tzinfo) -> ZoneInfo:
+    """The zone of the tz database with this name; a `ZoneInfo` and plain UTC are taken by their names.
+
+    Raises:
+        ScheduleError: There is no such zone; the message proposes the nearest name.
+    """
+    if timezone is UTC:
+        timezone = "UTC"
+    name = timezone.key if isinstance(timezone, ZoneInfo) else timezone
+    if not isinstance(name, str):
+        msg = f"a time zone is a name of the tz database such as 'Asia/Shanghai', not {timezone!r}"
+        raise ScheduleError(msg)
+    # Files under right/ count leap seconds: their clock is some 27 s off from everybody else's.
+    if not name.startswith(("right/", "posix/")):
+        with suppress(KeyError, OSError, ValueError):  # no such file, a directory, a path that leaves the database
+            return ZoneInfo(name)
+    nearest = _nearest(name)
+    hint = f"did you mean {nearest!r}?" if nearest else "names look like 'Asia/Shanghai' or 'UTC'"
+    msg = f"no time zone {name[:60]!r}; {hint}"
+    raise ScheduleError(msg)
+
+
+@lru_cache(maxsize=1)
+def _names() -> dict[str, str]:
+    """Every way in which a zone may be meant, lower case, to its name."""
+    zones = sorted(available_timezones())
+    cities = {zone.rsplit("/", 1)[-1].lower(): zone for zone in reversed(zones) if "/" in zone}
+    return cities | {zone.lower(): zone for zone in zones}
+
+
+def _nearest(name: str) -> str | None:
+    """The name most like ``name``: equal but for case or spaces, the city alone, or nearly the same letters."""
+    wanted = name[:60].strip().lower().replace(" ", "_").removeprefix("right/").removeprefix("posix/")
+    close = difflib.get_close_matches(wanted, _names(), n=1, cutoff=0.7)
+    return _names()[close[0]] if close else None
+
+
+def local_time(instant: datetime, zone: ZoneInfo) -> datetime:
+    """``instant`` as the clock in ``zone`` shows it, with the right fold.
+
+    It goes through UTC: a wall time inside a gap is otherwise handed back as it is.
+
+    Raises:
+        ValueError: ``instant`` is naive.
+    """
+    if instant.tzinfo is None or instant.utcoffset() is None:
+        msg = f"{instant!r} has no time zone; give an aware datetime"
+        raise ValueError(msg)
+    return instant.astimezone(UTC).astimezone(zone)
+
+
+def shift_around(wall: datetime) -> Shift | None:
+    """The change that makes ``wall`` (its tzinfo is a zone) stand in a gap or a fold; None when it happens once.
+
+    Changes of one zone lie at least days apart, which is what makes the search for the one second exact.
+    """
+    first, second = wall.replace(fold=0).utcoffset(), wall.replace(fold=1).utcoffset()
+    zone = wall.tzinfo
+    if first is None or second is None or first == second:
+        return None
+    naive = wall.replace(tzinfo=None, fold=0, microsecond=0)
+    # The old offset holds at `low`, the new one at `high`: PEP 495 gives the old one to fold 0, in a gap as in a fold.
+    low = (naive - max(first, second)).replace(tzinfo=UTC) - _SECOND
+    high = (naive - min(first, second)).replace(tzinfo=UTC) + _SECOND
+    while high - low > _SECOND:
+        middle = low + (high - low) // _SECOND // 2 * _SECOND
+        if middle.astimezone(zone).utcoffset() == first:
+            low = middle
+        else:
+            high = middle
+    naive_at = high.replace(tzinfo=None)
+    return Shift(high, (naive_at + first).replace(tzinfo=zone), (naive_at + second).replace(tzinfo=zone))

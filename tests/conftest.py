@@ -1,0 +1,41 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, NoReturn
+
+import pytest
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from atlas.settings import Settings, prepare_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+# One machine's slow moment is no failure, and CI draws the same examples each time.
+hypothesis_settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+hypothesis_settings.register_profile("ci", hypothesis_settings.get_profile("here"), derandomize=True, print_blob=True)
+hypothesis_settings.load_profile("ci" if os.environ.get("CI") == "true" else "here")
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    """Settings of an installation in ``tmp_path``: no file, no variables, its folders made."""
+    made = Settings().anchored(tmp_path)
+    prepare_folders(made)
+    return made
+
+
+@pytest.fixture
+def unavailable() -> Callable[[str], NoReturn]:
+    """Call it with what this machine lacks: the test is skipped on a laptop and fails in CI (``CI=true``)."""
+
+    def give_up(what: str) -> NoReturn:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{what} must be here in CI", pytrace=False)
+        pytest.skip(f"needs {what}")
+
+    return give_up

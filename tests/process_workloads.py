@@ -1,0 +1,162 @@
+"""Functions that the tests run in worker processes; a module of its own, so that a spawned process can import it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from atlas.scheduler.context import current_task
+from atlas.scheduler.errors import TaskStopped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def add(left: int, right: int = 0) -> int:
+    return left + right
+
+
+async def add_later(left: int, right: int) -> int:
+    await asyncio.sleep(0.001)
+    return left + right + current_task().attempt
+
+
+def nothing() -> None:
+    pass
+
+
+def lock() -> Any:
+    return threading.Lock()
+
+
+def text_of_length(length: int) -> str:
+    return "x" * length
+
+
+class StubbornError(ValueError):
+    def __init__(self) -> None:
+        super().__init__("long " * 10_000, lambda: None)
+
+
+def fail(kind: str) -> NoReturn:
+    match kind:
+        case "unpicklable":
+            raise StubbornError
+        case "exit":
+            sys.exit("enough")
+        case "interrupt":
+            raise KeyboardInterrupt
+        case "stopped":
+            raise TaskStopped("timeout")
+        case _:
+            raise AssertionError(kind)
+
+
+def die(how: str) -> None:
+    if how.isdigit():
+        os._exit(int(how))
+    os.kill(os.getpid(), signal.Signals[how])
+
+
+def about_me() -> list[Any]:
+    task = current_task()
+    times = [None if at is None else at.isoformat() for at in (task.deadline, task.fire_time)]
+    return [task.task_id, task.attempt, task.job_id, *times]
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def nap(seconds: float) -> int:
+    current_task().progress(0)
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def count_to(number: int) -> None:
+    for done in range(number + 1):
+        current_task().progress(done, number)
+
+
+def two_steps_and_a_pause(path: str) -> None:
+    """Two progresses at once, then silence until the file is there."""
+    current_task().progress(1)
+    current_task().progress(2)
+    with open(path) as fifo:  # noqa: PTH123 - a fifo: blocks until the test opens its end
+        fifo.read()
+
+
+def spin() -> NoReturn:
+    current_task().progress(0)
+    while True:
+        pass
+
+
+def ignore_sigterm() -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    current_task().progress(0)
+    while True:
+        try:
+            time.sleep(600)
+        except BaseException:  # noqa: BLE001 - it is meant to be stubborn
+            continue
+
+
+def hold_the_gil() -> None:
+    current_task().progress(0)
+    re.match(r"(a+)+b", "a" * 60)
+
+
+def with_grandchildren(then: str) -> None:
+    """Start one program directly and one behind a shell's back; tell their process ids as progress."""
+    direct = subprocess.Popen(["sleep", "600"])
+    shell = subprocess.check_output("sleep 600 >&2 & echo $!", shell=True)
+    current_task().progress(direct.pid, int(shell))
+    ways: dict[str, Callable[[], None]] = {"spin": spin, "hold_the_gil": hold_the_gil, "die": lambda: os._exit(9)}
+    ways[then]()
+
+
+def signals_are_left_to_the_parent() -> list[int | None]:
+    """Survive what a terminal or a service manager sends to everybody; programs and forks started here can be ended."""
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGTERM)
+    ends: list[int | None] = []
+    for number in (signal.SIGINT, signal.SIGTERM):
+        program = subprocess.Popen(["sleep", "600"])
+        program.send_signal(number)
+        ends.append(program.wait())
+    fork = os.fork()
+    if fork == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    ends.append(os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1]))
+    return ends
+
+
+def umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+def main_module() -> str | None:
+    return getattr(sys.modules["__main__"], "__file__", None)
+
+
+def noisy() -> str:
+    import logging
+
+    from loguru import logger
+
+    logging.getLogger("workload").warning("a line through logging")
+    logger.info("a line through loguru")
+    print("a printed line")
+    return "said"

@@ -1,0 +1,214 @@
+"""Log lines: one per record whatever it holds, nothing secret, private files, and no trace left behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import stat
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from loguru import logger
+
+from atlas.logs import HIDDEN, configure_logging
+from atlas.scheduler.errors import ConfigError
+from atlas.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \| [A-Z ]{8} \| \S+ \| .*")
+
+
+def logging_to(folder: Path, **changes: object) -> Settings:
+    values = {"file": folder / "a.log", "json_file": folder / "a.jsonl", "level": "DEBUG", **changes}
+    return Settings.model_validate({"logging": values})
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Path]:
+    """A folder that gets ``a.log`` and ``a.jsonl`` while the test runs."""
+    undo = configure_logging(logging_to(tmp_path), console=False)
+    yield tmp_path
+    undo()
+
+
+def lines(folder: Path, name: str = "a.log") -> list[str]:
+    return (folder / name).read_text(encoding="utf-8").splitlines()
+
+
+def entries(folder: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in lines(folder, "a.jsonl")]
+
+
+def test_bound_fields_stand_behind_the_message(files: Path) -> None:
+    logger.bind(job="daily_report", attempt=1, title="two words", empty="").info("task started")
+    (line,) = lines(files)
+    assert LINE.fullmatch(line)
+    assert line.endswith('| task started | job=daily_report attempt=1 title="two words" empty=""')
+    (entry,) = entries(files)
+    assert entry["message"] == "task started"
+    assert entry["fields"] == {"job": "daily_report", "attempt": 1, "title": "two words", "empty": ""}
+
+
+@given(text=st.text(st.characters(codec=None)), value=st.text(st.characters(codec=None)))
+def test_whatever_is_logged_is_one_line(tmp_path_factory: pytest.TempPathFactory, text: str, value: str) -> None:
+    folder = tmp_path_factory.mktemp("logs")
+    undo = configure_logging(logging_to(folder), console=False)
+    logger.bind(value=value).info("{}", text)
+    undo()
+    (line,) = (folder / "a.log").read_text(encoding="utf-8").split("\n")[:-1]
+    assert LINE.fullmatch(line)
+    assert not re.search(r"[\x00-\x1f\x7f-\x9f]", line)
+    assert len(entries(folder)) == 1
+
+
+def test_braces_and_tags_are_left_alone(files: Path) -> None:
+    logger.bind(shape="{x}").info("100 % of {braces} and <red>tags</red>")
+    assert lines(files)[0].endswith("| 100 % of {braces} and <red>tags</red> | shape={x}")
+
+
+def test_a_traceback_is_indented_and_shows_no_values_of_variables(files: Path) -> None:
+    hunter = "2" * 3
+    try:
+        raise ValueError("first\n2026-03-01 09:00:00.123 | INFO     | atlas | forged\x1b[2J")
+    except ValueError:
+        logger.exception("task failed")
+    first, *rest = lines(files)
+    assert first.endswith("| task failed")
+    assert all(line.startswith("    ") for line in rest)
+    assert not any(LINE.fullmatch(line) for line in rest)
+    assert "\x1b" not in "".join(rest)
+    assert hunter not in "".join(rest)
+    (entry,) = entries(files)
+    assert isinstance(entry["traceback"], list)
+    assert entry["traceback"][-2:] == [
+        "ValueError: first",
+        r"2026-03-01 09:00:00.123 | INFO     | atlas | forged\x1b[2J",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://me:hunter2@h/d", f"postgresql://{HIDDEN}@h/d"),
+        ("Authorization: Bearer hunter2.x-y", f"Authorization: Bearer {HIDDEN}"),
+        ("GET /x?Token=hunter2&page=3", f"GET /x?Token={HIDDEN}&page=3"),
+        ("password=hunter2", f"password={HIDDEN}"),
+        ("nothing to hide", "nothing to hide"),
+    ],
+)
+def test_secrets_are_hidden_in_message_field_and_traceback(text: str, shown: str, files: Path) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError as error:
+        logger.bind(detail=text).opt(exception=error).error(text)
+    first, *rest = lines(files)
+    assert f"| {shown} | detail=" in first
+    assert any(line.endswith(f"ValueError: {shown}") for line in rest)
+    (entry,) = entries(files)
+    assert (entry["message"], entry["fields"]) == (shown, {"detail": shown})
+    assert "hunter2" not in (files / "a.log").read_text(encoding="utf-8") + json.dumps(entry)
+
+
+def test_the_list_of_what_to_hide_is_replaced_by_the_settings(tmp_path: Path) -> None:
+    undo = configure_logging(logging_to(tmp_path, redact=[r"\d{16}"]), console=False)
+    logger.info("card 1234567812345678 token=shown")
+    undo()
+    assert lines(tmp_path)[0].endswith(f"| card {HIDDEN} token=shown")
+
+
+def test_what_the_standard_library_logs_comes_the_same_way(files: Path) -> None:
+    logging.getLogger("some.library").warning("disk at %d %%", 93)
+    logging.getLogger("some.library").log(35, "between two levels")
+    try:
+        raise KeyError("lost")
+    except KeyError:
+        logging.getLogger("some.library").exception("it broke")
+    shown = lines(files)
+    assert shown[0].endswith("| WARNING  | some.library | disk at 93 %")
+    assert "| Level 35 | some.library | between two levels" in shown[1]
+    assert shown[-1].endswith("KeyError: 'lost'")
+
+
+def test_of_apscheduler_only_warnings_are_kept(files: Path) -> None:
+    logging.getLogger("apscheduler.scheduler").info("Added job")
+    logging.getLogger("apscheduler.scheduler").warning("Run time was missed")
+    assert [line.rsplit(" | ", 1)[1] for line in lines(files)] == ["Run time was missed"]
+
+
+def test_a_line_below_the_level_is_dropped(tmp_path: Path) -> None:
+    undo = configure_logging(logging_to(tmp_path, level="WARNING"), console=False)
+    logger.info("no")
+    logging.getLogger("some.library").info("no")
+    logger.warning("yes")
+    undo()
+    assert len(lines(tmp_path)) == 1
+
+
+def test_setting_up_twice_writes_each_line_once(tmp_path: Path) -> None:
+    configure_logging(logging_to(tmp_path), console=False)
+    undo = configure_logging(logging_to(tmp_path), console=False)
+    logger.info("once")
+    logging.getLogger("some.library").info("once")
+    undo()
+    assert len(lines(tmp_path)) == 2
+
+
+def test_undoing_leaves_no_trace(tmp_path: Path) -> None:
+    root, quiet = logging.getLogger(), logging.getLogger("apscheduler")
+    before = (root.level, list(root.handlers), quiet.level)
+    undo = configure_logging(logging_to(tmp_path), console=False)
+    undo()
+    undo()
+    logger.info("to nobody")
+    assert (root.level, list(root.handlers), quiet.level) == before
+    assert lines(tmp_path) == []
+
+
+def test_log_files_are_private(files: Path) -> None:
+    logger.info("hello")
+    assert {stat.S_IMODE(file.stat().st_mode) for file in files.iterdir()} == {0o600}
+
+
+def test_a_full_file_is_put_aside_and_the_new_one_is_private_too(tmp_path: Path) -> None:
+    undo = configure_logging(logging_to(tmp_path, json_file=None, rotation=10_000), console=False)
+    for _ in range(200):
+        logger.info("x" * 100)
+    undo()
+    files = list(tmp_path.iterdir())
+    assert len(files) > 1
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
+    assert sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files) == 200
+
+
+def test_a_log_file_that_cannot_be_opened_names_its_key(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").mkdir()
+    with pytest.raises(ConfigError, match=r"logging\.json_file"):
+        configure_logging(logging_to(tmp_path), console=False)
+    logger.info("to nobody")
+    assert lines(tmp_path) == []
+
+
+def test_the_console_gets_plain_text_when_it_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    undo = configure_logging(logging_to(tmp_path, file=None, json_file=None))
+    logger.bind(n=1).info("hello")
+    undo()
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert LINE.fullmatch(shown.err.rstrip("\n"))
+
+
+def test_the_console_is_coloured_on_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    undo = configure_logging(logging_to(tmp_path, file=None, json_file=None))
+    logger.info("hello")
+    undo()
+    assert "\x1b[32m" in capsys.readouterr().err
