@@ -1,13 +1,14 @@
 """A news server on loopback that does everything real ones do, and what hostile ones do.
 
-`FeedServer` serves `ROUTES` on 127.0.0.1 and notes every request. Each route is a function of the request handler, so that
-it can also die in the middle, drip, or lie about its length.
+`FeedServer` serves `ROUTES` on 127.0.0.1 and notes every request. Each route is a function of the request, so that it
+can also die in the middle, drip, or lie about its length.
 """
 
 from __future__ import annotations
 
 import gzip
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
@@ -15,6 +16,8 @@ from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    Route = Callable[["Handler"], None]
 
 RSS_TYPE = "application/rss+xml"
 STOP = "feed-server-stop"
@@ -31,7 +34,9 @@ class Item:
     text: str = ""
 
 
-def rss(*items: Item, title: str = "Example", head: str = '<?xml version="1.0"?>', link: str = "https://news.example/") -> str:
+def rss(
+    *items: Item, title: str = "Example", head: str = '<?xml version="1.0"?>', link: str = "https://news.example/"
+) -> str:
     """An RSS 2.0 document."""
     return f'{head}\n<rss version="2.0"><channel><title>{title}</title><link>{link}</link>' + (
         "".join(map(_item, items)) + "</channel></rss>"
@@ -46,8 +51,16 @@ def _item(item: Item) -> str:
 MONDAY = "Mon, 23 Nov 2026 08:30:00 +0800"
 
 RSS = rss(
-    Item("Rates stay", "https://news.example/rates?utm_source=rss", "n-1", MONDAY, "<p>The bank <b>waits</b>.</p><p>Again.</p>"),
-    Item("Rain &amp; wind", "https://news.example/rain", "n-2", "Mon, 23 Nov 2026 09:00:00 GMT", "Umbrellas &lt; coats"),
+    Item(
+        "Rates stay",
+        "https://news.example/rates?utm_source=rss",
+        "n-1",
+        MONDAY,
+        "<p>The bank <b>waits</b>.</p><p>Again.</p>",
+    ),
+    Item(
+        "Rain &amp; wind", "https://news.example/rain", "n-2", "Mon, 23 Nov 2026 09:00:00 GMT", "Umbrellas &lt; coats"
+    ),
 )
 
 ATOM = """<?xml version="1.0" encoding="utf-8"?>
@@ -72,8 +85,9 @@ BROKEN = """<rss version="2.0"><channel><title>Broken & bold</title><item><title
 CHINESE = Item("央行维持利率不变", "https://zh.example/1", "z1", MONDAY, "<p>今天上午，央行宣布维持利率不变。</p>")
 CHINESE_BIG5 = Item("央行維持利率不變", "https://tw.example/1", "t1", MONDAY, "<p>今天上午，央行宣布維持利率不變。</p>")
 
-SIGN_IN = '<!DOCTYPE html><html><head><title>Please log in</title></head><body><form><input type="password"></form></body></html>'
-ENTITIES = """<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY a "boom"><!ENTITY b "&a;&a;&a;&a;"><!ENTITY c "&b;&b;&b;&b;">]>
+SIGN_IN = """<!DOCTYPE html><html><head><title>Please log in</title></head>
+<body><form><input type="password"></form></body></html>"""
+ENTITIES = """<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY a "boom"><!ENTITY b "&a;&a;&a;&a;"><!ENTITY c "&b;&b;">]>
 <rss version="2.0"><channel><title>x</title><item><title>&c;</title></item></channel></rss>"""
 
 
@@ -87,11 +101,12 @@ class Handler:
     @property
     def headers(self) -> Mapping[str, str]:
         """The request's headers."""
-        return self.raw.headers
+        return dict(self.raw.headers.items())
 
     def send(self, body: bytes, kind: str = RSS_TYPE, status: int = 200, **headers: str) -> None:
         """Send a whole answer; underscores in header names become hyphens, `Content_Length` may lie."""
-        self.start(kind, status, **{"Content_Length": str(len(body)), **headers})
+        headers.setdefault("Content_Length", str(len(body)))
+        self.start(kind, status, **headers)
         self.raw.wfile.write(body)
 
     def start(self, kind: str = RSS_TYPE, status: int = 200, **headers: str) -> None:
@@ -109,17 +124,18 @@ class Handler:
             self.raw.wfile.write(piece)
 
 
-Route = "Callable[[Handler], None]"
-
-
-def document(text: str, encoding: str = "utf-8", kind: str = RSS_TYPE, **headers: str) -> Callable[[Handler], None]:
+def document(text: str, encoding: str = "utf-8", kind: str = RSS_TYPE, **headers: str) -> Route:
     """A route that serves ``text``."""
-    return lambda handler: handler.send(text.encode(encoding), kind, **headers)
+    return lambda handler: handler.send(text.encode(encoding), kind, 200, **headers)
 
 
-def redirect(to: str, status: int = 302) -> Callable[[Handler], None]:
+def redirect(to: str, status: int = 302) -> Route:
     """A route that sends the client elsewhere; ``{base}`` stands for this server."""
     return lambda handler: handler.send(b"", status=status, Location=to.format(base=handler.server.base))
+
+
+def _nothing(handler: Handler) -> None:
+    handler.send(b"", "text/plain", 404)
 
 
 def _slow(handler: Handler) -> None:
@@ -149,7 +165,7 @@ def _conditional(handler: Handler) -> None:
         handler.send(RSS.encode(), ETag=tag, Last_Modified="Mon, 23 Nov 2026 00:00:00 GMT")
 
 
-ROUTES: dict[str, Callable[[Handler], None]] = {
+ROUTES: dict[str, Route] = {
     "/rss": document(RSS),
     "/atom": document(ATOM, kind="application/atom+xml"),
     "/rdf": document(RDF, kind="application/rdf+xml"),
@@ -164,7 +180,9 @@ ROUTES: dict[str, Callable[[Handler], None]] = {
     "/conditional": _conditional,
     "/empty": document("", kind=RSS_TYPE),
     "/empty-feed": document(rss()),
-    "/page": document("<!doctype html><html><head><title>Home</title></head><body>News</body></html>", kind="text/html"),
+    "/page": document(
+        "<!doctype html><html><head><title>Home</title></head><body>News</body></html>", kind="text/html"
+    ),
     "/sign-in": document(SIGN_IN, kind="text/html"),
     "/entities": document(ENTITIES),
     "/moved": redirect("{base}/rss", 301),
@@ -187,7 +205,7 @@ class FeedServer:
         stopping: Set when the server ends; long answers watch it.
     """
 
-    routes: dict[str, Callable[[Handler], None]] = field(default_factory=lambda: dict(ROUTES))
+    routes: dict[str, Route] = field(default_factory=lambda: dict(ROUTES))
     requests: list[tuple[str, Mapping[str, str]]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
@@ -196,14 +214,12 @@ class FeedServer:
 
         class Answer(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                owner.requests.append((self.path, dict(self.headers)))
-                route = owner.routes.get(self.path, lambda handler: handler.send(b"", "text/plain", 404))
-                try:
+                owner.requests.append((self.path, dict(self.headers.items())))
+                route = owner.routes.get(self.path, _nothing)
+                with suppress(BrokenPipeError, ConnectionResetError):  # the client has seen enough
                     route(Handler(owner, self))
-                except (BrokenPipeError, ConnectionResetError):
-                    pass  # the client has seen enough
 
-            def log_message(self, *_args: Any) -> None:  # noqa: ANN401 - the base class's
+            def log_message(self, *_args: Any) -> None:
                 """Be quiet."""
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)

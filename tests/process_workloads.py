@@ -10,13 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import TaskStopped
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 
 def add(left: int, right: int = 0) -> int:
@@ -120,8 +117,7 @@ def with_grandchildren(then: str) -> None:
     direct = subprocess.Popen(["sleep", "600"])
     shell = subprocess.check_output("sleep 600 >&2 & echo $!", shell=True)
     current_task().progress(direct.pid, int(shell))
-    ways: dict[str, Callable[[], None]] = {"spin": spin, "hold_the_gil": hold_the_gil, "die": lambda: os._exit(9)}
-    ways[then]()
+    spin() if then == "spin" else hold_the_gil()
 
 
 def signals_are_left_to_the_parent() -> list[int | None]:

@@ -7,7 +7,7 @@ import pickle
 import timeit
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from itertools import islice
 from random import Random
 from zoneinfo import ZoneInfo, available_timezones
@@ -74,8 +74,8 @@ class Tick:
 
 
 @cache
-def ticks(zone_name: str, begin: int, end: int) -> dict[int, list[Tick]]:
-    """The wall clock of a zone, second by second; in stacks by the second it shows."""
+def ticks(zone_name: str, begin: int, end: int) -> tuple[dict[int, list[Tick]], list[Tick]]:
+    """The wall clock of a zone, second by second; in stacks by the second it shows; and the ends of its gaps."""
     zone, found = ZoneInfo(zone_name), {second: list[Tick]() for second in range(60)}
     last = highest = datetime.fromtimestamp(begin - 1, zone).replace(tzinfo=None, fold=0)
     for at in range(begin, end):
@@ -86,7 +86,7 @@ def ticks(zone_name: str, begin: int, end: int) -> dict[int, list[Tick]]:
             missing.append(last)
         found[wall.second].append(Tick(at, wall, wall <= highest, tuple(missing)))
         last, highest = wall, max(wall, highest)
-    return found
+    return found, [tick for stack in found.values() for tick in stack if tick.left_out]
 
 
 def model(expression: str, zone_name: str, begin: int, end: int) -> list[int]:
@@ -106,12 +106,12 @@ def model(expression: str, zone_name: str, begin: int, end: int) -> list[int]:
         by_date, by_weekday = wall.day in sets[3], wall.isoweekday() % 7 in sets[5]
         return wall.month in sets[4] and (by_date and by_weekday if both_days else by_date or by_weekday)
 
-    clock = ticks(zone_name, begin, end)
+    clock, gap_ends = ticks(zone_name, begin, end)
     found = {
         tick.at for second in sets[0] for tick in clock[second] if named(tick.wall) and (wildcard or not tick.again)
     }
     if not wildcard:
-        found |= {tick.at for stack in clock.values() for tick in stack if any(map(named, tick.left_out))}
+        found |= {tick.at for tick in gap_ends if any(map(named, tick.left_out))}
     return sorted(found)
 
 
@@ -193,7 +193,7 @@ def expressions_near(zone: str, change: str) -> st.SearchStrategy[str]:
     return parts.map(lambda part: part[0] + " ".join(part[1:]))
 
 
-@settings(QUICK, max_examples=1500)
+@settings(QUICK, max_examples=1200)
 @example(case=("Europe/Berlin", "2026-03-29T01:00", "* * * * * *"))
 @example(case=("Europe/Berlin", "2026-10-25T01:00", "* * * * * *"))
 @example(case=("Europe/Berlin", "2026-10-25T01:00", "* 30 2 * * *"))
@@ -340,7 +340,7 @@ def test_in_utc_it_agrees_with_croniter(text: str, start: datetime) -> None:
     except CronExpressionError:
         return
     other = croniter(text, start, ret_type=datetime, implement_cron_bug=True)
-    assert list(islice(cron.iter_after(start), 3)) == [other.get_next() for _ in range(3)]
+    assert list(islice(cron.iter_after(start), 3)) == [next(other) for _ in range(3)]
 
 
 @settings(QUICK, max_examples=400)
@@ -671,7 +671,7 @@ def test_an_expression_does_not_change() -> None:
     with pytest.raises(AttributeError, match="does not change"):
         del cron.timezone
     with pytest.raises(AttributeError):
-        cron.extra = 1  # type: ignore[attr-defined]
+        cron.extra = 1
 
 
 def test_parse_cron_shares_one_expression_and_copies_share_it_too() -> None:
@@ -704,7 +704,8 @@ def test_a_search_is_never_long() -> None:
     object.__setattr__(in_gaps, "_steady", False)
     assert in_gaps.next_after(utc("2030-01-01")) is None
     for cron in (rare, in_gaps):
-        assert min(timeit.repeat(lambda cron=cron: cron.next_after(utc("2088-03-01")), number=1, repeat=5)) < 0.02
+        ask = partial(cron.next_after, utc("2088-03-01"))
+        assert min(timeit.repeat(ask, number=1, repeat=5)) < 0.02
 
 
 SPEED = (

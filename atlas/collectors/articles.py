@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.collectors.memory import Validators
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Article:
@@ -44,6 +46,21 @@ class Article:
     fetched_at: datetime
     language: str | None
     content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What one fetch of a source gave.
+
+    Attributes:
+        articles: Everything it lists now, known or not.
+        at: When it was read; the ``fetched_at`` of each.
+        validators: What to ask with next time.
+    """
+
+    articles: Sequence[Article]
+    at: datetime
+    validators: Validators
 
 
 _INSERT: Final = {

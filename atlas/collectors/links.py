@@ -36,8 +36,8 @@ def web_address(text: str) -> str | None:
 def normalised(address: str) -> str | None:
     """The page ``address`` means, written in one way; None if it is no page but a whole site.
 
-    Scheme, default port, upper case in the host, tracking parameters, the order of parameters, a closing slash, needless
-    percent signs and the fragment make no difference; ``#!`` and ``#/`` fragments do, they are pages.
+    Scheme, default port, upper case in the host, tracking parameters, the order of parameters, a closing slash,
+    needless percent signs and the fragment make no difference; ``#!`` and ``#/`` fragments do, they are pages.
 
     >>> normalised("HTTP://Example.com:80/a%7Eb/?utm_source=rss&b=2&a=1#top")
     '//example.com/a~b?a=1&b=2'

@@ -6,12 +6,11 @@ import asyncio
 import io
 import re
 from collections import Counter
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from feedparser.api import parse
 
-from atlas.collectors.articles import Article
+from atlas.collectors.articles import Article, Reading
 from atlas.collectors.dates import published_at
 from atlas.collectors.encoding import decode
 from atlas.collectors.errors import SourceError
@@ -51,19 +50,6 @@ class Source(Protocol):
         """Its address."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """What one fetch of a source gave.
-
-    Attributes:
-        articles: Everything it lists now, known or not.
-        validators: What to ask with next time.
-    """
-
-    articles: Sequence[Article]
-    validators: Validators
-
-
 class RSSCollector:
     """Reads RSS 0.9–2.0, Atom and RDF feeds.
 
@@ -94,13 +80,14 @@ class RSSCollector:
         fetched = await self._fetcher.fetch(source.url, accept=ACCEPT, known=known)
         if fetched is None:
             return None
+        at = self._clock.now()
         try:
             # The parser takes seconds for a long feed: it must not hold the loop.
             async with asyncio.timeout(PARSE_S):
-                found = await asyncio.to_thread(read_feed, fetched, source=source.name, fetched_at=self._clock.now())
+                found = await asyncio.to_thread(read_feed, fetched, source=source.name, fetched_at=at)
         except TimeoutError as error:
             raise SourceError(f"it could not be parsed within {PARSE_S:g} s") from error
-        return Reading(articles=found, validators=fetched.validators)
+        return Reading(articles=found, at=at, validators=fetched.validators)
 
 
 def read_feed(fetched: Fetched, *, source: str, fetched_at: datetime) -> list[Article]:

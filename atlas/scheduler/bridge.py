@@ -69,7 +69,7 @@ class Bridge(BaseExecutor):
 
     def __init__(self, job_store: JobStore, states: JobStates, lifecycle: Lifecycle) -> None:
         """Connect the parts."""
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._job_store, self._states, self._lifecycle = job_store, states, lifecycle
         self._ranges: dict[str, _Range] = {}
         self.revision: int | None = None
@@ -87,7 +87,7 @@ class Bridge(BaseExecutor):
             fire_time = record.trigger.fire_time_of(run_times[0])
             self._skip(decided, job.id, [fire_time], SkipReason.FAULT, detail=f"{type(error).__name__}: {error}")
 
-    def _do_submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
+    def _do_submit_job(self, _job: Job, _run_times: Sequence[datetime]) -> None:
         raise AssertionError("submit_job is overridden")
 
     def _decide(self, decided: Pass, record: JobRecord, due: datetime) -> None:
@@ -96,7 +96,9 @@ class Bridge(BaseExecutor):
         oldest = record.trigger.fire_time_of(due)
         pause = self._states.pause_of(record.id)
         if pause is not None:
-            self._skip_stretch(decided, record.id, oldest, fire_times, more, SkipReason.PAUSED, f"by {pause.by}: {pause.reason}")
+            self._skip_stretch(
+                decided, record.id, oldest, fire_times, more, SkipReason.PAUSED, f"by {pause.by}: {pause.reason}"
+            )
             return
         unbound = self._states.unbound(definition)
         if unbound is not None:
@@ -111,7 +113,9 @@ class Bridge(BaseExecutor):
         left = [one for one in fire_times if one not in chosen]
         if left or more:
             reason = SkipReason.COALESCED if chosen else SkipReason.MISSED
-            self._skip_stretch(decided, record.id, oldest, left, more, reason, f"catch-up is {definition.catchup.value}")
+            self._skip_stretch(
+                decided, record.id, oldest, left, more, reason, f"catch-up is {definition.catchup.value}"
+            )
             self._ranges.pop(record.id, None)
         for number, fire_time in enumerate(reversed(chosen)):
             self._fire(decided, record, definition, fire_time, behind_another=number > 0)
@@ -128,7 +132,9 @@ class Bridge(BaseExecutor):
         return newest_fire_times(trigger.schedule, after=after, until=until, limit=MAX_COUNTED)
 
     @staticmethod
-    def _chosen(decided: Pass, record: JobRecord, definition: JobDefinition, fire_times: list[datetime]) -> list[datetime]:
+    def _chosen(
+        decided: Pass, record: JobRecord, definition: JobDefinition, fire_times: list[datetime]
+    ) -> list[datetime]:
         """The fire times that make a task, newest first."""
 
         def late_s(fire_time: datetime) -> float:
@@ -143,10 +149,14 @@ class Bridge(BaseExecutor):
                 window_s = max(ON_TIME_S, definition.catchup_window_s)
                 return [one for one in fire_times if late_s(one) <= window_s][: max(1, definition.catchup_limit)]
 
-    def _fire(self, decided: Pass, record: JobRecord, definition: JobDefinition, fire_time: datetime, *, behind_another: bool) -> None:
+    def _fire(
+        self, decided: Pass, record: JobRecord, definition: JobDefinition, fire_time: datetime, *, behind_another: bool
+    ) -> None:
         late_s = (decided.now - record.trigger.run_time_of(fire_time)).total_seconds()
         reason = "at its fire time" if late_s <= ON_TIME_S else f"caught up {late_s:.0f} s after its fire time"
-        task = make_task(definition, self._states, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision)
+        task = make_task(
+            definition, self._states, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision
+        )
         try:
             self._lifecycle.reserve(self._states.live(task), bounded=False, behind_another=behind_another)
         except JobBusyError as busy:
@@ -159,12 +169,16 @@ class Bridge(BaseExecutor):
         decided.replaces += self._lifecycle.replaced_by(task)
         decided.fires.append(self._row(decided, record.id, fire_time, task_id=task.id))
 
-    def _skip(self, decided: Pass, job_id: str, fire_times: list[datetime], reason: SkipReason, detail: str | None = None) -> None:
+    def _skip(
+        self, decided: Pass, job_id: str, fire_times: list[datetime], reason: SkipReason, detail: str | None = None
+    ) -> None:
         for fire_time in fire_times:
-            decided.fires.append(self._row(decided, job_id, fire_time, reason=reason, detail=detail, last=fire_time, count=1))
+            decided.fires.append(
+                self._row(decided, job_id, fire_time, reason=reason, detail=detail, last=fire_time, count=1)
+            )
         self._tell(decided, job_id, fire_times, reason, detail)
 
-    def _skip_stretch(
+    def _skip_stretch(  # noqa: PLR0917 - the facts of one stretch, used here only
         self,
         decided: Pass,
         job_id: str,
@@ -179,7 +193,12 @@ class Bridge(BaseExecutor):
         open_range = self._ranges.get(job_id)
         if open_range is not None and open_range.reason is reason:
             decided.longer.append(
-                {"b_job_id": job_id, "b_fire_time": open_range.first_s, "last": last.timestamp(), "more": len(fire_times)},
+                {
+                    "b_job_id": job_id,
+                    "b_fire_time": open_range.first_s,
+                    "last": last.timestamp(),
+                    "more": len(fire_times),
+                },
             )
             return
         count = None if more else len(fire_times)

@@ -23,7 +23,17 @@ class TaskContext:
         fire_time: The fire time it serves, or None.
     """
 
-    __slots__ = ("_on_progress", "_stop_reason", "attempt", "deadline", "done", "fire_time", "job_id", "task_id", "total")
+    __slots__ = (
+        "_on_progress",
+        "_stop_reason",
+        "attempt",
+        "deadline",
+        "done",
+        "fire_time",
+        "job_id",
+        "task_id",
+        "total",
+    )
 
     def __init__(
         self,

@@ -56,6 +56,8 @@ class CronCalendar:
         year, month, day, hour, minute = wall.year, wall.month, wall.day, wall.hour, wall.minute
         second = wall.second + strictly
         months, hours, minutes, seconds = self._months[0], self._hours[0], self._minutes[0], self._seconds[0]
+        if year > last_year:
+            return None
         days = 0
         if months[month] == month:
             weekday, length = _month(year, month)
@@ -89,6 +91,8 @@ class CronCalendar:
         """Last matching wall time before ``wall``."""
         year, month, day, hour, minute = wall.year, wall.month, wall.day, wall.hour, wall.minute
         months, hours, minutes, seconds = self._months[1], self._hours[1], self._minutes[1], self._seconds[1]
+        if year < first_year:
+            return None
         days = 0
         if months[month + 1] == month:
             weekday, length = _month(year, month)

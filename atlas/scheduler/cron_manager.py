@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
-    from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
 
 MAX_JOB_ID: Final = 191
@@ -62,6 +61,7 @@ class SyncCronManager:
         """Describe the manager; `open` and `start` set it going."""
         self.queue, self.timezone = queue, timezone
         self._running: _Running | None = None
+        self._unbound: tuple[tuple[int, int], dict[str, str]] | None = None
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
@@ -76,7 +76,7 @@ class SyncCronManager:
         jobs = JobStore(
             store,
             on_released=store.writer.hand_over,
-            on_dropped=lambda tasks: [serving.lifecycle.forget(task.id) for task in tasks],
+            on_dropped=serving.withdraw_tasks,
             on_replaced=self._replace,
         )
         bridge = Bridge(jobs, states, serving.lifecycle)
@@ -91,7 +91,8 @@ class SyncCronManager:
         jobs.load()
         store.on_foreign(states.load)
         self._running = _Running(serving, states, jobs, bridge, scheduler)
-        serving.extra_figures = lambda: {"last_tick_s": self.last_tick_s()}
+        serving.lifecycle.live_of = states.live
+        serving.extra_figures = self._figures
 
     def start(self) -> None:
         """Let APScheduler's clock run. Starting twice does nothing."""
@@ -99,6 +100,7 @@ class SyncCronManager:
         scheduler = self.running.scheduler
         if not scheduler.running:
             scheduler.start()
+            self.running.serving.renew()
 
     def stop(self) -> None:
         """Stop the clock; tasks that are made already go on in the queue. Stopping twice does nothing."""
@@ -127,22 +129,18 @@ class SyncCronManager:
             return None
         return self._running.serving.store.clock.monotonic() - self._running.jobs.last_tick_s
 
-    def wait_until_served(self, timeout_s: float = 2.0) -> bool:
-        """Wait until no job's start lies in the past; False when ``timeout_s`` passed first."""
-        jobs, clock = self.running.jobs, self.running.serving.store.clock
-
-        def served() -> bool:
-            now = clock.now()
-            return not any(record.next_run is not None and record.next_run <= now for record in jobs.records())
-
-        deadline_s = clock.monotonic() + timeout_s
-        while not served():
-            self.running.scheduler.wakeup()
-            with jobs.ticked:
-                if clock.monotonic() >= deadline_s:
-                    return False
-                clock.wait(jobs.ticked, min(0.05, timeout_s))
-        return True
+    def _figures(self) -> dict[str, Any]:
+        """What other processes should know, for the lease."""
+        running = self.running
+        version = (running.jobs.version, self.queue.registry.version)
+        if self._unbound is None or self._unbound[0] != version:
+            found = {record.id: running.states.unbound(record.definition) for record in running.jobs.records()}
+            self._unbound = version, {job_id: reason for job_id, reason in found.items() if reason is not None}
+        return {
+            "last_tick_s": self.last_tick_s(),
+            "functions": self.queue.registry.names(),
+            "unbound_jobs": self._unbound[1],
+        }
 
     # --- jobs -----------------------------------------------------------------------------------------------------
 
@@ -167,6 +165,8 @@ class SyncCronManager:
         record = running.jobs.make_record(definition, now=running.serving.store.clock.now(), keep=old)
         running.states.bind(name, binding)
         if old is None or old.digest != record.digest:
+            if old is not None and old.trigger != record.trigger:
+                running.jobs.serve_first([name], running.bridge.submit_job)
             running.jobs.apply([JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)])
         return self.get_job(name)
 
@@ -322,7 +322,9 @@ class SyncCronManager:
     def _job(self, record: JobRecord) -> Job:
         states = self.running.states
         definition = record.definition
-        return Job.of(definition, record.trigger, record.next_run, states.pause_of(record.id), states.unbound(definition))
+        return Job.of(
+            definition, record.trigger, record.next_run, states.pause_of(record.id), states.unbound(definition)
+        )
 
     def _record(self, name: str) -> JobRecord:
         record = self.running.jobs.record(name)
@@ -347,7 +349,9 @@ class CronManager:
         StoreMismatchError: The queue and the status manager have different stores.
     """
 
-    def __init__(self, task_queue: TaskQueue, status_manager: StatusManager | None = None, *, timezone: str = "UTC") -> None:
+    def __init__(
+        self, task_queue: TaskQueue, status_manager: StatusManager | None = None, *, timezone: str = "UTC"
+    ) -> None:
         """Connect the parts; `start` sets the clock going."""
         if status_manager is not None:
             task_queue.bind(status_manager.store)
@@ -371,7 +375,9 @@ class CronManager:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """`stop`."""
         await self.stop()
 
@@ -383,7 +389,7 @@ class CronManager:
         description: str = "",
         **options: Unpack[JobOptions],
     ) -> Job:
-        """Add a job, or update the one of this name; a pause stays, and so does the next fire time of an unchanged schedule.
+        """Add a job, or update the one of this name; a pause and the next fire time of an unchanged schedule stay.
 
         Args:
             name: The job's id.
@@ -474,7 +480,7 @@ class CronManager:
         return await asyncio.to_thread(self._sync.get_all_jobs)
 
     async def get_job_status(self, name: str) -> dict[str, Any]:
-        """Everything about one job: state, schedule, next fire time, last task, figures, policies and where they come from.
+        """Everything about one job: state, schedule, last task, figures, policies and where each value came from.
 
         Raises:
             UnknownJobError: No such job.

@@ -125,7 +125,12 @@ class JobDefinition:
             raw["tags"] = tuple(raw["tags"])
             raw["priority"] = TaskPriority.parse(raw["priority"])
             raw["executor"] = None if raw["executor"] is None else ExecutorKind(raw["executor"])
-            for name, kind in (("source", JobSource), ("on_crash", OnCrash), ("overlap", Overlap), ("catchup", CatchUp)):
+            for name, kind in (
+                ("source", JobSource),
+                ("on_crash", OnCrash),
+                ("overlap", Overlap),
+                ("catchup", CatchUp),
+            ):
                 raw[name] = kind(raw[name])
             return cls(**raw)
         except (KeyError, TypeError, AttributeError) as error:

@@ -40,18 +40,18 @@ function does not swallow a cancel or a timeout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
 
 class AtlasError(Exception):
     """Base of every error Atlas raises on purpose."""
 
 
-class TaskStopped(BaseException):  # noqa: N818 - a signal like CancelledError, not an error
+class TaskStopped(BaseException):
     """Raised inside a function by ``current_task().check()`` once its task was cancelled or ran out of time.
 
     Attributes:
@@ -122,7 +122,9 @@ class CronExpressionError(AtlasError, ValueError):
         reason: What is wrong and what would be right.
     """
 
-    def __init__(self, expression: str, reason: str, *, field: str | None = None, token: str = "", offset: int = 0) -> None:
+    def __init__(
+        self, expression: str, reason: str, *, field: str | None = None, token: str = "", offset: int = 0
+    ) -> None:
         """Compose the message from the parts."""
         super().__init__(f"{expression!r}: {reason}")
         self.expression, self.reason, self.field, self.token, self.offset = expression, reason, field, token, offset

@@ -127,7 +127,9 @@ class JobStates:
     def unbound(self, definition: JobDefinition) -> str | None:
         """Why the job has no function, or None if it has one."""
         if definition.volatile and definition.id not in self._bindings:
-            return f"its function {definition.function!r} lived in another process; add_job({definition.id!r}, …) binds it again"
+            return (
+                f"its function {definition.function!r} lived in another process; add_job({definition.id!r}, …) binds it"
+            )
         try:
             executor_for(definition.executor, self.function_of(definition))
         except FunctionError as error:

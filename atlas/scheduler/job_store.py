@@ -147,7 +147,7 @@ _LONGER: Final = (
 )
 
 
-def _upsert(dialect: Any) -> Any:  # noqa: ANN401 - one shape, two dialects
+def _upsert(dialect: Any) -> Any:
     statement = dialect(jobs)
     return statement.on_conflict_do_update(
         index_elements=["id"],
@@ -177,7 +177,9 @@ class JobStore(SQLAlchemyJobStore):
         on_replaced: Callable[[Sequence[str]], None],
     ) -> None:
         """Prepare; `load` reads the rows."""
-        super().__init__(engine=store.engine, metadata=MetaData(), tablename=jobs.name)
+        super().__init__(  # type: ignore[no-untyped-call]
+            engine=store.engine, metadata=MetaData(), tablename=jobs.name
+        )
         self._store = store
         self._on_released, self._on_dropped, self._on_replaced = on_released, on_dropped, on_replaced
         self._door = threading.Lock()  # held by a pass until its commit, and by a change to jobs
@@ -188,7 +190,7 @@ class JobStore(SQLAlchemyJobStore):
         self.current: Pass | None = None
         self.last_tick_s: float | None = None
         self.ticked = threading.Condition()
-        self.passes = 0
+        self.version = 0
 
     # --- records ------------------------------------------------------------------------------------------------------
 
@@ -259,7 +261,9 @@ class JobStore(SQLAlchemyJobStore):
         """
         changes, removed = list(changes), list(removed)
         if not self._door.acquire(timeout=CALL_S):
-            raise StoreUnavailableError("a pass of the scheduler waits for the database; nothing was changed", waited_s=CALL_S)
+            raise StoreUnavailableError(
+                "a pass of the scheduler waits for the database; nothing was changed", waited_s=CALL_S
+            )
         try:
             self._store.write(lambda connection: _write_changes(connection, changes, removed, also))
             with self._lock:
@@ -280,6 +284,7 @@ class JobStore(SQLAlchemyJobStore):
         self._wake()
 
     def _rebuild_heap(self) -> None:
+        self.version += 1
         self._heap = [(record.next_run.timestamp(), record.id) for record in self._records.values() if record.next_run]
         heapq.heapify(self._heap)
 
@@ -291,10 +296,9 @@ class JobStore(SQLAlchemyJobStore):
     # --- the pass -----------------------------------------------------------------------------------------------------
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
-        """Open a pass: the jobs that are due at ``now``, oldest first; none while another pass or a change is under way."""
+        """Open a pass: the jobs due at ``now``, oldest first; none while another pass or a change is under way."""
         with self.ticked:
             self.last_tick_s = self._store.clock.monotonic()
-            self.passes += 1
             self.ticked.notify_all()
         if not self._heap or self._heap[0][0] > now.timestamp() or not self._door.acquire(blocking=False):
             return []
@@ -311,6 +315,30 @@ class JobStore(SQLAlchemyJobStore):
         self.current = Pass(now)
         return [self._job(record) for record in due]
 
+    def serve_first(self, job_ids: Iterable[str], submit: Callable[[Job, list[datetime]], None]) -> None:
+        """A pass of its own for these jobs, before their schedule changes: what is due by the old one is served.
+
+        Raises:
+            StoreUnavailableError: Another pass waits for the database.
+        """
+        if not self._door.acquire(timeout=CALL_S):
+            raise StoreUnavailableError(
+                "a pass of the scheduler waits for the database; nothing was changed", waited_s=CALL_S
+            )
+        decided = self.current = Pass(self._store.clock.now())
+        for job_id in job_ids:
+            record = self.record(job_id)
+            if record is None or record.next_run is None or record.next_run > decided.now:
+                continue
+            submit(self._job(record), [record.next_run])
+            following = record.trigger.get_next_fire_time(record.next_run, decided.now)
+            if following is None:
+                decided.ended.add(job_id)
+            else:
+                decided.next_run[job_id] = following
+        self.current = None
+        self._commit(decided)
+
     def update_job(self, job: Job) -> None:
         """Note a job's next starting time; within a pass it is written with it, else at once."""
         if self.current is not None:
@@ -320,7 +348,9 @@ class JobStore(SQLAlchemyJobStore):
         if record is None:
             raise JobLookupError(job.id)
         next_run = None if job.next_run_time is None else job.next_run_time.astimezone(UTC)
-        changed = JobRecord(record.id, record.source, record.digest, record.text, record.enabled, record.trigger, next_run)
+        changed = JobRecord(
+            record.id, record.source, record.digest, record.text, record.enabled, record.trigger, next_run
+        )
         self.apply([JobChange(changed, JobEventKind.CHANGED)])
 
     def remove_job(self, job_id: str) -> None:
@@ -393,9 +423,9 @@ class JobStore(SQLAlchemyJobStore):
             self._rebuild_heap()
         self._door.release()
 
-    # --- what APScheduler asks outside of a pass ------------------------------------------------------------------------
+    # --- what APScheduler asks outside of a pass ----------------------------------------------------------------------
 
-    def start(self, scheduler: Any, alias: str) -> None:  # noqa: ANN401 - APScheduler is untyped
+    def start(self, scheduler: Any, alias: str) -> None:
         """Remember the scheduler; the table is the schema's business and the rows are loaded already."""
         self._scheduler, self._alias = scheduler, alias
 

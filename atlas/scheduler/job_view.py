@@ -119,7 +119,7 @@ class Job:
         )
 
     @classmethod
-    def of_parked(cls, parked: Any) -> Job:  # noqa: ANN401 - job_store.Parked; this room lies below that one
+    def of_parked(cls, parked: Any) -> Job:
         """A job whose row cannot be read."""
         return cls(name=parked.id, title=parked.id, state=JobState.PARKED, detail=parked.error)
 
@@ -190,7 +190,8 @@ def status_of(
             "keep_tasks": definition.keep_tasks,
         }
         status["policy"] = {
-            name: {"value": value, "from": definition.value_from.get(name, "built in")} for name, value in values.items()
+            name: {"value": value, "from": definition.value_from.get(name, "built in")}
+            for name, value in values.items()
         }
     return status
 

@@ -130,18 +130,14 @@ def read_jobs_text(path: Path | str) -> str:
     for mark, name in _MARKS.items():
         if raw.startswith(mark):
             raise _unreadable(path, f"this is {name}; save the file as UTF-8")
+    if b"\0" in raw[:4]:
+        raise _unreadable(path, "zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8", "")
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
-        text = raw.decode()
+        return raw.decode()
     except UnicodeDecodeError as error:
-        before = raw[: error.start].decode()
-        line = before.count("\n") + 1
-        column = len(before) - (before.rfind("\n") + 1) + 1
         message = f"byte 0x{raw[error.start]:02x} is not UTF-8{_looks_like_gbk(raw)}; save the file as UTF-8"
-        raise _unreadable(path, message, line, column) from None
-    if "\0" in text[:4]:
-        raise _unreadable(path, "this looks like UTF-16 or UTF-32; save the file as UTF-8", 1, text.index("\0") + 1)
-    return text
+        raise _unreadable(path, message, raw[: error.start].decode()) from None
 
 
 def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
@@ -160,8 +156,8 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
     try:
         digest = digest_of(text)
     except UnicodeEncodeError as error:
-        message = f"character {error.start + 1} is half of a surrogate pair; save the file as UTF-8"
-        raise _unreadable(file, message) from None
+        message = "half of a surrogate pair is no character; save the file as UTF-8"
+        raise _unreadable(file, message, text[: error.start]) from None
     document = read_json(text)
     problems = list(document.problems(file))
     if not document.complete:
@@ -232,7 +228,11 @@ def _in_file_order(problems: list[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.line, problem.column))
 
 
-def _unreadable(path: Path | str, message: str, line: int = 0, column: int = 0) -> ConfigError:
+def _unreadable(path: Path | str, message: str, before: str | None = None) -> ConfigError:
+    """An error of the file as a whole, or behind the text ``before``."""
+    line = column = 0
+    if before is not None:
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
     return ConfigError([Problem(file=path, path="", message=message, line=line, column=column)])
 
 

@@ -13,12 +13,12 @@ import heapq
 import itertools
 import threading
 from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from atlas.scheduler.context import TaskContext
-from atlas.scheduler.errors import JobBusyError, QueueFullError, QueueStoppedError
+from atlas.scheduler.errors import FunctionError, JobBusyError, QueueFullError, QueueStoppedError
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
 from atlas.scheduler.registry import Function, Registry, decode_arguments
 from atlas.scheduler.store.recovery import apply_verdict
@@ -109,6 +109,11 @@ class Lifecycle:
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         draw: Chance numbers in 0 to 1, for the jitter of retries.
         on_timer: Called with a monotonic time at which `tick` has something to do.
+
+    Attributes:
+        taking: True while tasks may be reserved.
+        taking_starts: False once a stop has begun: what waits stays on disk.
+        abandoned: Attempts whose code still runs although they were given up.
     """
 
     def __init__(
@@ -141,6 +146,8 @@ class Lifecycle:
         self.abandoned = 0
         self._unreplaced = 0
         self.taking = False
+        self.taking_starts = True
+        self.live_of = Live
 
     # --- in: reserve, accepted ------------------------------------------------------------------------------------
 
@@ -150,7 +157,7 @@ class Lifecycle:
         Args:
             live: The task.
             bounded: False for fires: a queue that is merely full drops none.
-            behind_another: The task follows another one of the same catch-up, so it waits whatever the overlap rule says.
+            behind_another: The task follows another one of the same catch-up, so the overlap rule does not ask.
 
         Raises:
             QueueStoppedError: The queue takes nothing.
@@ -178,12 +185,14 @@ class Lifecycle:
         first = next(iter(mine.open))
         match task.policy.overlap:
             case Overlap.SKIP:
-                busy = True
+                most = 0
             case Overlap.ALLOW:
-                busy = len(mine.open) >= task.policy.max_instances
+                most = task.policy.max_instances - 1
             case Overlap.QUEUE | Overlap.REPLACE:
-                busy = len(mine.open) > MAX_HELD
-        if busy:
+                most = MAX_HELD
+            case _:
+                assert_never(task.policy.overlap)
+        if len(mine.open) > most:
             raise JobBusyError(job_id, first)
 
     def refusal(self, task: Task) -> Verdict | None:
@@ -221,14 +230,18 @@ class Lifecycle:
     def accepted(self, tasks: Iterable[Task]) -> None:
         """Their rows are on disk: line them up, in order."""
         with self._lock:
-            ready = [live for task in tasks if (live := self._live.get(task.id)) is not None and self._may_line_up(live)]
+            ready = [
+                live for task in tasks if (live := self._live.get(task.id)) is not None and self._may_line_up(live)
+            ]
             self._line.put([live.task for live in ready])
 
     def adopt(self, tasks: Iterable[Task], *, claim_first: bool) -> None:
-        """Take over tasks read from rows (recovery, other processes' submits); their rows are this process's already."""
+        """Take over tasks read from rows (recovery, other processes' submits) that are this process's already."""
         with self._lock:
             for task in tasks:
-                live = Live(task, claim_first=claim_first)
+                self._fit_executor(task)
+                live = self.live_of(task)
+                live.claim_first = claim_first
                 self._live[task.id] = live
                 self._counts[task.status, task.priority] += 1
                 if task.job_id is not None:
@@ -239,6 +252,19 @@ class Lifecycle:
                     self._wait_for_retry(live, max(0.0, wait_s))
                 elif self._may_line_up(live):
                     self._line.put([task])
+
+    live_of: Callable[[Task], Live]
+    """Makes the live task of a row; the cron manager knows the functions of volatile jobs."""
+
+    def _fit_executor(self, task: Task) -> None:
+        """Run it where its function fits: a client does not know that, and a new version may have changed it."""
+        if task.policy.executor is not ExecutorKind.PROCESS:
+            try:
+                kind = self._registry.find(task.function).executor
+            except FunctionError:
+                return  # the attempt will tell
+            if kind is not task.policy.executor:
+                task.policy = replace(task.policy, executor=kind)
 
     def _activate(self, live: Live) -> bool:
         """True if the job's rule lets the task into the line now; otherwise it is held."""
@@ -300,9 +326,6 @@ class Lifecycle:
             else:
                 live.deadline_s = None
             return Attempt(live, task.attempt, ticket, failure)
-
-    taking_starts = True
-    """False once a stop has begun: what waits stays on disk."""
 
     def _resolve(self, live: Live) -> Outcome | None:
         if live.function is None:
@@ -445,7 +468,7 @@ class Lifecycle:
                 stopper(attempt.live.stop)
 
     def _abandon(self, live: Live) -> None:
-        """Settle an attempt whose code does not end; its slot is replaced while fewer than ``max_running`` are lost so."""
+        """Settle an attempt whose code does not end; its slot is replaced, up to ``max_running`` times at once."""
         reason = live.stop or "timeout"
         kind = live.task.policy.executor
         number = live.task.attempt
@@ -544,7 +567,9 @@ class Lifecycle:
             self._counts.clear()
             self._retries.clear()
         for ticket in tickets:
-            ticket.settle(None, QueueStoppedError("the queue stopped before the task ended; it waits for the next start"))
+            ticket.settle(
+                None, QueueStoppedError("the queue stopped before the task ended; it waits for the next start")
+            )
         wake_all(tickets)
 
     def progress(self, task_id: str, number: int, done: float, total: float | None) -> None:
@@ -589,7 +614,8 @@ class Lifecycle:
                 "retrying_tasks": sum(self._counts[TaskStatus.RETRYING, priority] for priority in TaskPriority),
                 "held_tasks": sum(len(mine.held) for mine in self._jobs.values()) + len(self._suspects),
                 "by_priority": {
-                    priority.name: sum(self._counts[status, priority] for status in WAITING) for priority in TaskPriority
+                    priority.name: sum(self._counts[status, priority] for status in WAITING)
+                    for priority in TaskPriority
                 },
                 "oldest_wait_s": {
                     priority.name: round(max(0.0, (now - (task.due_at or task.created_at)).total_seconds()), 3)

@@ -87,7 +87,7 @@ class Line:
         self._closed = False
 
     def attach(self, kind: ExecutorKind, wake: Callable[[int], None]) -> None:
-        """Call ``wake(n)`` (quick, any thread, lock held) when up to ``n`` tasks of this lane may be pulled and nobody waits."""
+        """Call ``wake(n)`` (quick, any thread, lock held) when ``n`` tasks of this lane wait and nobody pulls."""
         self._lanes[kind].wake = wake
 
     # --- the queue's side -------------------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ KINDS: Final = MappingProxyType(
 def listen(scheduler: BaseScheduler, events: EventStream, clock: Clock) -> None:
     """Send ``scheduler``'s events into ``events``."""
 
-    def hear(event: Any) -> None:  # noqa: ANN401 - APScheduler is untyped
+    def hear(event: Any) -> None:
         job_id = getattr(event, "job_id", None)
         detail = {} if job_id is None else {"job_id": job_id, "code": event.code}
         events.publish(SchedulerEvent(kind=KINDS[event.code], at=clock.now(), detail=detail))

@@ -149,11 +149,11 @@ class Moves:
             )
 
 
-def _upsert(insert: Any) -> Any:  # noqa: ANN401 - one shape, two dialects
+def _upsert(insert: Any) -> Any:
     statement = insert(counters)
     new = statement.excluded
 
-    def extreme(name: str, *, smallest: bool) -> Any:  # noqa: ANN401
+    def extreme(name: str, *, smallest: bool) -> Any:
         old, fresh = counters.c[name], new[name]
         better = fresh < old if smallest else fresh > old
         return case((old.is_(None), fresh), (better, fresh), else_=old)

@@ -147,19 +147,27 @@ def settle(task: Task, outcome: Outcome, *, draw: float) -> Verdict:
             return Verdict(status=TaskStatus.SUCCESS, result=text, result_omitted=text is None)
         case Raised(error=error, names=names):
             return _failure(task, Cause.ERROR, error, draw, may_retry=task.policy.retry.covers(names))
-        case Stopped(reason="timeout", abandoned=abandoned):
-            text = f"the attempt ran longer than its limit of {task.policy.timeout_s:g} s"
-            if abandoned:
-                text += "; it does not stop, so it was abandoned and may still be running"
-            return _failure(task, Cause.TIMEOUT, text, draw, may_retry=task.policy.retry.covers(_TIMEOUT_NAMES))
-        case Stopped(reason="cancelled" | "replaced" as reason):
-            return Verdict(status=TaskStatus.CANCELLED, cause=Cause(reason))
-        case Stopped(reason="shutdown"):
-            return release(task)
+        case Stopped():
+            return _stopped(task, outcome, draw)
         case Crashed(error=error):
             return crash(task, error)
         case _:
             assert_never(outcome)
+
+
+def _stopped(task: Task, outcome: Stopped, draw: float) -> Verdict:
+    match outcome.reason:
+        case "timeout":
+            text = f"the attempt ran longer than its limit of {task.policy.timeout_s:g} s"
+            if outcome.abandoned:
+                text += "; it does not stop, so it was abandoned and may still be running"
+            return _failure(task, Cause.TIMEOUT, text, draw, may_retry=task.policy.retry.covers(_TIMEOUT_NAMES))
+        case "cancelled" | "replaced":
+            return Verdict(status=TaskStatus.CANCELLED, cause=Cause(outcome.reason))
+        case "shutdown":
+            return release(task)
+        case _:
+            assert_never(outcome.reason)
 
 
 _TIMEOUT_NAMES: Final = ("TimeoutError", "builtins.TimeoutError", "OSError", "Exception")
@@ -179,7 +187,9 @@ def release(task: Task) -> Verdict:
     """A stop ended the attempt: the task waits for the next start, unless it may not run twice."""
     if task.volatile or task.policy.on_crash is OnCrash.FAIL:
         return Verdict(
-            status=TaskStatus.FAILED, cause=Cause.LOST, error="the scheduler stopped while it was running; it may not run again"
+            status=TaskStatus.FAILED,
+            cause=Cause.LOST,
+            error="the scheduler stopped while it was running; it may not run again",
         )
     return Verdict(status=TaskStatus.PENDING)
 

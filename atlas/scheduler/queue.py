@@ -1,5 +1,7 @@
 """`TaskQueue`: submit work, wait for its result, cancel it, look at the queue."""
 
+# ruff: noqa: SLF001 - the two faces of a queue share one state
+
 from __future__ import annotations
 
 import asyncio
@@ -84,7 +86,8 @@ class TaskQueue:
         if mine is store:
             return
         if mine is not None or self._target is not None:
-            msg = f"the queue uses {mine.url if mine else self._target}, the status manager {store.url}; give both the same one"
+            uses = mine.url if mine else self._target
+            msg = f"the queue uses {uses}, the status manager {store.url}; give both the same one"
             raise StoreMismatchError(msg)
         self._target = store
 
@@ -99,7 +102,7 @@ class TaskQueue:
         if self._serving is None:
             self._serving = await asyncio.to_thread(self._serve, asyncio.get_running_loop())
 
-    async def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:  # noqa: ASYNC109 - the whole stop's limit
+    async def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
         """Take nothing more, let running tasks end for ``timeout`` seconds, then stop them and release the rest.
 
         What waits stays on disk for the next start; on a private store, where nothing outlives the queue, waiting
@@ -118,7 +121,9 @@ class TaskQueue:
         await self.start()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         await self.stop(drain=kind is None)
 
@@ -151,7 +156,7 @@ class TaskQueue:
 
     # --- submit ---------------------------------------------------------------------------------------------------
 
-    async def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:  # noqa: ANN401
+    async def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
         """Accept one task; when this returns its id, it is on disk.
 
         Args:
@@ -204,7 +209,7 @@ class TaskQueue:
 
     # --- results and cancel ---------------------------------------------------------------------------------------
 
-    async def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ANN401, ASYNC109
+    async def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
         """Wait for the task's end and return what its function returned.
 
         A durable task gives the JSON value; a volatile one the object itself, while this process keeps it.
@@ -224,7 +229,9 @@ class TaskQueue:
         serving = self.serving
         ticket = Ticket(asyncio.get_running_loop())
         if not serving.lifecycle.watch(task_id, ticket):
-            return serving.result_of(await serving.store.read_async(lambda connection: fetch(connection, task_id)), task_id)
+            return serving.result_of(
+                await serving.store.read_async(lambda connection: fetch(connection, task_id)), task_id
+            )
         try:
             async with asyncio.timeout(timeout):
                 return serving.result_of(await ticket.future(), task_id)
@@ -243,7 +250,7 @@ class TaskQueue:
         return self.serving.cancel(task_id)
 
     def get_queue_status(self) -> dict[str, Any]:
-        """Live figures: ``queue_size`` (waiting), ``running_tasks`` (counts), per priority, oldest waits, abandoned threads."""
+        """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
         if self._serving is None:
             return {"state": "stopped", "queue_size": 0, "running_tasks": 0, "max_workers": self.max_workers}
         return {"state": "running", "max_workers": self.max_workers, **self._serving.figures()}
@@ -277,11 +284,13 @@ class SyncTaskQueue:
         """`start`."""
         return self.start()
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         self.stop(drain=kind is None)
 
-    def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:  # noqa: ANN401
+    def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
         """`TaskQueue.submit`."""
         refuse_on_loop()
         serving, lives = self._queue.serving, self._queue._prepare(func, [args], options)
@@ -301,7 +310,7 @@ class SyncTaskQueue:
             serving.accepted_here(serving.submit(lives, unique=False, loop=None), lives)
         return [live.task.id for live in lives]
 
-    def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:  # noqa: ANN401 - the function's
+    def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
         """`TaskQueue.get_task_result`."""
         refuse_on_loop()
         serving = self._queue.serving

@@ -1,8 +1,8 @@
 """Functions by name: `register`, the allow-list and the entry points ``atlas.functions``.
 
-Rows and files name functions; nothing else of them is ever stored. A name is resolved in this order: the scheduler's own
-registry, the global one filled by `register` and the entry points, then ``package.module:name`` for packages on the
-allow-list. Nothing else can be reached, so a row or a file cannot call ``os:system``.
+Rows and files name functions; nothing else of them is ever stored. A name is resolved in this order: the scheduler's
+own registry, the global one filled by `register` and the entry points, then ``package.module:name`` for packages on
+the allow-list. Nothing else can be reached, so a row or a file cannot call ``os:system``.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ class Function:
 
 def function_from(name: str, call: Callable[..., Any]) -> Function:
     """Describe ``call`` under ``name``."""
-    if not callable(call):
-        msg = f"{name}: {call!r} is not callable"
+    if not callable(call):  # a caller without type checks
+        msg = f"{name}: {call!r} is not callable"  # type: ignore[unreachable]
         raise FunctionRefusedError(msg)
     plain = inspect.unwrap(call.func if isinstance(call, partial) else call)
     is_async = inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
@@ -99,6 +99,12 @@ class Registry:
         self._names: dict[int, str] = {}
         self._allow = tuple(allow)
         self._parent = parent
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        """A number that changes with every name that is added."""
+        return self._version + (self._parent.version if self._parent else 0)
 
     @overload
     def register(self, name: F) -> F: ...
@@ -125,6 +131,7 @@ class Registry:
                 self._names.pop(id(old.call), None)
             self._functions[name] = function
             self._names[id(call)] = name
+            self._version += 1
         return call
 
     def names(self) -> list[str]:
@@ -183,7 +190,8 @@ class Registry:
     def _imported(self, name: str) -> Function:
         module, _, qualname = name.partition(":")
         if not self._allows(module):
-            msg = f"function {name!r}: package {module.partition('.')[0]!r} is not on the allow-list (functions.allow in config.yaml)"
+            package = module.partition(".")[0]
+            msg = f"function {name!r}: package {package!r} is not on the allow-list (functions.allow in config.yaml)"
             raise FunctionRefusedError(msg)
         try:
             call = _walk(importlib.import_module(module), qualname)
@@ -195,7 +203,7 @@ class Registry:
         return function
 
 
-def _walk(module: object, qualname: str) -> Any:  # noqa: ANN401 - any callable
+def _walk(module: object, qualname: str) -> Any:
     target = module
     for part in qualname.split("."):
         target = getattr(target, part)

@@ -69,7 +69,7 @@ class Serving:
         self.store, self._owns_store = store, owns_store
         self._stop_grace_s = stop_grace_s
         self.line = Line(max_workers, limits=limits, may_start=store.writer.may_start, clock=store.clock)
-        self._timekeeper = Timekeeper(store.clock, self._tick, self._renew, RENEW_S)
+        self._timekeeper = Timekeeper(store.clock, self._tick, self.renew, RENEW_S)
         self.lifecycle = Lifecycle(
             store,
             self.line,
@@ -116,6 +116,7 @@ class Serving:
         self.lifecycle.adopt(to_serve, claim_first=not clean)
         store.on_foreign(self._look_for_requests)
         self._timekeeper.start()
+        self.renew()
 
     def stop(self, *, drain: bool, timeout_s: float) -> None:
         """Take nothing more, drain, stop what is left, release the claim."""
@@ -152,7 +153,8 @@ class Serving:
     def _tick(self) -> float | None:
         return self.lifecycle.tick()
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
+        """Tell other processes that this one lives, and its live figures."""
         figures, claim, clock = self.figures() | self.extra_figures(), self._claim, self.store.clock
         self.store.writer.work(lambda connection: claim.renew(connection, clock.now(), figures), Ticket())
 
@@ -198,6 +200,11 @@ class Serving:
         for live in lives:
             self.lifecycle.forget(live.task.id)
 
+    def withdraw_tasks(self, tasks: Sequence[Task]) -> None:
+        """Undo the reservations of tasks that a pass did not write."""
+        for task in tasks:
+            self.lifecycle.forget(task.id)
+
     async def accepted(self, ticket: Ticket, lives: Sequence[Live]) -> None:
         """Await the commit of `submit`; the reservation is undone when it did not happen."""
         try:
@@ -233,7 +240,7 @@ class Serving:
         ticket.wait()
         return True
 
-    def result_of(self, task: Task | None, task_id: str) -> Any:  # noqa: ANN401 - the function's result
+    def result_of(self, task: Task | None, task_id: str) -> Any:
         """The result of a final task, or the error that tells why there is none."""
         if task is None:
             raise UnknownTaskError(task_id)

@@ -92,7 +92,8 @@ class Submission:
         """
         unknown = options.keys() - SubmitOptions.__annotations__.keys()
         if unknown:
-            msg = f"submit() got unknown options: {', '.join(sorted(unknown))} (the function's own keywords go into kwargs={{…}})"
+            names = ", ".join(sorted(unknown))
+            msg = f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})"
             raise TypeError(msg)
         kwargs = dict(options.get("kwargs") or {})
         function, problem = self._function(func)
@@ -105,7 +106,11 @@ class Submission:
             problem = problem or str(error)
         if problem is not None and note_volatile and function.name not in self._noted:
             self._noted.add(function.name)
-            logger.info("tasks of this function are volatile: a crash ends them as FAILED (lost)", function=function.name, because=problem)
+            logger.info(
+                "tasks of this function are volatile: a crash ends them as FAILED (lost)",
+                function=function.name,
+                because=problem,
+            )
         task = Task(
             id=_id(options.get("task_id")) or IDS.new(now),
             name=options.get("name") or function.name.rpartition(":")[2],
@@ -116,7 +121,11 @@ class Submission:
                 retry=self._retry(options.get("retry"), options.get("max_retries")),
                 timeout_s=options.get("timeout", self._defaults.timeout_s),
                 on_crash=_on_crash(options.get("on_crash", OnCrash.RETRY)),
-                executor=executor_for(options.get("executor"), function, volatile_arguments=arguments is NO_ARGUMENTS and bool(args or kwargs)),
+                executor=executor_for(
+                    options.get("executor"),
+                    function,
+                    volatile_arguments=arguments is NO_ARGUMENTS and bool(args or kwargs),
+                ),
             ),
             volatile=problem is not None,
             created_at=now,
@@ -152,7 +161,9 @@ def _on_crash(value: OnCrash | str) -> OnCrash:
         raise ArgumentsError(msg) from None
 
 
-def executor_for(asked: ExecutorKind | str | None, function: Function, *, volatile_arguments: bool = False) -> ExecutorKind:
+def executor_for(
+    asked: ExecutorKind | str | None, function: Function, *, volatile_arguments: bool = False
+) -> ExecutorKind:
     """Where ``function`` runs: where it was asked for, or by its kind.
 
     Raises:
@@ -168,12 +179,13 @@ def executor_for(asked: ExecutorKind | str | None, function: Function, *, volati
         raise ArgumentsError(msg) from None
     if kind is ExecutorKind.PROCESS:
         if function.reference is None:
-            msg = f"{function.name} cannot run in a process: a closure, a lambda or a function of __main__ cannot be imported there"
+            msg = f"{function.name} cannot run in a process: closures, lambdas and __main__ cannot be imported there"
             raise FunctionRefusedError(msg)
         if volatile_arguments:
             msg = f"{function.name} cannot run in a process with these arguments: only JSON values reach it"
             raise FunctionRefusedError(msg)
     elif (kind is ExecutorKind.ASYNC) is not function.is_async:
-        msg = f"{function.name} is {'an async def' if function.is_async else 'a plain'} function: it cannot run on executor {kind.value!r}"
+        article = "an async def" if function.is_async else "a plain"
+        msg = f"{function.name} is {article} function: it cannot run on executor {kind.value!r}"
         raise FunctionRefusedError(msg)
     return kind

@@ -318,7 +318,7 @@ class Task:
         return (self.finished_at - self.started_at).total_seconds()
 
     @property
-    def value(self) -> Any:  # noqa: ANN401 - a JSON value
+    def value(self) -> Any:
         """The result as a JSON value; None when there is none."""
         return None if self.result is None else json.loads(self.result)
 

@@ -23,7 +23,9 @@ class Timekeeper:
         renew_s: How often.
     """
 
-    def __init__(self, clock: Clock, tick: Callable[[], float | None], renew: Callable[[], None], renew_s: float) -> None:
+    def __init__(
+        self, clock: Clock, tick: Callable[[], float | None], renew: Callable[[], None], renew_s: float
+    ) -> None:
         """Prepare; `start` starts the thread."""
         self._clock, self._tick, self._renew, self._renew_s = clock, tick, renew, renew_s
         self._ready = threading.Condition(threading.Lock())

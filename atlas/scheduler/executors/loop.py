@@ -37,7 +37,9 @@ class LoopExecutor:
             return
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
-            self._private = threading.Thread(target=self._run_private, args=(self._loop,), name="atlas-loop", daemon=True)
+            self._private = threading.Thread(
+                target=self._run_private, args=(self._loop,), name="atlas-loop", daemon=True
+            )
             self._private.start()
         self._woken = True  # before the call: the pump may run, and take it back, before the call returns
         try:

@@ -160,7 +160,6 @@ class ProcessExecutor:
     # --- on the keeper thread ----------------------------------------------------------------------------------------
 
     def _keep(self, channel: socket.socket) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # inherited by a worker until it can handle it
         listener = threading.Thread(target=self._listen, args=(channel,), name="atlas-process-listener", daemon=True)
         listener.start()
         while not self._closing or self._workers:

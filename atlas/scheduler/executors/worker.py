@@ -17,7 +17,7 @@ import sys
 import threading
 from contextvars import Context
 from dataclasses import dataclass
-from multiprocessing import parent_process, popen_spawn_posix, spawn
+from multiprocessing import parent_process, popen_spawn_posix, resource_tracker, spawn
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from operator import attrgetter
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 PROGRESS_EVERY_S: Final = 0.25
+LEFT_TO_THE_PARENT: Final = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +99,15 @@ class WorkerProcess(SpawnProcess):
     def _Popen(process_obj: BaseProcess) -> popen_spawn_posix.Popen:  # noqa: N802 - multiprocessing's name
         return _Popen(process_obj)
 
+    def start(self) -> None:
+        """Start with the signals blocked that `enter` will handle: until then Ctrl-C would end it."""
+        resource_tracker.ensure_running()  # first: where it has to start its process it unblocks them
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_PARENT)
+        try:
+            super().start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
     def terminate(self) -> None:
         """Kill the process and whatever else lives in its group; also what it left behind when it is dead already."""
         if self.pid is None:
@@ -122,10 +132,10 @@ def enter(channel: socket.socket) -> None:
     """
     global _channel  # noqa: PLW0603 - one per process
     os.setsid()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in LEFT_TO_THE_PARENT:
         signal.signal(number, _leave_it_to_the_parent)
     os.register_at_fork(after_in_child=_default_signals)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # blocked by the parent until here
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, LEFT_TO_THE_PARENT)
     channel.setblocking(False)
     _channel = channel
     _die_with_parent()

@@ -15,11 +15,10 @@ a file is read.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
-from pydantic_core import core_schema  # noqa: TC002 - the signatures below name it
 
 from atlas.scheduler.definition import CatchUp
 from atlas.scheduler.jobs_file.values import (
@@ -35,11 +34,15 @@ from atlas.scheduler.jobs_file.values import (
     PositiveDuration,
     Priority,
     Span,
+    Version,
     Zone,
     without_notes,
 )
 from atlas.scheduler.schedule import LONGEST_INTERVAL_S, LONGEST_SPREAD_S, SHORTEST_INTERVAL_S
 from atlas.scheduler.task import ExecutorKind, OnCrash, Overlap
+
+if TYPE_CHECKING:
+    from pydantic_core import core_schema
 
 NOT_IN_THIS_RELEASE: Final = frozenset(
     {
@@ -185,7 +188,7 @@ class JobsDocument(_Entry):
 
     schema_: str | None = Field(default=None, alias="$schema")
     """Where editors find this schema."""
-    version: Literal[1] | None = None
+    version: Version | None = None
     """Version of the format."""
     timezone: Zone | None = None
     """Zone of every job without its own. Default: that of config.yaml, else UTC."""

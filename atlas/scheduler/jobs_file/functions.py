@@ -51,7 +51,7 @@ class FunctionCheck:
                 found = self._registry.find(name)
             except AtlasError as error:
                 found = error
-            except Exception as error:  # noqa: BLE001 - an entry point runs foreign code, which may raise anything
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - importing runs foreign code, which may raise anything
                 found = UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}")
             self._found[name] = found
         return found

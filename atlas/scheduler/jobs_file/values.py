@@ -7,7 +7,7 @@ import json
 import re
 from datetime import date, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
@@ -69,6 +69,12 @@ def _priority(value: Any) -> TaskPriority:
         names = [priority.name for priority in TaskPriority]
         raise ArgumentsError(f"none of {', '.join(names)}{did_you_mean(value, names)}")
     return TaskPriority[value.upper()]
+
+
+def _version(value: Any) -> Any:
+    if type(value) is not int and value is not NULL:  # True and 1.0 are equal to 1
+        raise ArgumentsError("it must be 1")
+    return value
 
 
 def _zone(name: str) -> str:
@@ -158,6 +164,7 @@ Priority = Annotated[TaskPriority, BeforeValidator(_priority), WithJsonSchema(_P
 CronTexts = Annotated[list[str], BeforeValidator(_one_or_many), Field(min_length=1), WithJsonSchema(_CRON_SCHEMA)]
 Moment = Annotated[datetime, BeforeValidator(_moment), WithJsonSchema(_MOMENT_SCHEMA)]
 Span = Annotated[tuple[date, date], BeforeValidator(_span), WithJsonSchema(_SPAN_SCHEMA)]
+Version = Annotated[Literal[1], BeforeValidator(_version)]
 Zone = Annotated[str, AfterValidator(_zone), Field(examples=["Asia/Shanghai", "Europe/Berlin", "UTC"])]
 ErrorName = Annotated[str, Field(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$")]
 Id = Annotated[str, Field(min_length=1, max_length=MAX_ID), AfterValidator(_id)]

@@ -73,7 +73,7 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     engine = create_engine(url, **options)
 
     @event.listens_for(engine, "connect")
-    def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's connection
+    def _set_up(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # Atlas says BEGIN itself, see below
         if path is not None:
             connection.execute("PRAGMA journal_mode=WAL")

@@ -1,4 +1,4 @@
-"""Who schedules on a database: an operating-system lock frees the claim at death, a row tells everybody who holds it."""
+"""Who schedules on a database: an operating-system lock frees the claim at death, a row tells who holds it."""
 
 from __future__ import annotations
 
@@ -118,10 +118,14 @@ class Claim:
         connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar():
             row = connection.execute(
-                select(leases.c.holder).where(leases.c.role == SCHEDULER, leases.c.stopped_at.is_(None)).order_by(leases.c.renewed_at.desc()),
+                select(leases.c.holder)
+                .where(leases.c.role == SCHEDULER, leases.c.stopped_at.is_(None))
+                .order_by(leases.c.renewed_at.desc()),
             ).first()
             connection.close()
-            raise StoreHeldError(self._engine.url.render_as_string(), describe_holder(json.loads(row.holder) if row else {}))
+            raise StoreHeldError(
+                self._engine.url.render_as_string(), describe_holder(json.loads(row.holder) if row else {})
+            )
         self._connection = connection
 
     def release(self) -> None:

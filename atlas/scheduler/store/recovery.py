@@ -1,4 +1,4 @@
-"""What a new owner does with the unfinished tasks it finds: crashes are counted, attempts fenced, the rest waits again."""
+"""What a new owner does with unfinished tasks: crashes are counted, attempts fenced, the rest waits again."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def _verdict(task: Task) -> Verdict | None:
     if task.cancel_requested:
         return Verdict(status=TaskStatus.CANCELLED, cause=Cause.CANCELLED, crashed=task.status is TaskStatus.RUNNING)
     if task.volatile:
-        return Verdict(status=TaskStatus.FAILED, cause=Cause.LOST, error=LOST, crashed=task.status is TaskStatus.RUNNING)
+        return Verdict(
+            status=TaskStatus.FAILED, cause=Cause.LOST, error=LOST, crashed=task.status is TaskStatus.RUNNING
+        )
     if task.status is TaskStatus.RUNNING:
         return crash(task, DIED)
     return None
@@ -80,7 +82,9 @@ def apply_verdict(task: Task, verdict: Verdict, now: datetime) -> None:
         task.finished_at = now
 
 
-def pick_up(connection: Connection, owner: str, now: datetime, accept: Callable[[Task], Verdict | None]) -> list[tuple[Task, TaskStatus]]:
+def pick_up(
+    connection: Connection, owner: str, now: datetime, accept: Callable[[Task], Verdict | None]
+) -> list[tuple[Task, TaskStatus]]:
     """Claim what other processes put into the store; returns every task taken, with the status it had.
 
     Args:
@@ -90,7 +94,9 @@ def pick_up(connection: Connection, owner: str, now: datetime, accept: Callable[
         accept: Looks at one task; a verdict ends it at once, None serves it.
     """
     rows = connection.execute(
-        SELECT.where(text(UNFINISHED_SQL), tasks.c.owner.is_(None), tasks.c.origin != Origin.MANUAL.value).order_by(tasks.c.id),
+        SELECT.where(text(UNFINISHED_SQL), tasks.c.owner.is_(None), tasks.c.origin != Origin.MANUAL.value).order_by(
+            tasks.c.id
+        ),
     )
     taken: list[tuple[Task, TaskStatus]] = []
     counts = Moves()

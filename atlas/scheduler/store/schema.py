@@ -48,8 +48,8 @@ def prepare(engine: Engine) -> None:
 
 def upgrade(connection: Connection, revision: str = "head") -> None:
     """Run the migrations up to ``revision`` on ``connection``, within its transaction."""
-    from alembic import command  # noqa: PLC0415 - see HEAD
-    from alembic.config import Config  # noqa: PLC0415
+    from alembic import command
+    from alembic.config import Config
 
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))

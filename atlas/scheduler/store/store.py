@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
@@ -51,7 +51,9 @@ class Store:
         is_private: True for a database in memory: nothing survives the process.
     """
 
-    def __init__(self, target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None) -> None:
+    def __init__(
+        self, target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None
+    ) -> None:
         """Open ``target``, bring its schema up to date and start the writer."""
         self.clock: Clock = clock or SystemClock()
         url = database_url(target)
@@ -113,7 +115,9 @@ class Store:
         self.writer.work(work, ticket, after=after)
         return ticket.wait()  # type: ignore[no-any-return]
 
-    async def write_async(self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S) -> T:
+    async def write_async(
+        self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S
+    ) -> T:
         """`write` without blocking the loop."""
         ticket = self.ticket(asyncio.get_running_loop(), wait_s=wait_s)
         self.writer.work(work, ticket, after=after)

@@ -1,5 +1,7 @@
-"""The tables. Instants are seconds since 1970 (UTC) as floats, JSON is text encoded by whoever submits (`FACTS`: both
-cost 1.5 µs less per column and row than SQLAlchemy's types). Alembic's migrations lead to exactly these tables.
+"""The tables.
+
+Instants are seconds since 1970 (UTC) as floats, JSON is text encoded by whoever submits: both cost 1.5 µs less per
+column and row than SQLAlchemy's types. Alembic's migrations lead to exactly these tables.
 """
 
 from __future__ import annotations

@@ -136,7 +136,9 @@ def update_tasks(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
         connection.execute(UPDATE, rows)
 
 
-def attempt_row(task: Task, *, outcome: str, ended_at: datetime, wait_s: float | None, error: str | None) -> dict[str, Any]:
+def attempt_row(
+    task: Task, *, outcome: str, ended_at: datetime, wait_s: float | None, error: str | None
+) -> dict[str, Any]:
     """A row of ``attempts``: an attempt that did not end its task."""
     return {
         "task_id": task.id,

@@ -10,7 +10,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +24,7 @@ from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, movin
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
@@ -54,7 +54,9 @@ class Ticket:
 
     __slots__ = ("_done", "_error", "_event", "_future", "_loop", "_value", "expires_s", "waited_s")
 
-    def __init__(self, loop: asyncio.AbstractEventLoop | None = None, *, waited_s: float = 0.0, expires_s: float | None = None) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop | None = None, *, waited_s: float = 0.0, expires_s: float | None = None
+    ) -> None:
         """A ticket for ``loop``, or for a thread when it is None."""
         self._loop = loop
         self._future: asyncio.Future[Any] | None = None if loop is None else loop.create_future()
@@ -74,7 +76,7 @@ class Ticket:
         """True once it has a value or an error."""
         return self._done
 
-    def settle(self, value: Any, error: BaseException | None = None) -> None:  # noqa: ANN401 - whatever the work returned
+    def settle(self, value: Any, error: BaseException | None = None) -> None:
         """Give the outcome; a thread wakes now, a coroutine when `wake` runs on its loop."""
         if self._done:
             return
@@ -90,7 +92,7 @@ class Ticket:
             else:
                 self._future.set_result(self._value)
 
-    def wait(self, timeout_s: float | None = None) -> Any:  # noqa: ANN401
+    def wait(self, timeout_s: float | None = None) -> Any:
         """Block a thread until the outcome is there; returns the value or raises the error.
 
         Raises:
@@ -241,7 +243,7 @@ class Writer:
     ) -> None:
         """Run ``run`` in the next commit, in a savepoint of its own.
 
-        Behind the commit ``after`` gets its value, or ``failed`` the error it raised; both before ``ticket`` is settled.
+        Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
         """
         with self._ready:
             self._refuse_if_closed()
@@ -388,12 +390,14 @@ class Writer:
             tickets.append(work.ticket)
         wake_all(tickets)
         if self.on_written is not None:
-            self._guarded(self.on_written, [(task, TaskStatus(row["status"])) for task, _was, row, _at, _wait in batch.moves])
+            self._guarded(
+                self.on_written, [(task, TaskStatus(row["status"])) for task, _was, row, _at, _wait in batch.moves]
+            )
         if batch.accepts or batch.moves:
             self._events.publish_later(lambda: _events(batch))
 
     @staticmethod
-    def _guarded(call: Callable[[Any], None], value: Any) -> None:  # noqa: ANN401 - whatever the hook takes
+    def _guarded(call: Callable[[Any], None], value: Any) -> None:
         try:
             call(value)
         except Exception:  # noqa: BLE001 - what is on disk is on disk; the writer must go on
@@ -441,7 +445,10 @@ class Writer:
     def _withdraw_expired(batch: _Batch, now_s: float) -> list[Ticket]:
         expired = [
             ticket
-            for ticket in [*(ticket for _task, _row, ticket in batch.accepts if ticket), *(work.ticket for work in batch.works)]
+            for ticket in [
+                *(ticket for _task, _row, ticket in batch.accepts if ticket),
+                *(work.ticket for work in batch.works),
+            ]
             if ticket.expires_s is not None and ticket.expires_s <= now_s
         ]
         if expired:
@@ -540,7 +547,9 @@ def _events(batch: _Batch) -> list[TaskEvent]:
                 status=TaskStatus(row["status"]),
                 attempt=row["attempt"],
                 at=at,
-                duration_s=None if started is None or row["status"] == "RUNNING" else max(0.0, at.timestamp() - started),
+                duration_s=None
+                if started is None or row["status"] == "RUNNING"
+                else max(0.0, at.timestamp() - started),
                 wait_s=wait_s,
                 error=row["error"],
                 cause=row["cause"],

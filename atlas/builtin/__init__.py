@@ -1,0 +1,1 @@
+"""The four jobs that come with Atlas: collect, cleanup, health, report. `binding.bind_builtins` registers them."""

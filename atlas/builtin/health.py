@@ -1,0 +1,306 @@
+"""The job `health`: is everything as it should be, and if not, what to do.
+
+Each check gives one line: its name, ``ok``, ``degraded`` or ``failing``, what was found, and the remedy. The worst one
+is the answer. ``failing`` means that work does not get done, ``degraded`` that it soon may not.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+
+from sqlalchemy import delete, insert, select
+
+from atlas.scheduler.errors import StoreError
+from atlas.scheduler.job_view import JobState
+from atlas.scheduler.store.tables import sources, tasks
+from atlas.scheduler.task import TaskPriority, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.clock import Clock
+    from atlas.scheduler.job_view import Job
+    from atlas.scheduler.store.store import Store
+
+Status = Literal["ok", "degraded", "failing"]
+RANK: Final[tuple[Status, ...]] = ("ok", "degraded", "failing")
+
+SLOW_STORE_S: Final = 1.0
+TICK_LATE_S: Final = 60.0
+"""The clock looks for due jobs at least every 30 s, and a pass may wait for the store a little."""
+TICK_DEAD_S: Final = 180.0
+LONG_WAIT_S: Final[Mapping[TaskPriority, float]] = {
+    TaskPriority.URGENT: 60.0,
+    TaskPriority.HIGH: 300.0,
+    TaskPriority.NORMAL: 900.0,
+    TaskPriority.LOW: 3600.0,
+}
+LOW_DISK: Final = (1_000_000_000, 100_000_000)
+"""Free bytes below which the disk is degraded, and failing."""
+LOW_MEMORY: Final = (0.10, 0.03)
+"""Share of the machine's memory that is available below which it is degraded, and failing."""
+FAILING_AFTER: Final = 3
+"""Tasks in a row that did not succeed before a job counts as failing."""
+LATE_JOB_S: Final = 300.0
+LOOK_BACK_S: Final = 86_400.0
+
+
+class HealthSource(Protocol):
+    """What the running scheduler says of itself."""
+
+    def get_queue_status(self) -> Mapping[str, Any]:
+        """See `TaskQueue.get_queue_status`."""
+
+    def last_tick_s(self) -> float | None:
+        """Seconds since the clock last looked for due jobs; None where no clock runs."""
+
+    def config_error(self) -> str | None:
+        """Why the config file is refused now; None while it is in force."""
+
+    def get_jobs(self) -> Sequence[Job]:
+        """Every job as it stands."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """What one look found.
+
+    Attributes:
+        name: What was looked at.
+        status: How it is.
+        detail: What was found, in words.
+        remedy: What to do, "" while nothing is to be done.
+    """
+
+    name: str
+    status: Status = "ok"
+    detail: str
+    remedy: str = ""
+
+
+def health(
+    *, store: Store, source: HealthSource, clock: Clock, folder: Path, collected: Collection[str] = ()
+) -> dict[str, Any]:
+    """Look at everything once; returns ``status`` and ``checks``, each with name, status, detail and remedy.
+
+    Args:
+        store: The database.
+        source: The running scheduler.
+        clock: Time.
+        folder: Where its files are; the disk that counts is the one below it.
+        collected: Names of the sources that are collected.
+    """
+    looks: dict[str, Callable[[], Check]] = {
+        "store": lambda: _store(store, clock),
+        "scheduler": lambda: _scheduler(source),
+        "config": lambda: _config(source),
+        "queue": lambda: _queue(source),
+        "threads": lambda: _threads(source),
+        "jobs": lambda: _jobs(store, source, clock),
+        "sources": lambda: _sources(store, collected),
+        "disk": lambda: _disk(folder),
+        "memory": _memory,
+    }
+    checks = [_guarded(name, look) for name, look in looks.items()]
+    worst = max(checks, key=lambda check: RANK.index(check.status)).status
+    return {"status": worst, "checks": [asdict(check) for check in checks]}
+
+
+def _guarded(name: str, look: Callable[[], Check]) -> Check:
+    try:
+        return look()
+    except Exception as error:  # noqa: BLE001 - a check that cannot look must not hide what the others see
+        remedy = (
+            "see the log; the other checks are valid" if not isinstance(error, StoreError) else "see the check store"
+        )
+        return Check(name=name, status="failing", detail=f"{type(error).__name__}: {error}", remedy=remedy)
+
+
+def _store(store: Store, clock: Clock) -> Check:
+    start_s = clock.monotonic()
+    store.read(lambda connection: connection.execute(select(tasks.c.id).limit(1)).first())
+    read_s = clock.monotonic()
+    store.write(_write_and_undo)
+    write_s = clock.monotonic()
+    detail = f"read {(read_s - start_s) * 1000:.1f} ms, write {(write_s - read_s) * 1000:.1f} ms"
+    if write_s - start_s > SLOW_STORE_S:
+        remedy = "look for another process that locks the database, and at the load of its disk"
+        return Check(name="store", status="degraded", detail=f"slow: {detail}", remedy=remedy)
+    return Check(name="store", detail=detail)
+
+
+def _write_and_undo(connection: Connection) -> None:
+    # Rows that really reach the disk, and none that stays.
+    name = " health"
+    connection.execute(delete(sources).where(sources.c.name == name))
+    connection.execute(insert(sources).values(name=name, address="", failures=0))
+    connection.execute(delete(sources).where(sources.c.name == name))
+
+
+def _scheduler(source: HealthSource) -> Check:
+    age_s = source.last_tick_s()
+    if age_s is None:
+        return Check(name="scheduler", detail="no clock runs in this process; jobs fire elsewhere or not at all")
+    detail = f"last looked for due jobs {age_s:.1f} s ago"
+    if age_s <= TICK_LATE_S:
+        return Check(name="scheduler", detail=detail)
+    status: Status = "failing" if age_s > TICK_DEAD_S else "degraded"
+    return Check(name="scheduler", status=status, detail=detail, remedy="look at the store; if that is well, restart")
+
+
+def _config(source: HealthSource) -> Check:
+    error = source.config_error()
+    if error is None:
+        return Check(name="config", detail="the jobs file is in force")
+    return Check(
+        name="config",
+        status="degraded",
+        detail=f"refused, the last good revision runs on: {error[:1000]}",
+        remedy="correct the file; 'atlas check' shows the place",
+    )
+
+
+def _queue(source: HealthSource) -> Check:
+    figures = source.get_queue_status()
+    if figures.get("state") == "stopped":
+        return Check(name="queue", status="failing", detail="it is not started", remedy="start the scheduler")
+    waits = {TaskPriority[name]: wait_s for name, wait_s in figures.get("oldest_wait_s", {}).items()}
+    depths = {TaskPriority[name]: depth for name, depth in figures.get("by_priority", {}).items() if depth}
+    detail = f"{figures['queue_size']:,} waiting, {figures['running_tasks']} of {figures['max_workers']} running"
+    told = [
+        f"{priority.name} {depths.get(priority, 0):,}, oldest {waits[priority]:.0f} s" for priority in sorted(waits)
+    ]
+    detail += f" ({'; '.join(told)})" if told else ""
+    if figures.get("store_fault"):
+        return Check(
+            name="queue",
+            status="failing",
+            detail=f"{detail}; no work starts: {figures['store_fault']}",
+            remedy="see the check store",
+        )
+    late = [priority.name for priority, wait_s in sorted(waits.items()) if wait_s > LONG_WAIT_S[priority]]
+    if late:
+        remedy = "raise scheduler.max_workers, or find what holds the slots: 'atlas tasks'"
+        return Check(
+            name="queue", status="degraded", detail=f"{', '.join(late)} wait too long: {detail}", remedy=remedy
+        )
+    return Check(name="queue", detail=detail)
+
+
+def _threads(source: HealthSource) -> Check:
+    figures = source.get_queue_status()
+    abandoned, slots = int(figures.get("abandoned_threads", 0)), int(figures["max_workers"])
+    if not abandoned:
+        return Check(name="threads", detail="no abandoned threads")
+    return Check(
+        name="threads",
+        status="failing" if abandoned >= slots else "degraded",
+        detail=f"{abandoned} threads were abandoned by timeouts and cancels and still run; at {slots} none is replaced",
+        remedy='call current_task().check() in those functions, or give their jobs "executor": "process"; then restart',
+    )
+
+
+def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
+    jobs, now = source.get_jobs(), clock.now()
+    since_s = now.timestamp() - LOOK_BACK_S
+    failing = set(store.read(lambda connection: failing_jobs(connection, since_s)))
+    broken = {JobState.UNBOUND: "function missing", JobState.PARKED: "row cannot be read"}
+    stuck = [f"{job.name} ({broken[job.state]}: {job.detail})" for job in jobs if job.state in broken]
+    late = [
+        f"{job.name} (due {(now - job.next_run_at).total_seconds():.0f} s ago)"
+        for job in jobs
+        if job.enabled and job.next_run_at is not None and (now - job.next_run_at).total_seconds() > LATE_JOB_S
+    ]
+    bad = [f"{job.name} (its last {FAILING_AFTER} tasks did not succeed)" for job in jobs if job.name in failing]
+    words = [
+        f"{len(found)} {kind}: {', '.join(found[:5])}{' …' if len(found) > 5 else ''}"
+        for kind, found in (("cannot run", stuck), ("late", late), ("failing", bad))
+        if found
+    ]
+    if not words:
+        return Check(name="jobs", detail=f"{len(jobs)} jobs, {sum(job.enabled for job in jobs)} active")
+    return Check(
+        name="jobs",
+        status="failing" if late else "degraded",
+        detail="; ".join(words),
+        remedy="'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed",
+    )
+
+
+def failing_jobs(connection: Connection, since_s: float) -> list[str]:
+    """Jobs with a failure since ``since_s`` whose newest `FAILING_AFTER` ended tasks all failed or timed out."""
+    bad = (TaskStatus.FAILED.value, TaskStatus.TIMEOUT.value)
+    suspects = (
+        select(tasks.c.job_id)
+        .where(tasks.c.status.in_(bad), tasks.c.created_at >= since_s, tasks.c.job_id.is_not(None))
+        .distinct()
+        .order_by(tasks.c.job_id)
+    )
+    ended = (TaskStatus.SUCCESS.value, *bad)
+    found = []
+    for job_id in connection.execute(suspects).scalars().all():
+        newest = (
+            select(tasks.c.status)
+            .where(tasks.c.job_id == job_id, tasks.c.status.in_(ended))
+            .order_by(tasks.c.created_at.desc())
+            .limit(FAILING_AFTER)
+        )
+        statuses = connection.execute(newest).scalars().all()
+        if len(statuses) == FAILING_AFTER and TaskStatus.SUCCESS.value not in statuses:
+            found.append(job_id)
+    return found
+
+
+def _sources(store: Store, collected: Collection[str]) -> Check:
+    statement = (
+        select(sources.c.name, sources.c.failures, sources.c.last_error)
+        .where(sources.c.failures >= FAILING_AFTER, sources.c.name.in_(list(collected)))
+        .order_by(sources.c.failures.desc(), sources.c.name)
+    )
+    rows = store.read(lambda connection: connection.execute(statement).all())
+    if not rows:
+        return Check(name="sources", detail="no source keeps failing")
+    told = "; ".join(f"{row.name} ({row.failures} times: {row.last_error})" for row in rows[:5])
+    return Check(
+        name="sources",
+        status="degraded",
+        detail=f"{len(rows)} keep failing: {told}{' …' if len(rows) > 5 else ''}",
+        remedy="correct their addresses under collect.sources, or set enabled: false",
+    )
+
+
+def _disk(folder: Path) -> Check:
+    usage = shutil.disk_usage(folder)
+    used = 100 - 100 * usage.free / usage.total
+    detail = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} GB ({used:.0f} % used)"
+    return _by_limit("disk", usage.free, LOW_DISK, detail, "free space below the data folder, or shorten keep_days")
+
+
+def _memory() -> Check:
+    resident = _kilobytes(Path("/proc/self/status"), "VmRSS")
+    total, free = (_kilobytes(Path("/proc/meminfo"), name) for name in ("MemTotal", "MemAvailable"))
+    if resident is None or not total or free is None:
+        return Check(name="memory", detail="not known on this system")
+    detail = f"this process {resident / 1e3:.0f} MB; {free / 1e6:.1f} GB of {total / 1e6:.1f} GB available"
+    return _by_limit(
+        "memory", free / total, LOW_MEMORY, detail, "lower scheduler.max_workers, or look for what else runs here"
+    )
+
+
+def _by_limit(name: str, value: float, limits: tuple[float, float], detail: str, remedy: str) -> Check:
+    if value >= limits[0]:
+        return Check(name=name, detail=detail)
+    return Check(name=name, status="failing" if value < limits[1] else "degraded", detail=detail, remedy=remedy)
+
+
+def _kilobytes(file: Path, name: str) -> int | None:
+    try:
+        lines = file.read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

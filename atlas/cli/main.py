@@ -1,0 +1,293 @@
+"""`main`: the command ``atlas``. Parsing imports nothing heavy; each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import os
+import re
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+
+from atlas import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_EXIT_CODES: Final = """\
+exit codes: 0 ok · 1 it ran and failed, or was refused · 2 usage or bad config · 3 no such thing
+            4 --wait and no scheduler runs · 5 timed out waiting · 130 interrupted"""
+_PRIORITIES: Final = ("URGENT", "HIGH", "NORMAL", "LOW")
+_STATUSES: Final = ("PENDING", "RUNNING", "SUCCESS", "FAILED", "CANCELLED", "TIMEOUT", "RETRYING")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that proposes the nearest name, and takes no option by half its name."""
+
+    def __init__(self, **options: object) -> None:
+        """As `argparse.ArgumentParser`."""
+        super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})  # type: ignore[arg-type]
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, with the nearest name, and exit 2."""
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
+        if choice:
+            names = re.findall(r"[\w-]+", choice[2])
+            message = f"there is no {choice[1]!r}" + (nearest(choice[1], names) or f"; choose from {', '.join(names)}")
+        self.exit(2, f"{self.prog}: {message} ('{self.prog} --help' explains)\n")
+
+    def refuse_extra(self, extra: Sequence[str]) -> NoReturn:
+        """Exit 2 over arguments that nothing takes."""
+        option = next((word for word in extra if word.startswith("-")), None)
+        if option is None:
+            self.error(f"one argument too many: {extra[0]!r}")
+        known = [name for action in self._actions for name in action.option_strings]
+        self.error(f"there is no option {option.partition('=')[0]!r}{nearest(option.partition('=')[0], known)}")
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """``; did you mean 'x'?``, or nothing when no known name is like it."""
+    import difflib
+
+    found = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {found[0]!r}?" if found else ""
+
+
+# --- the commands ----------------------------------------------------------------------------------------------------
+
+
+def _json(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON, times in UTC")
+
+
+def _serve(_parser: Parser) -> None:
+    pass
+
+
+def _jobs(parser: Parser) -> None:
+    parser.add_argument("job", nargs="?", metavar="JOB", help="show everything about this one")
+    _json(parser)
+
+
+def _tasks(parser: Parser) -> None:
+    parser.add_argument("job", nargs="?", metavar="JOB", help="only those of this job")
+    parser.add_argument("--status", type=str.upper, choices=_STATUSES, metavar="S", help=" ".join(_STATUSES).lower())
+    parser.add_argument("--since", metavar="T", help='accepted since "2h" ago, "09:00", "2026-11-23", yesterday')
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="the newest N (20)")
+    _json(parser)
+
+
+def _task(parser: Parser) -> None:
+    parser.add_argument("task", metavar="TASK", help="its id")
+    _json(parser)
+
+
+def _run(parser: Parser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    _waiting(parser, "--timeout", "--wait-timeout")
+    _json(parser)
+
+
+def _submit(parser: Parser) -> None:
+    parser.add_argument("function", metavar="FUNCTION", help="its registered name, or package.module:name")
+    parser.add_argument("arguments", nargs="*", default=[], metavar="ARG", help="JSON where it is JSON (5, true, [1]), else text")
+    parser.add_argument("--kwargs", metavar="JSON", help='keyword arguments: {"limit": 5}')
+    parser.add_argument("--priority", type=str.upper, choices=_PRIORITIES, metavar="P", help=" ".join(_PRIORITIES).lower())
+    parser.add_argument("--timeout", type=_limit, metavar="S", help='longest attempt: seconds or "5m"')
+    parser.add_argument("--max-retries", type=_whole, metavar="N", help="retries after a failure")
+    _waiting(parser, "--wait-timeout")
+    _json(parser)
+
+
+def _waiting(parser: Parser, *limit: str) -> None:
+    parser.add_argument("--wait", action="store_true", help="wait for its end; the exit code is its outcome")
+    parser.add_argument(*limit, dest="wait_timeout", type=_limit, metavar="S", help='longest wait: seconds or "5m"')
+
+
+def _cancel(parser: Parser) -> None:
+    parser.add_argument("task", metavar="TASK", help="its id")
+
+
+def _pause(parser: Parser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
+    end = parser.add_mutually_exclusive_group()
+    end.add_argument("--until", metavar="T", help='end: "18:30", "2026-11-24T09:00", tomorrow')
+    end.add_argument("--for", dest="length", type=_limit, metavar="D", help='length: seconds, "2h", "3 days"')
+
+
+def _resume(parser: Parser) -> None:
+    parser.add_argument("job", metavar="JOB")
+
+
+def _check(parser: Parser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a jobs file; by default the one of the settings")
+    _json(parser)
+
+
+def _explain(parser: Parser) -> None:
+    parser.add_argument("what", nargs="+", metavar="EXPR|JOB", help='a cron expression such as "0 9 * * mon-fri", or a job')
+    parser.add_argument("--timezone", metavar="ZONE", help="zone of the expression; by default the one of the settings")
+    parser.add_argument("--count", type=_count, default=3, metavar="N", help="how many of the next times (3)")
+    _json(parser)
+
+
+def _schema(_parser: Parser) -> None:
+    pass
+
+
+class Command(NamedTuple):
+    """A command: its name, its line in the help, its arguments and ``module:function`` that does it."""
+
+    name: str
+    help: str
+    arguments: Callable[[Parser], None]
+    target: str
+
+
+COMMANDS: Final = (
+    Command("serve", "run the scheduler until Ctrl-C", _serve, "atlas.cli.serving:serve"),
+    Command("jobs", "every job: when next, how it went; or one in full", _jobs, "atlas.cli.looking:jobs"),
+    Command("tasks", "the newest tasks", _tasks, "atlas.cli.looking:tasks"),
+    Command("task", "one task: attempts, error, arguments, result", _task, "atlas.cli.looking:task"),
+    Command("run", "run a job now", _run, "atlas.cli.acting:run"),
+    Command("submit", "put a task of a registered function into the queue", _submit, "atlas.cli.acting:submit"),
+    Command("cancel", "cancel a waiting or running task", _cancel, "atlas.cli.acting:cancel"),
+    Command("pause", "let a job make no tasks", _pause, "atlas.cli.acting:pause"),
+    Command("resume", "end a pause", _resume, "atlas.cli.acting:resume"),
+    Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
+    Command("explain", "a schedule in words, and its next times", _explain, "atlas.cli.explaining:explain"),
+    Command("schema", "the JSON Schema of the jobs file", _schema, "atlas.cli.checking:schema"),
+)
+
+
+def make_parser() -> Parser:
+    """The parser of the whole command line."""
+    everywhere = Parser(add_help=False)
+    everywhere.add_argument(
+        "--config", default=argparse.SUPPRESS, metavar="FILE", help="settings (ATLAS_CONFIG, else config/config.yaml)"
+    )
+    everywhere.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="log lines and tracebacks")
+    parser = Parser(
+        prog="atlas",
+        description="Cron jobs and a durable task queue for the Atlas news collector.",
+        epilog=_EXIT_CODES,
+        parents=[everywhere],
+    )
+    parser.set_defaults(config=None, verbose=False)
+    parser.add_argument("--version", action="version", version=f"atlas {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    for command in COMMANDS:
+        summary = command.help[0].upper() + command.help[1:] + "."
+        one = commands.add_parser(command.name, help=command.help, description=summary, parents=[everywhere])
+        command.arguments(one)
+        one.set_defaults(command=command, parser=one)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what ``argv`` (by default the process's own arguments) says, and return the exit code."""
+    _never_fail_to_print()
+    given = sys.argv[1:] if argv is None else list(argv)
+    try:
+        args = _parse(given)
+    except SystemExit as stop:  # --help, --version, or wrong usage, which was explained
+        return _flushed(stop.code if isinstance(stop.code, int) else 2)
+    return perform(args.command.target, args)
+
+
+def perform(target: str, args: argparse.Namespace) -> int:
+    """Call the command at ``module:function`` with ``args``; every error becomes a message and an exit code."""
+    try:
+        module, _, function = target.partition(":")
+        command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+        return _flushed(int(command(args)))
+    except BrokenPipeError:  # whoever read us, such as `head`, has seen enough
+        _close_stdout()
+        return 0
+    except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: no traceback for users
+        from atlas.cli.exits import explain_error
+
+        with suppress(BrokenPipeError):
+            return int(explain_error(error, verbose=args.verbose))
+        return 1
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = make_parser()
+    for word in argv:
+        if not word.isprintable() and re.search("[\ud800-\udfff]", word):
+            parser.error(f"this argument is not UTF-8: {os.fsencode(word)!r}")
+    args, extra = parser.parse_known_args(argv)
+    if extra and args.command.name == "submit" and not any(word.startswith("--") for word in extra):
+        args.arguments, extra = [*args.arguments, *extra], []  # argparse ends ARG… at the first option
+    if extra:
+        args.parser.refuse_extra(extra)
+    return args
+
+
+# --- kinds of argument -----------------------------------------------------------------------------------------------
+
+
+def _whole(text: str) -> int:
+    """A whole number from 0."""
+    try:
+        number = int(text) if text.isascii() else -1
+    except ValueError:
+        number = -1
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
+    return number
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 to a million."""
+    number = _whole(text)
+    if not 1 <= number <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in 1 to 1,000,000")
+    return number
+
+
+def _limit(text: str) -> float:
+    """Seconds above 0, as a number or such as ``5m``."""
+    from atlas.scheduler.durations import parse_duration
+    from atlas.scheduler.errors import ArgumentsError
+
+    try:
+        seconds = parse_duration(text)
+    except ArgumentsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if seconds == 0:
+        raise argparse.ArgumentTypeError("0 is no usable length; leave it out for none")
+    return seconds
+
+
+# --- stdout ----------------------------------------------------------------------------------------------------------
+
+
+def _never_fail_to_print() -> None:
+    """A terminal or pipe that is not UTF-8 shows ``?`` for what it lacks."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flushed(code: int) -> int:
+    """``code``, once everything printed has left; a reader that is gone changes nothing about it."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()
+    return code
+
+
+def _close_stdout() -> None:
+    """Let Python's own flush at exit find somebody who listens."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

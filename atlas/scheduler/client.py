@@ -1,0 +1,423 @@
+"""`AtlasClient`: the store from another process; the scheduler hears of what it does within 1 s."""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from sqlalchemy import select, text
+
+from atlas.scheduler.errors import (
+    ArgumentsError,
+    DuplicateTaskError,
+    JobBusyError,
+    JobOwnershipError,
+    ResultNotReadyError,
+    UnknownFunctionError,
+    UnknownJobError,
+    UnknownTaskError,
+)
+from atlas.scheduler.job_state import Pause, delete_pause, read_pauses, write_pause
+from atlas.scheduler.job_store import JobRecord, Parked, restore
+from atlas.scheduler.job_view import Job, last_tasks, status_of
+from atlas.scheduler.queue import refuse_on_loop
+from atlas.scheduler.registry import Registry, encode_arguments
+from atlas.scheduler.store import recovery
+from atlas.scheduler.store.leases import Lease, scheduler_lease
+from atlas.scheduler.store.store import ACCEPT_S, open_store
+from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
+from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
+from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
+from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions
+from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from pathlib import Path
+    from types import TracebackType
+    from typing import Unpack
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.metrics import Metrics
+    from atlas.scheduler.store.store import Store
+
+LOOK_S: Final = 0.5
+"""How often `wait` looks at a task."""
+
+
+class SyncAtlasClient:
+    """`AtlasClient` for code without an event loop; a context manager.
+
+    Every method does what its namesake does, and raises `RuntimeError` when called on a running loop.
+    """
+
+    def __init__(self, target: Path | str, *, defaults: QueueDefaults | None = None) -> None:
+        """Describe the client; the database is opened by its first use."""
+        self._target = target
+        self._defaults = defaults or QueueDefaults()
+        self._store: Store | None = None
+
+    @property
+    def store(self) -> Store:
+        """The store, opened when first asked for."""
+        if self._store is None:
+            self._store = open_store(self._target)
+        return self._store
+
+    def close(self) -> None:
+        """Give the store up. Closing twice does nothing."""
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    def __enter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`close`."""
+        self.close()
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def scheduler(self) -> Lease | None:
+        """`AtlasClient.scheduler`."""
+        refuse_on_loop()
+        lease = self.store.read(scheduler_lease)
+        return lease if lease is not None and lease.lives(self.store.clock.now()) else None
+
+    def jobs(self) -> list[Job]:
+        """`AtlasClient.jobs`."""
+        refuse_on_loop()
+        rows, pauses = self.store.read(
+            lambda connection: (connection.execute(select(jobs)).all(), read_pauses(connection))
+        )
+        lease = self.store.read(scheduler_lease)
+        unbound = lease.figures.get("unbound_jobs", {}) if lease is not None else {}
+        now = self.store.clock.now()
+        found = []
+        for row in rows:
+            try:
+                record = restore(row.id, bytes(row.job_state), row.next_run_time)
+            except Exception as error:  # noqa: BLE001 - shown as PARKED, whatever is wrong with the row
+                found.append(Job.of_parked(Parked(row.id, f"{type(error).__name__}: {error}")))
+                continue
+            pause = pauses.get(row.id)
+            in_force = pause if pause is not None and pause.holds(now) else None
+            found.append(Job.of(record.definition, record.trigger, record.next_run, in_force, unbound.get(row.id)))
+        return sorted(found, key=lambda job: job.id)
+
+    def job_status(self, name: str) -> dict[str, Any]:
+        """`AtlasClient.job_status`."""
+        refuse_on_loop()
+        job = next((job for job in self.jobs() if job.id == name), None)
+        if job is None:
+            raise self._unknown_job(name)
+        record = self.store.read(lambda connection: _record(connection, name))
+        return status_of(
+            job,
+            None if record is None else record.definition,
+            metrics=self.metrics(name),
+            latest=self.store.read(lambda connection: last_tasks(connection, name, 1)),
+            unfinished=self.store.read(lambda connection: _unfinished(connection, name)),
+        )
+
+    def tasks(
+        self,
+        *,
+        job: str | None = None,
+        status: TaskStatus | str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str | None = None,
+        limit: int = 100,
+    ) -> list[Task]:
+        """`AtlasClient.tasks`."""
+        refuse_on_loop()
+        kind = None if status is None else TaskStatus(status.upper())
+        wanted = TaskFilter(job=job, status=kind, since=since, until=until, text=text, limit=limit)
+        return self.store.read(lambda connection: find_tasks(connection, wanted))
+
+    def task(self, task_id: str) -> Task:
+        """`AtlasClient.task`."""
+        refuse_on_loop()
+        task = self.store.read(lambda connection: fetch(connection, task_id))
+        if task is None:
+            raise UnknownTaskError(task_id)
+        return task
+
+    def attempts(self, task_id: str) -> list[dict[str, Any]]:
+        """`AtlasClient.attempts`."""
+        refuse_on_loop()
+        return self.store.read(lambda connection: find_attempts(connection, task_id))
+
+    def metrics(self, job: str | None = None) -> Metrics:
+        """`AtlasClient.metrics`."""
+        refuse_on_loop()
+        self.store.read(self.store.totals.load)
+        return self.store.totals.metrics(job)
+
+    # --- acting -------------------------------------------------------------------------------------------------------
+
+    def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
+        """`AtlasClient.submit`."""
+        refuse_on_loop()
+        if not isinstance(function, str):  # a caller without type checks
+            msg = f"a client submits functions by name, not {function!r}: another process runs them"  # type: ignore[unreachable]
+            raise ArgumentsError(msg)
+        encode_arguments(args, dict(options.get("kwargs") or {}))
+        lease = self.store.read(scheduler_lease)
+        known: list[str] = lease.figures.get("functions", []) if lease is not None else []
+        if known and ":" not in function and function not in known:
+            nearest = difflib.get_close_matches(function, known, n=1)
+            raise UnknownFunctionError(function, nearest=nearest[0] if nearest else None)
+        registry = Registry()
+        registry.add("placeholder", _placeholder)  # the scheduler finds the real one, and the executor that fits it
+        asked = options.get("executor")
+        plain: SubmitOptions = {**options, "executor": None}
+        live = Submission(registry, self._defaults).prepare("placeholder", args, plain, now=self.store.clock.now())
+        task = live.task
+        task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
+        if asked is not None:
+            task.policy = replace(task.policy, executor=_kind(asked))
+        self._insert(task, unique="task_id" in options)
+        return task.id
+
+    def run_job(self, name: str) -> str:
+        """`AtlasClient.run_job`."""
+        refuse_on_loop()
+        record = self.store.read(lambda connection: _record(connection, name))
+        if record is None:
+            raise self._unknown_job(name)
+        definition, now = record.definition, self.store.clock.now()
+        task = Task(
+            id=IDS.new(now),
+            name=definition.title,
+            function=definition.function,
+            arguments=definition.arguments,
+            job_id=name,
+            origin=Origin.FIRE,
+            reason="run now",
+            priority=definition.priority,
+            policy=definition.policy(definition.executor or ExecutorKind.THREAD),
+            volatile=definition.volatile,
+            created_at=now,
+        )
+        self._insert(task, unique=False)
+        return task.id
+
+    def _insert(self, task: Task, *, unique: bool) -> None:
+        def insert(connection: Connection) -> None:
+            if unique and fetch(connection, task.id) is not None:
+                raise DuplicateTaskError(task.id)
+            if task.job_id is not None:
+                unfinished = _unfinished(connection, task.job_id)
+                limit = {Overlap.SKIP: 1, Overlap.ALLOW: task.policy.max_instances}.get(task.policy.overlap)
+                if limit is not None and len(unfinished) >= limit:
+                    raise JobBusyError(task.job_id, unfinished[0])
+            insert_tasks(connection, [full_row(task)])
+
+        self.store.write(insert, wait_s=ACCEPT_S)
+
+    def cancel(self, task_id: str) -> bool:
+        """`AtlasClient.cancel`."""
+        refuse_on_loop()
+        if self.task(task_id).status.is_final:
+            return False
+        return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id)))
+
+    def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
+        """`AtlasClient.pause_job`."""
+        refuse_on_loop()
+        now = self.store.clock.now()
+        if until is not None and (until.tzinfo is None or until <= now):
+            msg = f"until {until} must be an instant in the future, with its zone"
+            raise ArgumentsError(msg)
+        self._known_job(name)
+        self.store.write(lambda connection: write_pause(connection, name, Pause(now, until, by, reason)))
+
+    def resume_job(self, name: str) -> bool:
+        """`AtlasClient.resume_job`."""
+        refuse_on_loop()
+        record = self._known_job(name)
+        if not record.enabled:
+            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+        return bool(self.store.write(lambda connection: delete_pause(connection, name)))
+
+    def wait(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        *,
+        on_change: Callable[[Task], None] | None = None,
+    ) -> Task:
+        """`AtlasClient.wait`."""
+        refuse_on_loop()
+        clock = self.store.clock
+        end_s = None if timeout is None else clock.monotonic() + timeout
+        pause = threading.Condition()
+        last = None
+        while True:
+            task = self.task(task_id)
+            if on_change is not None and (task.status, task.attempt) != last:
+                last = (task.status, task.attempt)
+                on_change(task)
+            if task.status.is_final:
+                return task
+            left_s = LOOK_S if end_s is None else min(LOOK_S, end_s - clock.monotonic())
+            if left_s <= 0:
+                raise ResultNotReadyError(task_id, f"not final after {timeout:g} s")
+            with pause:
+                clock.wait(pause, left_s)
+
+    def _known_job(self, name: str) -> JobRecord:
+        record = self.store.read(lambda connection: _record(connection, name))
+        if record is None:
+            raise self._unknown_job(name)
+        return record
+
+    def _unknown_job(self, name: str) -> UnknownJobError:
+        known = self.store.read(lambda connection: list(connection.execute(select(jobs.c.id)).scalars()))
+        nearest = difflib.get_close_matches(name, known, n=1)
+        return UnknownJobError(name, nearest=nearest[0] if nearest else None)
+
+
+def _placeholder(*_args: object, **_kwargs: object) -> None:
+    """Stands for a function of the scheduler's process."""
+
+
+def _kind(asked: ExecutorKind | str) -> ExecutorKind:
+    try:
+        return ExecutorKind(asked)
+    except ValueError:
+        msg = f"executor {asked!r} is not one of thread, process, async"
+        raise ArgumentsError(msg) from None
+
+
+def _record(connection: Connection, name: str) -> JobRecord | None:
+    row = connection.execute(select(jobs).where(jobs.c.id == name)).first()
+    return None if row is None else restore(row.id, bytes(row.job_state), row.next_run_time)
+
+
+def _unfinished(connection: Connection, name: str) -> list[str]:
+    statement = select(tasks.c.id).where(text(UNFINISHED_SQL), tasks.c.job_id == name).order_by(tasks.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+class AtlasClient:
+    """A store that a scheduler of another process serves.
+
+    Args:
+        target: The database: a file's path or an SQLAlchemy URL.
+        defaults: Policies of submitted tasks that do not bring their own.
+    """
+
+    def __init__(self, target: Path | str, *, defaults: QueueDefaults | None = None) -> None:
+        """Describe the client; the database is opened by its first use."""
+        self._sync = SyncAtlasClient(target, defaults=defaults)
+
+    @property
+    def sync(self) -> SyncAtlasClient:
+        """The same client for code without an event loop."""
+        return self._sync
+
+    async def __aenter__(self) -> Self:
+        """The client itself."""
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the store up."""
+        await asyncio.to_thread(self._sync.close)
+
+    async def scheduler(self) -> Lease | None:
+        """The lease of the scheduler that serves this store, with its live figures; None when none does."""
+        return await asyncio.to_thread(self._sync.scheduler)
+
+    async def jobs(self) -> list[Job]:
+        """Every job, by name."""
+        return await asyncio.to_thread(self._sync.jobs)
+
+    async def job_status(self, name: str) -> dict[str, Any]:
+        """Everything about one job, as `CronManager.get_job_status` gives it.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
+        return await asyncio.to_thread(self._sync.job_status, name)
+
+    async def tasks(self, **wanted: Any) -> list[Task]:
+        """Tasks by ``job``, ``status``, ``since``, ``until``, ``text``, newest first, at most ``limit`` (100)."""
+        return await asyncio.to_thread(lambda: self._sync.tasks(**wanted))
+
+    async def task(self, task_id: str) -> Task:
+        """One task as it is on disk.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
+        return await asyncio.to_thread(self._sync.task, task_id)
+
+    async def attempts(self, task_id: str) -> list[dict[str, Any]]:
+        """The attempts that did not end the task, oldest first."""
+        return await asyncio.to_thread(self._sync.attempts, task_id)
+
+    async def metrics(self, job: str | None = None) -> Metrics:
+        """Figures of all tasks, or of one job's."""
+        return await asyncio.to_thread(self._sync.metrics, job)
+
+    async def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
+        """Put a task into the store for the scheduler to run; on disk when this returns its id.
+
+        Args:
+            function: Name of a function the scheduler knows; code never travels.
+            *args: Its positional arguments, JSON values.
+            **options: See `SubmitOptions`.
+
+        Raises:
+            UnknownFunctionError: The scheduler that served here last does not know it.
+            ArgumentsError: The arguments are not JSON, or an option has no meaning.
+        """
+        return await asyncio.to_thread(lambda: self._sync.submit(function, *args, **options))
+
+    async def run_job(self, name: str) -> str:
+        """Put a task of the job into the store; works while it is paused.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobBusyError: Its overlap rule allows no further task now.
+        """
+        return await asyncio.to_thread(self._sync.run_job, name)
+
+    async def cancel(self, task_id: str) -> bool:
+        """Ask for a task's end; False if it is final already. The scheduler acts within 1 s.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
+        return await asyncio.to_thread(self._sync.cancel, task_id)
+
+    async def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
+        """Let a job make no tasks, see `CronManager.pause_job`."""
+        await asyncio.to_thread(lambda: self._sync.pause_job(name, reason=reason, by=by, until=until))
+
+    async def resume_job(self, name: str) -> bool:
+        """Remove a job's pause; False if there was none."""
+        return await asyncio.to_thread(self._sync.resume_job, name)
+
+    async def wait(self, task_id: str, timeout: float | None = None) -> Task:
+        """Wait until the task is final, looking twice a second.
+
+        Raises:
+            UnknownTaskError: No such task.
+            ResultNotReadyError: ``timeout`` seconds passed first.
+        """
+        return await asyncio.to_thread(self._sync.wait, task_id, timeout)

@@ -1,0 +1,171 @@
+"""The ``.json`` face of a status manager: a readable copy of the newest tasks, replaced atomically."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import threading
+import weakref
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from loguru import logger
+
+from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.events import TaskEvent
+from atlas.scheduler.job_view import task_json
+from atlas.scheduler.registry import encode_arguments
+from atlas.scheduler.store.task_queries import TaskFilter, find_tasks
+from atlas.scheduler.task import Cause, Origin, Task, TaskPriority, TaskStatus
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from atlas.scheduler.events import Event
+    from atlas.scheduler.store.store import Store
+
+MAX_TASKS: Final = 1000
+EVERY_S: Final = 1.0
+
+
+class Snapshot:
+    """Writes ``path`` at most once a second while tasks move, at `close` and when the interpreter exits.
+
+    Args:
+        store: Whose tasks and metrics it shows.
+        path: The file; replaced as a whole, mode 0600.
+    """
+
+    def __init__(self, store: Store, path: Path) -> None:
+        """Listen to the store's events."""
+        self._store, self._path = store, path
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._closed = False
+        self._unsubscribe = store.events.subscribe(self._hear)
+        this = weakref.ref(self)
+
+        def at_exit() -> None:
+            snapshot = this()
+            if snapshot is not None:
+                snapshot.close()
+
+        self._at_exit = at_exit
+        atexit.register(at_exit)
+
+    def _hear(self, event: Event) -> None:
+        if isinstance(event, TaskEvent):
+            self.soon()
+
+    def soon(self) -> None:
+        """Write within a second."""
+        with self._lock:
+            if self._timer is None and not self._closed:
+                self._timer = threading.Timer(EVERY_S, self._on_timer)
+                self._timer.daemon = True
+                self._timer.start()
+
+    def _on_timer(self) -> None:
+        with self._lock:
+            self._timer = None
+            if self._closed:
+                return
+        self.write()
+
+    def write(self) -> None:
+        """Write the file now; a failure is logged, the database is the truth."""
+        try:
+            tasks = self._store.read(lambda connection: find_tasks(connection, TaskFilter(limit=MAX_TASKS)))
+            content = {
+                "written_at": self._store.clock.now().isoformat(),
+                "database": self._store.url,
+                "metrics": self._store.totals.metrics().to_json(),
+                "tasks": [task_json(task) for task in tasks],
+            }
+            write_private(self._path, json.dumps(content, ensure_ascii=False, indent=1))
+        except Exception as error:  # noqa: BLE001 - a copy for people must not stop the work
+            logger.warning("the status file was not written", file=str(self._path), error=str(error))
+
+    def close(self) -> None:
+        """Write once more and stop. Closing twice does nothing."""
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            timer, self._timer = self._timer, None
+        if timer is not None:
+            timer.cancel()
+        self._unsubscribe()
+        atexit.unregister(self._at_exit)
+        self.write()
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path`` by ``text`` as a whole; only the user may read it.
+
+    Raises:
+        OSError: It cannot be written; the old file stays.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
+    try:
+        with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
+            file.write(text)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def read_snapshot(path: Path) -> list[Task]:
+    """The tasks of a snapshot, as hand-moved ones; what was unfinished ends FAILED (lost).
+
+    Raises:
+        ConfigError: The file is not a snapshot; it is left alone.
+    """
+    try:
+        content: Any = json.loads(path.read_text("utf-8"))
+        raw = content["tasks"]
+        return [_task(one) for one in (raw.values() if isinstance(raw, dict) else raw)]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        message = (
+            f"is no status file of Atlas ({type(error).__name__}: {error}); move it away, or name another status_file"
+        )
+        raise ConfigError([Problem(file=path, path="", message=message)]) from error
+
+
+def _task(raw: dict[str, Any]) -> Task:
+    status = TaskStatus(raw["status"])
+    task = Task(
+        id=raw["id"],
+        name=raw.get("name") or raw["id"],
+        function=raw.get("function") or "manual",
+        arguments=encode_arguments((), {}),
+        job_id=raw.get("job_id"),
+        origin=Origin.MANUAL,
+        reason="imported from the status file",
+        priority=TaskPriority.parse(raw.get("priority", "NORMAL")),
+        status=status,
+        attempt=int(raw.get("attempt", 0)),
+        failures=int(raw.get("failures", 0)),
+        crashes=int(raw.get("crashes", 0)),
+        created_at=_instant(raw["created_at"]) or datetime.fromtimestamp(0, UTC),
+        started_at=_instant(raw.get("started_at")),
+        finished_at=_instant(raw.get("finished_at")),
+        result=None if raw.get("result") is None else json.dumps(raw["result"], ensure_ascii=False),
+        result_omitted=bool(raw.get("result_omitted", False)),
+        error=raw.get("error"),
+        cause=None if raw.get("cause") is None else Cause(raw["cause"]),
+    )
+    if not status.is_final:
+        task.status, task.cause = TaskStatus.FAILED, Cause.LOST
+        task.error = "it was unfinished in the imported status file"
+        task.finished_at = task.started_at or task.created_at
+    return task
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

@@ -1,0 +1,390 @@
+"""`StatusManager`: the record of tasks: hand-moved ones, queries, metrics, cleanup."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from loguru import logger
+from sqlalchemy import delete
+
+from atlas.scheduler.errors import ArgumentsError, AtlasError, DuplicateTaskError, UnknownTaskError
+from atlas.scheduler.events import TaskEvent
+from atlas.scheduler.metrics import Metrics, Moves
+from atlas.scheduler.outcome import returned, shorten
+from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.snapshot import Snapshot, read_snapshot
+from atlas.scheduler.store.retention import delete_final_tasks
+from atlas.scheduler.store.store import Store, open_store
+from atlas.scheduler.store.tables import attempts, task_logs
+from atlas.scheduler.store.tables import tasks as tasks_table
+from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
+from atlas.scheduler.store.task_rows import (
+    attempt_row,
+    fetch,
+    full_row,
+    insert_attempts,
+    insert_tasks,
+    moving_row,
+    update_tasks,
+)
+from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+    from types import TracebackType
+
+    from sqlalchemy import Connection
+
+CLEAN_EVERY_S: Final = 3600.0
+CLEAN_FIRST_S: Final = 60.0
+
+
+class StatusManager:
+    """The record of every task in one store; standalone, or beside a `TaskQueue` and a `CronManager`.
+
+    The synchronous methods wait for one commit, at most 5 s, and then raise `StoreUnavailableError`.
+
+    Args:
+        status_file: ``x.json`` opens the database ``x.db`` beside it and keeps ``x.json`` as a readable copy of the
+            newest 1,000 tasks. An ``x.json`` without ``x.db`` is imported once. None writes no copy (and needs ``store``).
+        store: A store that is open already, instead of ``x.db``.
+        keep_days: Age at which automatic cleanup removes final tasks; None keeps them.
+        keep_tasks: How many final tasks automatic cleanup leaves; None leaves all.
+
+    Raises:
+        ConfigError: ``status_file`` exists and is no status file.
+        StoreError: The database cannot be opened.
+    """
+
+    def __init__(
+        self,
+        status_file: Path | str | None = "task_status.json",
+        *,
+        store: Store | None = None,
+        keep_days: float | None = 30.0,
+        keep_tasks: int | None = 100_000,
+    ) -> None:
+        """Open the store."""
+        path = None if status_file is None else Path(status_file)
+        if path is None and store is None:
+            msg = "a StatusManager needs a status_file or a store"
+            raise ArgumentsError(msg)
+        self._owns_store = store is None
+        to_import: list[Task] = []
+        if store is None and path is not None:
+            database = path.with_suffix(".db")
+            if path.exists() and not database.exists():
+                to_import = read_snapshot(path)
+            store = open_store(database)
+        if store is None:
+            raise AssertionError
+        self.store: Store = store
+        self.keep_days, self.keep_tasks = keep_days, keep_tasks
+        self._snapshot = None if path is None else Snapshot(store, path)
+        self._closed = threading.Event()
+        self._cleaner = threading.Thread(target=self._clean_now_and_then, name="atlas-cleaner", daemon=True)
+        if to_import:
+            self._import(to_import)
+        self._cleaner.start()
+
+    def close(self) -> None:
+        """Write the status file and give the store up. Closing twice does nothing."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._cleaner.join(5.0)
+        if self._snapshot is not None:
+            self._snapshot.close()
+        if self._owns_store:
+            self.store.close()
+
+    def __enter__(self) -> Self:
+        """The manager itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`close`."""
+        self.close()
+
+    # --- tasks moved by hand ------------------------------------------------------------------------------------------
+
+    def create_task(
+        self,
+        task_id: str,
+        task_name: str,
+        priority: TaskPriority | str | int = TaskPriority.NORMAL,
+        max_retries: int = 3,
+        *,
+        job_id: str | None = None,
+    ) -> Task:
+        """Record a task, PENDING; it is moved by the calls below and touched by neither queue nor recovery.
+
+        A final record of the same id is replaced (its outcome still counts in the metrics); an unfinished one of a
+        process that died first becomes FAILED (lost).
+
+        Args:
+            task_id: Its id.
+            task_name: What people call it.
+            priority: For whoever looks; nothing orders it.
+            max_retries: Failures after which `fail_task` says RETRYING.
+            job_id: A name to count it under.
+
+        Raises:
+            DuplicateTaskError: An unfinished task of this id belongs to a living process, or the queue owns the id.
+        """
+        now = self.store.clock.now()
+        task = Task(
+            id=task_id,
+            name=task_name,
+            function="manual",
+            job_id=job_id,
+            origin=Origin.MANUAL,
+            reason="created by hand",
+            priority=TaskPriority.parse(priority),
+            policy=TaskPolicy(retry=RetryPolicy(max_retries=max_retries), timeout_s=None),
+            created_at=now,
+            owner=self.store.owner,
+        )
+
+        def create(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
+            moves: list[tuple[Task, TaskStatus | None]] = []
+            old = fetch(connection, task_id)
+            if old is not None:
+                moves += self._make_room(connection, old, now)
+            insert_tasks(connection, [full_row(task)])
+            return [*moves, (task, None)]
+
+        self.store.write(create, after=self._announce)
+        return task
+
+    def _make_room(self, connection: Connection, old: Task, now: datetime) -> list[tuple[Task, TaskStatus | None]]:
+        moves: list[tuple[Task, TaskStatus | None]] = []
+        if old.origin is not Origin.MANUAL:
+            raise DuplicateTaskError(old.id, "a task of the queue has this id")
+        if not old.status.is_final:
+            if self._lives(old.owner):
+                raise DuplicateTaskError(old.id, "it is unfinished and its process lives")
+            was = old.status
+            old.move(TaskStatus.FAILED)
+            old.cause, old.finished_at, old.error = Cause.LOST, now, "its process died"
+            moves.append((old, was))
+            _count(moves).write(connection)
+        connection.execute(delete(tasks_table).where(tasks_table.c.id == old.id))
+        connection.execute(delete(attempts).where(attempts.c.task_id == old.id))
+        connection.execute(delete(task_logs).where(task_logs.c.task_id == old.id))
+        return moves
+
+    def _lives(self, owner: str | None) -> bool:
+        """True if the process that owns a hand-moved task still runs; one on another host counts as living."""
+        if owner is None or owner == self.store.owner:
+            return owner is not None
+        host, pid, _token = owner.rsplit(":", 2)
+        if host != socket.gethostname()[:32]:
+            return True
+        if int(pid) == os.getpid():
+            return False  # an earlier store of this process, or an earlier process with this id
+        try:
+            os.kill(int(pid), 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        return True
+
+    def start_task(self, task_id: str) -> Task:
+        """PENDING or RETRYING → RUNNING: the next attempt begins.
+
+        Raises:
+            UnknownTaskError: No such task.
+            TransitionError: It may not go there.
+        """
+
+        def start(task: Task, now: datetime) -> None:
+            task.move(TaskStatus.RUNNING)
+            task.attempt += 1
+            task.started_at, task.due_at, task.cause, task.error = now, None, None, None
+
+        return self._move(task_id, start)
+
+    def complete_task(self, task_id: str, result: Any = None) -> Task:
+        """RUNNING → SUCCESS with ``result``; one that is not JSON or over 64 kB is omitted and marked."""
+
+        def complete(task: Task, now: datetime) -> None:
+            task.move(TaskStatus.SUCCESS)
+            task.finished_at, task.result = now, returned(result).text
+            task.result_omitted = task.result is None
+
+        return self._move(task_id, complete)
+
+    def fail_task(self, task_id: str, error: str | BaseException = "", *, retry: bool = True) -> Task:
+        """RUNNING → RETRYING while ``max_retries`` allows another attempt, else FAILED.
+
+        Args:
+            task_id: The task.
+            error: What went wrong; at most 8 kB are kept.
+            retry: False fails it for good.
+        """
+        return self._end_attempt(task_id, TaskStatus.FAILED, Cause.ERROR, str(error), retry=retry)
+
+    def timeout_task(self, task_id: str, error: str = "ran out of time", *, retry: bool = True) -> Task:
+        """RUNNING → RETRYING while ``max_retries`` allows another attempt, else TIMEOUT."""
+        return self._end_attempt(task_id, TaskStatus.TIMEOUT, Cause.TIMEOUT, error, retry=retry)
+
+    def _end_attempt(self, task_id: str, final: TaskStatus, cause: Cause, error: str, *, retry: bool) -> Task:
+        def end(task: Task, now: datetime) -> None:
+            again = retry and task.policy.retry.allows(task.failures + 1)
+            task.move(TaskStatus.RETRYING if again else final)
+            task.failures += 1
+            task.cause, task.error = cause, shorten(error)
+            if not again:
+                task.finished_at = now
+
+        return self._move(task_id, end)
+
+    def cancel_task(self, task_id: str) -> Task:
+        """Any unfinished status → CANCELLED."""
+
+        def cancel(task: Task, now: datetime) -> None:
+            task.move(TaskStatus.CANCELLED)
+            task.finished_at, task.cause = now, Cause.CANCELLED
+
+        return self._move(task_id, cancel)
+
+    def _move(self, task_id: str, change: Callable[[Task, datetime], None]) -> Task:
+        now = self.store.clock.now()
+
+        def move(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
+            task = fetch(connection, task_id)
+            if task is None:
+                raise UnknownTaskError(task_id)
+            if task.origin is not Origin.MANUAL:
+                raise DuplicateTaskError(task_id, "the queue moves this task; cancel it there")
+            was = task.status
+            change(task, now)
+            task.owner = self.store.owner
+            update_tasks(connection, [moving_row(task)])
+            if was is TaskStatus.RUNNING and not task.status.is_final:
+                insert_attempts(
+                    connection,
+                    [attempt_row(task, outcome=str(task.cause), ended_at=now, wait_s=None, error=task.error)],
+                )
+            moves: list[tuple[Task, TaskStatus | None]] = [(task, was)]
+            _count(moves).write(connection)
+            return moves
+
+        ((task, _was),) = self.store.write(move, after=self._announce)
+        return task
+
+    def _announce(self, moves: list[tuple[Task, TaskStatus | None]]) -> None:
+        self.store.totals.add(_count(moves))
+        self.store.events.publish(*(_event(task) for task, _was in moves))
+
+    def _import(self, found: list[Task]) -> None:
+        def insert(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
+            insert_tasks(connection, [full_row(task) for task in found])
+            moves: list[tuple[Task, TaskStatus | None]] = [(task, None) for task in found]
+            _count(moves).write(connection)
+            return moves
+
+        self.store.write(insert, after=self._announce, wait_s=30.0)
+        logger.info("imported the status file", tasks=len(found))
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def get_task(self, task_id: str) -> Task:
+        """The task as it is on disk.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
+        task = self.store.read(lambda connection: fetch(connection, task_id))
+        if task is None:
+            raise UnknownTaskError(task_id)
+        return task
+
+    def get_tasks(
+        self,
+        *,
+        status: TaskStatus | str | None = None,
+        job: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        text: str | None = None,
+        limit: int = 100,
+    ) -> list[Task]:
+        """Tasks by status, job, time of acceptance and text, newest first."""
+        wanted = TaskFilter(
+            job=job,
+            status=None if status is None else TaskStatus(status),
+            since=since,
+            until=until,
+            text=text,
+            limit=limit,
+        )
+        return self.store.read(lambda connection: find_tasks(connection, wanted))
+
+    def get_attempts(self, task_id: str) -> list[dict[str, Any]]:
+        """The attempts that did not end the task, oldest first, with their waits and errors."""
+        return self.store.read(lambda connection: find_attempts(connection, task_id))
+
+    def get_metrics(self, job_id: str | None = None) -> Metrics:
+        """Figures of all tasks, or of one job's; the cost does not depend on how many there are."""
+        return self.store.totals.metrics(job_id)
+
+    # --- cleanup ------------------------------------------------------------------------------------------------------
+
+    def cleanup(self, *, keep_days: float | None = None, keep_tasks: int | None = None) -> int:
+        """Remove final tasks that are too old or too many, in small batches; metrics stay. Returns how many.
+
+        Args:
+            keep_days: Age in days; by default the manager's.
+            keep_tasks: How many stay; by default the manager's.
+        """
+        days = self.keep_days if keep_days is None else keep_days
+        before = None if days is None else self.store.clock.now() - timedelta(days=days)
+        return delete_final_tasks(self.store, before=before, keep=self.keep_tasks if keep_tasks is None else keep_tasks)
+
+    def _clean_now_and_then(self) -> None:
+        wait_s = CLEAN_FIRST_S
+        while not self._closed.wait(wait_s):
+            wait_s = CLEAN_EVERY_S
+            try:
+                removed = self.cleanup()
+            except AtlasError as error:
+                logger.warning("automatic cleanup failed; it is tried again in an hour", error=str(error))
+            else:
+                if removed:
+                    logger.info("automatic cleanup", tasks=removed)
+
+
+def _count(moves: list[tuple[Task, TaskStatus | None]]) -> Moves:
+    counts = Moves()
+    for task, was in moves:
+        if was is None:
+            counts.made(task.job_id)
+        if task.status is not TaskStatus.PENDING or was is not None:
+            ended = task.status.is_final
+            counts.moved(task.job_id, was or TaskStatus.PENDING, task.status, task.duration_s if ended else None)
+    return counts
+
+
+def _event(task: Task) -> TaskEvent:
+    return TaskEvent(
+        task_id=task.id,
+        name=task.name,
+        job_id=task.job_id,
+        status=task.status,
+        attempt=task.attempt,
+        at=task.finished_at or task.started_at or task.created_at,
+        duration_s=task.duration_s,
+        error=task.error,
+        cause=task.cause,
+    )

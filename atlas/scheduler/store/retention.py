@@ -1,0 +1,306 @@
+"""Removes what has stayed long enough: final tasks with their attempts and logs, and decided fire times.
+
+Everything goes in batches, each a commit of its own, so that nobody waits for more than a thousand rows. Unfinished
+tasks are never touched, and lifetime totals (``counters``) stay as they are.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from sqlalchemy import and_, delete, func, or_, select, true
+
+from atlas.scheduler.store.tables import attempts, fires, jobs, task_logs, tasks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping
+    from datetime import datetime
+
+    from sqlalchemy import ColumnElement, Connection
+
+    from atlas.scheduler.store.store import Store
+
+BATCH: Final = 1000
+DAY_S: Final = 86_400.0
+SAME_S: Final = 60.0
+"""Two limits that lie closer together are one: the general one was made a moment ago."""
+
+Cursor = TypeVar("Cursor")
+Done = TypeVar("Done")
+
+
+def nothing() -> None:
+    """What happens between two batches unless somebody wants to look around or stop."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobLimits:
+    """What a job's own definition says about its history.
+
+    Attributes:
+        keep_days: Days its final tasks stay; None leaves it to the settings.
+        keep_tasks: How many of its final tasks stay; None leaves it to the settings.
+        catchup_window_s: How old a fire time may be and still be served, seconds.
+    """
+
+    keep_days: float | None
+    keep_tasks: int | None
+    catchup_window_s: float
+
+
+def job_limits(connection: Connection) -> dict[str, JobLimits]:
+    """Every job's limits by its id; rows that cannot be read have none."""
+    limits = {}
+    for row in connection.execute(select(jobs.c.id, jobs.c.job_state)):
+        try:
+            raw = json.loads(row.job_state)
+            limits[row.id] = JobLimits(
+                keep_days=raw.get("keep_days"),
+                keep_tasks=raw.get("keep_tasks"),
+                catchup_window_s=float(raw.get("catchup_window_s") or 0.0),
+            )
+        except (ValueError, TypeError, AttributeError):
+            continue  # parked; its job store says so
+    return limits
+
+
+def delete_final_tasks(
+    store: Store,
+    *,
+    before: datetime | None,
+    keep: int | None,
+    job_id: str | None = None,
+    batch: int = BATCH,
+    dry_run: bool = False,
+    between: Callable[[], None] = nothing,
+) -> int:
+    """Remove final tasks that are too old or too many, with their attempts and logs; returns how many tasks.
+
+    A job's own limits are stronger than general ones: what ``keep_days`` or ``keep_tasks`` of its definition keeps is
+    removed only when ``job_id`` names it.
+
+    Args:
+        store: Where they are.
+        before: Those that ended before this instant go; None sets no age.
+        keep: Those beyond the newest so many go; None sets no number.
+        job_id: Only this job's; None means everybody's.
+        batch: Tasks per commit.
+        dry_run: Only count.
+        between: Called after each batch; may raise to stop.
+
+    Raises:
+        StoreUnavailableError: The database does not answer; batches removed before stay removed.
+    """
+    before_s = None if before is None else before.timestamp()
+    rule = _TaskRule(job_id, before_s)
+    if job_id is None:
+        rule = store.read(lambda connection: rule.sparing(job_limits(connection), store.clock.now().timestamp()))
+    count_key = None if keep is None else store.read(lambda connection: rule.key_behind(connection, keep))
+    condition = rule.condition(count_key)
+    if condition is None:
+        return 0
+
+    def step(connection: Connection, after: tuple[float, str] | None) -> tuple[int, tuple[float, str] | None]:
+        rows = rule.page(connection, condition, after, batch)
+        ids = [row.id for row in rows]
+        removed = len(ids) if dry_run else _delete_tasks(connection, ids)
+        return removed, (rows[-1].at, rows[-1].id) if len(rows) == batch else None
+
+    return in_batches(store, step, dry_run=dry_run, between=between)
+
+
+def enforce_task_limits(
+    store: Store,
+    *,
+    now: datetime,
+    keep_days: float | None,
+    keep_tasks: int | None,
+    dry_run: bool = False,
+    between: Callable[[], None] = nothing,
+) -> int:
+    """Remove every final task that is beyond the limits of its job, or else the general ones; returns how many.
+
+    Args:
+        store: Where they are.
+        now: The time.
+        keep_days: Days final tasks stay; None sets no age.
+        keep_tasks: How many stay; None sets no number.
+        dry_run: Only count.
+        between: Called after each batch; may raise to stop.
+
+    Raises:
+        StoreUnavailableError: The database does not answer; batches removed before stay removed.
+    """
+    limits: dict[str | None, tuple[float | None, int | None]] = {
+        job_id: (keep_days if own.keep_days is None else own.keep_days, own.keep_tasks)
+        for job_id, own in store.read(job_limits).items()
+        if own.keep_tasks is not None or own.keep_days not in {None, keep_days}
+    }
+    limits[None] = (keep_days, keep_tasks)
+    total = 0
+    for job_id, (days, count) in limits.items():
+        before = None if days is None else datetime_before(now, days)
+        total += delete_final_tasks(store, before=before, keep=count, job_id=job_id, dry_run=dry_run, between=between)
+    return total
+
+
+def delete_old_fires(
+    store: Store,
+    *,
+    now: datetime,
+    keep_days: float,
+    batch: int = BATCH,
+    dry_run: bool = False,
+    between: Callable[[], None] = nothing,
+) -> int:
+    """Remove decided fire times older than ``keep_days``; returns how many rows.
+
+    What a job could still catch up stays, whatever ``keep_days`` says: its row is why it is not served a second time.
+    """
+    limits = store.read(job_limits)
+    windows = {name: own.catchup_window_s + DAY_S for name, own in limits.items()}
+    total = 0
+    job_id = store.read(lambda connection: _next_job(connection, None))
+    while job_id is not None:
+        oldest_s = now.timestamp() - max(keep_days * DAY_S, windows.get(job_id, DAY_S))
+        old = and_(fires.c.job_id == job_id, fires.c.fire_time < oldest_s, func.coalesce(fires.c.last, 0.0) < oldest_s)
+
+        def step(
+            connection: Connection, after: float | None, old: ColumnElement[bool] = old
+        ) -> tuple[int, float | None]:
+            page = select(fires.c.job_id, fires.c.fire_time).where(old).order_by(fires.c.fire_time).limit(batch)
+            rows = connection.execute(page if after is None else page.where(fires.c.fire_time > after)).all()
+            if rows and not dry_run:
+                connection.execute(delete(fires).where(old, fires.c.fire_time <= rows[-1].fire_time))
+            return len(rows), rows[-1].fire_time if len(rows) == batch else None
+
+        total += in_batches(store, step, dry_run=dry_run, between=between)
+        last = job_id
+        job_id = store.read(lambda connection, last=last: _next_job(connection, last))  # type: ignore[misc]
+    return total
+
+
+def in_batches(
+    store: Store,
+    step: Callable[[Connection, Cursor | None], tuple[int, Cursor | None]],
+    *,
+    dry_run: bool = False,
+    between: Callable[[], None] = nothing,
+) -> int:
+    """Run ``step`` until it has no cursor to go on from, each time in its own commit; returns the sum of its counts.
+
+    Args:
+        store: Where it runs.
+        step: Takes a connection and where the last one ended (None at first); returns a count and where it ended.
+        dry_run: Read instead of write.
+        between: Called after each step; may raise to stop.
+    """
+    total, cursor, more = 0, None, True
+    while more:
+        run = store.read if dry_run else store.write
+        count, cursor = run(_after(step, cursor))
+        total, more = total + count, cursor is not None
+        between()
+    return total
+
+
+def _after(step: Callable[[Connection, Cursor | None], Done], cursor: Cursor | None) -> Callable[[Connection], Done]:
+    return lambda connection: step(connection, cursor)
+
+
+def datetime_before(now: datetime, days: float) -> datetime:
+    """The instant ``days`` before ``now``, the earliest there is if that is before all calendars."""
+    try:
+        return now - timedelta(days=days)
+    except OverflowError:
+        return now.min.replace(tzinfo=now.tzinfo)
+
+
+@dataclass(frozen=True, slots=True)
+class _TaskRule:
+    """Which final tasks are meant, and the order they are looked at in, which follows an index."""
+
+    job_id: str | None
+    before_s: float | None
+    spared_by_age: Collection[str] = ()
+    spared_by_count: Collection[str] = ()
+
+    def sparing(self, limits: Mapping[str, JobLimits], now_s: float) -> _TaskRule:
+        """The general rule, without the jobs that keep more by their own."""
+        longer = [
+            name
+            for name, own in limits.items()
+            if self.before_s is not None
+            and own.keep_days is not None
+            and now_s - own.keep_days * DAY_S < self.before_s - SAME_S
+        ]
+        return replace(
+            self,
+            spared_by_age=longer,
+            spared_by_count=[name for name, own in limits.items() if own.keep_tasks is not None],
+        )
+
+    @property
+    def at(self) -> ColumnElement[Any]:
+        return tasks.c.finished_at if self.job_id is None else tasks.c.created_at
+
+    @property
+    def mine(self) -> ColumnElement[bool]:
+        final = tasks.c.finished_at.is_not(None)
+        return final if self.job_id is None else and_(final, tasks.c.job_id == self.job_id)
+
+    def key_behind(self, connection: Connection, keep: int) -> tuple[float, str] | None:
+        """(time, id) of the newest task that is one too many; None when there are no more than ``keep``."""
+        newest = (
+            select(self.at.label("at"), tasks.c.id)
+            .where(self.mine, _not_of(self.spared_by_count))
+            .order_by(self.at.desc(), tasks.c.id.desc())
+        )
+        row = connection.execute(newest.offset(keep).limit(1)).first()
+        return None if row is None else (row.at, row.id)
+
+    def condition(self, count_key: tuple[float, str] | None) -> ColumnElement[bool] | None:
+        """What makes a task go, None if nothing does."""
+        reasons, latest = [], []
+        if self.before_s is not None:
+            reasons.append(and_(tasks.c.finished_at < self.before_s, _not_of(self.spared_by_age)))
+            latest.append(self.before_s)
+        if count_key is not None:
+            at, task_id = count_key
+            too_many = or_(self.at < at, and_(self.at == at, tasks.c.id <= task_id))
+            reasons.append(and_(too_many, _not_of(self.spared_by_count)))
+            latest.append(at)
+        # The plain bound is what the index is searched by; a task is never made after its end.
+        return and_(self.mine, self.at <= max(latest), or_(*reasons)) if reasons else None
+
+    def page(
+        self, connection: Connection, condition: ColumnElement[bool], after: tuple[float, str] | None, limit: int
+    ) -> list[Any]:
+        """The next tasks that go, oldest first."""
+        statement = select(tasks.c.id, self.at.label("at")).where(condition).order_by(self.at, tasks.c.id).limit(limit)
+        if after is not None:
+            at, task_id = after
+            statement = statement.where(self.at >= at, or_(self.at > at, tasks.c.id > task_id))
+        return list(connection.execute(statement))
+
+
+def _not_of(jobs_spared: Collection[str]) -> ColumnElement[bool]:
+    return or_(tasks.c.job_id.is_(None), tasks.c.job_id.not_in(jobs_spared)) if jobs_spared else true()
+
+
+def _delete_tasks(connection: Connection, ids: list[str]) -> int:
+    # Asked again: on PostgreSQL another process may have replaced a hand-moved task meanwhile.
+    statement = delete(tasks).where(tasks.c.id.in_(ids), tasks.c.finished_at.is_not(None)).returning(tasks.c.id)
+    gone = list(connection.execute(statement).scalars())
+    for table in (attempts, task_logs):
+        connection.execute(delete(table).where(table.c.task_id.in_(gone)))
+    return len(gone)
+
+
+def _next_job(connection: Connection, after: str | None) -> str | None:
+    """The next job that has fire times, by the primary key alone."""
+    first = select(func.min(fires.c.job_id))
+    return connection.execute(first if after is None else first.where(fires.c.job_id > after)).scalar()

@@ -1,0 +1,72 @@
+"""Reading tasks: by status, job, time and text, newest first, along the indexes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import or_, select
+
+from atlas.scheduler.store.tables import attempts, tasks
+from atlas.scheduler.store.task_rows import SELECT, instant, task_of
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.task import Task, TaskStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFilter:
+    """Which tasks to read; what is not set does not narrow.
+
+    Attributes:
+        job: Of this job.
+        status: In this status.
+        since: Accepted at or after this instant.
+        until: Accepted before this instant.
+        text: With this text in id, name or error.
+        limit: At most so many.
+    """
+
+    job: str | None = None
+    status: TaskStatus | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    limit: int = 100
+
+
+def find_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
+    """The tasks ``wanted``, newest first."""
+    statement = SELECT.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(wanted.limit)
+    if wanted.job is not None:
+        statement = statement.where(tasks.c.job_id == wanted.job)
+    if wanted.status is not None:
+        statement = statement.where(tasks.c.status == wanted.status.value)
+    if wanted.since is not None:
+        statement = statement.where(tasks.c.created_at >= wanted.since.timestamp())
+    if wanted.until is not None:
+        statement = statement.where(tasks.c.created_at < wanted.until.timestamp())
+    if wanted.text is not None:
+        columns = (tasks.c.id, tasks.c.name, tasks.c.error)
+        statement = statement.where(or_(*(column.contains(wanted.text, autoescape=True) for column in columns)))
+    return [task_of(row) for row in connection.execute(statement)]
+
+
+def find_attempts(connection: Connection, task_id: str) -> list[dict[str, Any]]:
+    """The attempts of a task that did not end it, oldest first."""
+    rows = connection.execute(select(attempts).where(attempts.c.task_id == task_id).order_by(attempts.c.attempt))
+    return [
+        {
+            "attempt": row.attempt,
+            "outcome": row.outcome,
+            "started_at": instant(row.started_at),
+            "ended_at": instant(row.ended_at),
+            "wait_s": row.wait_s,
+            "error": row.error,
+        }
+        for row in rows
+    ]

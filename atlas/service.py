@@ -1,0 +1,343 @@
+"""The composition root: builds the scheduler from settings, starts and stops it, answers signals."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from loguru import logger
+from tzlocal import get_localzone_name
+
+from atlas.builtin.binding import bind_builtins
+from atlas.scheduler.cron_manager import CronManager
+from atlas.scheduler.errors import ConfigError, JobBusyError
+from atlas.scheduler.event_log import log_event
+from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.queue import TaskQueue, refuse_on_loop
+from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.registry import REGISTRY, Registry
+from atlas.scheduler.status import StatusManager
+from atlas.scheduler.store.store import Store, open_store
+from atlas.scheduler.submission import QueueDefaults
+from atlas.scheduler.task import ExecutorKind
+from atlas.settings import Settings, load_settings, prepare_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+    from types import TracebackType
+
+START_LIMIT_S: Final = 60.0
+FIRST_COLLECTION: Final = "collect"
+"""The function whose jobs run at once on an empty database, so that a newcomer sees something."""
+
+
+class AtlasScheduler:
+    """Store, queue, cron and status as one: ``async with AtlasScheduler.from_settings() as atlas: …``.
+
+    Attributes:
+        settings: What it was built from.
+        registry: Functions by name: the built-in ones, then those of `register`.
+        queue: Runs tasks.
+        cron: Fires jobs.
+        status: The record.
+        store: The database.
+        reconciler: Keeps the jobs equal to the config file.
+        is_first_start: True if the database was empty at the start.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """Describe the scheduler; `start` builds and starts it."""
+        self.settings = settings
+        self.registry = Registry(allow=settings.functions.allow, parent=REGISTRY)
+        self.timezone = settings.scheduler.timezone or get_localzone_name()
+        self.is_first_start = False
+        self._store: Store | None = None
+        self._status: StatusManager | None = None
+        scheduler = settings.scheduler
+        self._defaults = QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries)
+        self.queue = TaskQueue(
+            scheduler.max_workers,
+            registry=self.registry,
+            defaults=self._defaults,
+            max_waiting=scheduler.max_waiting,
+            stop_grace_s=scheduler.stop_grace,
+            executor_limits={ExecutorKind(kind): limit for kind, limit in scheduler.executor_limits.items()},
+        )
+        self.cron = CronManager(self.queue, timezone=self.timezone)
+        self.reconciler = Reconciler(self.cron.sync, settings.persistence.cron_config, self._policy_defaults())
+
+    @classmethod
+    def from_settings(cls, settings: Settings | Path | None = None) -> Self:
+        """A scheduler by ``settings``, by the settings file at a path, or by ``config/config.yaml`` and ``ATLAS_*``.
+
+        Raises:
+            ConfigError: A setting cannot be used.
+        """
+        return cls(settings if isinstance(settings, Settings) else load_settings(settings))
+
+    def _policy_defaults(self) -> PolicyDefaults:
+        scheduler, persistence = self.settings.scheduler, self.settings.persistence
+        given = {"task_timeout": "timeout", "max_retries": "max_retries", "timezone": "timezone"}
+        named = {given[name] for name in scheduler.model_fields_set if name in given}
+        named |= {"keep_days"} & persistence.model_fields_set
+        return PolicyDefaults(
+            timeout_s=scheduler.task_timeout,
+            max_retries=scheduler.max_retries,
+            keep_days=persistence.keep_days,
+            timezone=self.timezone,
+            set_in_settings=frozenset(named),
+        )
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> Store:
+        """The database; open between start and stop."""
+        if self._store is None:
+            msg = "the scheduler is not started"
+            raise RuntimeError(msg)
+        return self._store
+
+    @property
+    def status(self) -> StatusManager:
+        """The record; open between start and stop."""
+        if self._status is None:
+            msg = "the scheduler is not started"
+            raise RuntimeError(msg)
+        return self._status
+
+    # --- start and stop -----------------------------------------------------------------------------------------------
+
+    async def start(self, *, clock: bool = True) -> None:
+        """Open the store, recover, read the config file and let the clock run. Starting twice does nothing.
+
+        With a config file that is refused, the last good revision runs on; `reconciler` keeps the reason.
+
+        Args:
+            clock: False starts the queue alone: no job fires, and the config file is not read.
+
+        Raises:
+            StoreHeldError: Another process schedules on this database.
+            StoreError: The database cannot be opened.
+            ConfigError: The config file is refused and there is no earlier revision.
+        """
+        if self._store is not None:
+            return
+        await asyncio.to_thread(self._open)
+        try:
+            await self.queue.start()
+            if clock:
+                await asyncio.to_thread(self._load_jobs)
+                await self.cron.start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    def _open(self) -> None:
+        settings = self.settings
+        prepare_folders(settings)
+        persistence = settings.persistence
+        store = self._store = open_store(persistence.database, durability=persistence.durability)
+        store.events.subscribe(log_event)
+        self._status = StatusManager(
+            persistence.status_file,
+            store=store,
+            keep_days=persistence.keep_days,
+            keep_tasks=persistence.keep_tasks,
+        )
+        self.queue.bind(store)
+        bind_builtins(self.registry, store=store, settings=settings, health_source=self, clock=store.clock)
+
+    def _load_jobs(self) -> None:
+        self.cron.sync.open()
+        self.is_first_start = self.reconciler.latest_revision() is None
+        try:
+            self.reload(author="start")
+        except ConfigError as error:
+            if not self.reconciler.run_last_good():
+                raise
+            logger.error("the config file is refused; the last good revision runs on\n{}", error)
+
+    def reload(self, *, author: str = "reload") -> str:
+        """Read the config file now and apply it; returns what changed, in short. Blocks.
+
+        Raises:
+            ConfigError: It is refused; what runs goes on.
+        """
+        plan = self.reconciler.reload(author=author)
+        for warning in self.reconciler.warnings:
+            logger.warning("{}", warning)
+        logger.bind(file=str(self.reconciler.path), unchanged=plan.unchanged).info("config applied: {}", plan.summary)
+        return plan.summary
+
+    async def stop(self, *, drain: bool = True) -> None:
+        """Take nothing more, drain, release the rest, close the store. Stopping twice does nothing."""
+        await self.cron.stop()
+        await self.queue.stop(drain=drain, timeout=self.settings.scheduler.drain_timeout)
+        status, self._status = self._status, None
+        store, self._store = self._store, None
+        if status is not None:
+            await asyncio.to_thread(status.close)
+        if store is not None:
+            await asyncio.to_thread(store.close)
+
+    async def __aenter__(self) -> Self:
+        """`start`."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`stop`; an error in the block stops running tasks at once."""
+        await self.stop(drain=kind is None)
+
+    def in_thread(self) -> ThreadedScheduler:
+        """The scheduler on a thread of its own, for applications without an event loop; a context manager."""
+        return ThreadedScheduler(self)
+
+    # --- what `health` asks -------------------------------------------------------------------------------------------
+
+    def get_queue_status(self) -> dict[str, Any]:
+        """See `TaskQueue.get_queue_status`."""
+        return self.queue.get_queue_status()
+
+    def last_tick_s(self) -> float | None:
+        """Seconds since the clock last looked for due jobs."""
+        return self.cron._sync.last_tick_s()  # noqa: SLF001 - asked from the health job, on a loop or a thread alike
+
+    def config_error(self) -> str | None:
+        """Why the config file is refused now; None while it is in force."""
+        return None if self.reconciler.error is None else str(self.reconciler.error)
+
+
+class ThreadedScheduler:
+    """An `AtlasScheduler` whose loop runs on a thread of its own.
+
+    ::
+
+        with AtlasScheduler.from_settings().in_thread() as atlas:
+            task_id = atlas.queue.sync.submit("collect")
+    """
+
+    def __init__(self, atlas: AtlasScheduler) -> None:
+        """Wrap ``atlas``."""
+        self.atlas = atlas
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="atlas-service", daemon=True)
+
+    def start(self) -> AtlasScheduler:
+        """Start the thread and the scheduler; raises what `AtlasScheduler.start` raises."""
+        refuse_on_loop()
+        self._thread.start()
+        try:
+            asyncio.run_coroutine_threadsafe(self.atlas.start(), self._loop).result(START_LIMIT_S)
+        except BaseException:
+            self._end_loop()
+            raise
+        return self.atlas
+
+    def stop(self, *, drain: bool = True) -> None:
+        """Stop the scheduler, then the thread. Stopping twice does nothing."""
+        refuse_on_loop()
+        if not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(self.atlas.stop(drain=drain), self._loop).result()
+            self._end_loop()
+
+    def _end_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def __enter__(self) -> AtlasScheduler:
+        """`start`."""
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`stop`; an error in the block stops running tasks at once."""
+        self.stop(drain=kind is None)
+
+
+def serve(
+    settings: Settings,
+    *,
+    on_ready: Callable[[AtlasScheduler], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> int:
+    """Run the scheduler until a signal; returns the exit code.
+
+    SIGTERM and SIGINT drain: nothing more is taken, running tasks get ``drain_timeout`` seconds, are then asked to
+    stop, and what is left is released. A second one ends the process at once. SIGHUP reloads the config file.
+
+    Args:
+        settings: What to run.
+        on_ready: Called once it runs.
+        on_note: Called with what a person at a terminal should know.
+
+    Raises:
+        AtlasError: It did not start.
+    """
+    return asyncio.run(_serve(settings, on_ready, on_note or (lambda _text: None)))
+
+
+async def _serve(
+    settings: Settings, on_ready: Callable[[AtlasScheduler], None] | None, note: Callable[[str], None]
+) -> int:
+    loop = asyncio.get_running_loop()
+    atlas, stopping = AtlasScheduler(settings), asyncio.Event()
+
+    def end(number: int) -> None:
+        if stopping.is_set():
+            note("second signal: ending at once; what was running runs again at the next start")
+            os._exit(128 + number)
+        stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, end, number)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def hang_up() -> None:
+        task = loop.create_task(_reload(atlas))
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    await atlas.start()
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+    try:
+        if atlas.is_first_start:
+            await _collect_at_once(atlas)
+        if on_ready is not None:
+            on_ready(atlas)
+        await stopping.wait()
+        running = atlas.get_queue_status()["running_tasks"]
+        limit_s = settings.scheduler.drain_timeout
+        note(
+            f"draining: {running} running, at most {limit_s:g} s; press Ctrl-C again to end at once"
+            if running
+            else "stopping"
+        )
+    finally:
+        await atlas.stop()
+    return 0
+
+
+async def _reload(atlas: AtlasScheduler) -> None:
+    try:
+        await asyncio.to_thread(atlas.reload, author="SIGHUP")
+    except ConfigError as error:
+        logger.error("the config file is refused; nothing changed\n{}", error)
+
+
+async def _collect_at_once(atlas: AtlasScheduler) -> None:
+    for job in await atlas.cron.get_all_jobs():
+        if job.enabled and (await atlas.cron.get_job_status(job.name))["function"] == FIRST_COLLECTION:
+            try:
+                await atlas.cron.run_job_now(job.name)
+            except JobBusyError:
+                logger.debug("the first collection is under way already")
