@@ -510,6 +510,15 @@ def test_after_is_left_out_and_until_counts() -> None:
     )
 
 
+def test_bounds_may_be_local_times_on_the_edge_of_a_clock_change() -> None:
+    berlin, schedule = ZoneInfo("Europe/Berlin"), Schedule(cron=("*/30 * * * *",), timezone="Europe/Berlin")
+    gap_end, fold_end = datetime(2026, 3, 29, 3, 0, tzinfo=berlin), datetime(2026, 10, 25, 3, 0, tzinfo=berlin)
+    found, _ = newest_fire_times(schedule, after=gap_end - timedelta(days=1), until=gap_end, limit=2)
+    assert found == [utc("2026-03-29T01:00"), utc("2026-03-29T00:30")]
+    found, _ = newest_fire_times(schedule, after=fold_end - timedelta(days=1), until=fold_end, limit=4)
+    assert found == [utc(f"2026-10-25T{at}") for at in ("02:00", "01:30", "01:00", "00:30")]
+
+
 def test_a_year_of_seconds_costs_no_more_than_the_limit() -> None:
     asked: list[datetime] = []
 

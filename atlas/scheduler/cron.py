@@ -155,8 +155,10 @@ class CronExpression:
         Raises:
             ValueError: ``instant`` is naive.
         """
-        found = self.next_after(instant - _MICROSECOND)
-        return found is not None and found.astimezone(UTC) == instant.astimezone(UTC)
+        # In UTC: subtracting on the wall clock of a zone can end inside a gap, which is later, not earlier.
+        at = local_time(instant, self._zone).astimezone(UTC)
+        found = self.next_after(at - _MICROSECOND)
+        return found is not None and found.astimezone(UTC) == at
 
     def iter_after(self, instant: datetime) -> Iterator[datetime]:
         """Every fire time strictly after ``instant``, ascending.

@@ -269,7 +269,7 @@ def newest_fire_times(
         ValueError: An instant is naive.
     """
     oldest, found = _utc(after, "after"), list[datetime]()
-    fire_time = schedule.previous_before(until + _MICROSECOND)
+    fire_time = schedule.previous_before(_utc(until, "until") + _MICROSECOND)
     while fire_time is not None and fire_time > oldest:
         if len(found) >= limit:
             return found, True

@@ -52,7 +52,7 @@ class StatusManager:
 
     Args:
         status_file: ``x.json`` opens the database ``x.db`` beside it and keeps ``x.json`` as a readable copy of the
-            newest 1,000 tasks. An ``x.json`` without ``x.db`` is imported once. None writes no copy (and needs ``store``).
+            newest 1,000 tasks. An ``x.json`` without ``x.db`` is imported once. None writes no copy.
         store: A store that is open already, instead of ``x.db``.
         keep_days: Age at which automatic cleanup removes final tasks; None keeps them.
         keep_tasks: How many final tasks automatic cleanup leaves; None leaves all.

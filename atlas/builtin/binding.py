@@ -1,0 +1,72 @@
+"""Gives a scheduler its four built-in functions, bound to its own store, settings and clock."""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import TYPE_CHECKING, Any, Final
+from zoneinfo import ZoneInfo
+
+from tzlocal import get_localzone
+
+from atlas.builtin.cleanup import Keep
+from atlas.builtin.cleanup import cleanup as run_cleanup
+from atlas.builtin.collect import Collection
+from atlas.builtin.health import health as run_health
+from atlas.builtin.report.write import report as run_report
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from atlas.builtin.health import HealthSource
+    from atlas.scheduler.clock import Clock
+    from atlas.scheduler.registry import Registry
+    from atlas.scheduler.store.store import Store
+    from atlas.settings import Settings
+
+ALIASES: Final = {
+    "collect": "data_collection",
+    "cleanup": "system_cleanup",
+    "health": "health_check",
+    "report": "daily_report",
+}
+"""Function → the job id that means it: a job that names no function uses the one named like itself."""
+
+
+def bind_builtins(
+    registry: Registry, *, store: Store, settings: Settings, health_source: HealthSource, clock: Clock
+) -> None:
+    """Register `collect`, `cleanup`, `health` and `report`, each under its job id (`ALIASES`) as well."""
+    names = [source.name for source in settings.collect.sources if source.enabled]
+    zone = ZoneInfo(settings.scheduler.timezone) if settings.scheduler.timezone else get_localzone()
+    reports = settings.paths.reports
+
+    async def collect(only: list[str] | None = None) -> dict[str, Any]:
+        """Collect all sources, or ``only`` those of these names or types."""
+        collection = Collection(store=store, settings=settings.collect, clock=clock, draw=random.random)
+        return await collection.run(only)
+
+    def cleanup(*, dry_run: bool = False) -> dict[str, Any]:
+        """Remove what has stayed long enough; ``dry_run`` only counts."""
+        return run_cleanup(
+            store=store, keep=_keep(settings), clock=clock, collected=names, reports=reports, dry_run=dry_run
+        )
+
+    def health() -> dict[str, Any]:
+        """Look whether everything is as it should be."""
+        return run_health(store=store, source=health_source, clock=clock, folder=settings.root, collected=names)
+
+    def report(day: str | None = None, language: str = "en") -> dict[str, Any]:
+        """Write the report of ``day`` (default: yesterday) in ``language`` (``en``, ``zh``)."""
+        return run_report(
+            store=store, clock=clock, zone=zone, folder=reports, host=socket.gethostname(), day=day, language=language
+        )
+
+    functions: tuple[Callable[..., Any], ...] = (collect, cleanup, health, report)
+    for function in functions:
+        registry.add(ALIASES[function.__name__], function)
+        registry.add(function.__name__, function)  # last: it is the name that rows get
+
+
+def _keep(settings: Settings) -> Keep:
+    return Keep(task_days=settings.persistence.keep_days, tasks=settings.persistence.keep_tasks)

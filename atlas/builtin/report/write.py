@@ -1,0 +1,90 @@
+"""Writes the report of a day."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING, Any
+
+from atlas.builtin.report.document import compose
+from atlas.builtin.report.figures import read_day, read_totals
+from atlas.builtin.report.pages import to_html, to_markdown
+from atlas.builtin.report.words import WORDS
+from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.snapshot import write_private
+
+if TYPE_CHECKING:
+    from datetime import tzinfo
+    from pathlib import Path
+
+    from atlas.scheduler.clock import Clock
+    from atlas.scheduler.store.store import Store
+
+
+def report(
+    *,
+    store: Store,
+    clock: Clock,
+    zone: tzinfo,
+    folder: Path,
+    host: str,
+    day: str | None = None,
+    language: str = "en",
+) -> dict[str, Any]:
+    """Write a day's report as Markdown and HTML; returns ``day``, ``tasks``, ``success_rate`` (0–100) and ``files``.
+
+    The files are private to the user and replace an older report of that day at once, never half.
+
+    Args:
+        store: What happened.
+        clock: Time.
+        zone: Whose midnight begins a day.
+        folder: Where the files go; it is made if need be.
+        host: Name of this machine.
+        day: ``"2026-11-23"``, ``"today"`` or ``"yesterday"``; None is yesterday.
+        language: ``"en"`` or ``"zh"``.
+
+    Raises:
+        ArgumentsError: The day or the language is none.
+        StoreUnavailableError: The database does not answer.
+    """
+    words = WORDS.get(language)
+    if words is None:
+        raise ArgumentsError(f"language {language!r} is not one of {', '.join(WORDS)}")
+    now = clock.now()
+    which = day_named(day, now.astimezone(zone).date())
+    start, end = midnight(which, zone), midnight(which + timedelta(days=1), zone)
+    figures = store.read(lambda connection: read_day(connection, start, end, zone))
+    before = store.read(lambda connection: read_totals(connection, midnight(which - timedelta(days=1), zone), start))
+    document = compose(which, figures, before, words=words, host=host, zone=zone, made_at=now)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    name = which.isoformat() if language == "en" else f"{which.isoformat()}.{language}"
+    files = {folder / f"{name}.md": to_markdown(document), folder / f"{name}.html": to_html(document)}
+    for path, text in files.items():
+        write_private(path, text)
+    return {
+        "day": which.isoformat(),
+        "tasks": figures.total,
+        "success_rate": round(figures.success_rate or 0.0, 2),
+        "files": [str(path) for path in files],
+    }
+
+
+def day_named(text: str | None, today: date) -> date:
+    """The day meant by ``text``.
+
+    Raises:
+        ArgumentsError: It means none.
+    """
+    if text is None or text == "yesterday":
+        return today - timedelta(days=1)
+    if text == "today":
+        return today
+    try:
+        return date.fromisoformat(text)
+    except (ValueError, TypeError):
+        raise ArgumentsError(f"day {text!r} is neither a date such as 2026-11-23 nor 'today' nor 'yesterday'") from None
+
+
+def midnight(day: date, zone: tzinfo) -> datetime:
+    """The instant ``day`` begins in ``zone``, aware UTC; where the clock skips midnight, the first instant after."""
+    return datetime.combine(day, time.min, zone).astimezone(UTC)

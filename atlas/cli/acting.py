@@ -1,0 +1,180 @@
+"""The commands that act on a running scheduler through the store: ``run``, ``submit``, ``cancel``, ``pause``, ``resume``."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from atlas.cli.exits import Exit, NoSchedulerError
+from atlas.cli.installation import local_times, opened
+from atlas.cli.looking import no_jobs, result_text
+from atlas.cli.tables import LOOK, Cell, first_line, print_json, printable, say
+from atlas.cli.wait import wait_for
+from atlas.scheduler.durations import format_duration
+from atlas.scheduler.errors import ArgumentsError, UnknownJobError
+from atlas.scheduler.job_view import task_json
+from atlas.scheduler.task import TaskStatus
+
+if TYPE_CHECKING:
+    import argparse
+
+    from atlas.scheduler.client import SyncAtlasClient
+    from atlas.scheduler.submission import SubmitOptions
+    from atlas.scheduler.task import Task
+
+_VERDICTS = {
+    TaskStatus.SUCCESS: "succeeded",
+    TaskStatus.FAILED: "failed",
+    TaskStatus.TIMEOUT: "timed out",
+    TaskStatus.CANCELLED: "was cancelled",
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make a task of a job now."""
+    _check_wait(args)
+    with opened(args) as (client, settings):
+        try:
+            task_id = client.run_job(args.job)
+        except UnknownJobError as error:
+            if not client.jobs():
+                error.add_note(no_jobs(settings))
+            raise
+        typical_s = client.metrics(args.job).average_duration_s
+        return _accepted(client, task_id, args, label=args.job, typical_s=typical_s)
+
+
+def submit(args: argparse.Namespace) -> int:
+    """Put a task of a function into the queue."""
+    _check_wait(args)
+    options: SubmitOptions = {"kwargs": _keywords(args.kwargs)}
+    if args.priority is not None:
+        options["priority"] = args.priority
+    if args.timeout is not None:
+        options["timeout"] = args.timeout
+    if args.max_retries is not None:
+        options["max_retries"] = args.max_retries
+    with opened(args) as (client, _settings):
+        task_id = client.submit(args.function, *map(_value, args.arguments), **options)
+        return _accepted(client, task_id, args, label=args.function, typical_s=None)
+
+
+def cancel(args: argparse.Namespace) -> int:
+    """Cancel a task."""
+    with opened(args) as (client, _settings):
+        was = client.task(args.task).status
+        if not client.cancel(args.task):
+            print(f"atlas: task {args.task} is {client.task(args.task).status.lower()} already", file=sys.stderr)
+            return Exit.FAILED
+        if client.scheduler() is None:
+            _note("no scheduler runs; the task is cancelled when one starts")
+    say(f"{args.task}: asked to end" if was is TaskStatus.RUNNING else f"{args.task}: cancelled")
+    return Exit.OK
+
+
+def pause(args: argparse.Namespace) -> int:
+    """Pause a job."""
+    with opened(args) as (client, settings):
+        times = local_times(settings)
+        until = times.read(args.until, ahead=True) if args.until else None
+        if args.length is not None:
+            until = datetime.now(UTC) + timedelta(seconds=args.length)
+        client.pause_job(args.job, reason=args.reason, by=_user(), until=until)
+    end = "until 'atlas resume'" if until is None else f"until {times.day(until)} {times.zone.key}, for {times.ahead(until)}"
+    say(f"{args.job}: paused {end}")
+    return Exit.OK
+
+
+def resume(args: argparse.Namespace) -> int:
+    """End a pause."""
+    with opened(args) as (client, _settings):
+        was_paused = client.resume_job(args.job)
+    say(f"{args.job}: {'resumed' if was_paused else 'was not paused'}")
+    return Exit.OK
+
+
+def print_verdict(task: Task, label: str) -> int:
+    """Say on stdout how a final task ended, and return the exit code of its outcome."""
+    glyph, style = LOOK[task.status.value]
+    duration = "" if task.duration_s is None else f" in {format_duration(max(0.0, task.duration_s))}"
+    attempts = f"{task.attempt} attempt{'s' * (task.attempt != 1)}"
+    say(Cell(glyph, style), f" {label} {_VERDICTS[task.status]}{duration}, {attempts}, task ", Cell(task.id, "cyan"))
+    if task.status is not TaskStatus.SUCCESS and task.error:
+        cause = f"{task.cause.value}: " if task.cause is not None and task.cause.value != "error" else ""
+        print(printable(cause + first_line(task.error, last=True)), file=sys.stderr)
+    return Exit.OK if task.status is TaskStatus.SUCCESS else Exit.FAILED
+
+
+def _accepted(client: SyncAtlasClient, task_id: str, args: argparse.Namespace, *, label: str, typical_s: float | None) -> int:
+    """Tell of an accepted task, and wait for it where that was asked for."""
+    served = client.scheduler() is not None
+    if not args.wait or not served:
+        print_json({"id": task_id, "scheduler": served}) if args.json else print(task_id)
+        if not served and args.wait:
+            raise NoSchedulerError("accepted, but no scheduler runs to wait for; the task waits for one ('atlas serve')")
+        if not served:
+            _note("no scheduler runs; the task waits for one ('atlas serve')")
+        return Exit.OK
+    try:
+        task = wait_for(client, task_id, label=label, limit_s=args.wait_timeout, typical_s=typical_s)
+    except KeyboardInterrupt:
+        _note(f"no longer waiting; task {task_id} goes on ('atlas cancel {task_id}' ends it)")
+        return Exit.INTERRUPTED
+    if args.json:
+        print_json(task_json(task))
+        return Exit.OK if task.status is TaskStatus.SUCCESS else Exit.FAILED
+    code = print_verdict(task, label)
+    if task.status is TaskStatus.SUCCESS and (result := result_text(task)) is not None:
+        for line in result.splitlines():
+            say(line)
+    return code
+
+
+def _check_wait(args: argparse.Namespace) -> None:
+    if args.wait_timeout is not None and not args.wait:
+        raise ArgumentsError("a limit for the wait needs --wait")
+
+
+def _value(text: str) -> Any:
+    """``text`` as JSON where it is JSON, else as it stands."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
+def _keywords(text: str | None) -> dict[str, Any]:
+    """The keyword arguments in ``text``.
+
+    Raises:
+        ArgumentsError: It is no JSON object; the message says where.
+    """
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text, parse_constant=_refuse_constant)
+    except json.JSONDecodeError as error:
+        raise ArgumentsError(f"--kwargs is not JSON: {error.msg} at line {error.lineno} column {error.colno}: {text!r:.80}") from None
+    except (ValueError, RecursionError) as error:
+        raise ArgumentsError(f"--kwargs is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ArgumentsError(f'--kwargs must be an object such as {{"limit": 5}}, not {text!r:.80}')
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container whose user has no name
+        return "cli"
+
+
+def _note(text: str) -> None:
+    print(f"atlas: {text}", file=sys.stderr)

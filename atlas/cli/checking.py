@@ -1,0 +1,118 @@
+"""The commands about the jobs file: ``check`` says everything that is wrong with it, ``schema`` describes it to editors."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from atlas.builtin.binding import bind_builtins
+from atlas.cli.exits import Exit
+from atlas.cli.installation import quiet_logs, settings_of
+from atlas.cli.tables import Cell, printable, print_json, say
+from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.jobs import load_jobs, schema_text
+from atlas.scheduler.store.store import open_store
+from atlas.service import AtlasScheduler
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable, Sequence
+
+    from atlas.scheduler.errors import Problem
+    from atlas.scheduler.jobs import JobsFile
+    from atlas.settings import Settings
+
+STYLES = {"error": "bold red", "warning": "yellow"}
+
+
+def check(args: argparse.Namespace) -> int:
+    """Load the file as a scheduler would; print everything found; apply nothing."""
+    quiet_logs(verbose=args.verbose)
+    settings = settings_of(args)
+    file = Path(args.file) if args.file else _shown(settings.persistence.cron_config)
+    loaded, problems = _load(file, settings)
+    errors = sum(problem.severity == "error" for problem in problems)
+    if args.json:
+        told = [
+            {name: _plain(getattr(problem, name)) for name in ("file", "line", "column", "severity", "path", "value", "message")}
+            for problem in problems
+        ]
+        print_json({"file": str(file), "ok": not errors, "jobs": list(loaded.definitions) if loaded else [], "problems": told})
+        return Exit.USAGE if errors else Exit.OK
+    text = _lines(file)
+    for problem in problems:
+        _print_problem(problem, text)
+    found = ", ".join(
+        f"{count} {word}{'s' * (count != 1)}" for word, count in (("error", errors), ("warning", len(problems) - errors)) if count
+    )
+    jobs = f"{len(loaded.definitions):,} job{'s' * (len(loaded.definitions) != 1)}" if loaded else ""
+    if errors:
+        say(Cell(f"{found} in {file}. Nothing was applied.", "dim"))
+        return Exit.USAGE
+    say(Cell(f"{file}: {jobs}, {found or 'no problems'}. Nothing was applied.", "dim"))
+    return Exit.OK
+
+
+def schema(_args: argparse.Namespace) -> int:
+    """The JSON Schema of the jobs file."""
+    print(schema_text(), end="")
+    return Exit.OK
+
+
+def nearest_job(job_id: str, known: Iterable[str]) -> str | None:
+    """The most similar job id."""
+    return next(iter(difflib.get_close_matches(job_id, list(known), n=1)), None)
+
+
+def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Problem]]:
+    """The file if it can be used, and what there is to say about it."""
+    atlas = AtlasScheduler(settings)
+    store = open_store(None)  # the built-in functions want one; none of them is called
+    try:
+        bind_builtins(atlas.registry, store=store, settings=settings, health_source=atlas, clock=store.clock)
+        loaded = load_jobs(file, defaults=atlas._policy_defaults(), registry=atlas.registry)  # noqa: SLF001 - the same defaults
+    except ConfigError as error:
+        return None, error.problems
+    finally:
+        store.close()
+    return loaded, loaded.warnings
+
+
+def _print_problem(problem: Problem, text: Sequence[str]) -> None:
+    """``file:line:column severity path: message``, and the line it is about."""
+    where = str(problem.file or "")
+    where += f":{problem.line}:{problem.column}" if problem.line else ""
+    what = ": ".join(part for part in (problem.path, problem.value, problem.message) if part)
+    say(Cell(where, "bold"), " ", Cell(problem.severity, STYLES[problem.severity]), " ", what)
+    if not 0 < problem.line <= len(text):
+        return
+    from rich.cells import cell_len
+
+    line = text[problem.line - 1].replace("\t", " ")
+    start = max(0, problem.column - 61)  # a line of ten thousand characters is shown around its fault
+    shown, before = printable(line[start : start + 120]), printable(line[start : max(start, problem.column - 1)])
+    say(Cell(f"{problem.line:>8} │ ", "dim"), shown)
+    say(Cell(f"{'':>8} │ ", "dim"), " " * cell_len(before), Cell("^" * _width(problem, len(shown) - len(before)), STYLES[problem.severity]))
+
+
+def _width(problem: Problem, room: int) -> int:
+    from rich.cells import cell_len
+
+    return max(1, min(cell_len((problem.value or "").splitlines()[0]) if problem.value else 1, room))
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
+    except OSError:
+        return []
+
+
+def _shown(file: Path) -> Path:
+    """The path as seen from here, where that is shorter."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+
+
+def _plain(value: object) -> object:
+    return str(value) if isinstance(value, Path) else value

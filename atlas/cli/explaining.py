@@ -1,0 +1,114 @@
+"""The command ``explain``: a cron expression, or a job's schedule, in words and with its next times."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import select
+
+from atlas.cli.exits import Exit
+from atlas.cli.installation import local_times, opened, settings_of
+from atlas.cli.tables import Cell, print_json, say
+from atlas.cli.times import LocalTimes
+from atlas.scheduler.errors import AtlasError, ConfigError, UnknownJobError
+from atlas.scheduler.job_store import restore
+from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+from atlas.scheduler.schedule import Schedule
+from atlas.scheduler.store.tables import jobs
+from atlas.scheduler.zones import zone_named
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+    from datetime import datetime
+
+    from atlas.settings import Settings
+
+COUNTED: Final = 2_000
+"""Fire times that are counted one by one; what fires more often in a year is told by its average."""
+YEAR: Final = timedelta(days=365)
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Words in both languages, how often, and the next times."""
+    settings = settings_of(args)
+    here = local_times(settings)
+    what = " ".join(args.what).strip()
+    if what.startswith("@") or " " in what:
+        schedule = Schedule(cron=(what,), timezone=args.timezone or here.zone.key).validated()
+    else:
+        schedule = _schedule_of(what, args, settings, here)
+    times = LocalTimes(zone_named(schedule.timezone), here.now)
+    following = list(islice(_fire_times(schedule, here.now), args.count))
+    yearly = _times_a_year(schedule, here.now)
+    if args.json:
+        print_json(
+            {
+                "what": what,
+                "timezone": schedule.timezone,
+                "words": {"en": schedule.describe("en"), "zh": schedule.describe("zh")},
+                "times_a_year": yearly,
+                "next": [at.astimezone(times.zone).isoformat() for at in following],
+            }
+        )
+        return Exit.OK
+    often = f"{yearly:,} times a year" if yearly < COUNTED else f"about {_per_day(yearly)} a day"
+    say(Cell(schedule.describe("en"), "bold"), f", {schedule.timezone}, {often if yearly != 1 else 'once a year'}")
+    say(schedule.describe("zh"))
+    say(Cell("next  ", "dim"), "   ".join(map(times.day, following)) or "never again")
+    return Exit.OK
+
+
+def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here: LocalTimes) -> Schedule:
+    """The schedule of a job: as the store has it, else as the jobs file has it.
+
+    Raises:
+        UnknownJobError: Neither knows it.
+    """
+    from atlas.cli.checking import nearest_job
+
+    known: list[str] = []
+    database = settings.persistence.database
+    if not isinstance(database, Path) or database.exists():
+        with opened(args) as (client, _settings):
+            row = client.store.read(lambda connection: connection.execute(select(jobs).where(jobs.c.id == job_id)).first())
+            known += [job.name for job in client.jobs()]
+        if row is not None:
+            try:
+                return restore(row.id, bytes(row.job_state), row.next_run_time).definition.schedule
+            except (AtlasError, ValueError) as error:
+                raise UnknownJobError(f"{job_id} (its row cannot be read: {error})") from error
+    try:
+        defaults = PolicyDefaults(timezone=here.zone.key)
+        definitions = load_jobs(settings.persistence.cron_config, defaults=defaults, registry=None).definitions
+    except ConfigError:
+        definitions = {}
+    if job_id in definitions:
+        return definitions[job_id].schedule
+    error = UnknownJobError(job_id, nearest=nearest_job(job_id, [*known, *definitions]))
+    error.add_note('a cron expression has five fields: atlas explain "0 9 * * mon-fri"')
+    raise error
+
+
+def _fire_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
+    found = schedule.next_after(now)
+    while found is not None:
+        yield found
+        found = schedule.next_after(found)
+
+
+def _times_a_year(schedule: Schedule, now: datetime) -> int:
+    """Fire times in the next 365 days: counted up to `COUNTED`, beyond it as their average says."""
+    last, count = now, 0
+    for at in islice(_fire_times(schedule, now), COUNTED):
+        if at > now + YEAR:
+            return count
+        last, count = at, count + 1
+    return count if count < COUNTED else round(count * (YEAR / (last - now)))
+
+
+def _per_day(yearly: int) -> str:
+    return f"{round(yearly / 365):,} times"
