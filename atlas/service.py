@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from atlas.scheduler.job_view import Job
+
 START_LIMIT_S: Final = 60.0
 FIRST_COLLECTION: Final = "collect"
 """The function whose jobs run at once on an empty database, so that a newcomer sees something."""
@@ -208,7 +210,11 @@ class AtlasScheduler:
 
     def last_tick_s(self) -> float | None:
         """Seconds since the clock last looked for due jobs."""
-        return self.cron._sync.last_tick_s()  # noqa: SLF001 - asked from the health job, on a loop or a thread alike
+        return self.cron.sync.last_tick_s()
+
+    def get_jobs(self) -> list[Job]:
+        """Every job as it stands."""
+        return self.cron.sync.get_all_jobs()
 
     def config_error(self) -> str | None:
         """Why the config file is refused now; None while it is in force."""

@@ -75,9 +75,6 @@ class PersistenceSettings(_Section):
     durability: Literal["full", "normal"] = Field(
         "full", description="full: fsync each commit; normal: power loss may lose the last ones"
     )
-    statement_timeout: TimeLimit = Field(
-        10.0, description='longest wait for a locked or silent database: seconds or "10s"'
-    )
     status_file: ProjectPath | None = Field(Path("data/task_status.json"), description="readable snapshot; null: none")
     queue_file: str | None = Field(None, description="accepted and ignored: the queue lives in the database")
     cron_config: ProjectPath = Field(Path("config/cron_jobs.json"), description="file with the jobs")

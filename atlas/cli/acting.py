@@ -112,7 +112,10 @@ def _accepted(client: SyncAtlasClient, task_id: str, args: argparse.Namespace, *
     """Tell of an accepted task, and wait for it where that was asked for."""
     served = client.scheduler() is not None
     if not args.wait or not served:
-        print_json({"id": task_id, "scheduler": served}) if args.json else print(task_id)
+        if args.json:
+            print_json({"id": task_id, "scheduler": served})
+        else:
+            print(task_id)
         if not served and args.wait:
             raise NoSchedulerError("accepted, but no scheduler runs to wait for; the task waits for one ('atlas serve')")
         if not served:

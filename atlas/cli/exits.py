@@ -79,4 +79,6 @@ def explain_error(error: BaseException, *, verbose: bool) -> Exit:
     else:
         words = printable(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"atlas: unexpected {words} (--verbose shows the traceback)", file=sys.stderr)
+    for note in getattr(error, "__notes__", ()):
+        print(f"atlas: {printable(note)}", file=sys.stderr)
     return next((code for kind, code in _MEANING if isinstance(error, kind)), Exit.FAILED)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import io
 import os
 import re
 import sys
@@ -12,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from atlas import __version__
+from atlas.cli.stdout import close_stdout, flushed, never_fail_to_print
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -189,12 +189,12 @@ def make_parser() -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Do what ``argv`` (by default the process's own arguments) says, and return the exit code."""
-    _never_fail_to_print()
+    never_fail_to_print()
     given = sys.argv[1:] if argv is None else list(argv)
     try:
         args = _parse(given)
     except SystemExit as stop:  # --help, --version, or wrong usage, which was explained
-        return _flushed(stop.code if isinstance(stop.code, int) else 2)
+        return flushed(stop.code if isinstance(stop.code, int) else 2)
     return perform(args.command.target, args)
 
 
@@ -203,9 +203,9 @@ def perform(target: str, args: argparse.Namespace) -> int:
     try:
         module, _, function = target.partition(":")
         command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
-        return _flushed(int(command(args)))
+        return flushed(int(command(args)))
     except BrokenPipeError:  # whoever read us, such as `head`, has seen enough
-        _close_stdout()
+        close_stdout()
         return 0
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence: no traceback for users
         from atlas.cli.exits import explain_error
@@ -262,31 +262,6 @@ def _limit(text: str) -> float:
     if seconds == 0:
         raise argparse.ArgumentTypeError("0 is no usable length; leave it out for none")
     return seconds
-
-
-# --- stdout ----------------------------------------------------------------------------------------------------------
-
-
-def _never_fail_to_print() -> None:
-    """A terminal or pipe that is not UTF-8 shows ``?`` for what it lacks."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
-
-
-def _flushed(code: int) -> int:
-    """``code``, once everything printed has left; a reader that is gone changes nothing about it."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _close_stdout()
-    return code
-
-
-def _close_stdout() -> None:
-    """Let Python's own flush at exit find somebody who listens."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.cli.installation import local_times, settings_of
+from atlas.cli.stdout import close_stdout
 from atlas.cli.tables import Cell, Column, print_facts, print_table, say, state_cell
 from atlas.logs import configure_logging
+from atlas.scheduler.client import AtlasClient
+from atlas.scheduler.errors import StoreError
+from atlas.scheduler.job_view import JobState
 from atlas.service import serve as run_service
 from atlas.settings import prepare_folders
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterator
 
+    from atlas.cli.times import LocalTimes
     from atlas.scheduler.job_view import Job
     from atlas.service import AtlasScheduler
     from atlas.settings import Settings
@@ -26,14 +34,87 @@ def serve(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     prepare_folders(settings)
     configure_logging(settings)
-    code = run_service(settings, on_ready=_introduce, on_note=_note)
-    _note("stopped")
+    code = run_service(settings, on_ready=introduce, on_note=_note)
+    _note(f"stopped; {_left(settings)}")
     return code
 
 
-def _introduce(atlas: AtlasScheduler) -> None:
-    """What runs, when next, where the files are, and how to stop it."""
+def introduce(atlas: AtlasScheduler) -> None:
+    """Print what runs, when each job is next, where the files are and how to stop it."""
     settings, times = atlas.settings, local_times(atlas.settings)
-    say(Cell("Atlas Scheduler", "bold"), f", process {os.getpid()}, {settings.scheduler.max_workers} workers, {times.words}")
-    say()
-    columns = (Column("JOB"), Column("TITLE", shrinks=True), Column("SCHEDULE", shrinks=True), Column("STATE"), Column("NEXT", right=True), Column("IN", right=True))
+    with ThreadPoolExecutor(1) as aside:  # this is a running loop, which the call would refuse to block
+        jobs = aside.submit(atlas.cron.sync.get_all_jobs).result()
+    columns = (
+        Column("JOB"),
+        Column("TITLE", shrinks=True),
+        Column("SCHEDULE", shrinks=True),
+        Column("STATE"),
+        Column("NEXT", right=True),
+        Column("IN", right=True),
+    )
+    with _telling():
+        say(Cell("Atlas Scheduler runs", "bold"), f": {len(jobs):,} jobs, {settings.scheduler.max_workers} workers")
+        say()
+        if jobs:
+            print_table(columns, [_job_row(job, times) for job in jobs])
+        for job in jobs:
+            if job.detail and job.state is not JobState.ENDED:
+                say(Cell(f"{job.name}: {job.state.lower()}: {job.detail}", "yellow"))
+        if (refused := atlas.config_error()) is not None:
+            say(Cell(f"The jobs file is refused; the last good revision runs on.\n{refused}", "bold red"))
+        say(Cell(times.words, "dim"))
+        say()
+        print_facts([*_places(settings), ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file again")])
+        say()
+        say("Ctrl-C drains and stops it; a second one ends it at once.")
+
+
+def _job_row(job: Job, times: LocalTimes) -> tuple[str | Cell, ...]:
+    due = job.next_run_at if job.state is JobState.ACTIVE else None
+    return (
+        Cell(job.name, "bold"),
+        "" if job.title == job.name else job.title,
+        job.schedule,
+        state_cell(job.state.value),
+        times.at(due),
+        "" if due is None else times.ahead(due),
+    )
+
+
+def _places(settings: Settings) -> list[tuple[str, str]]:
+    """Where everything is."""
+    persistence, logging = settings.persistence, settings.logging
+    database = persistence.database
+    return [
+        ("settings", str(settings.file or "built in (no config/config.yaml here)")),
+        ("jobs", str(persistence.cron_config)),
+        ("database", str(database) if isinstance(database, Path) else database.split("@")[-1]),
+        ("log", str(logging.file or "none")),
+    ]
+
+
+def _left(settings: Settings) -> str:
+    """What waits for the next start."""
+    try:
+        with AtlasClient(settings.persistence.database).sync as client:
+            figures = client.metrics()
+    except StoreError as error:
+        return str(error)
+    waiting, running = figures.pending_tasks, figures.running_tasks
+    words = f"{waiting:,} task{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for the next start" if waiting else "nothing waits"
+    return words + (f", {running:,} did not end and will run again" if running else "")
+
+
+def _note(text: str) -> None:
+    with _telling():
+        say(text)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Print at once, and go on when nobody reads any more: a scheduler does not end because `head` did."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        close_stdout()

@@ -175,6 +175,7 @@ class Lifecycle:
                 if not behind_another:
                     self._decide_overlap(task.job_id, task)
                 self._jobs.setdefault(task.job_id, _JobTasks()).open[task.id] = live
+            task.owner = self._store.owner
             self._live[task.id] = live
             self._counts[task.status, task.priority] += 1
 

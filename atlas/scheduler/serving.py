@@ -184,7 +184,6 @@ class Serving:
             self.store.accept(tasks, ticket)
             return ticket
         (task,) = tasks
-        task.owner = self.store.owner
 
         def insert(connection: Connection) -> list[Task]:
             if fetch(connection, task.id) is not None:

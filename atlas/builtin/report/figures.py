@@ -130,14 +130,14 @@ def read_day(connection: Connection, start: datetime, end: datetime, zone: tzinf
         .where(articles.c.fetched_at >= start.timestamp(), articles.c.fetched_at < end.timestamp())
         .group_by(articles.c.source)
     )
-    day.articles = Counter(dict(connection.execute(counted).tuples().all()))
+    day.articles = Counter(dict(connection.execute(counted).all()))
     return day
 
 
 def read_totals(connection: Connection, start: datetime, end: datetime) -> Counter[TaskStatus]:
     """Tasks per final status of what ended from ``start`` up to ``end``: the day before, to compare with."""
     counted = select(tasks.c.status, func.count()).where(*_ended(start, end)).group_by(tasks.c.status)
-    return Counter({TaskStatus(status): count for status, count in connection.execute(counted).tuples()})
+    return Counter({TaskStatus(status): count for status, count in connection.execute(counted)})
 
 
 def _tasks(connection: Connection, start: datetime, end: datetime) -> Any:  # a Select of these columns

@@ -130,9 +130,7 @@ class Store:
         return Ticket(loop, waited_s=wait_s, expires_s=self.clock.monotonic() + wait_s)
 
     def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
-        """Insert new tasks owned by this process; ``ticket`` is settled behind the commit."""
-        for task in tasks:
-            task.owner = self.owner
+        """Insert new tasks; ``ticket`` is settled behind the commit."""
         self.writer.accept(tasks, [full_row(task) for task in tasks], ticket)
 
     def on_foreign(self, listener: Callable[[], None]) -> None:

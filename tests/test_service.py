@@ -1,0 +1,120 @@
+"""The whole scheduler, built from settings: in a loop, in a thread, with a good and with a bad jobs file."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from atlas.scheduler.errors import ConfigError, StoreHeldError, UnknownJobError
+from atlas.scheduler.job_view import JobState
+from atlas.service import AtlasScheduler
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from atlas.settings import Settings
+
+HEALTH = {"name": "健康检查", "function": "health", "cron_expression": "*/30 * * * *"}
+
+
+def write_jobs(settings: Settings, **jobs: dict[str, Any]) -> Path:
+    path = settings.persistence.cron_config
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps({"cron_jobs": jobs}, ensure_ascii=False), "utf-8")
+    return path
+
+
+async def test_a_job_of_the_file_runs_a_built_in_function(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        task_id = await atlas.cron.run_job_now("health_check")
+        result = await atlas.queue.get_task_result(task_id, timeout=20)
+        assert {check["name"] for check in result["checks"]} >= {"store", "scheduler", "queue", "jobs"}
+        task = atlas.status.get_task(task_id)
+        assert (task.name, task.job_id, task.revision) == ("健康检查", "health_check", 1)
+
+
+async def test_the_same_file_twice_is_one_revision_and_the_next_start_stays(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        assert atlas.is_first_start
+        before = await atlas.cron.get_job("health_check")
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        assert not atlas.is_first_start
+        assert await atlas.cron.get_job("health_check") == before
+        latest = atlas.reconciler.latest_revision()
+        assert latest is not None
+        assert latest[0] == 1
+
+
+async def test_a_bad_file_at_the_start_runs_the_last_good_revision(settings: Settings) -> None:
+    path = write_jobs(settings, health_check=HEALTH)
+    async with AtlasScheduler.from_settings(settings):
+        pass
+    path.write_text('{"cron_jobs": {"health_check": {"cron_expression": "61 * * * *"}}}', "utf-8")
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        assert (await atlas.cron.get_job("health_check")).state is JobState.ACTIVE
+        assert "minute" in str(atlas.config_error())
+        write_jobs(settings, health_check=HEALTH)
+        summary = await asyncio.to_thread(atlas.reload)
+        assert "no change" in summary
+        assert atlas.config_error() is None
+
+
+async def test_a_bad_file_at_the_very_first_start_is_refused_with_its_place(settings: Settings) -> None:
+    path = write_jobs(settings)
+    path.write_text('{"cron_jobs": {"a": {"cron_expression": "61 * * * *"}}}', "utf-8")
+    with pytest.raises(ConfigError, match=r"cron_jobs\.json:1:\d+: cron_jobs\.a\.cron_expression"):
+        await AtlasScheduler.from_settings(settings).start()
+    write_jobs(settings, health_check=HEALTH)
+    async with AtlasScheduler.from_settings(settings) as atlas:  # nothing of the failed start is left behind
+        assert (await atlas.cron.get_job("health_check")).state is JobState.ACTIVE
+
+
+async def test_a_reload_adds_changes_and_removes_and_keeps_the_rest(settings: Settings) -> None:
+    write_jobs(settings, kept=HEALTH, gone=HEALTH, moved=HEALTH)
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        kept = await atlas.cron.get_job("kept")
+        await atlas.cron.disable_job("moved")
+        write_jobs(settings, kept=HEALTH, moved={**HEALTH, "cron_expression": "0 3 * * *"}, new=HEALTH)
+        assert await asyncio.to_thread(atlas.reload) == "+new ~moved -gone"
+        assert await atlas.cron.get_job("kept") == kept
+        moved = await atlas.cron.get_job("moved")
+        assert (moved.schedule, moved.state) == ("0 3 * * *", JobState.PAUSED)
+        with pytest.raises(UnknownJobError):
+            await atlas.cron.get_job("gone")
+
+
+async def test_a_missing_function_leaves_its_job_unbound_and_the_others_running(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH, later={"function": "not_there_yet", "cron_expression": "@daily"})
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        states = {job.name: job.state for job in await atlas.cron.get_all_jobs()}
+        assert states == {"health_check": JobState.ACTIVE, "later": JobState.UNBOUND}
+        atlas.registry.add("not_there_yet", lambda: None)
+        assert (await atlas.cron.get_job("later")).state is JobState.ACTIVE
+
+
+async def test_a_second_scheduler_is_refused_and_the_holder_named(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    async with AtlasScheduler.from_settings(settings):
+        with pytest.raises(StoreHeldError, match="another queue of this process"):
+            await AtlasScheduler.from_settings(settings).start()
+
+
+def test_in_a_thread_it_serves_code_without_a_loop(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    with AtlasScheduler.from_settings(settings).in_thread() as atlas:
+        main, seen = threading.get_ident(), []
+
+        async def where() -> int:
+            seen.append(threading.get_ident())
+            return 42
+
+        assert atlas.queue.sync.get_task_result(atlas.queue.sync.submit(where), timeout=20) == 42
+        assert seen != [main]
+        task_id = atlas.cron.sync.run_job_now("health_check")
+        assert atlas.queue.sync.get_task_result(task_id, timeout=20)["status"] in {"ok", "degraded", "failing"}
