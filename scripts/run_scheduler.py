@@ -18,9 +18,7 @@ def main() -> int:
     parser = Parser(prog="run_scheduler.py", description="Run the scheduler until Ctrl-C.")
     parser.add_argument("--config", metavar="FILE", help=f"settings (ATLAS_CONFIG, else {ROOT}/config/config.yaml)")
     parser.add_argument("--verbose", action="store_true", help="tracebacks of unexpected errors")
-    args, extra = parser.parse_known_args()
-    if extra:
-        parser.refuse_extra(extra)
+    args = parser.parse_args()
     args.config = args.config or os.environ.get("ATLAS_CONFIG") or str(ROOT / "config" / "config.yaml")
     return perform("atlas.cli.serving:serve", args)
 

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import and_, delete, exists, or_, select
 
 from atlas.builtin.progress import check
-from atlas.scheduler.store.retention import (
-    BATCH,
-    datetime_before,
-    delete_old_fires,
-    enforce_task_limits,
-    in_batches,
-)
+from atlas.scheduler.store.batches import BATCH, in_batches
+from atlas.scheduler.store.retention import datetime_before, delete_old_fires, enforce_task_limits
 from atlas.scheduler.store.tables import articles, sources
 
 if TYPE_CHECKING:

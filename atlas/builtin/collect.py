@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 RETRY: Final = RetryPolicy(max_retries=2, delay_s=1.0, backoff=3.0, max_delay_s=15.0)
 """Within one collection; the job's own retries come on top, and the next fire anyway."""
+RETRY_FOR_S: Final = 60.0
+"""Later in a collection nothing is asked again: a hundred dead hosts must not use up the job's timeout."""
 MAX_RESULT: Final = 48_000
 """Characters of JSON a result may take, below the 64 kB beyond which it would not be kept."""
 TYPES: Final = ("rss", "web")
@@ -130,6 +132,7 @@ class Collection:
     async def _collect(self, sources: Sequence[Source]) -> list[_Report]:
         if not sources:
             return []
+        until_s = self.clock.monotonic() + RETRY_FOR_S
         known = await self.store.read_async(recall)
         slots = asyncio.Semaphore(self.settings.concurrency)
         hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(self.settings.per_host))
@@ -139,9 +142,8 @@ class Collection:
             async def one(source: Source) -> _Report:
                 # The host first: who waits for a busy host takes no slot from the others.
                 async with hosts[urlsplit(source.url).hostname or ""], slots:
-                    return await self._source(
-                        source, collectors[source.type], known.get((source.name, source.url), NOTHING)
-                    )
+                    validators = known.get((source.name, source.url), NOTHING)
+                    return await self._source(source, collectors[source.type], validators, until_s)
 
             tasks = [asyncio.create_task(one(source)) for source in sources]
             try:
@@ -155,9 +157,9 @@ class Collection:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _source(self, source: Source, collector: Collector, known: Validators) -> _Report:
+    async def _source(self, source: Source, collector: Collector, known: Validators, until_s: float) -> _Report:
         try:
-            reading = await self._read(source, collector, known)
+            reading = await self._read(source, collector, known, until_s)
         except SourceError as error:
             reason, at = str(error), self.clock.now()
             logger.warning("a source could not be collected", source=source.name, reason=reason)
@@ -177,13 +179,14 @@ class Collection:
         new = await self.store.write_async(save)
         return _Report(name=source.name, status="ok", fetched=len(reading.articles), new=new)
 
-    async def _read(self, source: Source, collector: Collector, known: Validators) -> Reading | None:
+    async def _read(self, source: Source, collector: Collector, known: Validators, until_s: float) -> Reading | None:
         for retry in itertools.count(1):
             try:
                 return await collector.read(source, known)
             except SourceError as error:
                 wait_s = max(self.retry.wait_s(retry, draw=self.draw()), error.retry_after_s or 0.0)
-                if not error.transient or not self.retry.allows(retry) or wait_s > self.retry.max_delay_s:
+                in_time = wait_s <= self.retry.max_delay_s and self.clock.monotonic() + wait_s < until_s
+                if not (error.transient and self.retry.allows(retry) and in_time):
                     raise
             except Exception as error:  # a feed nobody thought of must not take the others with it
                 logger.opt(exception=error).error("a source made its collector fail", source=source.name)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from atlas.cli.exits import Exit, NoSchedulerError
 from atlas.cli.installation import local_times, opened
-from atlas.cli.looking import no_jobs, result_text
-from atlas.cli.tables import LOOK, Cell, first_line, print_json, printable, say
+from atlas.cli.looking import no_jobs
+from atlas.cli.results import failure_text, print_result, print_verdict
+from atlas.cli.tables import print_json, printable, say
 from atlas.cli.wait import wait_for
-from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import ArgumentsError, UnknownJobError
 from atlas.scheduler.job_view import task_json
 from atlas.scheduler.task import TaskStatus
@@ -23,14 +23,6 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.submission import SubmitOptions
-    from atlas.scheduler.task import Task
-
-_VERDICTS = {
-    TaskStatus.SUCCESS: "succeeded",
-    TaskStatus.FAILED: "failed",
-    TaskStatus.TIMEOUT: "timed out",
-    TaskStatus.CANCELLED: "was cancelled",
-}
 
 
 def run(args: argparse.Namespace) -> int:
@@ -83,7 +75,11 @@ def pause(args: argparse.Namespace) -> int:
         if args.length is not None:
             until = datetime.now(UTC) + timedelta(seconds=args.length)
         client.pause_job(args.job, reason=args.reason, by=_user(), until=until)
-    end = "until 'atlas resume'" if until is None else f"until {times.day(until)} {times.zone.key}, for {times.ahead(until)}"
+    end = (
+        "until 'atlas resume'"
+        if until is None
+        else f"until {times.day(until)} {times.zone.key}, for {times.ahead(until)}"
+    )
     say(f"{args.job}: paused {end}")
     return Exit.OK
 
@@ -96,19 +92,9 @@ def resume(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def print_verdict(task: Task, label: str) -> int:
-    """Say on stdout how a final task ended, and return the exit code of its outcome."""
-    glyph, style = LOOK[task.status.value]
-    duration = "" if task.duration_s is None else f" in {format_duration(max(0.0, task.duration_s))}"
-    attempts = f"{task.attempt} attempt{'s' * (task.attempt != 1)}"
-    say(Cell(glyph, style), f" {label} {_VERDICTS[task.status]}{duration}, {attempts}, task ", Cell(task.id, "cyan"))
-    if task.status is not TaskStatus.SUCCESS and task.error:
-        cause = f"{task.cause.value}: " if task.cause is not None and task.cause.value != "error" else ""
-        print(printable(cause + first_line(task.error, last=True)), file=sys.stderr)
-    return Exit.OK if task.status is TaskStatus.SUCCESS else Exit.FAILED
-
-
-def _accepted(client: SyncAtlasClient, task_id: str, args: argparse.Namespace, *, label: str, typical_s: float | None) -> int:
+def _accepted(
+    client: SyncAtlasClient, task_id: str, args: argparse.Namespace, *, label: str, typical_s: float | None
+) -> int:
     """Tell of an accepted task, and wait for it where that was asked for."""
     served = client.scheduler() is not None
     if not args.wait or not served:
@@ -117,7 +103,9 @@ def _accepted(client: SyncAtlasClient, task_id: str, args: argparse.Namespace, *
         else:
             print(task_id)
         if not served and args.wait:
-            raise NoSchedulerError("accepted, but no scheduler runs to wait for; the task waits for one ('atlas serve')")
+            raise NoSchedulerError(
+                "accepted, but no scheduler runs to wait for; the task waits for one ('atlas serve')"
+            )
         if not served:
             _note("no scheduler runs; the task waits for one ('atlas serve')")
         return Exit.OK
@@ -129,11 +117,12 @@ def _accepted(client: SyncAtlasClient, task_id: str, args: argparse.Namespace, *
     if args.json:
         print_json(task_json(task))
         return Exit.OK if task.status is TaskStatus.SUCCESS else Exit.FAILED
-    code = print_verdict(task, label)
-    if task.status is TaskStatus.SUCCESS and (result := result_text(task)) is not None:
-        for line in result.splitlines():
-            say(line)
-    return code
+    print_verdict(task, label)
+    if task.status is not TaskStatus.SUCCESS:
+        _note(failure_text(task))
+        return Exit.FAILED
+    print_result(task.value, verbose=args.verbose)
+    return Exit.OK
 
 
 def _check_wait(args: argparse.Namespace) -> None:
@@ -160,7 +149,9 @@ def _keywords(text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
-        raise ArgumentsError(f"--kwargs is not JSON: {error.msg} at line {error.lineno} column {error.colno}: {text!r:.80}") from None
+        raise ArgumentsError(
+            f"--kwargs is not JSON: {error.msg} at line {error.lineno} column {error.colno}: {text!r:.80}"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ArgumentsError(f"--kwargs is not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -180,4 +171,4 @@ def _user() -> str:
 
 
 def _note(text: str) -> None:
-    print(f"atlas: {text}", file=sys.stderr)
+    print(f"atlas: {printable(text)}", file=sys.stderr)

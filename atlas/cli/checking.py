@@ -6,14 +6,11 @@ import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from atlas.builtin.binding import bind_builtins
 from atlas.cli.exits import Exit
 from atlas.cli.installation import quiet_logs, settings_of
 from atlas.cli.tables import Cell, printable, print_json, say
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import load_jobs, schema_text
-from atlas.scheduler.store.store import open_store
-from atlas.service import AtlasScheduler
 
 if TYPE_CHECKING:
     import argparse
@@ -35,16 +32,23 @@ def check(args: argparse.Namespace) -> int:
     errors = sum(problem.severity == "error" for problem in problems)
     if args.json:
         told = [
-            {name: _plain(getattr(problem, name)) for name in ("file", "line", "column", "severity", "path", "value", "message")}
+            {
+                name: _plain(getattr(problem, name))
+                for name in ("file", "line", "column", "severity", "path", "value", "message")
+            }
             for problem in problems
         ]
-        print_json({"file": str(file), "ok": not errors, "jobs": list(loaded.definitions) if loaded else [], "problems": told})
+        print_json(
+            {"file": str(file), "ok": not errors, "jobs": list(loaded.definitions) if loaded else [], "problems": told}
+        )
         return Exit.USAGE if errors else Exit.OK
     text = _lines(file)
     for problem in problems:
         _print_problem(problem, text)
     found = ", ".join(
-        f"{count} {word}{'s' * (count != 1)}" for word, count in (("error", errors), ("warning", len(problems) - errors)) if count
+        f"{count} {word}{'s' * (count != 1)}"
+        for word, count in (("error", errors), ("warning", len(problems) - errors))
+        if count
     )
     jobs = f"{len(loaded.definitions):,} job{'s' * (len(loaded.definitions) != 1)}" if loaded else ""
     if errors:
@@ -67,6 +71,10 @@ def nearest_job(job_id: str, known: Iterable[str]) -> str | None:
 
 def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Problem]]:
     """The file if it can be used, and what there is to say about it."""
+    from atlas.builtin.binding import bind_builtins
+    from atlas.scheduler.store.store import open_store
+    from atlas.service import AtlasScheduler
+
     atlas = AtlasScheduler(settings)
     store = open_store(None)  # the built-in functions want one; none of them is called
     try:
@@ -93,7 +101,11 @@ def _print_problem(problem: Problem, text: Sequence[str]) -> None:
     start = max(0, problem.column - 61)  # a line of ten thousand characters is shown around its fault
     shown, before = printable(line[start : start + 120]), printable(line[start : max(start, problem.column - 1)])
     say(Cell(f"{problem.line:>8} │ ", "dim"), shown)
-    say(Cell(f"{'':>8} │ ", "dim"), " " * cell_len(before), Cell("^" * _width(problem, len(shown) - len(before)), STYLES[problem.severity]))
+    say(
+        Cell(f"{'':>8} │ ", "dim"),
+        " " * cell_len(before),
+        Cell("^" * _width(problem, len(shown) - len(before)), STYLES[problem.severity]),
+    )
 
 
 def _width(problem: Problem, room: int) -> int:

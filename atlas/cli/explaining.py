@@ -55,7 +55,7 @@ def explain(args: argparse.Namespace) -> int:
             }
         )
         return Exit.OK
-    often = f"{yearly:,} times a year" if yearly < COUNTED else f"about {_per_day(yearly)} a day"
+    often = f"{yearly:,} times a year" if yearly < COUNTED else _per_day(yearly)
     say(Cell(schedule.describe("en"), "bold"), f", {schedule.timezone}, {often if yearly != 1 else 'once a year'}")
     say(schedule.describe("zh"))
     say(Cell("next  ", "dim"), "   ".join(map(times.day, following)) or "never again")
@@ -74,7 +74,9 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
     database = settings.persistence.database
     if not isinstance(database, Path) or database.exists():
         with opened(args) as (client, _settings):
-            row = client.store.read(lambda connection: connection.execute(select(jobs).where(jobs.c.id == job_id)).first())
+            row = client.store.read(
+                lambda connection: connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
+            )
             known += [job.name for job in client.jobs()]
         if row is not None:
             try:
@@ -111,4 +113,4 @@ def _times_a_year(schedule: Schedule, now: datetime) -> int:
 
 
 def _per_day(yearly: int) -> str:
-    return f"{round(yearly / 365):,} times"
+    return f"{'about ' * bool(yearly % 365)}{round(yearly / 365):,} times a day"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
+from atlas.cli.results import outcome_text
+from atlas.cli.strips import EMPTY, HOURS, strips
 from atlas.cli.tables import Cell, Column, first_line, print_facts, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_view import JobState, task_json
-from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.task import ExecutorKind, TaskStatus
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Iterable
 
     from atlas.cli.times import LocalTimes
     from atlas.scheduler.client import SyncAtlasClient
@@ -24,7 +28,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.task import Task
     from atlas.settings import Settings
 
-LONGEST_SUMMARY = 200
+MOST_RECENT: Final = 5_000
+"""Tasks of a day beyond which the strip of the last 24 hours would be made of too few of them, and is left out."""
 
 
 def jobs(args: argparse.Namespace) -> int:
@@ -36,13 +41,16 @@ def jobs(args: argparse.Namespace) -> int:
         found = client.jobs()
         client.metrics()  # reads the totals of all jobs at once
         figures = {job.name: client.store.totals.metrics(job.name) for job in found}
-        latest = {job.name: next(iter(client.tasks(job=job.name, limit=1)), None) for job in found}
+        latest = {job.name: client.tasks(job=job.name, limit=1)[0] for job in found if figures[job.name].total_tasks}
+        recent = client.tasks(since=times.now - timedelta(hours=HOURS), limit=MOST_RECENT + 1)
     if args.json:
-        print_json([_job_json(job, figures[job.name], latest[job.name]) for job in found])
+        print_json([_job_json(job, figures[job.name], latest.get(job.name)) for job in found])
         return Exit.OK
     if not found:
         say(no_jobs(settings))
         return Exit.OK
+    with_strip = len(recent) <= MOST_RECENT
+    strip = strips(recent, times.now) if with_strip else {}
     columns = (
         Column("JOB"),
         Column("TITLE", shrinks=True),
@@ -50,13 +58,15 @@ def jobs(args: argparse.Namespace) -> int:
         Column("NEXT", right=True),
         Column("IN", right=True),
         Column("LAST"),
+        *([Column("LAST 24 H", yields=True)] if with_strip else []),
         Column("OK", right=True),
         Column("MEAN", right=True),
     )
-    print_table(columns, [_job_row(job, figures[job.name], latest[job.name], times) for job in found])
-    for job in found:
-        if job.detail and job.state is not JobState.ENDED:
-            say(Cell(f"{job.name}: {job.state.lower()}: {job.detail}", "yellow"))
+    rows = [_job_row(job, figures[job.name], latest.get(job.name), times) for job in found]
+    if with_strip:
+        rows = [(*row[:6], strip.get(job.name, EMPTY), *row[6:]) for job, row in zip(found, rows, strict=True)]
+    print_table(columns, rows)
+    print_details(found, times)
     say(Cell(f"{_count_words(found, latest)} · {times.words}", "dim"))
     return Exit.OK
 
@@ -87,8 +97,14 @@ def tasks(args: argparse.Namespace) -> int:
     ]
     print_table(columns, [_task_row(task, times, with_job=not args.job) for task in found])
     counts = Counter(task.status.value.lower() for task in found)
-    told = f"the newest {len(found):,} (--limit shows more)" if more else f"{len(found):,} tasks"
-    say(Cell(f"{told}: {', '.join(f'{count} {status}' for status, count in counts.most_common())} · {times.words}", "dim"))
+    told = (
+        f"the newest {len(found):,} (--limit shows more)" if more else f"{len(found):,} task{'s' * (len(found) != 1)}"
+    )
+    say(
+        Cell(
+            f"{told}: {', '.join(f'{count} {status}' for status, count in counts.most_common())} · {times.words}", "dim"
+        )
+    )
     return Exit.OK
 
 
@@ -100,7 +116,9 @@ def task(args: argparse.Namespace) -> int:
     arguments = json.loads(found.arguments)
     if args.json:
         policy = json.loads(found.policy.to_json())
-        print_json({**task_json(found), "arguments": arguments, "policy": policy, "attempts": [_iso(one) for one in attempts]})
+        print_json(
+            {**task_json(found), "arguments": arguments, "policy": policy, "attempts": [_iso(one) for one in attempts]}
+        )
         return Exit.OK
     given = [json.dumps(value, ensure_ascii=False) for value in arguments["args"]]
     given += [f"{name}={json.dumps(value, ensure_ascii=False)}" for name, value in arguments["kwargs"].items()]
@@ -109,19 +127,25 @@ def task(args: argparse.Namespace) -> int:
     facts: list[tuple[str, str | Cell | None]] = [
         ("task", Cell(found.id, "bold")),
         ("status", state_cell(found.status.value)),
-        ("cause", found.cause and found.cause.value),
+        ("cause", found.cause and found.cause.value not in _SAID and found.cause.value),
         ("name", found.name),
         ("job", found.job_id),
         ("function", f"{found.function}({', '.join(given)})"),
-        ("started by", found.reason + (f" for {times.at(found.fire_time)}" if found.fire_time else "")),
+        ("started by", found.reason + (f" for {times.exactly(found.fire_time)}" if found.fire_time else "")),
         ("priority", found.priority.name.lower()),
-        ("policy", f"{limit} an attempt, {retry.max_retries} retries, {found.policy.executor.value}"),
-        ("accepted", times.at(found.created_at)),
-        ("next try", found.due_at and f"{times.at(found.due_at)}, in {times.ahead(found.due_at)}"),
-        ("started", found.started_at and times.at(found.started_at)),
-        ("finished", found.finished_at and times.at(found.finished_at)),
+        (
+            "policy",
+            f"{limit} an attempt, {retry.max_retries} retries{', in a process' * (found.policy.executor is ExecutorKind.PROCESS)}",
+        ),
+        ("accepted", times.exactly(found.created_at)),
+        ("next try", found.due_at and f"{times.exactly(found.due_at)}, in {times.ahead(found.due_at)}"),
+        ("started", times.exactly(found.started_at)),
+        ("finished", times.exactly(found.finished_at)),
         ("duration", None if found.duration_s is None else format_duration(found.duration_s)),
-        ("attempts", f"{found.attempt}, {found.failures} failed" + (f", {found.crashes} crashed" if found.crashes else "")),
+        (
+            "attempts",
+            f"{found.attempt}, {found.failures} failed" + (f", {found.crashes} crashed" if found.crashes else ""),
+        ),
         ("error", found.error and Cell(found.error.strip(), "red")),
         ("result", result_text(found)),
     ]
@@ -129,41 +153,41 @@ def task(args: argparse.Namespace) -> int:
     if attempts:
         say()
         print_table(
-            (Column("TRY", right=True), Column("STARTED", right=True), Column("OUTCOME"), Column("THEN WAITED", right=True), Column("ERROR", shrinks=True)),
+            (
+                Column("TRY", right=True),
+                Column("STARTED", right=True),
+                Column("OUTCOME"),
+                Column("THEN WAITED", right=True),
+                Column("ERROR", shrinks=True),
+            ),
             [_attempt_row(one, times) for one in attempts],
         )
     say(Cell(times.words, "dim"))
     return Exit.OK
 
 
+def print_details(found: Iterable[Job], times: LocalTimes) -> None:
+    """A line for each job that does not simply run, or has ended: why."""
+    for job in found:
+        if job.state not in {JobState.ACTIVE, JobState.ENDED}:
+            say(Cell(f"{job.name} is {job.state.lower()}: {state_text(job, times)}", "yellow"))
+
+
+def state_text(job: Job, times: LocalTimes) -> str:
+    """Why a job stands where it stands, instants in the reader's zone."""
+    if job.pause is None:
+        return job.detail
+    until = f" until {times.day(job.pause.until)}" if job.pause.until else ""
+    return f"by {job.pause.by or 'somebody'}{until}" + (f": {job.pause.reason}" if job.pause.reason else "")
+
+
+_SAID: Final = frozenset({"error", "timeout", "cancelled"})
+"""Causes that the status itself tells."""
+
+
 def no_jobs(settings: Settings) -> str:
     """What to do where the store knows no job."""
     return f"no jobs yet: a scheduler that starts ('atlas serve') reads them from {settings.persistence.cron_config}"
-
-
-def outcome_text(task: Task) -> str:
-    """What came of a task, in a line."""
-    if task.error and task.status is not TaskStatus.SUCCESS:
-        return first_line(task.error, last=True)
-    if task.status is TaskStatus.SUCCESS:
-        return "(result not kept)" if task.result_omitted else summary(task.value)
-    if task.cancel_requested and not task.status.is_final:
-        return "asked to end"
-    return "" if task.cause is None else task.cause.value
-
-
-def summary(value: Any) -> str:
-    """A result in a line: ``new 3, failed 1``; lists and objects inside it by their sizes."""
-    match value:
-        case None:
-            text = ""
-        case dict():
-            text = ", ".join(f"{name} {_sized(inner)}" for name, inner in value.items())
-        case str():
-            text = first_line(value)
-        case _:
-            text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= LONGEST_SUMMARY else text[: LONGEST_SUMMARY - 1] + "…"
 
 
 def result_text(task: Task) -> str | None:
@@ -173,18 +197,15 @@ def result_text(task: Task) -> str | None:
     return None if task.value is None else json.dumps(task.value, ensure_ascii=False, indent=2)
 
 
-def _sized(value: Any) -> str:
-    if isinstance(value, dict | list):
-        return str(len(value))
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
 # --- rows ------------------------------------------------------------------------------------------------------------
 
 
 def _job_row(job: Job, figures: Metrics, last: Task | None, times: LocalTimes) -> tuple[str | Cell, ...]:
     if job.state is JobState.ACTIVE:
-        upcoming: tuple[str | Cell, str | Cell] = (times.at(job.next_run_at), "" if job.next_run_at is None else times.ahead(job.next_run_at))
+        upcoming: tuple[str | Cell, str | Cell] = (
+            times.at(job.next_run_at),
+            "" if job.next_run_at is None else times.ahead(job.next_run_at),
+        )
     else:
         upcoming = (state_cell(job.state.value), "")
     mean_s = figures.average_duration_s
@@ -226,19 +247,21 @@ def _attempt_row(one: dict[str, Any], times: LocalTimes) -> tuple[str | Cell, ..
     wait_s = one["wait_s"]
     return (
         str(one["attempt"]),
-        times.at(one["started_at"]),
+        times.exactly(one["started_at"]) or "",
         one["outcome"].lower(),
         "" if wait_s is None else format_duration(wait_s),
         first_line(one["error"], last=True),
     )
 
 
-def _count_words(found: list[Job], latest: dict[str, Task | None]) -> str:
-    failing = sum(1 for task in latest.values() if task and task.status in {TaskStatus.FAILED, TaskStatus.TIMEOUT})
-    running = sum(1 for task in latest.values() if task and task.status is TaskStatus.RUNNING)
+def _count_words(found: list[Job], latest: dict[str, Task]) -> str:
+    failing = sum(1 for task in latest.values() if task.status in {TaskStatus.FAILED, TaskStatus.TIMEOUT})
+    running = sum(1 for task in latest.values() if task.status is TaskStatus.RUNNING)
     states = Counter(job.state.lower() for job in found if job.state is not JobState.ACTIVE)
     parts = [f"{len(found):,} job{'s' * (len(found) != 1)}"]
-    parts += [f"{count} {word}" for word, count in (("failing", failing), ("running", running), *states.items()) if count]
+    parts += [
+        f"{count} {word}" for word, count in (("failing", failing), ("running", running), *states.items()) if count
+    ]
     return ", ".join(parts)
 
 
@@ -247,6 +270,7 @@ def _count_words(found: list[Job], latest: dict[str, Task | None]) -> str:
 
 def _one_job(client: SyncAtlasClient, args: argparse.Namespace, times: LocalTimes) -> int:
     status = client.job_status(args.job)
+    job = next(job for job in client.jobs() if job.name == args.job)
     if args.json:
         print_json(_iso(status))
         return Exit.OK
@@ -259,11 +283,11 @@ def _one_job(client: SyncAtlasClient, args: argparse.Namespace, times: LocalTime
         ("title", status["title"] if status["title"] != status["id"] else None),
         ("description", status["description"]),
         ("state", state_cell(status["state"])),
-        ("because", status["detail"]),
+        ("because", state_text(job, times)),
         ("schedule", f"{status['schedule']} ({status['timezone']})"),
         ("", status.get("words", {}).get("en")),
         ("", status.get("words", {}).get("zh")),
-        ("next", upcoming and not pause and f"{times.at(upcoming)}, in {times.ahead(upcoming)}"),
+        ("next", upcoming and not pause and f"{times.exactly(upcoming)}, in {times.ahead(upcoming)}"),
         ("function", status.get("function")),
         ("owner", status.get("owner")),
         ("runbook", status.get("runbook")),
@@ -277,7 +301,9 @@ def _one_job(client: SyncAtlasClient, args: argparse.Namespace, times: LocalTime
     if "policy" in status:
         say()
         columns = (Column("POLICY"), Column("VALUE"), Column("FROM"))
-        print_table(columns, [(name, _policy_text(one["value"]), one["from"]) for name, one in status["policy"].items()])
+        print_table(
+            columns, [(name, _policy_text(one["value"]), one["from"]) for name, one in status["policy"].items()]
+        )
     say(Cell(times.words, "dim"))
     return Exit.OK
 

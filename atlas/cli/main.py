@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn
 
 from atlas import __version__
 from atlas.cli.stdout import close_stdout, flushed, never_fail_to_print
@@ -29,6 +29,13 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: object) -> None:
         """As `argparse.ArgumentParser`."""
         super().__init__(**{"allow_abbrev": False, "formatter_class": argparse.RawDescriptionHelpFormatter, **options})  # type: ignore[arg-type]
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As `argparse.ArgumentParser.parse_args`; an unknown option is refused with the nearest name."""
+        found, extra = self.parse_known_args(args, namespace)
+        if extra:
+            self.refuse_extra(extra)
+        return found
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, with the nearest name, and exit 2."""
@@ -92,9 +99,13 @@ def _run(parser: Parser) -> None:
 
 def _submit(parser: Parser) -> None:
     parser.add_argument("function", metavar="FUNCTION", help="its registered name, or package.module:name")
-    parser.add_argument("arguments", nargs="*", default=[], metavar="ARG", help="JSON where it is JSON (5, true, [1]), else text")
+    parser.add_argument(
+        "arguments", nargs="*", default=[], metavar="ARG", help="JSON where it is JSON (5, true, [1]), else text"
+    )
     parser.add_argument("--kwargs", metavar="JSON", help='keyword arguments: {"limit": 5}')
-    parser.add_argument("--priority", type=str.upper, choices=_PRIORITIES, metavar="P", help=" ".join(_PRIORITIES).lower())
+    parser.add_argument(
+        "--priority", type=str.upper, choices=_PRIORITIES, metavar="P", help=" ".join(_PRIORITIES).lower()
+    )
     parser.add_argument("--timeout", type=_limit, metavar="S", help='longest attempt: seconds or "5m"')
     parser.add_argument("--max-retries", type=_whole, metavar="N", help="retries after a failure")
     _waiting(parser, "--wait-timeout")
@@ -128,7 +139,9 @@ def _check(parser: Parser) -> None:
 
 
 def _explain(parser: Parser) -> None:
-    parser.add_argument("what", nargs="+", metavar="EXPR|JOB", help='a cron expression such as "0 9 * * mon-fri", or a job')
+    parser.add_argument(
+        "what", nargs="+", metavar="EXPR|JOB", help='a cron expression such as "0 9 * * mon-fri", or a job'
+    )
     parser.add_argument("--timezone", metavar="ZONE", help="zone of the expression; by default the one of the settings")
     parser.add_argument("--count", type=_count, default=3, metavar="N", help="how many of the next times (3)")
     _json(parser)
@@ -169,7 +182,9 @@ def make_parser() -> Parser:
     everywhere.add_argument(
         "--config", default=argparse.SUPPRESS, metavar="FILE", help="settings (ATLAS_CONFIG, else config/config.yaml)"
     )
-    everywhere.add_argument("--verbose", action="store_true", default=argparse.SUPPRESS, help="log lines and tracebacks")
+    everywhere.add_argument(
+        "--verbose", action="store_true", default=argparse.SUPPRESS, help="log lines and tracebacks"
+    )
     parser = Parser(
         prog="atlas",
         description="Cron jobs and a durable task queue for the Atlas news collector.",
@@ -200,6 +215,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def perform(target: str, args: argparse.Namespace) -> int:
     """Call the command at ``module:function`` with ``args``; every error becomes a message and an exit code."""
+    never_fail_to_print()
     try:
         module, _, function = target.partition(":")
         command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)

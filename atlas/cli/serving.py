@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.cli.installation import local_times, settings_of
+from atlas.cli.looking import print_details
 from atlas.cli.stdout import close_stdout
 from atlas.cli.tables import Cell, Column, print_facts, print_table, say, state_cell
 from atlas.logs import configure_logging
@@ -57,14 +58,14 @@ def introduce(atlas: AtlasScheduler) -> None:
         say()
         if jobs:
             print_table(columns, [_job_row(job, times) for job in jobs])
-        for job in jobs:
-            if job.detail and job.state is not JobState.ENDED:
-                say(Cell(f"{job.name}: {job.state.lower()}: {job.detail}", "yellow"))
+        print_details(jobs, times)
         if (refused := atlas.config_error()) is not None:
             say(Cell(f"The jobs file is refused; the last good revision runs on.\n{refused}", "bold red"))
         say(Cell(times.words, "dim"))
         say()
-        print_facts([*_places(settings), ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file again")])
+        print_facts(
+            [*_places(settings), ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file again")]
+        )
         say()
         say("Ctrl-C drains and stops it; a second one ends it at once.")
 
@@ -86,7 +87,7 @@ def _places(settings: Settings) -> list[tuple[str, str]]:
     persistence, logging = settings.persistence, settings.logging
     database = persistence.database
     return [
-        ("settings", str(settings.file or "built in (no config/config.yaml here)")),
+        ("settings", str(settings.file.absolute()) if settings.file else "built in (no config/config.yaml here)"),
         ("jobs", str(persistence.cron_config)),
         ("database", str(database) if isinstance(database, Path) else database.split("@")[-1]),
         ("log", str(logging.file or "none")),
@@ -101,7 +102,11 @@ def _left(settings: Settings) -> str:
     except StoreError as error:
         return str(error)
     waiting, running = figures.pending_tasks, figures.running_tasks
-    words = f"{waiting:,} task{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for the next start" if waiting else "nothing waits"
+    words = (
+        f"{waiting:,} task{'s' * (waiting != 1)} wait{'s' * (waiting == 1)} for the next start"
+        if waiting
+        else "nothing waits"
+    )
     return words + (f", {running:,} did not end and will run again" if running else "")
 
 

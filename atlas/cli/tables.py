@@ -6,13 +6,13 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from itertools import starmap
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from rich.console import Console
+    from rich.text import Text
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -38,10 +38,17 @@ SHORTEST: Final = 12
 
 
 class Cell(NamedTuple):
-    """A text and, on a terminal, its style."""
+    """A text and, on a terminal, its style.
+
+    Attributes:
+        text: The text.
+        style: Of all of it.
+        spans: Instead, the style of each of its characters.
+    """
 
     text: str
     style: str = ""
+    spans: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,11 +59,13 @@ class Column:
         title: Its head.
         right: Whether its texts end on one line, as figures do.
         shrinks: Whether it may be cut on a narrow terminal; the others never are.
+        yields: Whether it is left out on a terminal that is too narrow for all.
     """
 
     title: str
     right: bool = False
     shrinks: bool = False
+    yields: bool = False
 
 
 def printable(text: str) -> str:
@@ -108,7 +117,7 @@ def say(*parts: str | Cell) -> None:
         return
     from rich.text import Text
 
-    terminal(sys.stdout).print(Text.assemble(*cells), soft_wrap=True)
+    terminal(sys.stdout).print(Text.assemble(*((cell.text, cell.style) for cell in cells)), soft_wrap=True)
 
 
 def terminal(stream: TextIO) -> Console:
@@ -119,13 +128,16 @@ def terminal(stream: TextIO) -> Console:
 
 
 def _cell(value: str | Cell) -> Cell:
-    return Cell(printable(value)) if isinstance(value, str) else Cell(printable(value.text), value.style)
+    return Cell(printable(value)) if isinstance(value, str) else value._replace(text=printable(value.text))
 
 
 def _widths(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> list[int]:
     from rich.cells import cell_len
 
-    return [max(cell_len(text) for text in (column.title, *(row[place].text for row in cells))) for place, column in enumerate(columns)]
+    return [
+        max(cell_len(text) for text in (column.title, *(row[place].text for row in cells)))
+        for place, column in enumerate(columns)
+    ]
 
 
 def _print_plain(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> None:
@@ -145,6 +157,10 @@ def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> N
     from rich.text import Text
 
     console, widths = terminal(sys.stdout), _widths(columns, cells)
+    if sum(widths) + 2 * (len(columns) - 1) > console.width and any(column.yields for column in columns):
+        kept = [place for place, column in enumerate(columns) if not column.yields]
+        _print_rich([columns[place] for place in kept], [[row[place] for place in kept] for row in cells])
+        return
     room = console.width - 2 * (len(columns) - 1)
     for place in reversed([place for place, column in enumerate(columns) if column.shrinks]):
         widths[place] = max(min(widths[place], SHORTEST), widths[place] - max(0, sum(widths) - room))
@@ -154,5 +170,11 @@ def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> N
         justify: Literal["left", "right"] = "right" if column.right else "left"
         table.add_column(Text(column.title), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
     for row in cells:
-        table.add_row(*starmap(Text, row))
+        table.add_row(*map(_styled, row))
     console.print(table)
+
+
+def _styled(cell: Cell) -> Text:
+    from rich.text import Text
+
+    return Text.assemble(*zip(cell.text, cell.spans, strict=True)) if cell.spans else Text(cell.text, cell.style)

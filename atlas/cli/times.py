@@ -12,7 +12,9 @@ from atlas.scheduler.errors import ArgumentsError
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-_HINT: Final = 'write "2h" (that long from now), "18:30", "2026-11-24", "2026-11-24T09:00", today, yesterday or tomorrow'
+_HINT: Final = (
+    'write "2h" (that long from now), "18:30", "2026-11-24", "2026-11-24T09:00", today, yesterday or tomorrow'
+)
 _DAYS: Final = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 
@@ -29,13 +31,17 @@ class LocalTimes:
     now: datetime
 
     def at(self, instant: datetime | None) -> str:
-        """``16:30:00`` of today, ``11-22 16:30:00`` of this year, else ``2025-11-22 16:30:00``; empty for None."""
+        """``16:30:00`` of today, ``11-22 16:30`` of this year, else ``2025-11-22 16:30``; empty for None."""
         if instant is None:
             return ""
         local, today = instant.astimezone(self.zone), self.now.astimezone(self.zone)
         if local.date() == today.date():
             return local.strftime("%H:%M:%S")
-        return local.strftime("%m-%d %H:%M:%S" if local.year == today.year else "%Y-%m-%d %H:%M:%S")
+        return local.strftime("%m-%d %H:%M" if local.year == today.year else "%Y-%m-%d %H:%M")
+
+    def exactly(self, instant: datetime | None) -> str | None:
+        """``2026-11-23 16:30:00``; None for None."""
+        return None if instant is None else instant.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S")
 
     def day(self, instant: datetime) -> str:
         """``Tue 24 Nov 02:00``, with the year when it is another one and seconds when there are some."""

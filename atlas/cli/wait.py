@@ -86,7 +86,9 @@ def progress_bar(label: str, typical_s: float | None) -> AbstractContextManager[
     return ProgressBar(label, typical_s) if sys.stderr.isatty() else nullcontext()
 
 
-def wait_for(client: SyncAtlasClient, task_id: str, *, label: str, limit_s: float | None, typical_s: float | None) -> Task:
+def wait_for(
+    client: SyncAtlasClient, task_id: str, *, label: str, limit_s: float | None, typical_s: float | None
+) -> Task:
     """The task once it is final.
 
     Args:
@@ -105,7 +107,9 @@ def wait_for(client: SyncAtlasClient, task_id: str, *, label: str, limit_s: floa
         while True:
             lease = client.scheduler()
             if lease is None:
-                raise NoSchedulerError(f"no scheduler runs, so nothing serves task {task_id}; it waits for one ('atlas serve')")
+                raise NoSchedulerError(
+                    f"no scheduler runs, so nothing serves task {task_id}; it waits for one ('atlas serve')"
+                )
             if bar is not None:
                 _show(bar, client.task(task_id), lease.figures.get("running", ()))
             left_s = SLICE_S if end_s is None else min(SLICE_S, end_s - time.monotonic())
@@ -114,7 +118,9 @@ def wait_for(client: SyncAtlasClient, task_id: str, *, label: str, limit_s: floa
             except ResultNotReadyError:
                 if end_s is not None and time.monotonic() >= end_s:
                     status = client.task(task_id).status.lower()
-                    message = f"still {status} after {format_duration(limit_s or 0.0)}; it goes on ('atlas task {task_id}')"
+                    message = (
+                        f"still {status} after {format_duration(limit_s or 0.0)}; it goes on ('atlas task {task_id}')"
+                    )
                     raise ResultNotReadyError(task_id, message) from None
 
 

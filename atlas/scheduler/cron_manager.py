@@ -61,7 +61,7 @@ class SyncCronManager:
         """Describe the manager; `open` and `start` set it going."""
         self.queue, self.timezone = queue, timezone
         self._running: _Running | None = None
-        self._unbound: tuple[tuple[int, int], dict[str, str]] | None = None
+        self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class SyncCronManager:
         states.load()
         jobs.load()
         store.on_foreign(states.load)
-        self._running = _Running(serving, states, jobs, bridge, scheduler)
+        self._running, self._unbound = _Running(serving, states, jobs, bridge, scheduler), None
         serving.lifecycle.live_of = states.live
         serving.extra_figures = self._figures
 
@@ -108,6 +108,7 @@ class SyncCronManager:
         running, self._running = self._running, None
         if running is not None:
             running.serving.store.off_foreign(running.states.load)
+            running.serving.extra_figures = dict
             if running.scheduler.running:
                 running.scheduler.shutdown(wait=False)
 
@@ -132,7 +133,7 @@ class SyncCronManager:
     def _figures(self) -> dict[str, Any]:
         """What other processes should know, for the lease."""
         running = self.running
-        version = (running.jobs.version, self.queue.registry.version)
+        version = (running.jobs.version, running.states.version, self.queue.registry.version)
         if self._unbound is None or self._unbound[0] != version:
             found = {record.id: running.states.unbound(record.definition) for record in running.jobs.records()}
             self._unbound = version, {job_id: reason for job_id, reason in found.items() if reason is not None}
@@ -162,12 +163,15 @@ class SyncCronManager:
         if old is not None and old.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; change it there")
         definition, binding = self._define(name, cron_expression, func, description, options)
-        record = running.jobs.make_record(definition, now=running.serving.store.clock.now(), keep=old)
-        running.states.bind(name, binding)
+        record = running.jobs.make_record(definition, now=running.serving.store.clock.now())
+        before = running.states.bind(name, binding)
         if old is None or old.digest != record.digest:
-            if old is not None and old.trigger != record.trigger:
-                running.jobs.serve_first([name], running.bridge.submit_job)
-            running.jobs.apply([JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)])
+            change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
+            try:
+                running.jobs.apply([change], serve=running.bridge.submit_job)
+            except BaseException:
+                running.states.bind(name, before)
+                raise
         return self.get_job(name)
 
     def _define(

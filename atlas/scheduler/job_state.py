@@ -68,6 +68,9 @@ class JobStates:
     Args:
         store: Where pauses live.
         registry: Functions by name.
+
+    Attributes:
+        version: A number that changes with every binding.
     """
 
     def __init__(self, store: Store, registry: Registry) -> None:
@@ -76,6 +79,7 @@ class JobStates:
         self._lock = threading.Lock()
         self._pauses: dict[str, Pause] = {}
         self._bindings: dict[str, Binding] = {}
+        self.version = 0
 
     # --- pauses -------------------------------------------------------------------------------------------------------
 
@@ -98,20 +102,21 @@ class JobStates:
 
     def resume(self, job_id: str) -> bool:
         """Remove a pause; False if there was none."""
+        had = self._store.write(lambda connection: delete_pause(connection, job_id))
         with self._lock:
-            had = self._pauses.pop(job_id, None)
-        self._store.write(lambda connection: delete_pause(connection, job_id))
-        return had is not None
+            self._pauses.pop(job_id, None)
+        return bool(had)
 
     # --- bindings -----------------------------------------------------------------------------------------------------
 
-    def bind(self, job_id: str, binding: Binding | None) -> None:
-        """Bind a volatile job to its function; None forgets it."""
+    def bind(self, job_id: str, binding: Binding | None) -> Binding | None:
+        """Bind a volatile job to its function, or forget it with None; returns what it was bound to before."""
         with self._lock:
-            if binding is None:
-                self._bindings.pop(job_id, None)
-            else:
+            before = self._bindings.pop(job_id, None)
+            if binding is not None:
                 self._bindings[job_id] = binding
+            self.version += 1
+            return before
 
     def function_of(self, definition: JobDefinition) -> Function:
         """The function a job runs.

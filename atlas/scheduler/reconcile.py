@@ -133,19 +133,7 @@ class Reconciler:
             return plan
         now = store.clock.now()
         changes = [JobChange(jobs.make_record(definition, now=now), JobEventKind.ADDED) for definition in plan.added]
-        old = {definition.id: jobs.record(definition.id) for definition in plan.changed}
-        fresh = {
-            definition.id: jobs.make_record(definition, now=now, keep=old[definition.id]) for definition in plan.changed
-        }
-        due = [job_id for job_id, record in fresh.items() if self._is_due(old[job_id], record, now)]
-        if due:
-            jobs.serve_first(due, running.bridge.submit_job)
-            fresh |= {
-                definition.id: jobs.make_record(definition, now=now, keep=jobs.record(definition.id))
-                for definition in plan.changed
-                if definition.id in due
-            }
-        changes += [JobChange(record, JobEventKind.CHANGED) for record in fresh.values()]
+        changes += [JobChange(jobs.make_record(definition, now=now), JobEventKind.CHANGED) for definition in plan.changed]
         number: list[int] = []
 
         def keep_revision(connection: Connection) -> None:
@@ -161,20 +149,9 @@ class Reconciler:
             )
             number[:] = [int(key) for key in result.inserted_primary_key or ()]
 
-        jobs.apply(changes, plan.removed, also=keep_revision)
+        jobs.apply(changes, plan.removed, serve=running.bridge.submit_job, also=keep_revision)
         running.bridge.revision = number[0]
         return plan
-
-    @staticmethod
-    def _is_due(old: JobRecord | None, fresh: JobRecord, now: datetime) -> bool:
-        """True if a fire time of the old schedule is unserved and the job goes on with another one."""
-        return (
-            old is not None
-            and old.next_run is not None
-            and old.next_run <= now
-            and fresh.enabled
-            and old.trigger != fresh.trigger
-        )
 
     def latest_revision(self) -> tuple[int, str] | None:
         """(number, digest of the text) of the newest accepted version, None when there is none."""

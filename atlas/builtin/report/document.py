@@ -124,14 +124,16 @@ def compose(
             for group in figures.errors[:MAX_ERRORS]
         ],
         tables=[table for table in (_jobs(figures, words), _sources(figures, words)) if table.rows],
-        footer=words.footer.format(time=f"{made_at.astimezone(zone):%Y-%m-%d %H:%M %Z}", total=f"{figures.total:,}"),
+        footer=words.footer.format(
+            time=f"{made_at.astimezone(zone):%Y-%m-%d %H:%M %Z}", total=f"{figures.total:,}", noun=_noun(figures)
+        ),
     )
 
 
 def _lead(figures: DayFigures, words: Words, since: str) -> str:
     if not figures.total:
         return words.nothing
-    noun = "task" if figures.total == 1 else "tasks"
+    noun = _noun(figures)
     if not figures.bad:
         return words.all_well.format(total=f"{figures.total:,}", noun=noun)
     worst = max(figures.jobs.values(), key=lambda job: job.bad)
@@ -146,6 +148,10 @@ def _lead(figures: DayFigures, words: Words, since: str) -> str:
         lead += words.same_error.format(time=since)
     lead += stop
     return lead + space + words.rest_well if worst.bad == figures.bad else lead
+
+
+def _noun(figures: DayFigures) -> str:
+    return "task" if figures.total == 1 else "tasks"
 
 
 def _key_figures(figures: DayFigures, before: Counter[TaskStatus], words: Words) -> list[Figure]:

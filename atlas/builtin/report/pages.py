@@ -114,7 +114,7 @@ def _chart(hours: Sequence[Counter[TaskStatus]], label: str, names: dict[str, st
     width, height, left = 680.0, 84.0, 28.0
     step = (width - left) / len(hours)
     top = max(1, *(hour.total() for hour in hours))
-    grid = max(1, -(-top // 3))
+    grid = next(size * 10**power for power in range(12) for size in (1, 2, 5) if size * 10**power * 4 >= top)
     parts = [f'<svg viewBox="0 0 {width:.0f} 120" width="100%" role="img" aria-label="{html.escape(label)}">']
     for value in range(0, top + 1, grid):
         y = 102 - height * value / top
@@ -154,7 +154,7 @@ def _bold(text: str) -> str:
 
 def _text(text: str) -> str:
     """``text`` as it stands, whatever Markdown would make of it."""
-    return re.sub(r"([\\`*_\[\]<>|#&])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*\[\]<>|#&]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
 
 
 def _code(text: str) -> str:

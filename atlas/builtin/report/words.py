@@ -118,7 +118,7 @@ WORDS: Final = {
             "FAILED": "failed",
             "CANCELLED": "cancelled",
         },
-        footer="Made at {time} from {total} stored tasks.",
+        footer="Made at {time} from {total} stored {noun}.",
     ),
     "zh": Words(
         language="zh",

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, delete, func, or_, select, true
+from sqlalchemy import and_, delete, func, not_, or_, select, true
 
+from atlas.scheduler.store.batches import BATCH, in_batches, nothing
 from atlas.scheduler.store.tables import attempts, fires, jobs, task_logs, tasks
 
 if TYPE_CHECKING:
@@ -23,17 +24,9 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.store.store import Store
 
-BATCH: Final = 1000
 DAY_S: Final = 86_400.0
 SAME_S: Final = 60.0
 """Two limits that lie closer together are one: the general one was made a moment ago."""
-
-Cursor = TypeVar("Cursor")
-Done = TypeVar("Done")
-
-
-def nothing() -> None:
-    """What happens between two batches unless somebody wants to look around or stop."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,22 +87,9 @@ def delete_final_tasks(
     Raises:
         StoreUnavailableError: The database does not answer; batches removed before stay removed.
     """
-    before_s = None if before is None else before.timestamp()
-    rule = _TaskRule(job_id, before_s)
-    if job_id is None:
-        rule = store.read(lambda connection: rule.sparing(job_limits(connection), store.clock.now().timestamp()))
-    count_key = None if keep is None else store.read(lambda connection: rule.key_behind(connection, keep))
-    condition = rule.condition(count_key)
-    if condition is None:
-        return 0
-
-    def step(connection: Connection, after: tuple[float, str] | None) -> tuple[int, tuple[float, str] | None]:
-        rows = rule.page(connection, condition, after, batch)
-        ids = [row.id for row in rows]
-        removed = len(ids) if dry_run else _delete_tasks(connection, ids)
-        return removed, (rows[-1].at, rows[-1].id) if len(rows) == batch else None
-
-    return in_batches(store, step, dry_run=dry_run, between=between)
+    rule = _rule(store, before, job_id)
+    condition = _condition(store, rule, keep)
+    return 0 if condition is None else _remove(store, rule, condition, batch, dry_run=dry_run, between=between)
 
 
 def enforce_task_limits(
@@ -134,16 +114,19 @@ def enforce_task_limits(
     Raises:
         StoreUnavailableError: The database does not answer; batches removed before stay removed.
     """
-    limits: dict[str | None, tuple[float | None, int | None]] = {
-        job_id: (keep_days if own.keep_days is None else own.keep_days, own.keep_tasks)
-        for job_id, own in store.read(job_limits).items()
-        if own.keep_tasks is not None or own.keep_days not in {None, keep_days}
-    }
-    limits[None] = (keep_days, keep_tasks)
-    total = 0
-    for job_id, (days, count) in limits.items():
-        before = None if days is None else datetime_before(now, days)
-        total += delete_final_tasks(store, before=before, keep=count, job_id=job_id, dry_run=dry_run, between=between)
+    rule = _rule(store, None if keep_days is None else datetime_before(now, keep_days), None)
+    general = _condition(store, rule, keep_tasks)
+    total = 0 if general is None else _remove(store, rule, general, BATCH, dry_run=dry_run, between=between)
+    for job_id, own in store.read(job_limits).items():
+        if own.keep_tasks is None and own.keep_days in {None, keep_days}:
+            continue
+        days = keep_days if own.keep_days is None else own.keep_days
+        rule = _rule(store, None if days is None else datetime_before(now, days), job_id)
+        condition = _condition(store, rule, own.keep_tasks)
+        if condition is not None and general is not None and dry_run:
+            condition = and_(condition, not_(general))  # those are counted already
+        if condition is not None:
+            total += _remove(store, rule, condition, BATCH, dry_run=dry_run, between=between)
     return total
 
 
@@ -183,40 +166,41 @@ def delete_old_fires(
     return total
 
 
-def in_batches(
-    store: Store,
-    step: Callable[[Connection, Cursor | None], tuple[int, Cursor | None]],
-    *,
-    dry_run: bool = False,
-    between: Callable[[], None] = nothing,
-) -> int:
-    """Run ``step`` until it has no cursor to go on from, each time in its own commit; returns the sum of its counts.
-
-    Args:
-        store: Where it runs.
-        step: Takes a connection and where the last one ended (None at first); returns a count and where it ended.
-        dry_run: Read instead of write.
-        between: Called after each step; may raise to stop.
-    """
-    total, cursor, more = 0, None, True
-    while more:
-        run = store.read if dry_run else store.write
-        count, cursor = run(_after(step, cursor))
-        total, more = total + count, cursor is not None
-        between()
-    return total
-
-
-def _after(step: Callable[[Connection, Cursor | None], Done], cursor: Cursor | None) -> Callable[[Connection], Done]:
-    return lambda connection: step(connection, cursor)
-
-
 def datetime_before(now: datetime, days: float) -> datetime:
     """The instant ``days`` before ``now``, the earliest there is if that is before all calendars."""
     try:
         return now - timedelta(days=days)
     except OverflowError:
         return now.min.replace(tzinfo=now.tzinfo)
+
+
+def _rule(store: Store, before: datetime | None, job_id: str | None) -> _TaskRule:
+    rule = _TaskRule(job_id, None if before is None else before.timestamp())
+    if job_id is not None:
+        return rule
+    return store.read(lambda connection: rule.sparing(job_limits(connection), store.clock.now().timestamp()))
+
+
+def _condition(store: Store, rule: _TaskRule, keep: int | None) -> ColumnElement[bool] | None:
+    return rule.condition(None if keep is None else store.read(lambda connection: rule.key_behind(connection, keep)))
+
+
+def _remove(
+    store: Store,
+    rule: _TaskRule,
+    condition: ColumnElement[bool],
+    batch: int,
+    *,
+    dry_run: bool,
+    between: Callable[[], None],
+) -> int:
+    def step(connection: Connection, after: tuple[float, str] | None) -> tuple[int, tuple[float, str] | None]:
+        rows = rule.page(connection, condition, after, batch)
+        ids = [row.id for row in rows]
+        removed = len(ids) if dry_run else _delete_tasks(connection, ids)
+        return removed, (rows[-1].at, rows[-1].id) if len(rows) == batch else None
+
+    return in_batches(store, step, dry_run=dry_run, between=between)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,96 @@
+"""The README is true: its programs run and print what it says, its config loads, its commands exist."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
+from atlas.scheduler.registry import Registry
+
+ROOT = Path(__file__).parent.parent
+READMES = [ROOT / "README.md"]
+
+
+class Block(NamedTuple):
+    language: str
+    text: str
+
+
+def blocks(readme: Path) -> list[Block]:
+    return [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", readme.read_text("utf-8"), re.M | re.S)]
+
+
+class Program(NamedTuple):
+    name: str
+    code: str
+    output: str | None
+
+
+def programs(readme: Path) -> list[Program]:
+    """Python blocks; a text block right behind one that begins with ``$ python NAME`` is what it prints, each time."""
+    found, all_blocks = [], blocks(readme)
+    for block, after in zip(all_blocks, [*all_blocks[1:], Block("", "")], strict=True):
+        if block.language == "python":
+            name = block.text.splitlines()[0].removeprefix("# ")
+            call, _, output = after.text.partition("\n")
+            found.append(Program(name, block.text, output if call == f"$ python {name}" else None))
+    return found
+
+
+PROGRAMS = [program for readme in READMES for program in programs(readme)]
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("program", PROGRAMS, ids=[program.name for program in PROGRAMS])
+def test_a_program_runs_twice_in_one_directory_and_prints_what_it_promises(program: Program, tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    (tmp_path / "config" / "config.yaml").write_text("collect: {sources: []}\n")
+    (tmp_path / program.name).write_text(program.code, "utf-8")
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("ATLAS_")}
+    for number in ("first", "second"):
+        ran = subprocess.run(
+            [sys.executable, program.name],
+            cwd=tmp_path,
+            env={**environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8", "TZ": "UTC"},
+            capture_output=True,
+            encoding="utf-8",
+            timeout=50,
+            check=False,
+        )
+        assert ran.returncode == 0, f"the {number} time:\n{ran.stderr}"
+        assert program.output is not None, "each program of the README is followed by what it prints"
+        assert ran.stdout == program.output, f"the {number} time"
+
+
+def test_every_jobs_file_in_the_readme_is_valid() -> None:
+    texts = [block.text for readme in READMES for block in blocks(readme) if block.language == "json"]
+    assert texts
+    for text in texts:
+        assert parse_jobs(text, file="README.md", defaults=PolicyDefaults(), registry=None).definitions
+
+
+def test_every_make_target_and_script_of_the_readme_exists() -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    text = "\n".join(readme.read_text("utf-8") for readme in READMES)
+    for target in set(re.findall(r"`?make ([a-z]+)\b", text)) - {"alone"}:
+        if target not in {"it", "sure"}:
+            assert re.search(rf"^{target}:", makefile, re.M), f"make {target}"
+    for script in set(re.findall(r"scripts/\w+\.py", text)):
+        assert (ROOT / script).is_file(), script
+
+
+def test_every_command_of_the_readme_is_known_to_the_command_line() -> None:
+    from atlas.cli.main import make_parser
+
+    text = "\n".join(readme.read_text("utf-8") for readme in READMES)
+    known = make_parser().format_help()
+    for command in set(re.findall(r"^(?:\.venv/bin/)?atlas ([a-z]+)", text, re.M)):
+        assert re.search(rf"\b{command}\b", known), command
