@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from loguru import logger
 from tzlocal import get_localzone_name
 
-from atlas.builtin.binding import bind_builtins
+from atlas.builtin.binding import ALIASES, bind_builtins
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import ConfigError, JobBusyError
 from atlas.scheduler.event_log import log_event
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.job_view import Job
 
 START_LIMIT_S: Final = 60.0
-FIRST_COLLECTION: Final = "collect"
-"""The function whose jobs run at once on an empty database, so that a newcomer sees something."""
+FIRST_COLLECTION: Final = frozenset({"collect", ALIASES["collect"]})
+"""The functions whose jobs run at once on an empty database, so that a newcomer sees something."""
 
 
 class AtlasScheduler:
@@ -342,7 +342,7 @@ async def _reload(atlas: AtlasScheduler) -> None:
 
 async def _collect_at_once(atlas: AtlasScheduler) -> None:
     for job in await atlas.cron.get_all_jobs():
-        if job.enabled and (await atlas.cron.get_job_status(job.name))["function"] == FIRST_COLLECTION:
+        if job.enabled and (await atlas.cron.get_job_status(job.name))["function"] in FIRST_COLLECTION:
             try:
                 await atlas.cron.run_job_now(job.name)
             except JobBusyError:

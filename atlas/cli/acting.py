@@ -1,4 +1,4 @@
-"""The commands that act on a running scheduler through the store: ``run``, ``submit``, ``cancel``, ``pause``, ``resume``."""
+"""The commands that act, through the store: ``run``, ``submit``, ``cancel``, ``pause``, ``resume``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from atlas.cli.details import no_jobs
 from atlas.cli.exits import Exit, NoSchedulerError
 from atlas.cli.installation import local_times, opened
-from atlas.cli.looking import no_jobs
 from atlas.cli.results import failure_text, print_result, print_verdict
 from atlas.cli.tables import print_json, printable, say
 from atlas.cli.wait import wait_for

@@ -1,4 +1,4 @@
-"""The commands about the jobs file: ``check`` says everything that is wrong with it, ``schema`` describes it to editors."""
+"""The commands about the jobs file: ``check`` says what is wrong with it, ``schema`` describes it to editors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import quiet_logs, settings_of
-from atlas.cli.tables import Cell, printable, print_json, say
+from atlas.cli.tables import Cell, print_json, printable, say
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import load_jobs, schema_text
 

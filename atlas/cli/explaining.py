@@ -90,9 +90,9 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
         definitions = {}
     if job_id in definitions:
         return definitions[job_id].schedule
-    error = UnknownJobError(job_id, nearest=nearest_job(job_id, [*known, *definitions]))
-    error.add_note('a cron expression has five fields: atlas explain "0 9 * * mon-fri"')
-    raise error
+    unknown = UnknownJobError(job_id, nearest=nearest_job(job_id, [*known, *definitions]))
+    unknown.add_note('a cron expression has five fields: atlas explain "0 9 * * mon-fri"')
+    raise unknown
 
 
 def _fire_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:

@@ -162,9 +162,9 @@ class Command(NamedTuple):
 
 COMMANDS: Final = (
     Command("serve", "run the scheduler until Ctrl-C", _serve, "atlas.cli.serving:serve"),
-    Command("jobs", "every job: when next, how it went; or one in full", _jobs, "atlas.cli.looking:jobs"),
-    Command("tasks", "the newest tasks", _tasks, "atlas.cli.looking:tasks"),
-    Command("task", "one task: attempts, error, arguments, result", _task, "atlas.cli.looking:task"),
+    Command("jobs", "every job: when next, how it went; or one in full", _jobs, "atlas.cli.listing:jobs"),
+    Command("tasks", "the newest tasks", _tasks, "atlas.cli.listing:tasks"),
+    Command("task", "one task: attempts, error, arguments, result", _task, "atlas.cli.details:task"),
     Command("run", "run a job now", _run, "atlas.cli.acting:run"),
     Command("submit", "put a task of a registered function into the queue", _submit, "atlas.cli.acting:submit"),
     Command("cancel", "cancel a waiting or running task", _cancel, "atlas.cli.acting:cancel"),

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlas.cli.details import print_reasons
 from atlas.cli.installation import local_times, settings_of
-from atlas.cli.looking import print_details
 from atlas.cli.stdout import close_stdout
 from atlas.cli.tables import Cell, Column, print_facts, print_table, say, state_cell
 from atlas.logs import configure_logging
@@ -58,7 +58,7 @@ def introduce(atlas: AtlasScheduler) -> None:
         say()
         if jobs:
             print_table(columns, [_job_row(job, times) for job in jobs])
-        print_details(jobs, times)
+        print_reasons(jobs, times)
         if (refused := atlas.config_error()) is not None:
             say(Cell(f"The jobs file is refused; the last good revision runs on.\n{refused}", "bold red"))
         say(Cell(times.words, "dim"))

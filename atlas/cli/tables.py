@@ -73,6 +73,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """``1 task``, ``2 tasks``."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
 def state_cell(state: str) -> Cell:
     """A task status or job state with its glyph: ``✓ success``."""
     glyph, style = LOOK[state]

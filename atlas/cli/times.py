@@ -52,7 +52,7 @@ class LocalTimes:
     def ahead(self, instant: datetime) -> str:
         """How long until then: ``4m 33s``; ``now`` once it has come."""
         left_s = (instant - self.now).total_seconds()
-        return format_duration(round(left_s)) if left_s >= 0.5 else "now"  # noqa: PLR2004 - half of what is shown
+        return format_duration(round(left_s)) if left_s >= 0.5 else "now"
 
     def age(self, instant: datetime) -> str:
         """How long ago that was: ``4m 33s``."""

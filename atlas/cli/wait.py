@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.cli.exits import NoSchedulerError
 from atlas.cli.tables import printable, terminal
@@ -125,6 +125,8 @@ def wait_for(
 
 
 def _show(bar: ProgressBar, task: Task, running: object) -> None:
-    told = next((one for one in running if one["task_id"] == task.id), {}) if isinstance(running, list) else {}
+    told: dict[str, Any] = {}
+    if isinstance(running, list):
+        told = next((one for one in running if one["task_id"] == task.id), told)
     running_s = 0.0 if task.started_at is None else max(0.0, time.time() - task.started_at.timestamp())
     bar.show(task.status, running_s, told.get("done") or 0.0, told.get("total"))

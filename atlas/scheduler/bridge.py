@@ -50,12 +50,13 @@ class SkipReason(enum.StrEnum):
     """Deciding on it raised; the detail says what."""
 
 
-@dataclass(slots=True)
-class _Range:
-    """A stretch of skips with one reason that may go on."""
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Fire times that are decided together; a ``count`` of None stands for more than were counted."""
 
-    reason: SkipReason
-    first_s: float
+    first: datetime
+    last: datetime
+    count: int | None
 
 
 class Bridge(BaseExecutor):
@@ -71,7 +72,7 @@ class Bridge(BaseExecutor):
         """Connect the parts."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._job_store, self._states, self._lifecycle = job_store, states, lifecycle
-        self._ranges: dict[str, _Range] = {}
+        self._open_ranges: dict[str, tuple[SkipReason, datetime]] = {}
         self.revision: int | None = None
 
     def submit_job(self, job: Job, run_times: Sequence[datetime]) -> None:
@@ -84,8 +85,9 @@ class Bridge(BaseExecutor):
             self._decide(decided, record, run_times[0])
         except Exception as error:  # noqa: BLE001 - a fire time must end as a task or a skip, whatever went wrong
             logger.bind(job_id=job.id).exception("deciding on a fire time raised")
-            fire_time = record.trigger.fire_time_of(run_times[0])
-            self._skip(decided, job.id, [fire_time], SkipReason.FAULT, detail=f"{type(error).__name__}: {error}")
+            oldest, newest = record.trigger.fire_time_of(run_times[0]), record.trigger.fire_time_of(decided.now)
+            stretch = _Stretch(oldest, max(oldest, newest), None)
+            self._skip_range(decided, job.id, stretch, SkipReason.FAULT, _words(error))
 
     def _do_submit_job(self, _job: Job, _run_times: Sequence[datetime]) -> None:
         raise AssertionError("submit_job is overridden")
@@ -94,31 +96,31 @@ class Bridge(BaseExecutor):
         definition = record.definition
         fire_times, more = self._fire_times(decided, record, due)
         oldest = record.trigger.fire_time_of(due)
+        stretch = _Stretch(oldest, fire_times[0], None if more else len(fire_times))
         pause = self._states.pause_of(record.id)
         if pause is not None:
-            self._skip_stretch(
-                decided, record.id, oldest, fire_times, more, SkipReason.PAUSED, f"by {pause.by}: {pause.reason}"
-            )
+            self._extend_range(decided, record.id, stretch, SkipReason.PAUSED, f"by {pause.by}: {pause.reason}")
             return
         unbound = self._states.unbound(definition)
         if unbound is not None:
-            self._skip_stretch(decided, record.id, oldest, fire_times, more, SkipReason.UNBOUND, unbound)
+            self._extend_range(decided, record.id, stretch, SkipReason.UNBOUND, unbound)
             return
-        self._ranges.pop(record.id, None)
+        self._open_ranges.pop(record.id, None)
+        older = record.trigger.schedule.previous_before(fire_times[-1]) if more else None
         holidays = [one for one in fire_times if definition.schedule.is_excluded(one)]
         if holidays:
             self._skip(decided, record.id, holidays, SkipReason.CALENDAR)
             fire_times = [one for one in fire_times if one not in holidays]
         chosen = self._chosen(decided, record, definition, fire_times)
         left = [one for one in fire_times if one not in chosen]
-        if left or more:
+        if left or older is not None:
             reason = SkipReason.COALESCED if chosen else SkipReason.MISSED
-            self._skip_stretch(
-                decided, record.id, oldest, left, more, reason, f"catch-up is {definition.catchup.value}"
-            )
-            self._ranges.pop(record.id, None)
-        for number, fire_time in enumerate(reversed(chosen)):
-            self._fire(decided, record, definition, fire_time, behind_another=number > 0)
+            first, last = oldest if more else left[-1], left[0] if left else older or oldest
+            stretch = _Stretch(first, last, None if more else len(left))
+            self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.catchup.value}")
+        behind_another = False
+        for fire_time in reversed(chosen):
+            behind_another |= self._fire(decided, record, definition, fire_time, behind_another=behind_another)
 
     @staticmethod
     def _fire_times(decided: Pass, record: JobRecord, due: datetime) -> tuple[list[datetime], bool]:
@@ -151,23 +153,29 @@ class Bridge(BaseExecutor):
 
     def _fire(
         self, decided: Pass, record: JobRecord, definition: JobDefinition, fire_time: datetime, *, behind_another: bool
-    ) -> None:
+    ) -> bool:
+        """Make the task of a fire time, or store why there is none; True if there is one."""
         late_s = (decided.now - record.trigger.run_time_of(fire_time)).total_seconds()
         reason = "at its fire time" if late_s <= ON_TIME_S else f"caught up {late_s:.0f} s after its fire time"
-        task = make_task(
-            definition, self._states, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision
-        )
         try:
+            task = make_task(
+                definition, self._states, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision
+            )
             self._lifecycle.reserve(self._states.live(task), bounded=False, behind_another=behind_another)
         except JobBusyError as busy:
             self._skip(decided, record.id, [fire_time], SkipReason.OVERLAP, detail=busy.task_id)
-            return
+            return False
         except QueueStoppedError:
             self._skip(decided, record.id, [fire_time], SkipReason.STOPPED)
-            return
+            return False
+        except Exception as error:  # noqa: BLE001 - the other fire times of a catch-up must be decided as well
+            logger.bind(job_id=record.id).exception("making a task raised")
+            self._skip(decided, record.id, [fire_time], SkipReason.FAULT, detail=_words(error))
+            return False
         decided.tasks.append(task)
-        decided.replaces += self._lifecycle.replaced_by(task)
+        decided.replaces[task.id] = self._lifecycle.replaced_by(task)
         decided.fires.append(self._row(decided, record.id, fire_time, task_id=task.id))
+        return True
 
     def _skip(
         self, decided: Pass, job_id: str, fire_times: list[datetime], reason: SkipReason, detail: str | None = None
@@ -176,36 +184,25 @@ class Bridge(BaseExecutor):
             decided.fires.append(
                 self._row(decided, job_id, fire_time, reason=reason, detail=detail, last=fire_time, count=1)
             )
-        self._tell(decided, job_id, fire_times, reason, detail)
+        self._tell(decided, job_id, len(fire_times), reason, detail)
 
-    def _skip_stretch(  # noqa: PLR0917 - the facts of one stretch, used here only
-        self,
-        decided: Pass,
-        job_id: str,
-        oldest: datetime,
-        fire_times: list[datetime],
-        more: bool,  # noqa: FBT001 - passed through from newest_fire_times
-        reason: SkipReason,
-        detail: str,
-    ) -> None:
-        """One row for all of them, or a longer last row if the job's latest skips had the same reason."""
-        last = fire_times[0] if fire_times else oldest
-        open_range = self._ranges.get(job_id)
-        if open_range is not None and open_range.reason is reason:
-            decided.longer.append(
-                {
-                    "b_job_id": job_id,
-                    "b_fire_time": open_range.first_s,
-                    "last": last.timestamp(),
-                    "more": len(fire_times),
-                },
-            )
+    def _skip_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
+        """One row for all of them."""
+        last, count = stretch.last, stretch.count
+        row = self._row(decided, job_id, stretch.first, reason=reason, detail=detail, last=last, count=count)
+        decided.fires.append(row)
+        self._tell(decided, job_id, count, reason, detail)
+
+    def _extend_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
+        """`_skip_range`, or a longer row if the job's latest skips had the same reason."""
+        open_reason, first = self._open_ranges.get(job_id, (None, stretch.first))
+        if open_reason is not reason:
+            self._open_ranges[job_id] = reason, stretch.first
+            self._skip_range(decided, job_id, stretch, reason, detail)
             return
-        count = None if more else len(fire_times)
-        first = oldest if more or not fire_times else fire_times[-1]
-        decided.fires.append(self._row(decided, job_id, first, reason=reason, detail=detail, last=last, count=count))
-        self._ranges[job_id] = _Range(reason, first.timestamp())
-        self._tell(decided, job_id, fire_times, reason, detail)
+        last, count = stretch.last, stretch.count
+        row = self._row(decided, job_id, first, reason=reason, detail=detail, last=last, count=count)
+        decided.longer.append(row)
 
     def _row(
         self,
@@ -232,9 +229,13 @@ class Bridge(BaseExecutor):
         }
 
     @staticmethod
-    def _tell(decided: Pass, job_id: str, fire_times: list[datetime], reason: SkipReason, detail: str | None) -> None:
-        facts = {"reason": reason.value, "fire_times": len(fire_times), "detail": detail}
+    def _tell(decided: Pass, job_id: str, count: int | None, reason: SkipReason, detail: str | None) -> None:
+        facts = {"reason": reason.value, "fire_times": count, "detail": detail}
         decided.events.append(JobEvent(job_id=job_id, kind=JobEventKind.SKIPPED, at=decided.now, detail=facts))
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def make_task(

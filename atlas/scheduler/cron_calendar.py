@@ -14,16 +14,13 @@ if TYPE_CHECKING:
 _NONE: Final = 255
 
 
-@lru_cache(maxsize=512)
-def _at_or_after(values: tuple[int, ...], size: int) -> bytes:
-    """Table: at index n the smallest value of at least n, or `_NONE`; indexes 0 to ``size``."""
-    return bytes(next((value for value in values if value >= index), _NONE) for index in range(size + 1))
-
-
-@lru_cache(maxsize=512)
-def _before(values: tuple[int, ...], size: int) -> bytes:
-    """Table: at index n the largest value below n, or `_NONE`; indexes 0 to ``size``."""
-    return bytes(next((value for value in reversed(values) if value < index), _NONE) for index in range(size + 1))
+@lru_cache(maxsize=1024)
+def _tables(values: tuple[int, ...], size: int) -> tuple[bytes, bytes]:
+    """Two tables for indexes n from 0 to ``size``: smallest value of at least n, largest value below n; or `_NONE`."""
+    return (
+        bytes(next((value for value in values if value >= index), _NONE) for index in range(size + 1)),
+        bytes(next((value for value in reversed(values) if value < index), _NONE) for index in range(size + 1)),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -45,11 +42,11 @@ class CronCalendar:
     def __init__(self, fields: CronFields, zone: ZoneInfo) -> None:
         self._zone = zone
         # By the weekday on which a month begins: a bit for each day that counts.
-        self._days = tuple(fields.days_when_month_begins(weekday) for weekday in range(7))
-        self._months = _at_or_after(fields.months, 13), _before(fields.months, 13)
-        self._hours = _at_or_after(fields.hours, 24), _before(fields.hours, 24)
-        self._minutes = _at_or_after(fields.minutes, 60), _before(fields.minutes, 60)
-        self._seconds = _at_or_after(fields.seconds, 60), _before(fields.seconds, 60)
+        self._days = fields.days_by_first_weekday()
+        self._months = _tables(fields.months, 13)
+        self._hours = _tables(fields.hours, 24)
+        self._minutes = _tables(fields.minutes, 60)
+        self._seconds = _tables(fields.seconds, 60)
 
     def from_wall(self, wall: datetime, last_year: int, *, strictly: bool = False) -> datetime | None:
         """First matching wall time at or after ``wall``, a whole second; with ``strictly`` after it."""

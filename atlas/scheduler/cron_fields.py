@@ -9,6 +9,7 @@ import difflib
 import re
 import unicodedata
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NoReturn
 
 from atlas.scheduler.errors import CronExpressionError
@@ -98,11 +99,25 @@ class CronFields:
     wildcard: bool
     either_day: bool
 
-    def days_when_month_begins(self, weekday: int) -> int:
-        """Bit n is set if day n of a month counts whose first day is ``weekday`` (0 Sunday), in its length apart."""
-        by_date = sum(1 << day for day in self.days)
-        by_weekday = sum(1 << day for day in range(1, 32) if (weekday + day - 1) % 7 in self.weekdays)
-        return by_date | by_weekday if self.either_day else by_date & by_weekday
+    def days_by_first_weekday(self) -> tuple[int, ...]:
+        """For months that begin on Sunday, Monday …: bit n is set if day n counts, should the month be so long."""
+        return _days_by_first_weekday(self.days, self.weekdays, self.either_day)
+
+
+@lru_cache(maxsize=1024)
+def _days_by_first_weekday(days: tuple[int, ...], weekdays: tuple[int, ...], either: bool) -> tuple[int, ...]:  # noqa: FBT001
+    by_date = sum(1 << day for day in days)
+    masks = []
+    for first in range(7):
+        by_weekday = sum(1 << day for day in range(1, 32) if (first + day - 1) % 7 in weekdays)
+        masks.append(by_date | by_weekday if either else by_date & by_weekday)
+    return tuple(masks)
+
+
+@lru_cache(maxsize=1024)
+def _shared(values: tuple[int, ...]) -> tuple[int, ...]:
+    """One tuple for equal ones: ten thousand expressions mostly differ in one field."""
+    return values
 
 
 def parse_fields(expression: str) -> CronFields:
@@ -167,7 +182,7 @@ def _fields(expression: str, text: str, tokens: list[tuple[str, int]]) -> CronFi
         tokens = [("0", 0), *tokens]
     sets = [_Reader(expression, kind, offset).field(token) for kind, (token, offset) in zip(KINDS, tokens, strict=True)]
     _, minute, hour, day, _, weekday = (token for token, _ in tokens)
-    days, months, weekdays = sets[3], sets[4], tuple(sorted({value % 7 for value in sets[5]}))
+    days, months, weekdays = sets[3], sets[4], _shared(tuple(sorted({value % 7 for value in sets[5]})))
     either_day = not (day.startswith("*") or weekday.startswith("*"))
     longest = max(LONGEST_MONTH[month - 1] for month in months)
     if days[0] > longest and not either_day:
@@ -197,7 +212,7 @@ class _Reader:
                 self.refuse(text, 0, "has an empty item in its list; take the extra comma out")
             values.update(self.item(item, at))
             at += len(item) + 1
-        return tuple(sorted(values))
+        return _shared(tuple(sorted(values)))
 
     def item(self, item: str, at: int) -> range:
         """The values of ``*``, ``5``, ``5-9``, each with ``/step`` or without."""

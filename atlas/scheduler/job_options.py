@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import enum
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 
 from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource
 from atlas.scheduler.durations import parse_duration
@@ -26,7 +26,7 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class JobOptions(TypedDict, total=False):
     """Options of a job made by code; the names and meanings are those of ``cron_jobs.json``.
 
-    Durations are seconds or text like ``"5m"``.
+    Durations are seconds or text like ``"5m"``. None is as if it were not given, but for ``timeout``.
 
     Attributes:
         title: Display name; by default the job's name.
@@ -93,6 +93,13 @@ class JobOptions(TypedDict, total=False):
     keep_tasks: int
 
 
+_WHOLE: Final = {
+    "max_retries": (0, 1_000_000),
+    "max_instances": (1, 1_000),
+    "catchup_limit": (1, 100_000),
+    "keep_tasks": (0, 1_000_000_000),
+}
+MAX_KEEP_DAYS: Final = 36_500
 _RETRY: Final = {
     "retry_delay": "delay_s",
     "retry_backoff": "backoff",
@@ -141,9 +148,11 @@ def define(
         hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
         msg = f"add_job() got an unknown option {unknown[0]!r}{hint}"
         raise TypeError(msg)
+    given = {option: value for option, value in options.items() if value is not None or option == "timeout"}
+    _check(given)
+    options = cast("JobOptions", given)
     timeout = options.get("timeout", defaults.timeout_s)
-    given = {"executor": None, **options}
-    return JobDefinition(
+    definition = JobDefinition(
         id=name,
         source=JobSource.CODE,
         title=options.get("title") or name,
@@ -155,7 +164,7 @@ def define(
         tags=tuple(options.get("tags", ())),
         owner=options.get("owner", ""),
         runbook=options.get("runbook", ""),
-        executor=None if given["executor"] is None else _member(ExecutorKind, "executor", str(given["executor"])),
+        executor=_member(ExecutorKind, "executor", options["executor"]) if "executor" in options else None,
         priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
         retry=_retry(options, defaults),
         timeout_s=None if timeout is None else seconds("timeout", timeout),
@@ -169,6 +178,26 @@ def define(
         keep_tasks=options.get("keep_tasks"),
         value_from={name: "job" if name in options else "built in" for name in _POLICIES},
     )
+    definition.policy(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
+    return definition
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Refuse values of the wrong kind, and numbers out of their bounds; they are those of the config file."""
+    for name, (low, high) in _WHOLE.items():
+        value = given.get(name, low)
+        if type(value) is not int or not low <= value <= high:
+            raise ArgumentsError(f"{name} {value!r} is not a whole number in {low:,} to {high:,}")
+    for name in ("title", "owner", "runbook", "timezone"):
+        if not isinstance(given.get(name, ""), str):
+            raise ArgumentsError(f"{name} {given[name]!r} is not text")
+    for name in ("tags", "retry_on"):
+        value = given.get(name, ())
+        if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+            raise ArgumentsError(f"{name} {value!r} is not a list of texts")
+    days = given.get("keep_days", 1)
+    if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= MAX_KEEP_DAYS:
+        raise ArgumentsError(f"keep_days {days!r} is not more than 0 and at most {MAX_KEEP_DAYS:,} days")
 
 
 def _schedule(cron: str | Sequence[str] | None, options: JobOptions, timezone: str) -> Schedule:
@@ -212,9 +241,9 @@ def seconds(name: str, value: float | str) -> float:
         raise ArgumentsError(msg) from None
 
 
-def _member(kind: type[E], name: str, value: str) -> E:
+def _member(kind: type[E], name: str, value: object) -> E:
     try:
-        return kind(value.lower())
+        return kind(str(value).lower())
     except ValueError:
         msg = f"{name} {value!r} is not one of {', '.join(kind)}"
         raise ArgumentsError(msg) from None

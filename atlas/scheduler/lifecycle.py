@@ -210,9 +210,9 @@ class Lifecycle:
         """Ids of the unfinished tasks of the same job that ``task`` takes the place of (``overlap: replace``)."""
         with self._lock:
             mine = self._jobs.get(task.job_id or "")
-            if mine is None or task.policy.overlap is not Overlap.REPLACE:
+            if mine is None or task.policy.overlap is not Overlap.REPLACE or task.id not in mine.open:
                 return []
-            return [one for one in mine.open if one != task.id]
+            return list(itertools.takewhile(lambda one: one != task.id, mine.open))  # not those that came after it
 
     def unfinished_of(self, job_id: str) -> list[str]:
         """Ids of the job's unfinished tasks, oldest first."""
@@ -240,8 +240,8 @@ class Lifecycle:
         """Take over tasks read from rows (recovery, other processes' submits) that are this process's already."""
         with self._lock:
             for task in tasks:
-                self._fit_executor(task)
                 live = self.live_of(task)
+                self._fit_executor(live)
                 live.claim_first = claim_first
                 self._live[task.id] = live
                 self._counts[task.status, task.priority] += 1
@@ -257,11 +257,12 @@ class Lifecycle:
     live_of: Callable[[Task], Live]
     """Makes the live task of a row; the cron manager knows the functions of volatile jobs."""
 
-    def _fit_executor(self, task: Task) -> None:
+    def _fit_executor(self, live: Live) -> None:
         """Run it where its function fits: a client does not know that, and a new version may have changed it."""
+        task = live.task
         if task.policy.executor is not ExecutorKind.PROCESS:
             try:
-                kind = self._registry.find(task.function).executor
+                kind = (live.function or self._registry.find(task.function)).executor
             except FunctionError:
                 return  # the attempt will tell
             if kind is not task.policy.executor:

@@ -79,9 +79,14 @@ def returned(value: object) -> Returned:
         return Returned(None, "null")
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError):
+        try:
+            length = len(text.encode())
+        except UnicodeEncodeError:  # lone surrogates, as `os.fsdecode` makes them, fit into a row only when escaped
+            text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+            length = len(text)
+    except Exception:  # noqa: BLE001 - no JSON; or it changes while it is read, or its own methods raise
         return Returned(value, None)
-    return Returned(value, text if len(text.encode("utf-8", "surrogatepass")) <= MAX_RESULT_BYTES else None)
+    return Returned(value, text if length <= MAX_RESULT_BYTES else None)
 
 
 def raised(error: BaseException) -> Raised:
@@ -100,8 +105,8 @@ def _text_of(error: BaseException, tail: TracebackType | None) -> str:
 
 
 def shorten(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
-    """``text`` as UTF-8 of at most ``limit_bytes``, cut in the middle with a mark; lone surrogates are replaced."""
-    raw = text.encode("utf-8", "replace")
+    """``text`` of at most ``limit_bytes`` of UTF-8, cut in the middle with a mark; what no row can hold is replaced."""
+    raw = text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
     if len(raw) <= limit_bytes:
         return raw.decode()
     mark = f"\n… {len(raw) - limit_bytes:,} bytes cut …\n"

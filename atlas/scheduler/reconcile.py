@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,6 @@ from atlas.scheduler.store.tables import revisions
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -105,6 +105,7 @@ class Reconciler:
     def __init__(self, cron: SyncCronManager, path: Path, defaults: PolicyDefaults) -> None:
         """Describe it; `reload` does the work."""
         self._cron, self.path, self._defaults = cron, path, defaults
+        self._lock = threading.Lock()
         self.error: ConfigError | None = None
         self.warnings: tuple[Problem, ...] = ()
 
@@ -115,8 +116,9 @@ class Reconciler:
             ConfigError: The file cannot be used; what runs goes on, and `error` keeps the reason.
         """
         try:
-            wanted = load_jobs(self.path, defaults=self._defaults, registry=self._cron.queue.registry)
-            plan = self._apply(wanted, author=author)
+            with self._lock:  # a second reload must compare with what the first one made
+                wanted = load_jobs(self.path, defaults=self._defaults, registry=self._cron.queue.registry)
+                plan = self._apply(wanted, author=author)
         except ConfigError as error:
             self.error = error
             raise
@@ -132,8 +134,11 @@ class Reconciler:
             running.bridge.revision = latest[0]
             return plan
         now = store.clock.now()
-        changes = [JobChange(jobs.make_record(definition, now=now), JobEventKind.ADDED) for definition in plan.added]
-        changes += [JobChange(jobs.make_record(definition, now=now), JobEventKind.CHANGED) for definition in plan.changed]
+        changes = [
+            JobChange(jobs.make_record(definition, now=now), kind)
+            for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
+            for definition in definitions
+        ]
         number: list[int] = []
 
         def keep_revision(connection: Connection) -> None:

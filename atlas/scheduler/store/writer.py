@@ -467,9 +467,12 @@ class Writer:
         with self._ready:
             batch.put_before(self._batch)
             self._batch = _Batch()
+        message = f"the store was closed while the database did not answer ({self._fault})"
+        for work in batch.works:
+            if work.failed is not None:
+                self._guarded(work.failed, StoreUnavailableError(message, waited_s=self.failing_s))
         tickets = [ticket for _task, _row, ticket in batch.accepts if ticket] + [work.ticket for work in batch.works]
         for ticket in tickets:
-            message = f"the store was closed while the database did not answer ({self._fault})"
             ticket.settle(None, StoreUnavailableError(message, waited_s=self.failing_s))
         wake_all(tickets)
         logger.error("closed with changes the database did not take", changes=len(batch.changes), error=self._fault)

@@ -1,0 +1,172 @@
+"""The commands that list: ``jobs`` and ``tasks``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from atlas.cli.details import no_jobs, print_job, print_reasons
+from atlas.cli.exits import Exit
+from atlas.cli.installation import local_times, opened
+from atlas.cli.results import outcome_text
+from atlas.cli.strips import EMPTY, HOURS, strips
+from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say, state_cell
+from atlas.scheduler.durations import format_duration
+from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.job_view import JobState, task_json
+from atlas.scheduler.task import TaskStatus
+
+if TYPE_CHECKING:
+    import argparse
+
+    from atlas.cli.times import LocalTimes
+    from atlas.scheduler.client import SyncAtlasClient
+    from atlas.scheduler.job_view import Job
+    from atlas.scheduler.metrics import Metrics
+    from atlas.scheduler.task import Task
+
+MOST_RECENT: Final = 5_000
+"""Tasks of a day beyond which the strip of the last 24 hours would be made of too few of them, and is left out."""
+
+
+def jobs(args: argparse.Namespace) -> int:
+    """Every job, or one in full."""
+    with opened(args) as (client, settings):
+        times = local_times(settings)
+        if args.job is not None:
+            print_job(client, args.job, times, as_json=args.json)
+            return Exit.OK
+        found = client.jobs()
+        client.metrics()  # reads the totals of all jobs at once
+        figures = {job.name: client.store.totals.metrics(job.name) for job in found}
+        latest = {job.name: client.tasks(job=job.name, limit=1)[0] for job in found if figures[job.name].total_tasks}
+        recent = client.tasks(since=times.now - timedelta(hours=HOURS), limit=MOST_RECENT + 1)
+    if args.json:
+        print_json([_job_json(job, figures[job.name], latest.get(job.name)) for job in found])
+        return Exit.OK
+    if not found:
+        say(no_jobs(settings))
+        return Exit.OK
+    with_strip = len(recent) <= MOST_RECENT
+    strip = strips(recent, times.now) if with_strip else {}
+    columns = (
+        Column("JOB"),
+        Column("TITLE", shrinks=True),
+        Column("SCHEDULE", shrinks=True),
+        Column("NEXT", right=True),
+        Column("IN", right=True),
+        Column("LAST"),
+        *([Column("LAST 24 H", yields=True)] if with_strip else []),
+        Column("OK", right=True),
+        Column("MEAN", right=True),
+    )
+    rows = [_job_row(job, figures[job.name], latest.get(job.name), times) for job in found]
+    if with_strip:
+        rows = [(*row[:6], strip.get(job.name, EMPTY), *row[6:]) for job, row in zip(found, rows, strict=True)]
+    print_table(columns, rows)
+    print_reasons(found, times)
+    say(Cell(f"{_count_words(found, latest)} · {times.words}", "dim"))
+    return Exit.OK
+
+
+def tasks(args: argparse.Namespace) -> int:
+    """The newest tasks."""
+    with opened(args) as (client, settings):
+        times = local_times(settings)
+        since = times.read(args.since, ahead=False) if args.since else None
+        found = client.tasks(job=args.job, status=args.status, since=since, limit=args.limit + 1)
+        if not found and args.job is not None:
+            _known(client, args.job)
+    found, more = found[: args.limit], len(found) > args.limit
+    if args.json:
+        print_json([task_json(task) for task in found])
+        return Exit.OK
+    if not found:
+        say("no such tasks" if args.job or args.status or since else "no tasks yet")
+        return Exit.OK
+    columns = [
+        Column("TASK"),
+        *([] if args.job else [Column("JOB", shrinks=True)]),
+        Column("SCHEDULED", right=True),
+        Column("RESULT"),
+        Column("DURATION", right=True),
+        Column("TRIES", right=True),
+        Column("OUTCOME", shrinks=True),
+    ]
+    print_table(columns, [_task_row(task, times, with_job=not args.job) for task in found])
+    counts = Counter(task.status.value.lower() for task in found)
+    told = f"the newest {len(found):,} (--limit shows more)" if more else counted(len(found), "task")
+    parts = ", ".join(f"{count} {status}" for status, count in counts.most_common())
+    say(Cell(f"{told}: {parts} · {times.words}", "dim"))
+    return Exit.OK
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _job_row(job: Job, figures: Metrics, last: Task | None, times: LocalTimes) -> tuple[str | Cell, ...]:
+    if job.state is JobState.ACTIVE:
+        upcoming: tuple[str | Cell, str | Cell] = (
+            times.at(job.next_run_at),
+            "" if job.next_run_at is None else times.ahead(job.next_run_at),
+        )
+    else:
+        upcoming = (state_cell(job.state.value), "")
+    mean_s = figures.average_duration_s
+    return (
+        Cell(job.name, "bold"),
+        "" if job.title == job.name else job.title,
+        job.schedule,
+        *upcoming,
+        Cell("–", "dim") if last is None else state_cell(last.status.value),
+        _rate(figures),
+        "–" if mean_s is None else format_duration(mean_s),
+    )
+
+
+def _rate(figures: Metrics) -> str:
+    tried = figures.successful_tasks + figures.failed_tasks + figures.timeout_tasks
+    return "–" if not tried else f"{figures.success_rate:.1f}%".replace("100.0%", "100%")
+
+
+def _task_row(task: Task, times: LocalTimes, *, with_job: bool) -> tuple[str | Cell, ...]:
+    if task.duration_s is not None:
+        duration = format_duration(max(0.0, task.duration_s))
+    elif task.status is TaskStatus.RUNNING and task.started_at is not None:
+        duration = times.age(task.started_at)
+    else:
+        duration = ""
+    return (
+        task.id,
+        *([task.job_id or task.name] if with_job else []),
+        times.at(task.fire_time or task.created_at),
+        state_cell(task.status.value),
+        duration,
+        str(task.attempt),
+        outcome_text(task),
+    )
+
+
+def _count_words(found: list[Job], latest: dict[str, Task]) -> str:
+    failing = sum(1 for task in latest.values() if task.status in {TaskStatus.FAILED, TaskStatus.TIMEOUT})
+    running = sum(1 for task in latest.values() if task.status is TaskStatus.RUNNING)
+    states = Counter(job.state.lower() for job in found if job.state is not JobState.ACTIVE)
+    parts = [counted(len(found), "job")]
+    parts += [
+        f"{count} {word}" for word, count in (("failing", failing), ("running", running), *states.items()) if count
+    ]
+    return ", ".join(parts)
+
+
+def _job_json(job: Job, figures: Metrics, last: Task | None) -> dict[str, Any]:
+    return {**job.to_json(), **figures.to_json(), "last_task": None if last is None else task_json(last)}
+
+
+def _known(client: SyncAtlasClient, job_id: str) -> None:
+    """Raise if no job and no history has this id."""
+    try:
+        client.job_status(job_id)
+    except UnknownJobError:
+        if not client.tasks(job=job_id, limit=1):
+            raise
