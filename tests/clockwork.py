@@ -87,7 +87,7 @@ def nothing() -> None:
 class Clockwork:
     """One process's scheduler on a set time; ``tick`` makes APScheduler look for due jobs once."""
 
-    def __init__(self, database: Path, monkeypatch: Any, *, now: datetime = START, max_workers: int = 4) -> None:
+    def __init__(self, database: Path | str, monkeypatch: Any, *, now: datetime = START, max_workers: int = 4) -> None:
         self.clock = SetClock(now)
         clock = self.clock
 
@@ -198,9 +198,10 @@ def decision(row: Row[Any]) -> str:
     when = clock(row.fire_time)
     if row.task_id is not None:
         return f"{when} task"
-    if row.last == row.fire_time and row.count == 1:
+    count = row._mapping["count"]  # a row has a method of this name
+    if row.last == row.fire_time and count == 1:
         return f"{when} skip {row.skip_reason}"
-    return f"{when}-{clock(row.last)} skip {row.skip_reason} x{row.count}"
+    return f"{when}-{clock(row.last)} skip {row.skip_reason} x{count}"
 
 
 def until(condition: Callable[[], bool], store: Store) -> None:

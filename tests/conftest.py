@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from atlas.settings import Settings, prepare_folders
+from tests.postgres import Missing, Postgres, postgres_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 # One machine's slow moment is no failure, and CI draws the same examples each time.
@@ -39,3 +41,26 @@ def unavailable() -> Callable[[str], NoReturn]:
         pytest.skip(f"needs {what}")
 
     return give_up
+
+
+@pytest.fixture(scope="session")
+def _postgres_server() -> Iterator[Postgres | Missing]:
+    with ExitStack() as stack:
+        try:
+            yield stack.enter_context(postgres_server())
+        except Missing as what:
+            yield what
+
+
+@pytest.fixture
+def postgres(_postgres_server: Postgres | Missing, unavailable: Callable[[str], NoReturn]) -> Postgres:
+    """A running PostgreSQL server of the tests' own."""
+    if isinstance(_postgres_server, Missing):
+        unavailable(str(_postgres_server))
+    return _postgres_server
+
+
+@pytest.fixture
+def postgres_url(postgres: Postgres) -> str:
+    """The address of a new, empty PostgreSQL database."""
+    return postgres.new_database()

@@ -20,7 +20,7 @@ from cronsim import CronSim
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from atlas.scheduler.cron import CronExpression, parse_cron
+from atlas.scheduler.cron.expression import CronExpression, parse_cron
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
 
 SECOND = timedelta(seconds=1)

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from atlas.scheduler.cron import CronExpression
+from atlas.scheduler.cron.expression import CronExpression
 from atlas.scheduler.errors import CronExpressionError
 
 if TYPE_CHECKING:
-    from atlas.scheduler.cron_fields import CronFields
+    from atlas.scheduler.cron.fields import CronFields
 
 TABLE = [
     # Beats

@@ -309,10 +309,11 @@ def test_every_error_text_fits_into_a_row(text: str) -> None:
 
 @given(st.text(), st.integers(100, 300))
 def test_a_shortened_text_keeps_within_its_bytes_and_both_ends(text: str, limit: int) -> None:
-    short = shorten(text * 40, limit)
+    long = (text * 40).replace("\x00", "?")
+    short = shorten(long, limit)
     assert len(short.encode()) <= limit
-    if len((text * 40).encode()) <= limit:
-        assert short == (text * 40).replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    if len(long.encode()) <= limit:
+        assert short == long
     else:
         assert "bytes cut" in short
 

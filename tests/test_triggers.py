@@ -16,7 +16,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas.scheduler.cron import parse_cron
+from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
 from atlas.scheduler.schedule import Calendar, Interval, Schedule, newest_fire_times, stable_offset
 from atlas.scheduler.triggers import AtlasTrigger, trigger_for

@@ -25,10 +25,10 @@ STYLES = {"error": "bold red", "warning": "yellow"}
 
 def check(args: argparse.Namespace) -> int:
     """Load the file as a scheduler would; print everything found; apply nothing."""
-    quiet_logs(verbose=args.verbose)
     settings = settings_of(args)
     file = Path(args.file) if args.file else _shown(settings.persistence.cron_config)
-    loaded, problems = _load(file, settings)
+    with quiet_logs(verbose=args.verbose):
+        loaded, problems = _load(file, settings)
     errors = sum(problem.severity == "error" for problem in problems)
     if args.json:
         told = [

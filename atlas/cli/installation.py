@@ -49,7 +49,6 @@ def opened(args: argparse.Namespace) -> Iterator[tuple[SyncAtlasClient, Settings
             folder rather than a new installation.
         StoreError: The database cannot be opened.
     """
-    quiet_logs(verbose=args.verbose)
     settings = settings_of(args)
     database = settings.persistence.database
     if settings.file is None and isinstance(database, Path) and not database.exists():
@@ -58,22 +57,23 @@ def opened(args: argparse.Namespace) -> Iterator[tuple[SyncAtlasClient, Settings
     prepare_folders(settings)
     scheduler = settings.scheduler
     defaults = QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries)
-    with AtlasClient(database, defaults=defaults).sync as client:
+    with quiet_logs(verbose=args.verbose), AtlasClient(database, defaults=defaults).sync as client:
         yield client, settings
 
 
-def quiet_logs(*, verbose: bool) -> None:
-    """Let log lines of this short-lived process go to stderr: warnings, or all of them if ``verbose``."""
+@contextmanager
+def quiet_logs(*, verbose: bool) -> Iterator[None]:
+    """Let log lines of a short-lived process go to stderr: warnings, or all of them if ``verbose``."""
     with suppress(ValueError):
         logger.remove(0)  # loguru's own handler, which shows the values of local variables
-    logger.configure(
-        handlers=[
-            {
-                "sink": sys.stderr,
-                "level": "DEBUG" if verbose else "WARNING",
-                "format": "atlas: {level.name}: {message} {extra}" if verbose else "atlas: {message}",
-                "backtrace": False,
-                "diagnose": False,
-            }
-        ]
+    handler = logger.add(
+        sys.stderr,
+        level="DEBUG" if verbose else "WARNING",
+        format="atlas: {level.name}: {message} {extra}" if verbose else "atlas: {message}",
+        backtrace=False,
+        diagnose=False,
     )
+    try:
+        yield
+    finally:
+        logger.remove(handler)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from atlas.scheduler.client import AtlasClient
     from atlas.scheduler.context import current_task
-    from atlas.scheduler.cron import CronExpression
+    from atlas.scheduler.cron.expression import CronExpression
     from atlas.scheduler.cron_manager import CronManager
     from atlas.scheduler.errors import AtlasError, TaskStopped
     from atlas.scheduler.job_view import Job, JobState
@@ -51,7 +51,7 @@ _HOMES: Final = MappingProxyType(
     {
         "AtlasClient": "client",
         "AtlasError": "errors",
-        "CronExpression": "cron",
+        "CronExpression": "cron.expression",
         "CronManager": "cron_manager",
         "Job": "job_view",
         "JobState": "job_view",

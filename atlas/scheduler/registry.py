@@ -15,7 +15,10 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
+
+from loguru import logger
 
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
 from atlas.scheduler.task import ExecutorKind
@@ -127,12 +130,19 @@ class Registry:
         function = function_from(name, call)
         with self._lock:
             old = self._functions.get(name)
-            if old is not None:
-                self._names.pop(id(old.call), None)
             self._functions[name] = function
+            if old is not None and old.call is not call:
+                self._forget_name(old)
             self._names[id(call)] = name
             self._version += 1
         return call
+
+    def _forget_name(self, old: Function) -> None:
+        others = [one.name for one in self._functions.values() if one.call is old.call]
+        if others:
+            self._names[id(old.call)] = others[-1]
+        else:
+            self._names.pop(id(old.call), None)
 
     def names(self) -> list[str]:
         """Every registered name, sorted."""
@@ -161,6 +171,8 @@ class Registry:
             name = self._names.get(id(call))
         if name is None and self._parent is not None:
             name = self._parent.name_of(call)
+            if name in self._functions:
+                return None  # here the name means another function
         if name is None:
             reference = _reference(call)
             if reference is not None and self._allows(reference.partition(":")[0]) and self._is_at(reference, call):
@@ -195,8 +207,14 @@ class Registry:
             raise FunctionRefusedError(msg)
         try:
             call = _walk(importlib.import_module(module), qualname)
+        except FunctionRefusedError:
+            raise
         except Exception as error:  # importing runs foreign code, which may raise anything
             raise UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}") from error
+        origin = getattr(call.func if isinstance(call, partial) else call, "__module__", None)
+        if origin is not None and not self._allows(origin):
+            msg = f"function {name!r} is defined in {origin!r}, which is not on the allow-list (functions.allow)"
+            raise FunctionRefusedError(msg)
         function = function_from(name, call)
         with self._lock:
             self._functions[name] = function
@@ -207,17 +225,24 @@ def _walk(module: object, qualname: str) -> Any:
     target = module
     for part in qualname.split("."):
         target = getattr(target, part)
+        if part.startswith("__") or isinstance(target, ModuleType):
+            # An allowed module imports others (`jobs:os.system`), and special names lead everywhere.
+            msg = f"function name {qualname!r} leads out of its module at {part!r}"
+            raise FunctionRefusedError(msg)
     return target
 
 
 class _GlobalRegistry(Registry):
     """Filled by `register` and, on the first name it does not know, by the entry points ``atlas.functions``."""
 
-    _loaded = False
+    def __init__(self) -> None:
+        super().__init__()
+        self._loading = threading.RLock()
+        self._loaded = False
 
     def _registered(self, name: str) -> Function | None:
         function = super()._registered(name)
-        if function is None and not self._loaded:
+        if function is None:
             self._load_entry_points()
             function = super()._registered(name)
         return function
@@ -227,10 +252,18 @@ class _GlobalRegistry(Registry):
         return super().names()
 
     def _load_entry_points(self) -> None:
-        if not self._loaded:
+        with self._loading:  # others wait; a plugin that asks for names while it is imported gets those there are
+            if self._loaded:
+                return
             self._loaded = True
             for point in entry_points(group=ENTRY_POINT_GROUP):
-                self.add(point.name, point.load())
+                if super()._registered(point.name) is not None:
+                    continue  # what the program registered itself wins
+                try:
+                    self.add(point.name, point.load())
+                except Exception as error:  # noqa: BLE001 - foreign code; the other plugins must still come
+                    text = f"{type(error).__name__}: {error}"
+                    logger.error("a plugin's function cannot be loaded", function=point.name, at=point.value, error=text)
 
 
 REGISTRY: Final[Registry] = _GlobalRegistry()
@@ -248,6 +281,8 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     given = {"args": list(args), "kwargs": dict(kwargs)}
     try:
         text = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        if not _fits_a_row(text):
+            text = json.dumps(given, allow_nan=False, separators=(",", ":"))
         same = _same(json.loads(text), given)
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"arguments are not JSON: {error}"
@@ -256,6 +291,14 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         msg = "arguments change on their way through JSON (tuples, enums and keys that are not text do)"
         raise ArgumentsError(msg)
     return text
+
+
+def _fits_a_row(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # lone surrogates, as `os.fsdecode` makes them; escaped they are fine
+        return False
+    return True
 
 
 def decode_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from atlas.scheduler.cron import parse_cron
+from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.errors import ScheduleError
 from atlas.scheduler.schedule_words import describe_schedule
 from atlas.scheduler.zones import zone_named

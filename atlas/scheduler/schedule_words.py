@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.cron import parse_cron
+from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from atlas.scheduler.cron import parse_cron
+from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
 from atlas.scheduler.jobs_file.findings import Finding

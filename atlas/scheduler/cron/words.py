@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.cron_shape import (
+from atlas.scheduler.cron.shape import (
     ALL_HOURS,
     ALL_MINUTES,
     Beat,
@@ -24,12 +24,12 @@ from atlas.scheduler.cron_shape import (
     shape_of,
     spans,
 )
-from atlas.scheduler.cron_words_zh import chinese
+from atlas.scheduler.cron.words_zh import chinese
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atlas.scheduler.cron_fields import CronFields
+    from atlas.scheduler.cron.fields import CronFields
 
 _MONTHS: Final = (
     *("January", "February", "March", "April", "May", "June"),

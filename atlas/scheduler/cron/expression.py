@@ -17,9 +17,9 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
-from atlas.scheduler.cron_calendar import CronCalendar
-from atlas.scheduler.cron_fields import CronFields, parse_fields
-from atlas.scheduler.cron_words import describe_fields
+from atlas.scheduler.cron.calendar import CronCalendar
+from atlas.scheduler.cron.fields import CronFields, parse_fields
+from atlas.scheduler.cron.words import describe_fields
 from atlas.scheduler.errors import CronExpressionError
 from atlas.scheduler.zones import Shift, local_time, shift_around, zone_named
 

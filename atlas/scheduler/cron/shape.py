@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from atlas.scheduler.cron_fields import CronFields
+    from atlas.scheduler.cron.fields import CronFields
 
 Values = tuple[int, ...]
 Clock = tuple[int, int, int]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
-    from atlas.scheduler.cron_fields import CronFields
+    from atlas.scheduler.cron.fields import CronFields
 
 _NONE: Final = 255
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from atlas.scheduler.cron_shape import (
+from atlas.scheduler.cron.shape import (
     ALL_HOURS,
     ALL_MINUTES,
     Beat,

@@ -1,0 +1,605 @@
+"""The command line as a user meets it: what it prints where, and what the shell learns."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from atlas import __version__
+from atlas.cli.main import COMMANDS, main
+from atlas.cli.results import summary
+from atlas.cli.tables import Cell, Column, print_table, printable
+from atlas.cli.times import LocalTimes
+from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.jobs import schema_text
+from tests.installations import LIMIT_S, Finished, Installation, Served
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    Typed = Callable[..., Finished]
+
+JOBS: dict[str, Any] = {
+    "greet_job": {"name": "问候任务", "cron_expression": "0 9 * * mon-fri", "function": "work_of_tests:greet"},
+    "fail_job": {
+        "name": "总是失败",
+        "cron_expression": "@yearly",
+        "function": "work_of_tests:fail",
+        "max_retries": 1,
+        "retry_delay": 0,
+    },
+    "wait_job": {"cron_expression": "@yearly", "function": "work_of_tests:until", "args": ["go"], "timeout": 60},
+    "off_job": {"cron_expression": "@daily", "function": "work_of_tests:add", "args": [1], "enabled": False},
+    "lost_job": {"cron_expression": "@daily", "function": "work_of_tests:gone"},
+}
+ESCAPE = "\x1b"
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """An installation nobody has started yet."""
+    return Installation(tmp_path / "atlas", JOBS)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """An installation whose scheduler runs, for all tests of this file."""
+    made = Installation(tmp_path_factory.mktemp("served") / "atlas", JOBS)
+    with Served(made):
+        yield made
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
+    """`main` in this process: the arguments, then what it printed and returned."""
+
+    def run(*argv: str, at: Installation | None = None) -> Finished:
+        code = main([*argv, "--config", str(at.config)] if at is not None else argv)
+        out, err = capsys.readouterr()
+        return Finished(code, out, err)
+
+    return run
+
+
+# --- parsing ---------------------------------------------------------------------------------------------------------
+
+
+def test_help_is_complete_and_imports_nothing_heavy(installation: Installation) -> None:
+    program = (
+        "import sys; from atlas.cli.main import main; code = main(['--help']);"
+        "heavy = {'sqlalchemy', 'pydantic', 'rich', 'loguru', 'apscheduler', 'yaml'} & set(sys.modules);"
+        "sys.exit(f'{code} {heavy}' if code or heavy else 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env=installation.environment,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(re.search(rf"^    {command.name} ", done.stdout, re.MULTILINE) for command in COMMANDS)
+    assert "5 timed out waiting" in done.stdout
+
+
+def test_the_version_is_the_package_s(typed: Typed) -> None:
+    assert typed("--version") == Finished(0, f"atlas {__version__}\n", "")
+
+
+@pytest.mark.parametrize("command", [command.name for command in COMMANDS])
+def test_every_command_explains_itself(command: str, typed: Typed) -> None:
+    done = typed(command, "--help")
+    assert done.code == 0
+    assert "--config FILE" in done.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        pytest.param(["jbos"], "did you mean 'jobs'?", id="a misspelt command"),
+        pytest.param(["frobnicate"], "choose from serve, jobs", id="an unknown command"),
+        pytest.param([], "required: COMMAND", id="no command"),
+        pytest.param(["tasks", "--stats=x"], "no option '--stats'; did you mean '--status'?", id="a misspelt option"),
+        pytest.param(["tasks", "--stat", "x"], "did you mean '--status'?", id="half an option"),
+        pytest.param(["tasks", "--status", "faild"], "did you mean 'FAILED'?", id="a misspelt status"),
+        pytest.param(["tasks", "--limit", "0"], "not in 1 to 1,000,000", id="a limit of nothing"),
+        pytest.param(["tasks", "--limit", "many"], "no whole number", id="a limit in words"),
+        pytest.param(["submit", "f", "--timeout", "soon"], "cannot read this duration", id="a timeout in words"),
+        pytest.param(["submit", "f", "--max-retries", "-1"], "no whole number from 0", id="negative retries"),
+        pytest.param(["run", "a", "b"], "one argument too many: 'b'", id="one argument too many"),
+        pytest.param(["submit"], "required: FUNCTION", id="nothing to submit"),
+        pytest.param(["pause", "j", "--for", "1h", "--until", "18:00"], "not allowed with", id="two ends of a pause"),
+        pytest.param(["run", "\udcff"], "not UTF-8", id="bytes that are no text"),
+    ],
+)
+def test_wrong_usage_exits_2_with_one_line(argv: list[str], message: str, typed: Typed) -> None:
+    done = typed(*argv)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+    assert done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        pytest.param(["submit", "f", "--kwargs", "{bad"], "line 1 column 2: '{bad'", id="kwargs that are not JSON"),
+        pytest.param(["submit", "f", "--kwargs", "[1]"], "must be an object", id="kwargs that are no object"),
+        pytest.param(["submit", "f", "--kwargs", '{"a": NaN}'], "NaN is no JSON value", id="NaN"),
+        pytest.param(["run", "j", "--timeout", "5"], "needs --wait", id="a limit without a wait"),
+        pytest.param(["tasks", "--since", "recently"], "'recently' is no instant", id="an instant in words"),
+        pytest.param(["explain", "61 * * * *"], "minute 61 is above 59", id="a wrong expression"),
+        pytest.param(
+            ["explain", "@daily", "--timezone", "Asia/Shangai"], "did you mean 'Asia/Shanghai'?", id="a wrong zone"
+        ),
+    ],
+)
+def test_a_value_that_cannot_be_used_exits_2(
+    argv: list[str], message: str, installation: Installation, typed: Typed
+) -> None:
+    done = typed(*argv, at=installation)
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
+
+
+def test_a_missing_or_wrong_settings_file_exits_2_and_is_named(installation: Installation, typed: Typed) -> None:
+    assert typed("jobs", "--config", "/nowhere.yaml").err.startswith("/nowhere.yaml: cannot be read")
+    installation.config.write_text("scheduler:\n  max_worker: 3\n")
+    done = typed("jobs", at=installation)
+    assert done.code == 2
+    assert f"{installation.config}:2:3: scheduler.max_worker" in done.err
+
+
+def test_the_wrong_folder_is_not_taken_for_a_new_installation(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = typed("jobs")
+    assert done.code == 2
+    assert "config/config.yaml: no such file in" in done.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unforeseen_error_is_one_line_and_verbose_shows_the_traceback(
+    monkeypatch: pytest.MonkeyPatch, typed: Typed
+) -> None:
+    monkeypatch.setattr("atlas.cli.installation.load_settings", lambda _path: 1 / 0)
+    done = typed("tasks")
+    assert done.code == 1
+    assert done.err == "atlas: unexpected ZeroDivisionError: division by zero (--verbose shows the traceback)\n"
+    assert "Traceback (most recent call last)" in typed("tasks", "--verbose").err
+
+
+# --- the jobs file ---------------------------------------------------------------------------------------------------
+
+
+def test_check_finds_nothing_wrong_and_touches_nothing(installation: Installation, typed: Typed) -> None:
+    installation.jobs_file.write_text(
+        '{"cron_jobs": {"health_check": {"cron_expression": "@hourly", "function": "health"}}}'
+    )
+    done = typed("check", at=installation)
+    assert done.code == 0
+    assert "1 job, no problems. Nothing was applied." in done.out
+    assert not (installation.folder / "data").exists()
+
+
+def test_check_shows_every_problem_at_its_place(installation: Installation, typed: Typed) -> None:
+    installation.jobs_file.write_text(
+        '{"cron_jobs": {\n'
+        ' "数据": {"cron_expression": "75 2 * * *", "function": "health"},\n'
+        ' "b": {"cron_expression": "@hourly", "functon": "health"}\n'
+        "}}"
+    )
+    done = typed("check", at=installation)
+    assert done.code == 2
+    assert "cron_jobs.json:2:29 error cron_jobs.数据.cron_expression" in done.out
+    assert "cron_jobs.json:3:35 error cron_jobs.b.functon" in done.out
+    assert "2 errors in" in done.lines[-1]
+    quoted = next(number for number, line in enumerate(done.lines) if "75 2" in line and "│" in line)
+    line, caret = done.lines[quoted : quoted + 2]
+    assert cell_len(caret[: caret.index("^")]) == cell_len(line[: line.index("75")])
+
+
+def test_check_as_json_names_place_and_remedy(installation: Installation, typed: Typed, tmp_path: Path) -> None:
+    file = tmp_path / "other.json"
+    file.write_text('{"cron_jobs": {"a": {"cron_expression": "nonsense"}}}')
+    done = typed("check", str(file), "--json", at=installation)
+    assert done.code == 2
+    assert (done.json["ok"], done.json["jobs"]) == (False, [])
+    assert {"line": 1, "severity": "error", "path": "cron_jobs.a.cron_expression"}.items() <= done.json["problems"][
+        0
+    ].items()
+    assert typed("check", "/nowhere.json", at=installation).code == 2
+
+
+def test_schema_prints_what_ships(typed: Typed) -> None:
+    assert typed("schema") == Finished(0, schema_text(), "")
+
+
+def test_explain_says_when_in_both_languages(installation: Installation, typed: Typed) -> None:
+    done = typed("explain", "0 2 * * 1-5", at=installation)
+    assert done.code == 0
+    assert re.fullmatch(r"weekdays \(Mon to Fri\) at 02:00, Asia/Shanghai, 26[0-2] times a year", done.lines[0])
+    assert done.lines[1] == "周一至周五 02:00"
+    assert len(re.findall(r"(?:Mon|Tue|Wed|Thu|Fri) \d\d \w{3}(?: \d{4})? 02:00", done.lines[2])) == 3
+
+
+def test_explain_takes_an_expression_without_quotes_and_another_zone(installation: Installation, typed: Typed) -> None:
+    done = typed(
+        "explain", "30", "4", "1", "1", "0-6", "--timezone", "Europe/Berlin", "--count", "2", "--json", at=installation
+    )
+    assert done.json["timezone"] == "Europe/Berlin"
+    assert len(done.json["next"]) == 2
+    assert all(re.search(r"T04:30:00\+0[12]:00$", text) for text in done.json["next"])
+    assert "about 1,440 times a day" not in typed("explain", "* * * * *", at=installation).out
+    assert "1,440 times a day" in typed("explain", "* * * * *", at=installation).out
+
+
+def test_explain_knows_the_jobs_of_the_file_before_any_start(installation: Installation, typed: Typed) -> None:
+    assert (
+        typed("explain", "greet_job", at=installation)
+        .lines[0]
+        .startswith("weekdays (Mon to Fri) at 09:00, Asia/Shanghai")
+    )
+    done = typed("explain", "greet_jobs", at=installation)
+    assert done.code == 3
+    assert "did you mean 'greet_job'?" in done.err
+    assert not (installation.folder / "data").exists()
+
+
+# --- no scheduler runs -----------------------------------------------------------------------------------------------
+
+
+def test_an_empty_installation_says_what_to_do(installation: Installation, typed: Typed) -> None:
+    done = typed("jobs", at=installation)
+    assert done.code == 0
+    assert "atlas serve" in done.out
+    assert typed("jobs", "--json", at=installation).json == []
+    assert typed("tasks", at=installation).out == "no tasks yet\n"
+    unknown = typed("run", "greet_job", at=installation)
+    assert unknown.code == 3
+    assert str(installation.jobs_file) in unknown.err
+
+
+def test_without_a_scheduler_a_task_is_accepted_and_waits(installation: Installation, typed: Typed) -> None:
+    done = typed("submit", "work_of_tests:add", "1", at=installation)
+    assert done.code == 0
+    assert "waits for one" in done.err
+    task_id = done.out.strip()
+    waited = typed("submit", "work_of_tests:add", "2", "--wait", at=installation)
+    assert waited.code == 4
+    assert "no scheduler runs" in waited.err
+    listed = typed("tasks", "--json", at=installation).json
+    assert [task["id"] for task in listed] == [waited.out.strip(), task_id]
+    assert {task["status"] for task in listed} == {"PENDING"}
+    cancelled = typed("cancel", task_id, at=installation)
+    assert cancelled.code == 0
+    assert "cancelled when one starts" in cancelled.err
+
+
+# --- a scheduler runs ------------------------------------------------------------------------------------------------
+
+
+def test_run_wait_tells_the_outcome_and_the_result(served: Installation, typed: Typed) -> None:
+    done = typed("run", "greet_job", "--wait", at=served)
+    assert (done.code, done.err) == (0, "")
+    assert re.fullmatch(r"✓ greet_job succeeded in \S+, 1 attempt, task [0-9a-f]{22}", done.lines[0])
+    assert done.lines[1:] == ["greeting  你好 世界", "zero      0"]
+
+
+def test_run_wait_of_a_failing_job_exits_1_with_the_reason_on_stderr(served: Installation, typed: Typed) -> None:
+    done = typed("run", "fail_job", "--wait", at=served)
+    assert done.code == 1
+    assert re.match(r"✗ fail_job failed in \S+, 2 attempts, task ", done.out)
+    assert done.err == "atlas: ValueError: boom\n"
+    task_id = done.out.split()[-1]
+    shown = typed("task", task_id, at=served)
+    assert "✗ failed" in shown.out
+    assert "raise ValueError(text)" in shown.out
+    assert re.search(r"^  1  \S+ \S+ +error", shown.out, re.MULTILINE)
+    told = typed("task", task_id, "--json", at=served).json
+    assert (told["status"], told["attempt"], len(told["attempts"]), told["policy"]["max_retries"]) == (
+        "FAILED",
+        2,
+        1,
+        1,
+    )
+    assert typed("cancel", task_id, at=served).code == 1
+
+
+def test_a_wait_has_a_limit_and_a_busy_job_is_refused(served: Installation, typed: Typed) -> None:
+    done = typed("run", "wait_job", "--wait", "--timeout", "0.4", at=served)
+    assert done.code == 5
+    assert "still running" in done.err or "still pending" in done.err
+    task_id = re.findall(r"[0-9a-f]{22}", done.err)[0]
+    busy = typed("run", "wait_job", at=served)
+    assert busy.code == 1
+    assert task_id in busy.err
+    assert typed("cancel", task_id, at=served).code == 0
+    with_json = typed("tasks", "wait_job", "--limit", "1", "--json", at=served).json
+    assert with_json[0]["id"] == task_id
+
+
+def test_arguments_are_json_where_they_are_json(served: Installation, typed: Typed) -> None:
+    number = typed("submit", "work_of_tests:add", "1", "--priority", "high", "41", "--wait", "--json", at=served)
+    assert (number.code, number.json["result"], number.json["priority"]) == (0, 42, "HIGH")
+    text = typed("submit", "work_of_tests:add", "新闻", '"!"', "--wait", at=served)
+    assert text.lines[1:] == ['"新闻!"']
+    named = typed("submit", "work_of_tests:add", "-5", "--kwargs", '{"b": 1.5}', "--wait", "--json", at=served)
+    assert named.json["result"] == -3.5
+
+
+def test_an_attempt_may_be_limited(served: Installation, typed: Typed) -> None:
+    done = typed("submit", "work_of_tests:sleep", "30", "--timeout", "0.1", "--max-retries", "0", "--wait", at=served)
+    assert done.code == 1
+    assert "◷ work_of_tests:sleep timed out" in done.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "hint"),
+    [
+        pytest.param(["run", "gret_job"], "did you mean 'greet_job'?", id="job to run"),
+        pytest.param(["jobs", "nothing_like_it"], "no such job", id="job to show"),
+        pytest.param(["pause", "gret_job"], "did you mean 'greet_job'?", id="job to pause"),
+        pytest.param(["resume", "gret_job"], "did you mean 'greet_job'?", id="job to resume"),
+        pytest.param(["tasks", "gret_job"], "did you mean 'greet_job'?", id="job whose tasks to list"),
+        pytest.param(["submit", "colect"], "did you mean 'collect'?", id="function"),
+        pytest.param(["task", "0" * 22], "no such task", id="task to show"),
+        pytest.param(["cancel", "0" * 22], "no such task", id="task to cancel"),
+    ],
+)
+def test_what_does_not_exist_exits_3_with_the_nearest_name(
+    argv: list[str], hint: str, served: Installation, typed: Typed
+) -> None:
+    done = typed(*argv, at=served)
+    assert (done.code, done.out) == (3, "")
+    assert hint in done.err
+    assert done.err.startswith("atlas: ")
+
+
+def test_a_pause_is_shown_with_who_why_and_until(served: Installation, typed: Typed) -> None:
+    paused = typed("pause", "greet_job", "--reason", "节日", "--for", "2h", at=served)
+    assert paused.code == 0
+    assert paused.out.startswith("greet_job: paused until ")
+    listed = typed("jobs", at=served)
+    assert re.search(r"^greet_job .* ‖ paused", listed.out, re.MULTILINE)
+    assert re.search(r"^greet_job is paused: by \S+ until .+: 节日$", listed.out, re.MULTILINE)
+    assert typed("resume", "greet_job", at=served).out == "greet_job: resumed\n"
+    assert typed("resume", "greet_job", at=served).out == "greet_job: was not paused\n"
+    refused = typed("resume", "off_job", at=served)
+    assert refused.code == 1
+    assert "enabled: false" in refused.err
+
+
+def test_jobs_are_aligned_by_cells_and_plain_in_a_pipe(served: Installation, typed: Typed) -> None:
+    done = typed("jobs", at=served)
+    assert ESCAPE not in done.out
+    head, *rows = done.lines[:6]
+    assert [row.split()[0] for row in rows] == sorted(JOBS)
+    starts = {
+        cell_len(line[: line.index(text)])
+        for line, text in [(head, "SCHEDULE"), (rows[0], "@yearly"), (rows[1], "0 9")]
+    }
+    assert len(starts) == 1
+    assert "lost_job is unbound: no function 'work_of_tests:gone'" in done.out
+    assert done.out.count("Asia/Shanghai (UTC+08:00)") == 1
+    told = {job["id"]: job for job in typed("jobs", "--json", at=served).json}
+    assert told["greet_job"]["title"] == "问候任务"
+    assert told["off_job"]["state"] == "DISABLED"
+
+
+def test_one_job_is_shown_in_full(served: Installation, typed: Typed) -> None:
+    done = typed("jobs", "greet_job", at=served)
+    assert "weekdays (Mon to Fri) at 09:00" in done.out
+    assert "周一至周五 09:00" in done.out
+    assert re.search(r"^max_retries +0 +config.yaml$", done.out, re.MULTILINE)
+    assert typed("jobs", "greet_job", "--json", at=served).json["policy"]["timeout"]["from"] == "built in"
+
+
+def test_tasks_are_filtered_and_limited(served: Installation, typed: Typed) -> None:
+    for _ in range(2):
+        assert typed("run", "greet_job", "--wait", at=served).code == 0
+    done = typed("tasks", "greet_job", "--status", "success", "--since", "1h", "--limit", "1", at=served)
+    assert done.lines[0].split() == ["TASK", "SCHEDULED", "RESULT", "DURATION", "TRIES", "OUTCOME"]
+    assert done.lines[1].endswith("greeting 你好 世界")
+    assert done.lines[2].startswith("the newest 1 (--limit shows more): 1 success")
+    assert typed("tasks", "greet_job", "--status", "timeout", at=served).out == "no such tasks\n"
+    assert typed("tasks", "--since", "0s", "--json", at=served).json == []
+
+
+def test_hostile_text_of_a_task_moves_no_cursor(served: Installation, typed: Typed) -> None:
+    done = typed("submit", "work_of_tests:fail", '"\\u001b[2J\\u202eevil"', "--wait", at=served)
+    shown = done.err + typed("tasks", "--limit", "1", at=served).out
+    assert r"\x1b[2J\u202eevil" in shown
+    assert ESCAPE not in shown
+
+
+# --- processes, pipes and terminals ----------------------------------------------------------------------------------
+
+
+def test_a_reader_that_leaves_is_no_error(served: Installation) -> None:
+    process = served.start("schema")
+    assert process.stdout is not None
+    assert process.stderr is not None
+    with process:
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait(LIMIT_S) == 0
+
+
+def test_an_encoding_without_chinese_is_no_error(served: Installation) -> None:
+    done = served.atlas("jobs", env={**served.environment, "PYTHONIOENCODING": "latin-1"})
+    assert (done.code, done.err) == (0, "")
+    assert "????" in done.out
+
+
+def test_ctrl_c_ends_the_wait_and_not_the_task(served: Installation, typed: Typed) -> None:
+    (served.folder / "later").unlink(missing_ok=True)
+    with served.start("submit", "work_of_tests:until", str(served.folder / "later"), "--wait", "--verbose") as process:
+        assert process.stderr is not None
+        while not typed("tasks", "--status", "running", "--json", at=served).json:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        told = process.stderr.read().decode()
+        assert process.wait(LIMIT_S) == 130
+    assert "no longer waiting" in told
+    assert "Traceback" not in told
+    task_id = re.findall(r"[0-9a-f]{22}", told)[-1]
+    assert typed("task", task_id, "--json", at=served).json["status"] == "RUNNING"
+    (served.folder / "later").touch()
+
+
+def test_a_terminal_gets_colours_and_whole_ids_however_narrow(served: Installation, typed: Typed) -> None:
+    assert typed("run", "greet_job", "--wait", at=served).code == 0
+    newest = typed("tasks", "--limit", "1", "--json", at=served).json[0]["id"]
+    screen = on_terminal(served, "tasks", "--limit", "1", columns=40)
+    assert f"{ESCAPE}[32m✓ success" in screen
+    assert newest in screen
+
+
+def test_a_bar_moves_on_a_terminal_and_leaves_nothing_in_a_pipe(served: Installation) -> None:
+    screen = on_terminal(served, "submit", "work_of_tests:sleep", "1", "--wait")
+    assert "━" in screen
+    assert screen.rstrip().splitlines()[-1].count("✓") == 1
+    assert "━" not in served.atlas("submit", "work_of_tests:sleep", "0", "--wait").err
+
+
+def test_serve_says_what_runs_and_drains_on_ctrl_c(tmp_path: Path) -> None:
+    installation = Installation(tmp_path / "atlas", JOBS)
+    with Served(installation) as scheduler:
+        told = "\n".join(scheduler.told)
+        assert re.search(r"^greet_job +问候任务 +0 9 \* \* mon-fri +● active +\S.* \d", told, re.MULTILINE)
+        for words in (
+            str(installation.folder / "data" / "atlas.db"),
+            str(installation.jobs_file),
+            str(scheduler.process.pid),
+        ):
+            assert words in told
+        second = installation.atlas("serve")
+        assert second.code == 1
+        assert f"process {scheduler.process.pid}" in second.err
+        assert "Traceback" not in second.err
+        running = installation.atlas("submit", "work_of_tests:sleep", "0.5", "--json")
+        assert running.json["scheduler"] is True
+        while not installation.atlas("tasks", "--json").json[0]["started_at"]:
+            assert scheduler.process.poll() is None
+        assert scheduler.stop(signal.SIGINT) == 0
+        assert scheduler.told[-1].startswith("stopped; ")
+    assert installation.atlas("tasks", "--json").json[0]["status"] == "SUCCESS"
+
+
+def on_terminal(installation: Installation, *argv: str, columns: int = 100) -> str:
+    """Everything a command shows on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    variables = {**installation.environment, "COLUMNS": str(columns), "TERM": "xterm-256color"}
+    process = installation.start(*argv, stdout=theirs, stderr=theirs, env=variables)
+    os.close(theirs)
+    seen = bytearray()
+    while True:
+        try:
+            piece = os.read(ours, 65_536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(ours)
+    assert process.wait(LIMIT_S) == 0
+    return seen.decode()
+
+
+# --- the parts -------------------------------------------------------------------------------------------------------
+
+NOW = datetime(2026, 11, 23, 8, 35, 12, tzinfo=UTC)
+HERE = LocalTimes(ZoneInfo("Asia/Shanghai"), NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "ahead", "expected"),
+    [
+        pytest.param("2h", True, NOW + timedelta(hours=2), id="a duration ahead"),
+        pytest.param("90", False, NOW - timedelta(seconds=90), id="seconds back"),
+        pytest.param("18:30", True, datetime(2026, 11, 23, 10, 30, tzinfo=UTC), id="later today"),
+        pytest.param("09:00", True, datetime(2026, 11, 24, 1, tzinfo=UTC), id="a time that has passed is tomorrow's"),
+        pytest.param("09:00", False, datetime(2026, 11, 23, 1, tzinfo=UTC), id="a time that has passed is today's"),
+        pytest.param("today", False, datetime(2026, 11, 22, 16, tzinfo=UTC), id="midnight here"),
+        pytest.param("tomorrow", True, datetime(2026, 11, 23, 16, tzinfo=UTC), id="the next midnight"),
+        pytest.param("2026-11-20", False, datetime(2026, 11, 19, 16, tzinfo=UTC), id="a date"),
+        pytest.param("2026-11-24T09:00", True, datetime(2026, 11, 24, 1, tzinfo=UTC), id="date and time"),
+        pytest.param("2026-11-24 09:00+01:00", True, datetime(2026, 11, 24, 8, tzinfo=UTC), id="with an offset"),
+        pytest.param("2026-11-24t09:00z", True, datetime(2026, 11, 24, 9, tzinfo=UTC), id="in UTC"),
+    ],
+)
+def test_an_instant_is_read_as_people_write_it(text: str, ahead: bool, expected: datetime) -> None:
+    assert HERE.read(text, ahead=ahead) == expected
+
+
+@given(st.text())
+def test_any_other_text_is_refused_by_name(text: str) -> None:
+    try:
+        assert HERE.read(text, ahead=False).tzinfo is UTC
+    except ArgumentsError as error:
+        assert "is no instant" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("instant", "shown"),
+    [
+        pytest.param(NOW, "16:35:12", id="today"),
+        pytest.param(NOW - timedelta(days=1), "11-22 16:35", id="this year"),
+        pytest.param(NOW - timedelta(days=400), "2025-10-19 16:35", id="another year"),
+    ],
+)
+def test_an_instant_is_shown_as_short_as_it_is_clear(instant: datetime, shown: str) -> None:
+    assert HERE.at(instant) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "line"),
+    [
+        pytest.param(None, "", id="nothing"),
+        pytest.param("two\nlines", "two", id="text"),
+        pytest.param([1, 2], "[1, 2]", id="a list"),
+        pytest.param(
+            {"new": 3, "failed": 0, "by_source": {"a": {}}}, "new 3", id="what is zero or an object is left out"
+        ),
+        pytest.param({"new": 0, "failed": 0}, "new 0, failed 0", id="unless all is zero"),
+        pytest.param({"files": ["a", "b"], "day": "2026-11-23"}, "files 2, day 2026-11-23", id="lists by length"),
+    ],
+)
+def test_a_result_fits_a_line(value: object, line: str) -> None:
+    assert summary(value) == line
+
+
+@given(st.lists(st.tuples(st.text(max_size=8), st.text("新闻ab ", max_size=12), st.integers()), max_size=6))
+def test_plain_columns_begin_at_the_same_cell(rows: list[tuple[str, str, int]]) -> None:
+    import io
+    from contextlib import redirect_stdout
+
+    columns = (Column("A"), Column("B"), Column("NUMBER", right=True))
+    with redirect_stdout(io.StringIO()) as out:
+        print_table(columns, [(a, Cell(b, "red"), str(number)) for a, b, number in rows])
+    lines = out.getvalue().split("\n")[:-1]
+    assert len(lines) == len(rows) + 1
+    assert len({cell_len(line) for line in lines}) == 1
+    assert all(line == printable(line) for line in lines)
+
+
+def test_json_on_a_stdout_that_is_not_utf_8_stays_json(served: Installation) -> None:
+    done = served.atlas("jobs", "--json", env={**served.environment, "PYTHONIOENCODING": "ascii"})
+    assert "问候任务" in {job["title"] for job in json.loads(done.out)}
