@@ -70,7 +70,7 @@ class AtlasScheduler:
             executor_limits={ExecutorKind(kind): limit for kind, limit in scheduler.executor_limits.items()},
         )
         self.cron = CronManager(self.queue, timezone=self.timezone)
-        self.reconciler = Reconciler(self.cron.sync, settings.persistence.cron_config, self._policy_defaults())
+        self.reconciler = Reconciler(self.cron.sync, settings.persistence.cron_config, self.policy_defaults())
 
     @classmethod
     def from_settings(cls, settings: Settings | Path | None = None) -> Self:
@@ -81,7 +81,8 @@ class AtlasScheduler:
         """
         return cls(settings if isinstance(settings, Settings) else load_settings(settings))
 
-    def _policy_defaults(self) -> PolicyDefaults:
+    def policy_defaults(self) -> PolicyDefaults:
+        """What the settings say where neither a job nor the jobs file does."""
         scheduler, persistence = self.settings.scheduler, self.settings.persistence
         given = {"task_timeout": "timeout", "max_retries": "max_retries", "timezone": "timezone"}
         named = {given[name] for name in scheduler.model_fields_set if name in given}
@@ -283,7 +284,7 @@ def serve(
 
     Args:
         settings: What to run.
-        on_ready: Called once it runs.
+        on_ready: Called once it runs, on a thread of its own: it may block.
         on_note: Called with what a person at a terminal should know.
 
     Raises:
@@ -319,7 +320,7 @@ async def _serve(
         if atlas.is_first_start:
             await _collect_at_once(atlas)
         if on_ready is not None:
-            on_ready(atlas)
+            await asyncio.to_thread(on_ready, atlas)
         await stopping.wait()
         running = atlas.get_queue_status()["running_tasks"]
         limit_s = settings.scheduler.drain_timeout

@@ -97,14 +97,19 @@ class Clockwork:
                 return clock.instant if tz is None else clock.instant.astimezone(tz)
 
         monkeypatch.setattr(apscheduler_base, "datetime", SetDatetime)
+        self.database, self.max_workers = database, max_workers
+        self.open()
+
+    def open(self) -> None:
+        """Start as a process does: with functions of its own, and what the database holds."""
         self.gate = Gate()
         self.registry = Registry()
         self.registry.add("nothing", nothing)
         self.registry.add("gate", self.gate)
-        self.store: Store = open_store(database, clock=clock)
+        self.store: Store = open_store(self.database, clock=self.clock)
         self.events: list[Any] = []
         self.store.events.subscribe(self.events.append)
-        self.queue = TaskQueue(max_workers, store=self.store, registry=self.registry, stop_grace_s=0.2)
+        self.queue = TaskQueue(self.max_workers, store=self.store, registry=self.registry, stop_grace_s=0.2)
         self.queue.sync.start()
         self.manager = CronManager(self.queue)
         self.cron.open()
@@ -112,6 +117,12 @@ class Clockwork:
         running.scheduler._event = threading.Event()
         running.scheduler.state = STATE_RUNNING
         running.jobs.start(running.scheduler, "default")
+
+    def restart(self, now: datetime | None = None) -> None:
+        """Stop cleanly and start again, at ``now``."""
+        self.close()
+        self.clock.instant = now or self.clock.instant
+        self.open()
 
     @property
     def cron(self) -> SyncCronManager:
@@ -133,7 +144,8 @@ class Clockwork:
 
     def close(self) -> None:
         self.gate.open()
-        self.cron.running.scheduler.state = STATE_STOPPED
+        if self.cron._running is not None:
+            self.cron.running.scheduler.state = STATE_STOPPED
         self.cron.stop()
         self.queue.sync.stop(timeout=LIMIT_S)
         self.store.close()
@@ -148,11 +160,17 @@ class Clockwork:
         return waited
 
     def at(self, *times: str) -> float | None:
-        """`tick` at each of these times of the day."""
+        """`tick` at each of these times of the day; tasks may still run from one to the next."""
         waited = None
         for time in times:
             waited = self.tick(utc(f"{DAY} {time}"))
         return waited
+
+    def each(self, *times: str) -> None:
+        """`at`, waiting for the end of all tasks after each."""
+        for time in times:
+            self.at(time)
+            self.settle()
 
     def pass_by(self, **time: float) -> float | None:
         """`tick` so much later."""

@@ -1,4 +1,4 @@
-"""A complete installation in a folder of its own, and ``atlas`` as a user types it: real processes, pipes, exit codes."""
+"""A complete installation in a folder of its own, and ``atlas`` as a user types it: processes, pipes, exit codes."""
 
 from __future__ import annotations
 
@@ -130,6 +130,7 @@ class Served:
         self.installation, self._argv, self._script = installation, argv or ("serve",), script
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.told: list[str] = []
+        self.log = ""
 
     def __enter__(self) -> Self:
         self.process = self.installation.start(*self._argv, script=self._script)
@@ -137,7 +138,7 @@ class Served:
         assert self.process.stderr is not None
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
-        self._log = threading.Thread(target=self.process.stderr.read, daemon=True)
+        self._log = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
         self._log.start()
         self.wait_for(READY)
         return self
@@ -153,7 +154,9 @@ class Served:
         """The next line of its stdout with ``words``."""
         while True:
             line = self._lines.get(timeout=LIMIT_S)
-            assert line is not None, f"it ended without saying {words!r}: {self.told}"
+            if line is None:
+                self._log.join(LIMIT_S)
+                raise AssertionError(f"it ended without saying {words!r}: {self.told}\n{self.log}")
             if words in line:
                 return line
 
@@ -166,6 +169,10 @@ class Served:
             self.process.kill()
             self._reader.join(LIMIT_S)
             self._log.join(LIMIT_S)
+
+    def _read_log(self, stream: Iterable[bytes]) -> None:
+        for raw in stream:
+            self.log += raw.decode(errors="replace")
 
     def _read(self, stream: Iterable[bytes]) -> None:
         for raw in stream:

@@ -106,25 +106,9 @@ def postgres_server() -> Iterator[Postgres]:
     try:
         if user is not None:
             shutil.chown(folder, user)
-        subprocess.run(
-            [
-                initdb,
-                "-D",
-                str(folder / "data"),
-                "-A",
-                "trust",
-                "-U",
-                "atlas",
-                "-E",
-                "UTF8",
-                "--no-locale",
-                "--no-sync",
-            ],
-            check=True,
-            capture_output=True,
-            user=user,
-            cwd=folder,
-        )
+        command = [initdb, "-D", str(folder / "data"), "-U", "atlas", "-A", "trust", "-E", "UTF8"]
+        command += ["--no-locale", "--no-sync"]
+        subprocess.run(command, check=True, capture_output=True, user=user, cwd=folder)
         server = Postgres(folder, user)
         try:
             server.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -19,9 +21,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from atlas import __version__
-from atlas.cli.main import COMMANDS, main
+from atlas.cli.main import COMMANDS, main, parse
 from atlas.cli.results import summary
-from atlas.cli.tables import Cell, Column, print_table, printable
+from atlas.cli.stdout import never_fail_to_print
+from atlas.cli.tables import Cell, Column, print_json, print_table, printable
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.jobs import schema_text
@@ -207,7 +210,7 @@ def test_check_shows_every_problem_at_its_place(installation: Installation, type
     done = typed("check", at=installation)
     assert done.code == 2
     assert "cron_jobs.json:2:29 error cron_jobs.数据.cron_expression" in done.out
-    assert "cron_jobs.json:3:35 error cron_jobs.b.functon" in done.out
+    assert re.search(r"cron_jobs.json:3:\d+ error cron_jobs.b.functon: .*function", done.out)
     assert "2 errors in" in done.lines[-1]
     quoted = next(number for number, line in enumerate(done.lines) if "75 2" in line and "│" in line)
     line, caret = done.lines[quoted : quoted + 2]
@@ -245,8 +248,7 @@ def test_explain_takes_an_expression_without_quotes_and_another_zone(installatio
     assert done.json["timezone"] == "Europe/Berlin"
     assert len(done.json["next"]) == 2
     assert all(re.search(r"T04:30:00\+0[12]:00$", text) for text in done.json["next"])
-    assert "about 1,440 times a day" not in typed("explain", "* * * * *", at=installation).out
-    assert "1,440 times a day" in typed("explain", "* * * * *", at=installation).out
+    assert ", 1,440 times a day" in typed("explain", "* * * * *", at=installation).out
 
 
 def test_explain_knows_the_jobs_of_the_file_before_any_start(installation: Installation, typed: Typed) -> None:
@@ -329,9 +331,12 @@ def test_a_wait_has_a_limit_and_a_busy_job_is_refused(served: Installation, type
     busy = typed("run", "wait_job", at=served)
     assert busy.code == 1
     assert task_id in busy.err
-    assert typed("cancel", task_id, at=served).code == 0
-    with_json = typed("tasks", "wait_job", "--limit", "1", "--json", at=served).json
-    assert with_json[0]["id"] == task_id
+    while typed("task", task_id, "--json", at=served).json["status"] == "PENDING":
+        assert not (served.folder / "go").exists()
+    assert typed("cancel", task_id, at=served).out == f"{task_id}: asked to end\n"
+    while (ended := typed("tasks", "wait_job", "--limit", "1", "--json", at=served).json[0])["status"] == "RUNNING":
+        assert ended["id"] == task_id
+    assert ended["status"] == "CANCELLED"
 
 
 def test_arguments_are_json_where_they_are_json(served: Installation, typed: Typed) -> None:
@@ -341,6 +346,20 @@ def test_arguments_are_json_where_they_are_json(served: Installation, typed: Typ
     assert text.lines[1:] == ['"新闻!"']
     named = typed("submit", "work_of_tests:add", "-5", "--kwargs", '{"b": 1.5}', "--wait", "--json", at=served)
     assert named.json["result"] == -3.5
+
+
+@pytest.mark.parametrize(
+    ("words", "arguments"),
+    [
+        pytest.param("1 2", ["1", "2"], id="plain"),
+        pytest.param("--priority low 1 2", ["1", "2"], id="after an option"),
+        pytest.param("1 --priority low -2", ["1", "-2"], id="around an option"),
+        pytest.param("--priority low -- --wait --", ["--wait", "--"], id="what looks like an option"),
+        pytest.param("1 --priority low -- -x", ["1", "-x"], id="all of it"),
+    ],
+)
+def test_arguments_may_stand_around_options(words: str, arguments: list[str]) -> None:
+    assert parse(["submit", "f", *words.split()]).arguments == arguments
 
 
 def test_an_attempt_may_be_limited(served: Installation, typed: Typed) -> None:
@@ -411,12 +430,13 @@ def test_one_job_is_shown_in_full(served: Installation, typed: Typed) -> None:
 
 
 def test_tasks_are_filtered_and_limited(served: Installation, typed: Typed) -> None:
-    for _ in range(2):
-        assert typed("run", "greet_job", "--wait", at=served).code == 0
+    assert typed("run", "greet_job", "--wait", at=served).code == 0
     done = typed("tasks", "greet_job", "--status", "success", "--since", "1h", "--limit", "1", at=served)
     assert done.lines[0].split() == ["TASK", "SCHEDULED", "RESULT", "DURATION", "TRIES", "OUTCOME"]
     assert done.lines[1].endswith("greeting 你好 世界")
-    assert done.lines[2].startswith("the newest 1 (--limit shows more): 1 success")
+    assert re.match(r"1 task: 1 success|the newest 1 \(--limit shows more\): 1 success", done.lines[2])
+    assert typed("submit", "work_of_tests:add", "1", at=served).code == 0
+    assert typed("tasks", "--limit", "1", at=served).lines[2].startswith("the newest 1 (--limit shows more): ")
     assert typed("tasks", "greet_job", "--status", "timeout", at=served).out == "no such tasks\n"
     assert typed("tasks", "--since", "0s", "--json", at=served).json == []
 
@@ -442,17 +462,13 @@ def test_a_reader_that_leaves_is_no_error(served: Installation) -> None:
         assert process.wait(LIMIT_S) == 0
 
 
-def test_an_encoding_without_chinese_is_no_error(served: Installation) -> None:
-    done = served.atlas("jobs", env={**served.environment, "PYTHONIOENCODING": "latin-1"})
-    assert (done.code, done.err) == (0, "")
-    assert "????" in done.out
-
-
 def test_ctrl_c_ends_the_wait_and_not_the_task(served: Installation, typed: Typed) -> None:
     (served.folder / "later").unlink(missing_ok=True)
     with served.start("submit", "work_of_tests:until", str(served.folder / "later"), "--wait", "--verbose") as process:
         assert process.stderr is not None
-        while not typed("tasks", "--status", "running", "--json", at=served).json:
+        while not any(
+            task["job_id"] is None for task in typed("tasks", "--status", "running", "--json", at=served).json
+        ):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         told = process.stderr.read().decode()
@@ -472,16 +488,15 @@ def test_a_terminal_gets_colours_and_whole_ids_however_narrow(served: Installati
     assert newest in screen
 
 
-def test_a_bar_moves_on_a_terminal_and_leaves_nothing_in_a_pipe(served: Installation) -> None:
-    screen = on_terminal(served, "submit", "work_of_tests:sleep", "1", "--wait")
+def test_a_bar_moves_on_a_terminal_and_leaves_the_outcome(served: Installation) -> None:
+    screen = on_terminal(served, "submit", "work_of_tests:sleep", "0.6", "--wait")
     assert "━" in screen
     assert screen.rstrip().splitlines()[-1].count("✓") == 1
-    assert "━" not in served.atlas("submit", "work_of_tests:sleep", "0", "--wait").err
 
 
-def test_serve_says_what_runs_and_drains_on_ctrl_c(tmp_path: Path) -> None:
+def test_serve_says_what_runs_and_drains_on_ctrl_c(tmp_path: Path, typed: Typed) -> None:
     installation = Installation(tmp_path / "atlas", JOBS)
-    with Served(installation) as scheduler:
+    with Served(installation, "--config", str(installation.config), script="run_scheduler.py") as scheduler:
         told = "\n".join(scheduler.told)
         assert re.search(r"^greet_job +问候任务 +0 9 \* \* mon-fri +● active +\S.* \d", told, re.MULTILINE)
         for words in (
@@ -494,13 +509,12 @@ def test_serve_says_what_runs_and_drains_on_ctrl_c(tmp_path: Path) -> None:
         assert second.code == 1
         assert f"process {scheduler.process.pid}" in second.err
         assert "Traceback" not in second.err
-        running = installation.atlas("submit", "work_of_tests:sleep", "0.5", "--json")
-        assert running.json["scheduler"] is True
-        while not installation.atlas("tasks", "--json").json[0]["started_at"]:
+        assert typed("submit", "work_of_tests:sleep", "0.5", "--json", at=installation).json["scheduler"] is True
+        while not typed("tasks", "--json", at=installation).json[0]["started_at"]:
             assert scheduler.process.poll() is None
         assert scheduler.stop(signal.SIGINT) == 0
         assert scheduler.told[-1].startswith("stopped; ")
-    assert installation.atlas("tasks", "--json").json[0]["status"] == "SUCCESS"
+    assert typed("tasks", "--json", at=installation).json[0]["status"] == "SUCCESS"
 
 
 def on_terminal(installation: Installation, *argv: str, columns: int = 100) -> str:
@@ -549,12 +563,12 @@ def test_an_instant_is_read_as_people_write_it(text: str, ahead: bool, expected:
     assert HERE.read(text, ahead=ahead) == expected
 
 
-@given(st.text())
+@pytest.mark.parametrize(
+    "text", ["", "garbage", "25:00", "2026-02-30", "1h1h", "-5", "99999-01-01", "0001-01-01", "数据"]
+)
 def test_any_other_text_is_refused_by_name(text: str) -> None:
-    try:
-        assert HERE.read(text, ahead=False).tzinfo is UTC
-    except ArgumentsError as error:
-        assert "is no instant" in str(error)
+    with pytest.raises(ArgumentsError, match="is no instant"):
+        HERE.read(text, ahead=False)
 
 
 @pytest.mark.parametrize(
@@ -588,9 +602,6 @@ def test_a_result_fits_a_line(value: object, line: str) -> None:
 
 @given(st.lists(st.tuples(st.text(max_size=8), st.text("新闻ab ", max_size=12), st.integers()), max_size=6))
 def test_plain_columns_begin_at_the_same_cell(rows: list[tuple[str, str, int]]) -> None:
-    import io
-    from contextlib import redirect_stdout
-
     columns = (Column("A"), Column("B"), Column("NUMBER", right=True))
     with redirect_stdout(io.StringIO()) as out:
         print_table(columns, [(a, Cell(b, "red"), str(number)) for a, b, number in rows])
@@ -600,6 +611,22 @@ def test_plain_columns_begin_at_the_same_cell(rows: list[tuple[str, str, int]]) 
     assert all(line == printable(line) for line in lines)
 
 
-def test_json_on_a_stdout_that_is_not_utf_8_stays_json(served: Installation) -> None:
-    done = served.atlas("jobs", "--json", env={**served.environment, "PYTHONIOENCODING": "ascii"})
-    assert "问候任务" in {job["title"] for job in json.loads(done.out)}
+@pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "问候"), ("ascii", r"\u95ee\u5019")])
+def test_json_fits_the_encoding_of_stdout(encoding: str, shown: str) -> None:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, encoding) as out, redirect_stdout(out):
+        print_json({"title": "问候"})
+        out.flush()
+        text = raw.getvalue().decode(encoding)
+    assert shown in text
+    assert json.loads(text) == {"title": "问候"}
+
+
+def test_a_stdout_without_chinese_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    with io.TextIOWrapper(raw, "latin-1") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        never_fail_to_print()
+        print("数据 ü")
+        out.flush()
+        assert raw.getvalue() == "?? ü\n".encode("latin-1")

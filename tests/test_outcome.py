@@ -289,7 +289,7 @@ def test_an_error_is_its_traceback_and_the_names_of_its_class() -> None:
     outcome = raised(caught.value)
     assert outcome.error.startswith("Traceback")
     assert outcome.error.endswith("ValueError: boom")
-    assert 'in fail' in outcome.error
+    assert "in fail" in outcome.error
     assert "builtins.ValueError" in outcome.names
 
 

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import pytest
 
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
-from atlas.scheduler.registry import Registry
 
 ROOT = Path(__file__).parent.parent
 READMES = [ROOT / "README.md"]
@@ -25,7 +24,10 @@ class Block(NamedTuple):
 
 
 def blocks(readme: Path) -> list[Block]:
-    return [Block(*found) for found in re.findall(r"^```(\w+)\n(.*?)^```$", readme.read_text("utf-8"), re.M | re.S)]
+    return [
+        Block(*found)
+        for found in re.findall(r"^```(\w+)\n(.*?)^```$", readme.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    ]
 
 
 class Program(NamedTuple):
@@ -82,7 +84,7 @@ def test_every_make_target_and_script_of_the_readme_exists() -> None:
     text = "\n".join(readme.read_text("utf-8") for readme in READMES)
     for target in set(re.findall(r"`?make ([a-z]+)\b", text)) - {"alone"}:
         if target not in {"it", "sure"}:
-            assert re.search(rf"^{target}:", makefile, re.M), f"make {target}"
+            assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     for script in set(re.findall(r"scripts/\w+\.py", text)):
         assert (ROOT / script).is_file(), script
 
@@ -92,5 +94,5 @@ def test_every_command_of_the_readme_is_known_to_the_command_line() -> None:
 
     text = "\n".join(readme.read_text("utf-8") for readme in READMES)
     known = make_parser().format_help()
-    for command in set(re.findall(r"^(?:\.venv/bin/)?atlas ([a-z]+)", text, re.M)):
+    for command in set(re.findall(r"^(?:\.venv/bin/)?atlas ([a-z]+)", text, re.MULTILINE)):
         assert re.search(rf"\b{command}\b", known), command

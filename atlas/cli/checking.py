@@ -79,7 +79,7 @@ def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Pro
     store = open_store(None)  # the built-in functions want one; none of them is called
     try:
         bind_builtins(atlas.registry, store=store, settings=settings, health_source=atlas, clock=store.clock)
-        loaded = load_jobs(file, defaults=atlas._policy_defaults(), registry=atlas.registry)  # noqa: SLF001 - the same defaults
+        loaded = load_jobs(file, defaults=atlas.policy_defaults(), registry=atlas.registry)
     except ConfigError as error:
         return None, error.problems
     finally:

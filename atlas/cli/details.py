@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
+from atlas.cli.results import SAID
 from atlas.cli.tables import Cell, Column, counted, first_line, print_facts, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.job_view import JobState, task_json
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.task import Task
     from atlas.settings import Settings
 
-_SAID: Final = frozenset({"error", "timeout", "cancelled"})
-"""Causes that the status itself tells."""
 _ATTEMPTS: Final = (
     Column("TRY", right=True),
     Column("STARTED", right=True),
@@ -99,7 +98,7 @@ def _task_facts(task: Task, times: LocalTimes) -> list[tuple[str, str | Cell | N
     return [
         ("task", Cell(task.id, "bold")),
         ("status", state_cell(task.status.value)),
-        ("cause", None if task.cause is None or task.cause.value in _SAID else task.cause.value),
+        ("cause", None if task.cause is None or task.cause.value in SAID else task.cause.value),
         ("name", task.name),
         ("job", task.job_id),
         ("function", f"{task.function}({', '.join(given)})"),

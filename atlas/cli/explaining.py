@@ -77,7 +77,7 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
             row = client.store.read(
                 lambda connection: connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
             )
-            known += [job.name for job in client.jobs()]
+            known += [] if row else [job.name for job in client.jobs()]
         if row is not None:
             try:
                 return restore(row.id, bytes(row.job_state), row.next_run_time).definition.schedule
@@ -104,12 +104,10 @@ def _fire_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
 
 def _times_a_year(schedule: Schedule, now: datetime) -> int:
     """Fire times in the next 365 days: counted up to `COUNTED`, beyond it as their average says."""
-    last, count = now, 0
-    for at in islice(_fire_times(schedule, now), COUNTED):
-        if at > now + YEAR:
-            return count
-        last, count = at, count + 1
-    return count if count < COUNTED else round(count * (YEAR / (last - now)))
+    counted = [at for at in islice(_fire_times(schedule, now), COUNTED) if at <= now + YEAR]
+    if len(counted) < COUNTED:
+        return len(counted)
+    return round((COUNTED - 1) * (YEAR / (counted[-1] - counted[0])))
 
 
 def _per_day(yearly: int) -> str:

@@ -38,8 +38,9 @@ def jobs(args: argparse.Namespace) -> int:
             print_job(client, args.job, times, as_json=args.json)
             return Exit.OK
         found = client.jobs()
-        client.metrics()  # reads the totals of all jobs at once
-        figures = {job.name: client.store.totals.metrics(job.name) for job in found}
+        figures = {
+            job.name: client.store.totals.metrics(job.name) for job in found
+        }  # as the store read them at its opening
         latest = {job.name: client.tasks(job=job.name, limit=1)[0] for job in found if figures[job.name].total_tasks}
         recent = client.tasks(since=times.now - timedelta(hours=HOURS), limit=MOST_RECENT + 1)
     if args.json:
@@ -53,13 +54,13 @@ def jobs(args: argparse.Namespace) -> int:
     columns = (
         Column("JOB"),
         Column("TITLE", shrinks=True),
-        Column("SCHEDULE", shrinks=True),
+        Column("SCHEDULE"),
         Column("NEXT", right=True),
         Column("IN", right=True),
         Column("LAST"),
         *([Column("LAST 24 H", yields=True)] if with_strip else []),
         Column("OK", right=True),
-        Column("MEAN", right=True),
+        Column("MEAN", right=True, yields=True),
     )
     rows = [_job_row(job, figures[job.name], latest.get(job.name), times) for job in found]
     if with_strip:

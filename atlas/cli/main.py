@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     never_fail_to_print()
     given = sys.argv[1:] if argv is None else list(argv)
     try:
-        args = _parse(given)
+        args = parse(given)
     except SystemExit as stop:  # --help, --version, or wrong usage, which was explained
         return flushed(stop.code if isinstance(stop.code, int) else 2)
     return perform(args.command.target, args)
@@ -231,14 +231,21 @@ def perform(target: str, args: argparse.Namespace) -> int:
         return 1
 
 
-def _parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """The arguments in ``argv``.
+
+    Raises:
+        SystemExit: They ask for help or the version (0), or are wrong (2); either way it was said.
+    """
     parser = make_parser()
     for word in argv:
         if not word.isprintable() and re.search("[\ud800-\udfff]", word):
             parser.error(f"this argument is not UTF-8: {os.fsencode(word)!r}")
-    args, extra = parser.parse_known_args(argv)
-    if extra and args.command.name == "submit" and not any(word.startswith("--") for word in extra):
-        args.arguments, extra = [*args.arguments, *extra], []  # argparse ends ARG… at the first option
+    # argparse ends ARG… at the first option and is of two minds about "--", so both are seen to here.
+    cut = argv.index("--") if "submit" in argv and "--" in argv else len(argv)
+    args, extra = parser.parse_known_args(argv[:cut])
+    if args.command.name == "submit" and not any(word.startswith("--") for word in extra):
+        args.arguments, extra = [*args.arguments, *extra, *argv[cut + 1 :]], []
     if extra:
         args.parser.refuse_extra(extra)
     return args

@@ -6,6 +6,7 @@ import asyncio
 import signal
 import sys
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.builtin.binding import ALIASES
@@ -82,8 +83,9 @@ async def run_builtin(
     """
     atlas, drain = AtlasScheduler(settings), True
     await atlas.start(clock=False)
+    beginning = asyncio.create_task(_begin(atlas, function, kwargs, task_id))
     try:
-        task_id = task_id or await _begin(atlas, function, kwargs)
+        task_id = await asyncio.shield(beginning)
         while True:
             try:
                 await atlas.queue.get_task_result(task_id, timeout=LOOK_S)
@@ -95,8 +97,10 @@ async def run_builtin(
                 return atlas.status.get_task(task_id)
     except asyncio.CancelledError:
         drain = False
-        if task_id is not None:
-            await asyncio.to_thread(atlas.queue.cancel_task, task_id)
+        task_id = await beginning  # what is accepted must not be left behind
+        await asyncio.to_thread(atlas.queue.cancel_task, task_id)
+        with suppress(TaskError):  # that it was cancelled, or takes too long about it
+            await atlas.queue.get_task_result(task_id, timeout=settings.scheduler.stop_grace)
         raise
     finally:
         await atlas.stop(drain=drain)
@@ -115,8 +119,10 @@ def submit_builtin(client: SyncAtlasClient, function: str, kwargs: Mapping[str, 
     return client.submit(function, kwargs=dict(kwargs))
 
 
-async def _begin(atlas: AtlasScheduler, function: str, kwargs: Mapping[str, Any]) -> str:
+async def _begin(atlas: AtlasScheduler, function: str, kwargs: Mapping[str, Any], task_id: str | None) -> str:
     """The id of the task to wait for."""
+    if task_id is not None:
+        return task_id
     await asyncio.to_thread(atlas.cron.sync.open)
     try:
         await asyncio.to_thread(atlas.reload, author="cron_job.py")

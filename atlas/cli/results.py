@@ -10,6 +10,8 @@ from atlas.cli.tables import LOOK, Cell, Column, first_line, print_facts, print_
 from atlas.scheduler.task import Task, TaskStatus
 
 LONGEST_LINE: Final = 200
+SAID: Final = frozenset({"error", "timeout", "cancelled"})
+"""Causes that the status itself tells."""
 FINE: Final = frozenset({"ok", "unchanged"})
 """Values of ``status`` with nothing to tell; such parts are shown only when asked for."""
 _MODULES: Final = re.compile(r"^(?:[a-z_]\w*\.)+(?=[A-Z]\w*(?::|$))")
@@ -24,7 +26,7 @@ def outcome_text(task: Task) -> str:
         return error_text(task)
     if task.cancel_requested and not task.status.is_final:
         return "asked to end"
-    return "" if task.cause is None else task.cause.value
+    return "" if task.cause is None or task.cause.value in SAID else task.cause.value
 
 
 def summary(value: Any) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.cli.details import print_reasons
 from atlas.cli.installation import local_times, settings_of
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from atlas.service import AtlasScheduler
     from atlas.settings import Settings
 
+SHOWN: Final = 30
+"""Jobs the start shows; `atlas jobs` shows all."""
+
 
 def serve(args: argparse.Namespace) -> int:
     """Run the scheduler until it is told to stop."""
@@ -43,12 +45,11 @@ def serve(args: argparse.Namespace) -> int:
 def introduce(atlas: AtlasScheduler) -> None:
     """Print what runs, when each job is next, where the files are and how to stop it."""
     settings, times = atlas.settings, local_times(atlas.settings)
-    with ThreadPoolExecutor(1) as aside:  # this is a running loop, which the call would refuse to block
-        jobs = aside.submit(atlas.cron.sync.get_all_jobs).result()
+    jobs = atlas.get_jobs()
     columns = (
         Column("JOB"),
         Column("TITLE", shrinks=True),
-        Column("SCHEDULE", shrinks=True),
+        Column("SCHEDULE"),
         Column("STATE"),
         Column("NEXT", right=True),
         Column("IN", right=True),
@@ -56,9 +57,12 @@ def introduce(atlas: AtlasScheduler) -> None:
     with _telling():
         say(Cell("Atlas Scheduler runs", "bold"), f": {len(jobs):,} jobs, {settings.scheduler.max_workers} workers")
         say()
-        if jobs:
-            print_table(columns, [_job_row(job, times) for job in jobs])
-        print_reasons(jobs, times)
+        shown = sorted(jobs, key=_soonest)[:SHOWN]
+        if shown:
+            print_table(columns, [_job_row(job, times) for job in shown])
+        print_reasons(shown, times)
+        if len(shown) < len(jobs):
+            say(Cell(f"and {len(jobs) - len(shown):,} more: 'atlas jobs'", "dim"))
         if (refused := atlas.config_error()) is not None:
             say(Cell(f"The jobs file is refused; the last good revision runs on.\n{refused}", "bold red"))
         say(Cell(times.words, "dim"))
@@ -68,6 +72,12 @@ def introduce(atlas: AtlasScheduler) -> None:
         )
         say()
         say("Ctrl-C drains and stops it; a second one ends it at once.")
+
+
+def _soonest(job: Job) -> tuple[bool, float, str]:
+    """Sorts active jobs by when they are due, then the others by name."""
+    due = job.next_run_at if job.state is JobState.ACTIVE else None
+    return due is None, 0.0 if due is None else due.timestamp(), job.name
 
 
 def _job_row(job: Job, times: LocalTimes) -> tuple[str | Cell, ...]:

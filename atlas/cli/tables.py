@@ -6,13 +6,14 @@ import json
 import re
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from rich.console import Console
-    from rich.text import Text
+
+    Paint = Callable[[str, str], str]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -59,7 +60,7 @@ class Column:
         title: Its head.
         right: Whether its texts end on one line, as figures do.
         shrinks: Whether it may be cut on a narrow terminal; the others never are.
-        yields: Whether it is left out on a terminal that is too narrow for all.
+        yields: Whether it is left out on a terminal that is too narrow for all; the first of them goes first.
     """
 
     title: str
@@ -98,11 +99,17 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[Column], rows: Iterable[Sequence[str | Cell]]) -> None:
     """The rows under their heads on stdout. Cells are never wrapped; on a terminal only columns that shrink are cut."""
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [[Cell(column.title, "dim") for column in columns], *([_cell(value) for value in row] for row in rows)]
+    paint: Paint = _paint_nothing
+    kept: Sequence[int] = range(len(columns))
+    widths = _widths(cells)
     if sys.stdout.isatty():
-        _print_rich(columns, cells)
-    else:
-        _print_plain(columns, cells)
+        console = terminal(sys.stdout)
+        paint = _painter(console)
+        kept, widths = _fitted(columns, widths, console.width)
+    for row in cells:
+        padded = [_padded(row[place], widths[place], right=columns[place].right, paint=paint) for place in kept]
+        print("  ".join(padded).rstrip())
 
 
 def print_facts(facts: Iterable[tuple[str, str | Cell]]) -> None:
@@ -136,50 +143,49 @@ def _cell(value: str | Cell) -> Cell:
     return Cell(printable(value)) if isinstance(value, str) else value._replace(text=printable(value.text))
 
 
-def _widths(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> list[int]:
+def _widths(cells: Sequence[Sequence[Cell]]) -> list[int]:
     from rich.cells import cell_len
 
-    return [
-        max(cell_len(text) for text in (column.title, *(row[place].text for row in cells)))
-        for place, column in enumerate(columns)
-    ]
+    return [max(cell_len(cell.text) for cell in column) for column in zip(*cells, strict=True)]
 
 
-def _print_plain(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> None:
-    from rich.cells import cell_len
+def _fitted(columns: Sequence[Column], widths: list[int], room: int) -> tuple[Sequence[int], list[int]]:
+    """The columns that stay on a terminal of ``room`` cells, and all widths, cut where a column shrinks."""
+    kept = list(range(len(columns)))
 
-    widths = _widths(columns, cells)
-    for row in [[Cell(column.title) for column in columns], *cells]:
-        padded = []
-        for column, cell, width in zip(columns, row, widths, strict=True):
-            space = " " * (width - cell_len(cell.text))
-            padded.append(space + cell.text if column.right else cell.text + space)
-        print("  ".join(padded).rstrip())
+    def excess() -> int:
+        return sum(widths[place] for place in kept) + 2 * (len(kept) - 1) - room
 
-
-def _print_rich(columns: Sequence[Column], cells: Sequence[Sequence[Cell]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    console, widths = terminal(sys.stdout), _widths(columns, cells)
-    if sum(widths) + 2 * (len(columns) - 1) > console.width and any(column.yields for column in columns):
-        kept = [place for place, column in enumerate(columns) if not column.yields]
-        _print_rich([columns[place] for place in kept], [[row[place] for place in kept] for row in cells])
-        return
-    room = console.width - 2 * (len(columns) - 1)
-    for place in reversed([place for place, column in enumerate(columns) if column.shrinks]):
-        widths[place] = max(min(widths[place], SHORTEST), widths[place] - max(0, sum(widths) - room))
-    console.width = max(console.width, sum(widths) + 2 * (len(columns) - 1))
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), collapse_padding=True, header_style="dim")
-    for column, width in zip(columns, widths, strict=True):
-        justify: Literal["left", "right"] = "right" if column.right else "left"
-        table.add_column(Text(column.title), justify=justify, no_wrap=True, overflow="ellipsis", width=width)
-    for row in cells:
-        table.add_row(*map(_styled, row))
-    console.print(table)
+    for place in [place for place in kept if columns[place].yields]:
+        if excess() > 0:
+            kept.remove(place)
+    widths = list(widths)
+    for place in reversed(kept):
+        if columns[place].shrinks and excess() > 0:
+            widths[place] -= min(excess(), max(0, widths[place] - SHORTEST))
+    return kept, widths
 
 
-def _styled(cell: Cell) -> Text:
-    from rich.text import Text
+def _padded(cell: Cell, width: int, *, right: bool, paint: Paint) -> str:
+    from rich.cells import cell_len, set_cell_size
 
-    return Text.assemble(*zip(cell.text, cell.spans, strict=True)) if cell.spans else Text(cell.text, cell.style)
+    text, length = cell.text, cell_len(cell.text)
+    if length > width:
+        text, length = set_cell_size(text, width - 1) + "…", width
+    painted = "".join(map(paint, text, cell.spans)) if cell.spans else paint(text, cell.style)
+    space = " " * (width - length)
+    return space + painted if right else painted + space
+
+
+def _paint_nothing(text: str, _style: str) -> str:
+    return text
+
+
+def _painter(console: Console) -> Paint:
+    """What gives a text a style on this terminal: tables of ten thousand rows are too many for rich's own."""
+    if console.color_system is None or console.no_color:
+        return _paint_nothing
+    from rich.color import ColorSystem
+    from rich.style import Style
+
+    return lambda text, style: Style.parse(style).render(text, color_system=ColorSystem.STANDARD) if style else text

@@ -23,11 +23,12 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.job_state import Pause, delete_pause, read_pauses, write_pause
 from atlas.scheduler.job_store import JobRecord, Parked, restore
 from atlas.scheduler.job_view import Job, last_tasks, status_of
+from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.queue import refuse_on_loop
 from atlas.scheduler.registry import Registry, encode_arguments
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.leases import Lease, scheduler_lease
-from atlas.scheduler.store.store import ACCEPT_S, open_store
+from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
@@ -43,8 +44,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.metrics import Metrics
-    from atlas.scheduler.store.store import Store
 
 LOOK_S: Final = 0.5
 """How often `wait` looks at a task."""
@@ -64,9 +63,13 @@ class SyncAtlasClient:
 
     @property
     def store(self) -> Store:
-        """The store, opened when first asked for."""
+        """The store, opened when first asked for.
+
+        It is the client's own even where this process serves the same database: a scheduler looks for commits of
+        others, and those of its own store are none.
+        """
         if self._store is None:
-            self._store = open_store(self._target)
+            self._store = Store(self._target)
         return self._store
 
     def close(self) -> None:
@@ -141,8 +144,7 @@ class SyncAtlasClient:
     ) -> list[Task]:
         """`AtlasClient.tasks`."""
         refuse_on_loop()
-        kind = None if status is None else TaskStatus(status.upper())
-        wanted = TaskFilter(job=job, status=kind, since=since, until=until, text=text, limit=limit)
+        wanted = TaskFilter(job=job, status=status, since=since, until=until, text=text, limit=limit)
         return self.store.read(lambda connection: find_tasks(connection, wanted))
 
     def task(self, task_id: str) -> Task:
@@ -161,8 +163,9 @@ class SyncAtlasClient:
     def metrics(self, job: str | None = None) -> Metrics:
         """`AtlasClient.metrics`."""
         refuse_on_loop()
-        self.store.read(self.store.totals.load)
-        return self.store.totals.metrics(job)
+        totals = Totals()
+        self.store.read(totals.load)
+        return totals.metrics(job)
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
@@ -229,7 +232,8 @@ class SyncAtlasClient:
     def cancel(self, task_id: str) -> bool:
         """`AtlasClient.cancel`."""
         refuse_on_loop()
-        if self.task(task_id).status.is_final:
+        task = self.task(task_id)
+        if task.status.is_final or task.origin is Origin.MANUAL:
             return False
         return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id)))
 

@@ -71,9 +71,9 @@ class TaskContext:
 
     def progress(self, done: float, total: float | None = None) -> None:
         """Show how far the task is: ``done`` of ``total`` (in any unit), then do what `check` does."""
-        self.done, self.total = done, total
+        self.done, self.total = float(done), None if total is None else float(total)
         if self._on_progress is not None:
-            self._on_progress(done, total)
+            self._on_progress(self.done, self.total)
         self.check()
 
     def ask_to_stop(self, reason: str) -> None:

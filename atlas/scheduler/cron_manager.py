@@ -232,7 +232,7 @@ class SyncCronManager:
         refuse_on_loop()
         serving, task = self._now(name)
         lives = [self.running.states.live(task)]
-        serving.accepted_here(serving.submit(lives, unique=False, loop=None), lives)
+        serving.submit(lives, unique=False, loop=None).wait()
         self._replace(serving.lifecycle.replaced_by(task))
         return task.id
 

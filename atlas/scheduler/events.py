@@ -110,6 +110,12 @@ MAX_UNTOLD: Final = 100_000
 """Events kept for slow subscribers; older ones are dropped and counted beyond it."""
 
 
+@dataclass(slots=True, eq=False)
+class _Subscription:
+    call: Callable[[Event], None]
+    ended: bool = False
+
+
 class EventStream:
     """Tells subscribers what happened, in order, on a thread of its own.
 
@@ -119,7 +125,7 @@ class EventStream:
 
     def __init__(self) -> None:
         """Start without subscribers; the thread starts with the first event."""
-        self._subscribers: tuple[Callable[[Event], None], ...] = ()
+        self._subscriptions: tuple[_Subscription, ...] = ()
         self._queue: deque[Callable[[], Sequence[Event]]] = deque()
         self._ready = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
@@ -129,12 +135,14 @@ class EventStream:
 
     def subscribe(self, subscriber: Callable[[Event], None]) -> Callable[[], None]:
         """Call ``subscriber`` with every event from now on; returns a function that ends it."""
+        mine = _Subscription(subscriber)
         with self._ready:
-            self._subscribers = (*self._subscribers, subscriber)
+            self._subscriptions = (*self._subscriptions, mine)
 
         def unsubscribe() -> None:
+            mine.ended = True
             with self._ready:
-                self._subscribers = tuple(one for one in self._subscribers if one is not subscriber)
+                self._subscriptions = tuple(one for one in self._subscriptions if one is not mine)
 
         return unsubscribe
 
@@ -182,15 +190,20 @@ class EventStream:
                 makers = list(self._queue)
                 self._queue.clear()
                 self._busy = True
-                subscribers = self._subscribers
             for make in makers:
-                for event in make():
-                    self._tell(subscribers, event)
+                self._tell(make)
 
-    @staticmethod
-    def _tell(subscribers: tuple[Callable[[Event], None], ...], event: Event) -> None:
-        for subscriber in subscribers:
-            try:
-                subscriber(event)
-            except Exception:  # noqa: BLE001 - a subscriber's error is its own; the others must still hear
-                logger.exception("a subscriber raised; it stays subscribed")
+    def _tell(self, make: Callable[[], Sequence[Event]]) -> None:
+        try:
+            events = make()
+        except Exception:  # noqa: BLE001 - the stream must go on
+            logger.exception("events could not be made")
+            return
+        for event in events:
+            for subscription in self._subscriptions:
+                if subscription.ended:
+                    continue
+                try:
+                    subscription.call(event)
+                except Exception:  # noqa: BLE001 - a subscriber's error is its own; the others must still hear
+                    logger.exception("a subscriber raised; it stays subscribed")

@@ -18,7 +18,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from atlas.scheduler.context import TaskContext
-from atlas.scheduler.errors import FunctionError, JobBusyError, QueueFullError, QueueStoppedError
+from atlas.scheduler.errors import (
+    DuplicateTaskError,
+    FunctionError,
+    JobBusyError,
+    QueueFullError,
+    QueueStoppedError,
+    UnknownTaskError,
+)
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
 from atlas.scheduler.registry import Function, Registry, decode_arguments
 from atlas.scheduler.store.recovery import apply_verdict
@@ -48,13 +55,13 @@ class Live:
         args: Positional arguments.
         kwargs: Keyword arguments.
         claim_first: RUNNING is committed before the function is entered.
+        on_disk: Its row is committed; until then nobody outside knows the task.
         tickets: Who waits for the end.
         context: The running attempt, None while it waits.
         deadline_s: Monotonic time at which the attempt runs out of time.
         stop: Why the attempt was asked to stop.
         stopped_at_s: Monotonic time of that.
         stopper: How this executor is asked to stop it.
-        released: The slot was given back while the code still runs.
     """
 
     task: Task
@@ -62,6 +69,7 @@ class Live:
     args: Sequence[Any] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     claim_first: bool = False
+    on_disk: bool = False
     tickets: list[Ticket] = field(default_factory=list)
     context: TaskContext | None = None
     deadline_s: float | None = None
@@ -77,12 +85,14 @@ class Attempt:
     Attributes:
         live: The task.
         number: The attempt's number; a result with an older one is refused.
+        context: What its function may ask.
         claim: Waited for before the function is entered, None when it may be entered at once.
         failure: The attempt ends so without entering the function.
     """
 
     live: Live
     number: int
+    context: TaskContext
     claim: Ticket | None = None
     failure: Outcome | None = None
 
@@ -144,7 +154,7 @@ class Lifecycle:
         self._counts: Counter[tuple[TaskStatus, TaskPriority]] = Counter()
         self._results: OrderedDict[str, Any] = OrderedDict()
         self.abandoned = 0
-        self._unreplaced = 0
+        self._unreplaced: list[ExecutorKind] = []  # slots of abandoned attempts that were not given back
         self.taking = False
         self.taking_starts = True
         self.live_of = Live
@@ -161,6 +171,7 @@ class Lifecycle:
 
         Raises:
             QueueStoppedError: The queue takes nothing.
+            DuplicateTaskError: An unfinished task has this id.
             QueueFullError: As many tasks wait as may (only when ``bounded``).
             JobBusyError: The job's overlap rule allows no further task now.
         """
@@ -169,6 +180,8 @@ class Lifecycle:
             if not self.taking:
                 msg = "the queue takes nothing: it is not started, stopping or stopped"
                 raise QueueStoppedError(msg)
+            if task.id in self._live:
+                raise DuplicateTaskError(task.id)
             if bounded and self.waiting() >= self._max_waiting:
                 raise QueueFullError(self._max_waiting)
             if task.job_id is not None:
@@ -179,11 +192,11 @@ class Lifecycle:
             self._live[task.id] = live
             self._counts[task.status, task.priority] += 1
 
-    def _decide_overlap(self, job_id: str, task: Task) -> None:
+    def _decide_overlap(self, job_id: str, task: Task, ahead: Sequence[str] = ()) -> None:
         mine = self._jobs.get(job_id)
-        if mine is None or not mine.open:
+        unfinished = [*(mine.open if mine is not None else ()), *ahead]
+        if not unfinished:
             return
-        first = next(iter(mine.open))
         match task.policy.overlap:
             case Overlap.SKIP:
                 most = 0
@@ -193,15 +206,20 @@ class Lifecycle:
                 most = MAX_HELD
             case _:
                 assert_never(task.policy.overlap)
-        if len(mine.open) > most:
-            raise JobBusyError(job_id, first)
+        if len(unfinished) > most:
+            raise JobBusyError(job_id, unfinished[0])
 
-    def refusal(self, task: Task) -> Verdict | None:
-        """Why a task that another process put into the store is not served; None if it is."""
+    def refusal(self, task: Task, ahead: Sequence[str] = ()) -> Verdict | None:
+        """Why a task that another process put into the store is not served; None if it is.
+
+        Args:
+            task: The task.
+            ahead: Ids of tasks of the same job that are taken over together with it.
+        """
         with self._lock:
             try:
                 if task.job_id is not None:
-                    self._decide_overlap(task.job_id, task)
+                    self._decide_overlap(task.job_id, task, ahead)
             except JobBusyError as error:
                 return Verdict(status=TaskStatus.CANCELLED, cause=Cause.BUSY, error=str(error))
             return None
@@ -224,17 +242,22 @@ class Lifecycle:
         """Undo a `reserve` whose commit did not happen."""
         with self._lock:
             live = self._live.pop(task_id, None)
-            if live is not None:
-                self._counts[live.task.status, live.task.priority] -= 1
-                self._leave_job(live)
+            if live is None:
+                return
+            self._counts[live.task.status, live.task.priority] -= 1
+            self._leave_job(live)
+            self._idle.notify_all()
+            for ticket in live.tickets:
+                ticket.settle(None, UnknownTaskError(task_id))
+        wake_all(live.tickets)
 
     def accepted(self, tasks: Iterable[Task]) -> None:
         """Their rows are on disk: line them up, in order."""
         with self._lock:
-            ready = [
-                live for task in tasks if (live := self._live.get(task.id)) is not None and self._may_line_up(live)
-            ]
-            self._line.put([live.task for live in ready])
+            mine = [live for task in tasks if (live := self._live.get(task.id)) is not None and live.task is task]
+            for live in mine:
+                live.on_disk = True
+            self._line.put([live.task for live in mine if self._may_line_up(live)])
 
     def adopt(self, tasks: Iterable[Task], *, claim_first: bool) -> None:
         """Take over tasks read from rows (recovery, other processes' submits) that are this process's already."""
@@ -242,15 +265,15 @@ class Lifecycle:
             for task in tasks:
                 live = self.live_of(task)
                 self._fit_executor(live)
-                live.claim_first = claim_first
+                live.claim_first, live.on_disk = claim_first, True
                 self._live[task.id] = live
                 self._counts[task.status, task.priority] += 1
                 if task.job_id is not None:
                     self._jobs.setdefault(task.job_id, _JobTasks()).open[task.id] = live
                 if task.status is TaskStatus.RETRYING and task.due_at is not None:
                     wait_s = (task.due_at - self._clock.now()).total_seconds()
-                    self._activate(live)
-                    self._wait_for_retry(live, max(0.0, wait_s))
+                    if self._activate(live):
+                        self._wait_for_retry(live, max(0.0, wait_s))
                 elif self._may_line_up(live):
                     self._line.put([task])
 
@@ -275,7 +298,7 @@ class Lifecycle:
         mine = self._jobs[live.task.job_id]
         if live.task.id in mine.active:
             return True
-        if len(mine.active) >= live.task.policy.abreast:
+        if mine.held or len(mine.active) >= live.task.policy.abreast:
             mine.held.append(live)
             return False
         mine.active.add(live.task.id)
@@ -301,73 +324,91 @@ class Lifecycle:
             if live is None or task.status not in WAITING or not self.taking_starts:
                 return None
             failure = self._resolve(live)
-            now, now_s = self._clock.now(), self._clock.monotonic()
-            was = task.status
+            now, was = self._clock.now(), task.status
             self._move(live, TaskStatus.RUNNING)
             if task.cause is not Cause.CRASHED:  # a crash raised the number already
                 task.attempt += 1
             task.cause = task.error = task.due_at = None
             task.started_at = now
-            limit_s = task.policy.timeout_s
-            live.context = TaskContext(
-                task_id=task.id,
-                job_id=task.job_id,
-                attempt=task.attempt,
-                deadline=None if limit_s is None else now + timedelta(seconds=limit_s),
-                fire_time=task.fire_time,
+            live.context = context = TaskContext(
+                task_id=task.id, job_id=task.job_id, attempt=task.attempt, fire_time=task.fire_time
             )
-            live.stop, live.stopper = None, None
+            live.stop, live.stopper, live.deadline_s = None, None, None
             self._running[task.id] = live
             ticket = None
             if live.claim_first or task.crashes or task.policy.on_crash is OnCrash.FAIL:
                 ticket = Ticket(loop)
             self._store.writer.change(task, was, now, ticket=ticket)
-            if limit_s is not None:
-                live.deadline_s = now_s + limit_s
-                self._on_timer(live.deadline_s)
-            else:
-                live.deadline_s = None
-            return Attempt(live, task.attempt, ticket, failure)
+            if ticket is None:
+                self._start_the_clock(live, context)
+            return Attempt(live, task.attempt, context, ticket, failure)
+
+    def claimed(self, attempt: Attempt) -> Outcome | None:
+        """Its claim is on disk: the attempt's time begins; an outcome if the function must not be entered any more."""
+        with self._lock:
+            live = attempt.live
+            if not self._is_current(attempt):
+                return Stopped("shutdown")  # given up meanwhile; `finish` refuses whatever it gets
+            if live.stop is not None:
+                return Stopped(live.stop)
+            self._start_the_clock(live, attempt.context)
+            return None
+
+    def _start_the_clock(self, live: Live, context: TaskContext) -> None:
+        limit_s = live.task.policy.timeout_s
+        if limit_s is not None:
+            context.deadline = self._clock.now() + timedelta(seconds=limit_s)
+            live.deadline_s = self._clock.monotonic() + limit_s
+            self._on_timer(live.deadline_s)
+
+    def _is_current(self, attempt: Attempt) -> bool:
+        live = attempt.live
+        return self._running.get(live.task.id) is live and live.task.attempt == attempt.number
 
     def _resolve(self, live: Live) -> Outcome | None:
-        if live.function is None:
-            try:
-                live.function = self._registry.find(live.task.function)
-                live.args, live.kwargs = decode_arguments(live.task.arguments)
-            except Exception as error:  # noqa: BLE001 - a missing function fails this task, by its retry policy
-                return raised(error)
+        if live.task.volatile and live.function is not None:
+            return None
+        try:
+            live.function = self._registry.find(live.task.function)
+            # Anew for every attempt: the last one may have changed its own.
+            live.args, live.kwargs = decode_arguments(live.task.arguments)
+        except Exception as error:  # noqa: BLE001 - a missing function fails this task, by its retry policy
+            return raised(error)
         return None
 
     def finish(self, attempt: Attempt, outcome: Outcome) -> bool:
         """Settle an attempt; False if it was abandoned before, then its outcome is refused and its slot gone."""
-        live, task = attempt.live, attempt.live.task
         with self._lock:
-            if self._running.get(task.id) is not live or task.attempt != attempt.number:
-                self._end_abandoned(task.policy.executor)
+            if not self._is_current(attempt):
+                self._end_abandoned()
                 return False
-            del self._running[task.id]
-            if live.stop in {"cancelled", "timeout", "replaced"} and not isinstance(outcome, Stopped | Crashed):
-                outcome = Stopped(live.stop)  # it was asked to stop before it ended; how it ended does not matter
-            was = task.status
-            verdict = settle(task, outcome, draw=self._draw())
-            now = self._clock.now()
-            row = None
-            if not verdict.status.is_final:
-                kind = "crashed" if verdict.crashed else "released" if verdict.cause is None else str(verdict.cause)
-                row = attempt_row(task, outcome=kind, ended_at=now, wait_s=verdict.wait_s, error=verdict.error)
-            self._counts[was, task.priority] -= 1
-            apply_verdict(task, verdict, now)
-            self._counts[task.status, task.priority] += 1
-            if verdict.wait_s is not None:
-                task.due_at = now + timedelta(seconds=verdict.wait_s)
-            if isinstance(outcome, Returned) and (task.volatile or outcome.text is None) and outcome.value is not None:
-                self._results[task.id] = outcome.value
-                if len(self._results) > MAX_LIVE_RESULTS:
-                    self._results.popitem(last=False)
-            live.context = None
-            self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s)
-            self._after_attempt(live, verdict.wait_s)
+            self._settle(attempt.live, outcome)
             return True
+
+    def _settle(self, live: Live, outcome: Outcome) -> None:
+        task = live.task
+        del self._running[task.id]
+        if live.stop in {"cancelled", "timeout", "replaced"} and not isinstance(outcome, Stopped | Crashed):
+            outcome = Stopped(live.stop)  # it was asked to stop before it ended; how it ended does not matter
+        was = task.status
+        verdict = settle(task, outcome, draw=self._draw())
+        now = self._clock.now()
+        row = None
+        if not verdict.status.is_final:
+            kind = "crashed" if verdict.crashed else "released" if verdict.cause is None else str(verdict.cause)
+            row = attempt_row(task, outcome=kind, ended_at=now, wait_s=verdict.wait_s, error=verdict.error)
+        self._counts[was, task.priority] -= 1
+        apply_verdict(task, verdict, now)
+        self._counts[task.status, task.priority] += 1
+        if verdict.wait_s is not None:
+            task.due_at = now + timedelta(seconds=verdict.wait_s)
+        if isinstance(outcome, Returned) and (task.volatile or outcome.text is None) and outcome.value is not None:
+            self._results[task.id] = outcome.value
+            if len(self._results) > MAX_LIVE_RESULTS:
+                self._results.popitem(last=False)
+        live.context = None
+        self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s)
+        self._after_attempt(live, verdict.wait_s)
 
     def _after_attempt(self, live: Live, wait_s: float | None) -> None:
         task = live.task
@@ -395,14 +436,14 @@ class Lifecycle:
         mine = self._jobs.get(job_id) if job_id is not None else None
         if mine is None or job_id is None or mine.open.pop(live.task.id, None) is None:
             return
-        if live.task.id in mine.active:
-            mine.active.discard(live.task.id)
-            while mine.held:
-                held = mine.held.popleft()
-                if held.task.status in WAITING and held.task.id in mine.open:
-                    if self._may_line_up(held):
-                        self._line.put([held.task])
-                    break
+        if live in mine.held:
+            mine.held.remove(live)
+        mine.active.discard(live.task.id)
+        while mine.held and len(mine.active) < mine.held[0].task.policy.abreast:
+            held = mine.held.popleft()
+            mine.active.add(held.task.id)
+            if self._may_line_up(held):
+                self._line.put([held.task])
         if not mine.open:
             del self._jobs[job_id]
 
@@ -465,27 +506,27 @@ class Lifecycle:
     def set_stopper(self, attempt: Attempt, stopper: Callable[[StopReason], None]) -> None:
         """Tell how the executor stops this attempt; called at once if it was asked to stop meanwhile."""
         with self._lock:
+            if not self._is_current(attempt):
+                stopper("shutdown")
+                return
             attempt.live.stopper = stopper
             if attempt.live.stop is not None:
                 stopper(attempt.live.stop)
 
     def _abandon(self, live: Live) -> None:
         """Settle an attempt whose code does not end; its slot is replaced, up to ``max_running`` times at once."""
-        reason = live.stop or "timeout"
         kind = live.task.policy.executor
-        number = live.task.attempt
-        if self.finish(Attempt(live, number), Stopped(reason, abandoned=True)):
-            self.abandoned += 1
-            if self.abandoned <= self._line.max_running:
-                self._line.give_back(kind)
-            else:
-                self._unreplaced += 1
+        self._settle(live, Stopped(live.stop or "timeout", abandoned=True))
+        self.abandoned += 1
+        if self.abandoned <= self._line.max_running:
+            self._line.give_back(kind)
+        else:
+            self._unreplaced.append(kind)
 
-    def _end_abandoned(self, kind: ExecutorKind) -> None:
+    def _end_abandoned(self) -> None:
         self.abandoned -= 1
         if self._unreplaced:
-            self._unreplaced -= 1
-            self._line.give_back(kind)
+            self._line.give_back(self._unreplaced.pop())
 
     # --- cancel and stop --------------------------------------------------------------------------------------------
 
@@ -497,7 +538,7 @@ class Lifecycle:
         """
         with self._lock:
             live = self._live.get(task_id)
-            if live is None or live.task.status.is_final:
+            if live is None or not live.on_disk or live.task.status.is_final:
                 return None
             task, was = live.task, live.task.status
             task.cancel_requested = True
@@ -534,7 +575,7 @@ class Lifecycle:
         with self._lock:
             left = list(self._running.values())
             for live in left:
-                live.stop = live.stop or "shutdown"
+                self._ask_to_stop(live, "shutdown")
                 self._abandon(live)
             return len(left)
 
@@ -544,7 +585,7 @@ class Lifecycle:
         with self._lock:
             for live in list(self._live.values()):
                 task, was = live.task, live.task.status
-                if task.volatile and was in WAITING:
+                if task.volatile and live.on_disk and was in WAITING:
                     self._move(live, TaskStatus.FAILED)
                     task.cause, task.finished_at = Cause.LOST, self._clock.now()
                     task.error = "the queue stopped before it could run; its function lived in that process only"
@@ -592,10 +633,12 @@ class Lifecycle:
             live.tickets.append(ticket)
             return True
 
-    def holds(self, task_id: str) -> bool:
-        """True while the task is unfinished in this process."""
+    def unwatch(self, task_id: str, ticket: Ticket) -> None:
+        """Forget a ticket of `watch` that nobody waits for any more."""
         with self._lock:
-            return task_id in self._live
+            live = self._live.get(task_id)
+            if live is not None and ticket in live.tickets:
+                live.tickets.remove(ticket)
 
     def live_result(self, task_id: str) -> tuple[bool, Any]:
         """(True, value) while this process keeps the function's own result object."""

@@ -106,8 +106,8 @@ class Line:
 
     def resume(self) -> None:
         """Back-pressure may have ended: wake those who were held up by it."""
-        if self._blocked:
-            with self._lock:
+        with self._lock:  # asked for first: whoever was told to wait may be about to note it
+            if self._blocked:
                 self._blocked = False
                 for lane in self._lanes.values():
                     self._rouse(lane, lane.size)
@@ -195,9 +195,10 @@ class Line:
         lane.running += 1
         self.free -= 1
         if self.free:
-            for other in self._lanes.values():  # one of them may have stood back for this task
-                if other is not lane and other.size:
-                    self._rouse(other, 1)
+            # Another lane may have stood back for this task, and of two calls in a row an idle thread hears one.
+            for one in self._lanes.values():
+                if one.size:
+                    self._rouse(one, 1)
         return task
 
     def _may_serve(self, lane: Lane) -> bool | float:

@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.scheduler.errors import ArgumentsError, QueueStoppedError, ResultNotReadyError, StoreMismatchError
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.serving import Serving
+from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.writer import Ticket
@@ -62,6 +64,7 @@ class TaskQueue:
         self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
         self._limits = dict(executor_limits or {})
         self._serving: Serving | None = None
+        self._starting = threading.Lock()
         self._submission = Submission(self.registry, self.defaults)
 
     @property
@@ -82,11 +85,12 @@ class TaskQueue:
         Raises:
             StoreMismatchError: It has another one, or runs on a private one already.
         """
-        mine = self.store
+        mine, target = self.store, self._target
         if mine is store:
             return
-        if mine is not None or self._target is not None:
-            uses = mine.url if mine else self._target
+        named = None if target is None or isinstance(target, Store) else database_url(target)
+        if mine is not None or named not in {None, store.engine.url}:
+            uses = mine.url if mine else target
             msg = f"the queue uses {uses}, the status manager {store.url}; give both the same one"
             raise StoreMismatchError(msg)
         self._target = store
@@ -100,7 +104,7 @@ class TaskQueue:
             StoreHeldError: Another process, or another queue, serves this store.
         """
         if self._serving is None:
-            self._serving = await asyncio.to_thread(self._serve, asyncio.get_running_loop())
+            await asyncio.to_thread(self._start, asyncio.get_running_loop())
 
     async def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
         """Take nothing more, let running tasks end for ``timeout`` seconds, then stop them and release the rest.
@@ -127,20 +131,22 @@ class TaskQueue:
         """`stop`; an error in the block stops running tasks at once."""
         await self.stop(drain=kind is None)
 
-    def _serve(self, loop: asyncio.AbstractEventLoop | None) -> Serving:
-        owns_store = not isinstance(self._target, Store)
-        serving = Serving(
-            self._target if isinstance(self._target, Store) else open_store(self._target),
-            owns_store=owns_store,
-            registry=self.registry,
-            loop=loop,
-            max_workers=self.max_workers,
-            limits=self._limits,
-            max_waiting=self._max_waiting,
-            stop_grace_s=self._stop_grace_s,
-        )
-        serving.start()
-        return serving
+    def _start(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        with self._starting:
+            if self._serving is not None:
+                return
+            serving = Serving(
+                self._target if isinstance(self._target, Store) else open_store(self._target),
+                owns_store=not isinstance(self._target, Store),
+                registry=self.registry,
+                loop=loop,
+                max_workers=self.max_workers,
+                limits=self._limits,
+                max_waiting=self._max_waiting,
+                stop_grace_s=self._stop_grace_s,
+            )
+            serving.start()
+            self._serving = serving
 
     @property
     def serving(self) -> Serving:
@@ -175,7 +181,7 @@ class TaskQueue:
         """
         lives = self._prepare(func, [args], options)
         ticket = self.serving.submit(lives, unique="task_id" in options, loop=asyncio.get_running_loop())
-        await self.serving.accepted(ticket, lives)
+        await ticket.future()
         return lives[0].task.id
 
     async def submit_many(
@@ -188,7 +194,7 @@ class TaskQueue:
         lives = self._prepare(func, arguments, options, many=True)
         if lives:
             ticket = self.serving.submit(lives, unique=False, loop=asyncio.get_running_loop())
-            await self.serving.accepted(ticket, lives)
+            await ticket.future()
         return [live.task.id for live in lives]
 
     def _prepare(
@@ -234,9 +240,12 @@ class TaskQueue:
             )
         try:
             async with asyncio.timeout(timeout):
-                return serving.result_of(await ticket.future(), task_id)
+                task = await ticket.future()
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
+        finally:
+            serving.lifecycle.unwatch(task_id, ticket)
+        return serving.result_of(task, task_id)
 
     def cancel_task(self, task_id: str) -> bool:
         """Cancel a waiting task, or ask a running one to end; False if it is final already.
@@ -269,8 +278,7 @@ class SyncTaskQueue:
     def start(self) -> Self:
         """`TaskQueue.start`."""
         refuse_on_loop()
-        if self._queue._serving is None:
-            self._queue._serving = self._queue._serve(None)
+        self._queue._start(None)
         return self
 
     def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
@@ -294,7 +302,7 @@ class SyncTaskQueue:
         """`TaskQueue.submit`."""
         refuse_on_loop()
         serving, lives = self._queue.serving, self._queue._prepare(func, [args], options)
-        serving.accepted_here(serving.submit(lives, unique="task_id" in options, loop=None), lives)
+        serving.submit(lives, unique="task_id" in options, loop=None).wait()
         return lives[0].task.id
 
     def submit_many(
@@ -307,7 +315,7 @@ class SyncTaskQueue:
         refuse_on_loop()
         serving, lives = self._queue.serving, self._queue._prepare(func, arguments, options, many=True)
         if lives:
-            serving.accepted_here(serving.submit(lives, unique=False, loop=None), lives)
+            serving.submit(lives, unique=False, loop=None).wait()
         return [live.task.id for live in lives]
 
     def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
@@ -318,9 +326,12 @@ class SyncTaskQueue:
         if not serving.lifecycle.watch(task_id, ticket):
             return serving.result_of(serving.store.read(lambda connection: fetch(connection, task_id)), task_id)
         try:
-            return serving.result_of(ticket.wait(timeout), task_id)
+            task = ticket.wait(timeout)
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
+        finally:
+            serving.lifecycle.unwatch(task_id, ticket)
+        return serving.result_of(task, task_id)
 
     def cancel_task(self, task_id: str) -> bool:
         """`TaskQueue.cancel_task`."""

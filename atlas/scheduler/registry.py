@@ -262,8 +262,8 @@ class _GlobalRegistry(Registry):
                 try:
                     self.add(point.name, point.load())
                 except Exception as error:  # noqa: BLE001 - foreign code; the other plugins must still come
-                    text = f"{type(error).__name__}: {error}"
-                    logger.error("a plugin's function cannot be loaded", function=point.name, at=point.value, error=text)
+                    where, text = f"{point.name} = {point.value}", f"{type(error).__name__}: {error}"
+                    logger.error("a plugin's function cannot be loaded", entry_point=where, error=text)
 
 
 REGISTRY: Final[Registry] = _GlobalRegistry()

@@ -37,19 +37,22 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        if not 0 <= self.max_retries <= 1_000_000:
-            msg = f"max_retries {self.max_retries} is not in 0 to 1,000,000"
+        retries: object = self.max_retries  # a caller without type checks may give anything
+        if not isinstance(retries, int) or not 0 <= retries <= 1_000_000:
+            msg = f"max_retries {retries!r} is not a whole number in 0 to 1,000,000"
             raise ArgumentsError(msg)
-        for name, value, low in (
+        for name, number, low in (
             ("retry_delay", self.delay_s, 0.0),
             ("retry_max_delay", self.max_delay_s, 0.0),
             ("retry_backoff", self.backoff, 1.0),
         ):
-            if not (math.isfinite(value) and value >= low):
-                msg = f"{name} {value} is not a finite number of at least {low:g}"
+            value: object = number
+            if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
+                msg = f"{name} {value!r} is not a finite number of at least {low:g}"
                 raise ArgumentsError(msg)
-        if not 0.0 <= self.jitter <= 1.0:
-            msg = f"retry_jitter {self.jitter} is not in 0 to 1"
+        jitter: object = self.jitter
+        if not (isinstance(jitter, int | float) and 0.0 <= jitter <= 1.0):
+            msg = f"retry_jitter {jitter!r} is not in 0 to 1"
             raise ArgumentsError(msg)
 
     def allows(self, failures: int) -> bool:

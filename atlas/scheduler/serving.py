@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections import defaultdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
@@ -10,6 +12,7 @@ from loguru import logger
 from atlas.scheduler.errors import (
     AtlasError,
     DuplicateTaskError,
+    ResultNotReadyError,
     ResultOmittedError,
     TaskCancelledError,
     TaskFailedError,
@@ -35,6 +38,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.metrics import Moves
+    from atlas.scheduler.outcome import Verdict
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.task import ExecutorKind
 
@@ -84,6 +89,7 @@ class Serving:
             LoopExecutor(self.line, self.lifecycle, loop),
             ProcessSlots(self.line, self.lifecycle),
         )
+        self._renewal: Ticket | None = None
         self.extra_figures: Callable[[], dict[str, Any]] = dict
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -94,41 +100,54 @@ class Serving:
         Raises:
             StoreHeldError: Another process, or another queue, serves this store.
         """
-        store, writer = self.store, self.store.writer
+        store = self.store
         try:
             self._claim, clean = store.claim()
+            try:
+                self._recover(clean=clean)
+            except BaseException:
+                self._let_go()
+                store.unclaim(clean=False)
+                raise
         except BaseException:
             if self._owns_store:
                 store.close()
             raise
-        writer.on_accepted = self.lifecycle.accepted
-        writer.on_written = self.lifecycle.written
-        to_serve, moves = store.write(
+        store.on_foreign(self._look_for_requests)
+        self._timekeeper.start()
+        self.renew()
+
+    def _recover(self, *, clean: bool) -> None:
+        store, writer = self.store, self.store.writer
+        writer.on_accepted, writer.on_written = self.lifecycle.accepted, self.lifecycle.written
+        to_serve, moves, _counts = store.write(
             lambda connection: recovery.recover(connection, store.owner, store.clock.now()),
+            after=lambda found: store.totals.add(found[2]),
             wait_s=ACCEPT_S,
         )
-        store.read(store.totals.load)
         for task, was in moves:
             logger.bind(task_id=task.id, job_id=task.job_id, was=was, status=task.status, crashes=task.crashes).warning(
                 "recovered a task of a dead owner",
             )
         self.lifecycle.taking = True
         self.lifecycle.adopt(to_serve, claim_first=not clean)
-        store.on_foreign(self._look_for_requests)
-        self._timekeeper.start()
-        self.renew()
+
+    def _let_go(self) -> None:
+        self.lifecycle.taking = False
+        self.store.off_foreign(self._look_for_requests)
+        self.store.writer.on_accepted = self.store.writer.on_written = None
 
     def stop(self, *, drain: bool, timeout_s: float) -> None:
         """Take nothing more, drain, stop what is left, release the claim."""
         lifecycle, store = self.lifecycle, self.store
         lifecycle.taking = False
         store.off_foreign(self._look_for_requests)
-        patience_s = timeout_s if drain else 0.0
+        until_s = store.clock.monotonic() + (timeout_s if drain else 0.0)
         if store.is_private and drain:
-            lifecycle.wait_idle(patience_s, waiting_too=True)
+            lifecycle.wait_idle(timeout_s, waiting_too=True)
         lifecycle.taking_starts = False
         self.line.close()
-        if not lifecycle.wait_idle(patience_s):
+        if not lifecycle.wait_idle(max(0.0, until_s - store.clock.monotonic())):
             count = lifecycle.stop_all("shutdown")
             logger.info("asked running tasks to stop", tasks=count)
             lifecycle.wait_idle(self._stop_grace_s)
@@ -139,14 +158,19 @@ class Serving:
         self._timekeeper.close()
         for executor in self._executors:
             executor.close(1.0)
+        clean = not left
         try:
             store.write(lambda _connection: None, wait_s=CALL_S)
-            store.unclaim(clean=not left)
         except AtlasError as error:
+            clean = False
             logger.error("the last changes could not be written", error=str(error))
-            store.unclaim(clean=False)
+        lifecycle.close()
+        self._let_go()
+        try:
+            store.unclaim(clean=clean)
+        except AtlasError as error:
+            logger.error("the clean stop could not be noted", error=str(error))
         finally:
-            lifecycle.close()
             if self._owns_store:
                 store.close()
 
@@ -155,8 +179,11 @@ class Serving:
 
     def renew(self) -> None:
         """Tell other processes that this one lives, and its live figures."""
+        if self._renewal is not None and not self._renewal.done:
+            return  # the database does not answer, and the last one waits still
         figures, claim, clock = self.figures() | self.extra_figures(), self._claim, self.store.clock
-        self.store.writer.work(lambda connection: claim.renew(connection, clock.now(), figures), Ticket())
+        self._renewal = Ticket()
+        self.store.writer.work(lambda connection: claim.renew(connection, clock.now(), figures), self._renewal)
 
     # --- work from this process -------------------------------------------------------------------------------------
 
@@ -168,57 +195,38 @@ class Serving:
             unique: The (one) id was chosen by the caller and must be new.
             loop: Who waits.
         """
-        reserved: list[Live] = []
-        try:
-            for live in lives:
-                if self.lifecycle.holds(live.task.id):
-                    raise DuplicateTaskError(live.task.id)
-                self.lifecycle.reserve(live)
-                reserved.append(live)
-        except AtlasError:
-            self.withdraw(reserved)
-            raise
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         tasks = [live.task for live in lives]
-        if not unique:
-            self.store.accept(tasks, ticket)
-            return ticket
-        (task,) = tasks
+        reserved: list[Task] = []
+        try:
+            for live in lives:
+                self.lifecycle.reserve(live)
+                reserved.append(live.task)
+            ticket.undo = partial(self.withdraw_tasks, tasks)
+            if unique:
+                self._accept_unique(tasks[0], ticket)
+            else:
+                self.store.accept(tasks, ticket)
+        except AtlasError:
+            self.withdraw_tasks(reserved)
+            raise
+        return ticket
 
+    def _accept_unique(self, task: Task, ticket: Ticket) -> None:
         def insert(connection: Connection) -> list[Task]:
-            if fetch(connection, task.id) is not None:
+            found = fetch(connection, task.id)
+            if found is None:
+                insert_tasks(connection, [full_row(task)])
+            elif (found.owner, found.created_at) != (task.owner, task.created_at):  # else the reply to COMMIT was lost
                 raise DuplicateTaskError(task.id)
-            insert_tasks(connection, [full_row(task)])
             return [task]
 
         self.store.writer.work(insert, ticket, after=self.store.writer.hand_over)
-        return ticket
-
-    def withdraw(self, lives: Sequence[Live]) -> None:
-        """Undo reservations whose commit did not happen."""
-        for live in lives:
-            self.lifecycle.forget(live.task.id)
 
     def withdraw_tasks(self, tasks: Sequence[Task]) -> None:
-        """Undo the reservations of tasks that a pass did not write."""
+        """Undo the reservations of tasks whose commit did not happen."""
         for task in tasks:
             self.lifecycle.forget(task.id)
-
-    async def accepted(self, ticket: Ticket, lives: Sequence[Live]) -> None:
-        """Await the commit of `submit`; the reservation is undone when it did not happen."""
-        try:
-            await ticket.future()
-        except AtlasError:
-            self.withdraw(lives)
-            raise
-
-    def accepted_here(self, ticket: Ticket, lives: Sequence[Live]) -> None:
-        """Block until the commit of `submit`; the reservation is undone when it did not happen."""
-        try:
-            ticket.wait()
-        except AtlasError:
-            self.withdraw(lives)
-            raise
 
     def cancel(self, task_id: str) -> bool:
         """See `TaskQueue.cancel_task`."""
@@ -258,7 +266,7 @@ class Serving:
             case TaskStatus.FAILED:
                 raise TaskFailedError(task.id, task.error or "", cause=str(task.cause))
             case _:
-                raise UnknownTaskError(task_id)  # unfinished, but served by nobody here
+                raise ResultNotReadyError(task_id, f"is {task.status}, and this queue does not serve it")
 
     def figures(self) -> dict[str, Any]:
         """See `TaskQueue.get_queue_status`."""
@@ -275,9 +283,23 @@ class Serving:
             if self.lifecycle.cancel(task_id) is TaskStatus.RUNNING:
                 self.lifecycle.stop_running(task_id, "cancelled")
 
-    def _pick_up(self, connection: Connection) -> list[tuple[Task, TaskStatus]]:
-        return recovery.pick_up(connection, self.store.owner, self.store.clock.now(), self.lifecycle.refusal)
+    def _pick_up(self, connection: Connection) -> tuple[list[Task], list[Task], Moves]:
+        ahead: dict[str | None, list[str]] = defaultdict(list)
 
-    def _picked_up(self, taken: Sequence[tuple[Task, TaskStatus]]) -> None:
-        self.lifecycle.adopt([task for task, _was in taken if not task.status.is_final], claim_first=False)
-        self.store.writer.announce(taken)
+        def accept(task: Task) -> Verdict | None:
+            verdict = self.lifecycle.refusal(task, ahead[task.job_id])
+            if verdict is None:
+                ahead[task.job_id].append(task.id)
+            return verdict
+
+        return recovery.pick_up(connection, self.store.owner, self.store.clock.now(), accept)
+
+    def _picked_up(self, found: tuple[list[Task], list[Task], Moves]) -> None:
+        to_serve, refused, counts = found
+        self.store.totals.add(counts)
+        self.store.writer.announce(to_serve, refused)
+        self.lifecycle.adopt(to_serve, claim_first=False)
+        for task in to_serve:
+            for task_id in self.lifecycle.replaced_by(task):
+                self.lifecycle.cancel(task_id, "replaced")
+                self.lifecycle.stop_running(task_id, "replaced")

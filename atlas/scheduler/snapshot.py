@@ -41,6 +41,7 @@ class Snapshot:
         """Listen to the store's events."""
         self._store, self._path = store, path
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
         self._timer: threading.Timer | None = None
         self._closed = False
         self._unsubscribe = store.events.subscribe(self._hear)
@@ -69,12 +70,15 @@ class Snapshot:
     def _on_timer(self) -> None:
         with self._lock:
             self._timer = None
-            if self._closed:
-                return
-        self.write()
+        self.write(unless_closed=True)
 
-    def write(self) -> None:
+    def write(self, *, unless_closed: bool = False) -> None:
         """Write the file now; a failure is logged, the database is the truth."""
+        with self._writing:  # one that began earlier must not end later and leave older content
+            if not (unless_closed and self._closed):
+                self._write()
+
+    def _write(self) -> None:
         try:
             tasks = self._store.read(lambda connection: find_tasks(connection, TaskFilter(limit=MAX_TASKS)))
             content = {
@@ -160,7 +164,7 @@ def _task(raw: dict[str, Any]) -> Task:
     if not status.is_final:
         task.status, task.cause = TaskStatus.FAILED, Cause.LOST
         task.error = "it was unfinished in the imported status file"
-        task.finished_at = task.started_at or task.created_at
+    task.finished_at = task.finished_at or task.started_at or task.created_at
     return task
 
 

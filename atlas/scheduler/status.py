@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -18,7 +17,7 @@ from atlas.scheduler.metrics import Metrics, Moves
 from atlas.scheduler.outcome import returned, shorten
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.snapshot import Snapshot, read_snapshot
-from atlas.scheduler.store.retention import delete_final_tasks
+from atlas.scheduler.store.retention import datetime_before, delete_final_tasks
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import attempts, task_logs
 from atlas.scheduler.store.tables import tasks as tasks_table
@@ -32,6 +31,7 @@ from atlas.scheduler.store.task_rows import (
     moving_row,
     update_tasks,
 )
+from atlas.scheduler.submission import MAX_ID
 from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class StatusManager:
         keep_tasks: How many final tasks automatic cleanup leaves; None leaves all.
 
     Raises:
+        ArgumentsError: ``status_file`` is the database, or a limit is negative.
         ConfigError: ``status_file`` exists and is no status file.
         StoreError: The database cannot be opened.
     """
@@ -77,8 +78,12 @@ class StatusManager:
             raise ArgumentsError(msg)
         self._owns_store = store is None
         to_import: list[Task] = []
-        if store is None and path is not None:
-            database = path.with_suffix(".db")
+        database = store.path if store is not None else None if path is None else path.with_suffix(".db")
+        if path is not None and database is not None and path.resolve() == database.resolve():
+            msg = f"status_file {path} is the database itself; name another file, such as {path.with_suffix('.json')}"
+            raise ArgumentsError(msg)
+        _check_limits(keep_days, keep_tasks)
+        if store is None and path is not None and database is not None:
             if path.exists() and not database.exists():
                 to_import = read_snapshot(path)
             store = open_store(database)
@@ -138,12 +143,17 @@ class StatusManager:
             job_id: A name to count it under.
 
         Raises:
+            ArgumentsError: An id is not 1 to 191 printable characters, or the priority is none.
             DuplicateTaskError: An unfinished task of this id belongs to a living process, or the queue owns the id.
         """
+        for what, given in (("task_id", task_id), ("job_id", job_id or "-")):
+            if not (given.isprintable() and 0 < len(given) <= MAX_ID):
+                msg = f"{what} {given!r} is not 1 to {MAX_ID} printable characters"
+                raise ArgumentsError(msg)
         now = self.store.clock.now()
         task = Task(
             id=task_id,
-            name=task_name,
+            name=shorten(task_name),
             function="manual",
             job_id=job_id,
             origin=Origin.MANUAL,
@@ -288,14 +298,16 @@ class StatusManager:
         self.store.events.publish(*(_event(task) for task, _was in moves))
 
     def _import(self, found: list[Task]) -> None:
+        by_id = {task.id: task for task in found}  # somebody may have put one in twice
+
         def insert(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
-            insert_tasks(connection, [full_row(task) for task in found])
-            moves: list[tuple[Task, TaskStatus | None]] = [(task, None) for task in found]
+            insert_tasks(connection, [full_row(task) for task in by_id.values()])
+            moves: list[tuple[Task, TaskStatus | None]] = [(task, None) for task in by_id.values()]
             _count(moves).write(connection)
             return moves
 
         self.store.write(insert, after=self._announce, wait_s=30.0)
-        logger.info("imported the status file", tasks=len(found))
+        logger.info("imported the status file", tasks=len(by_id))
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -320,10 +332,14 @@ class StatusManager:
         text: str | None = None,
         limit: int = 100,
     ) -> list[Task]:
-        """Tasks by status, job, time of acceptance and text, newest first."""
+        """Tasks by status, job, time of acceptance and text, newest first.
+
+        Raises:
+            ArgumentsError: There is no such status, or an instant is naive.
+        """
         wanted = TaskFilter(
             job=job,
-            status=None if status is None else TaskStatus(status),
+            status=status,
             since=since,
             until=until,
             text=text,
@@ -348,8 +364,9 @@ class StatusManager:
             keep_days: Age in days; by default the manager's.
             keep_tasks: How many stay; by default the manager's.
         """
+        _check_limits(keep_days, keep_tasks)
         days = self.keep_days if keep_days is None else keep_days
-        before = None if days is None else self.store.clock.now() - timedelta(days=days)
+        before = None if days is None else datetime_before(self.store.clock.now(), days)
         return delete_final_tasks(self.store, before=before, keep=self.keep_tasks if keep_tasks is None else keep_tasks)
 
     def _clean_now_and_then(self) -> None:
@@ -363,6 +380,13 @@ class StatusManager:
             else:
                 if removed:
                     logger.info("automatic cleanup", tasks=removed)
+
+
+def _check_limits(keep_days: float | None, keep_tasks: int | None) -> None:
+    for name, limit in (("keep_days", keep_days), ("keep_tasks", keep_tasks)):
+        if limit is not None and not limit >= 0:
+            msg = f"{name} {limit} is negative: it would remove everything"
+            raise ArgumentsError(msg)
 
 
 def _count(moves: list[tuple[Task, TaskStatus | None]]) -> Moves:

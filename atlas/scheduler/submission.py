@@ -113,7 +113,7 @@ class Submission:
             )
         task = Task(
             id=_id(options.get("task_id")) or IDS.new(now),
-            name=options.get("name") or function.name.rpartition(":")[2],
+            name=_name(options.get("name")) or function.name.rpartition(":")[2],
             function=function.name,
             arguments=arguments,
             priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
@@ -130,7 +130,7 @@ class Submission:
             volatile=problem is not None,
             created_at=now,
         )
-        return Live(task, function, args, kwargs)
+        return Live(task, function, args, kwargs) if task.volatile else Live(task)
 
     def _function(self, func: Callable[..., Any] | str) -> tuple[Function, str | None]:
         if isinstance(func, str):
@@ -151,6 +151,15 @@ def _id(task_id: str | None) -> str | None:
         msg = f"task_id {task_id!r} is not 1 to {MAX_ID} printable characters"
         raise ArgumentsError(msg)
     return task_id
+
+
+def _name(name: object) -> str | None:
+    if name is None:
+        return None
+    if not isinstance(name, str) or not name.isprintable():
+        msg = f"name {name!r} is not a line of printable characters"
+        raise ArgumentsError(msg)
+    return name
 
 
 def _on_crash(value: OnCrash | str) -> OnCrash:

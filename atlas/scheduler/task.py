@@ -183,8 +183,9 @@ class TaskPolicy:
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
-        if self.timeout_s is not None and not 0 < self.timeout_s < float("inf"):
-            msg = f"timeout {self.timeout_s} is not a positive number of seconds"
+        timeout_s: object = self.timeout_s  # a caller without type checks may give anything
+        if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
+            msg = f"timeout {timeout_s!r} is not a positive number of seconds"
             raise ArgumentsError(msg)
         if self.max_instances < 1:
             msg = f"max_instances {self.max_instances} is less than 1"
@@ -315,7 +316,7 @@ class Task:
         """Seconds the latest attempt ran, None before its end."""
         if self.started_at is None or self.finished_at is None:
             return None
-        return (self.finished_at - self.started_at).total_seconds()
+        return max(0.0, (self.finished_at - self.started_at).total_seconds())  # the clock may have been set back
 
     @property
     def value(self) -> Any:

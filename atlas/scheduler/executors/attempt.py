@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.context import TaskContext, enter_task
-from atlas.scheduler.errors import FunctionRefusedError, TaskStopped
-from atlas.scheduler.outcome import Outcome, Stopped, raised, returned
+from atlas.scheduler.errors import FunctionRefusedError, TaskStopped, UnknownFunctionError
+from atlas.scheduler.outcome import Crashed, Outcome, Stopped, raised, returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,16 +17,19 @@ if TYPE_CHECKING:
     from atlas.scheduler.lifecycle import Attempt
 
 
+CANCELLED_BY_OTHERS: Final = Crashed("the coroutine was cancelled, not by Atlas: its loop closes, or code did it")
+"""Counted like a crash: it may happen again each time, and then the task must end."""
+
+
 def run_attempt(attempt: Attempt) -> Outcome:
     """Call a plain function in this thread, in a context of its own; nothing it raises gets out."""
     live = attempt.live
     if attempt.failure is not None:
         return attempt.failure
-    if live.function is None or live.context is None:
-        msg = f"attempt {attempt.number} of task {live.task.id} has no function"
-        raise AssertionError(msg)
     try:
-        value = contextvars.copy_context().run(_call, live.context, live.function.call, *live.args, **live.kwargs)
+        if live.function is None:
+            raise UnknownFunctionError(live.task.function)  # noqa: TRY301 - reported like every error of the function
+        value = contextvars.copy_context().run(_call, attempt.context, live.function.call, *live.args, **live.kwargs)
         if inspect.iscoroutine(value):
             value.close()
             msg = f"{live.function.name} is a plain function but returned a coroutine; write it as 'async def'"
@@ -48,11 +51,10 @@ async def await_attempt(attempt: Attempt) -> Outcome:
     live = attempt.live
     if attempt.failure is not None:
         return attempt.failure
-    if live.function is None or live.context is None:
-        msg = f"attempt {attempt.number} of task {live.task.id} has no function"
-        raise AssertionError(msg)
-    enter_task(live.context)
+    enter_task(attempt.context)
     try:
+        if live.function is None:
+            raise UnknownFunctionError(live.task.function)  # noqa: TRY301 - see run_attempt
         value = await live.function.call(*live.args, **live.kwargs)
     except TaskStopped:
         return Stopped(live.stop or "cancelled")
@@ -60,9 +62,7 @@ async def await_attempt(attempt: Attempt) -> Outcome:
         if live.stop is not None:
             return Stopped(live.stop)
         this = asyncio.current_task()
-        if this is not None and this.cancelling():
-            return Stopped("shutdown")  # not ours: the loop is being closed under us
-        return raised(error)
+        return CANCELLED_BY_OTHERS if this is not None and this.cancelling() else raised(error)
     except BaseException as error:  # noqa: BLE001 - see run_attempt
         return raised(error)
     return returned(value)

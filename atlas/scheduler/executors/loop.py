@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
 from atlas.scheduler.errors import AtlasError
-from atlas.scheduler.executors.attempt import await_attempt
+from atlas.scheduler.executors.attempt import CANCELLED_BY_OTHERS, await_attempt
 from atlas.scheduler.outcome import Outcome, Stopped, StopReason
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
     from atlas.scheduler.lifecycle import Attempt, Lifecycle
     from atlas.scheduler.line import Line
+
+
+LEAVE_S: Final = 0.5
+"""How long coroutines of a private loop that were asked to end are waited for when it closes."""
 
 
 class LoopExecutor:
@@ -31,9 +36,9 @@ class LoopExecutor:
         self._tasks: set[asyncio.Task[Outcome]] = set()
         line.attach(ExecutorKind.ASYNC, self._wake)
 
-    def _wake(self, _count: int) -> None:
+    def _wake(self, count: int) -> None:
         # Under the line's lock, so one wake at a time.
-        if self._woken or self._closed:
+        if self._woken or self._closed or not count:
             return
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
@@ -52,6 +57,12 @@ class LoopExecutor:
     def _run_private(loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
         loop.run_forever()
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=LEAVE_S))
+        loop.run_until_complete(loop.shutdown_asyncgens())
         loop.close()
 
     def _pump(self) -> None:
@@ -73,23 +84,32 @@ class LoopExecutor:
         def done(finished: asyncio.Task[Outcome]) -> None:
             # A callback, not the end of the coroutine: one that is cancelled before its first step never runs at all.
             self._tasks.discard(finished)
-            outcome = Stopped(attempt.live.stop or "shutdown") if finished.cancelled() else finished.result()
+            outcome: Outcome
+            if not finished.cancelled():
+                outcome = finished.result()
+            elif attempt.context.stop_reason is not None:
+                outcome = Stopped(attempt.live.stop or "shutdown")
+            else:
+                outcome = CANCELLED_BY_OTHERS
             if self._lifecycle.finish(attempt, outcome):
                 self._line.give_back(ExecutorKind.ASYNC)
 
         def stop(_reason: StopReason) -> None:
-            loop.call_soon_threadsafe(running.cancel)
+            with contextlib.suppress(RuntimeError):  # its loop is closed: it does not run any more
+                loop.call_soon_threadsafe(running.cancel)
 
         running.add_done_callback(done)
         self._lifecycle.set_stopper(attempt, stop)
 
-    @staticmethod
-    async def _attempt(attempt: Attempt) -> Outcome:
+    async def _attempt(self, attempt: Attempt) -> Outcome:
         if attempt.claim is not None:
             try:
                 await attempt.claim.future()
             except AtlasError:  # the claim was not taken: the store was closed first
                 return Stopped("shutdown")
+            refusal = self._lifecycle.claimed(attempt)
+            if refusal is not None:
+                return refusal
         return await await_attempt(attempt)
 
     def close(self, timeout_s: float) -> None:

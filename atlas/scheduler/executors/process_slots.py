@@ -45,6 +45,10 @@ class ProcessSlots:
         try:
             if attempt.claim is not None:
                 attempt.claim.wait()
+                refusal = self._lifecycle.claimed(attempt)
+                if refusal is not None:
+                    self._done(attempt, refusal)
+                    return
         except AtlasError:  # the claim was not taken: the store was closed first
             self._done(attempt, Stopped("shutdown"))
             return
@@ -57,7 +61,7 @@ class ProcessSlots:
             reference=live.function.reference,
             arguments=live.task.arguments,
             job_id=live.task.job_id,
-            deadline=live.context.deadline if live.context else None,
+            deadline=attempt.context.deadline,
             fire_time=live.task.fire_time,
         )
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -33,8 +34,12 @@ class ThreadExecutor:
             room = self._line.max_running + self._lifecycle.abandoned - len(self._threads)
             for _ in range(min(count, room)):
                 thread = threading.Thread(target=self._slot, name="atlas-slot", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread is left on this machine; whoever ends serves on
+                    logger.exception("a slot thread cannot be started")
+                    return
                 self._threads.add(thread)
-                thread.start()
 
     def _slot(self) -> None:
         try:
@@ -54,20 +59,22 @@ class ThreadExecutor:
         attempt = self._lifecycle.begin(task)
         if attempt is None:
             return True
-        outcome: Outcome
+        refusal: Outcome | None = None
         try:
             if attempt.claim is not None:
                 attempt.claim.wait()
-            outcome = run_attempt(attempt)
+                refusal = self._lifecycle.claimed(attempt)
+            outcome = refusal or run_attempt(attempt)
         except AtlasError:  # the claim was not taken: the store was closed first
             outcome = Stopped("shutdown")
         return self._lifecycle.finish(attempt, outcome)
 
     def close(self, timeout_s: float) -> None:
         """Wait for idle threads to end; the line is closed already, abandoned threads are daemons and left behind."""
+        until_s = time.monotonic() + timeout_s
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
             if len(self._threads) <= self._lifecycle.abandoned:
                 return
-            thread.join(timeout_s)
+            thread.join(max(0.0, until_s - time.monotonic()))

@@ -22,8 +22,13 @@ LOST = "its owner died; the function or its arguments lived in that process only
 DIED = "the process died in the middle of the attempt"
 
 
-def recover(connection: Connection, owner: str, now: datetime) -> tuple[list[Task], list[tuple[Task, TaskStatus]]]:
-    """Take over every unfinished task of other owners; returns (the tasks to serve, the moves made).
+def recover(
+    connection: Connection, owner: str, now: datetime
+) -> tuple[list[Task], list[tuple[Task, TaskStatus]], Moves]:
+    """Take over every unfinished task; returns (the tasks to serve, the moves made, what they change in the counters).
+
+    Nothing is served at that moment: the caller holds the claim, so whoever owned them, this process under an earlier
+    queue included, has ended.
 
     RUNNING ones count a crash and get a higher attempt number, so that a late result of the old owner is refused;
     they wait again or, by their policy or at the third crash, end FAILED. Hand-moved tasks are nobody's to touch.
@@ -36,8 +41,6 @@ def recover(connection: Connection, owner: str, now: datetime) -> tuple[list[Tas
     changed, fenced = [], []
     counts = Moves()
     for task in map(task_of, rows):
-        if task.owner == owner:
-            continue
         was = task.status
         verdict = _verdict(task)
         if verdict is not None:
@@ -53,7 +56,7 @@ def recover(connection: Connection, owner: str, now: datetime) -> tuple[list[Tas
     update_tasks(connection, changed)
     insert_attempts(connection, fenced)
     counts.write(connection)
-    return to_serve, moves
+    return to_serve, moves, counts
 
 
 def _verdict(task: Task) -> Verdict | None:
@@ -84,8 +87,8 @@ def apply_verdict(task: Task, verdict: Verdict, now: datetime) -> None:
 
 def pick_up(
     connection: Connection, owner: str, now: datetime, accept: Callable[[Task], Verdict | None]
-) -> list[tuple[Task, TaskStatus]]:
-    """Claim what other processes put into the store; returns every task taken, with the status it had.
+) -> tuple[list[Task], list[Task], Moves]:
+    """Claim what other processes put into the store; returns (the tasks to serve, those refused, the counters' moves).
 
     Args:
         connection: Within the writer's transaction.
@@ -98,7 +101,8 @@ def pick_up(
             tasks.c.id
         ),
     )
-    taken: list[tuple[Task, TaskStatus]] = []
+    to_serve: list[Task] = []
+    refused: list[Task] = []
     counts = Moves()
     for task in map(task_of, rows):
         was = task.status
@@ -107,10 +111,10 @@ def pick_up(
             apply_verdict(task, verdict, now)
             counts.moved(task.job_id, was, task.status, None)
         task.owner = owner
-        taken.append((task, was))
-    update_tasks(connection, [moving_row(task) for task, _was in taken])
+        (to_serve if verdict is None else refused).append(task)
+    update_tasks(connection, [moving_row(task) for task in (*to_serve, *refused)])
     counts.write(connection)
-    return taken
+    return to_serve, refused, counts
 
 
 def requests(connection: Connection) -> tuple[bool, list[str]]:

@@ -7,14 +7,13 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError
 
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream
 from atlas.scheduler.metrics import Totals
-from atlas.scheduler.store.engine import MEMORY_URL, Durability, database_url, file_of, open_engine
+from atlas.scheduler.store.engine import Durability, database_url, file_of, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
 from atlas.scheduler.store.schema import prepare
 from atlas.scheduler.store.task_rows import full_row
@@ -59,7 +58,7 @@ class Store:
         url = database_url(target)
         self.url = url.render_as_string()
         self.path = file_of(url)
-        self.is_private = url == make_url(MEMORY_URL)
+        self.is_private = self.path is None and url.get_backend_name() == "sqlite"
         self.engine = open_engine(url, durability)
         self._guard: threading.RLock | None = threading.RLock() if self.is_private else None
         self.owner = new_owner()

@@ -7,20 +7,24 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import or_, select
 
+from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.store.task_rows import SELECT, instant, task_of
+from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.task import Task, TaskStatus
+    from atlas.scheduler.task import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskFilter:
     """Which tasks to read; what is not set does not narrow.
+
+    Making one turns a status by name, in any case, into the status.
 
     Attributes:
         job: Of this job.
@@ -29,14 +33,30 @@ class TaskFilter:
         until: Accepted before this instant.
         text: With this text in id, name or error.
         limit: At most so many.
+
+    Raises:
+        ArgumentsError: There is no such status, or an instant is naive.
     """
 
     job: str | None = None
-    status: TaskStatus | None = None
+    status: TaskStatus | str | None = None
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
     limit: int = 100
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.status is not None:
+            try:
+                object.__setattr__(self, "status", TaskStatus(self.status.upper()))
+            except ValueError:
+                msg = f"status {self.status!r} is not one of {', '.join(TaskStatus)}"
+                raise ArgumentsError(msg) from None
+        for name, at in (("since", self.since), ("until", self.until)):
+            if at is not None and at.utcoffset() is None:
+                msg = f"{name} {at.isoformat()} has no offset from UTC: give it a zone"
+                raise ArgumentsError(msg)
 
 
 def find_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
@@ -45,7 +65,7 @@ def find_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
     if wanted.job is not None:
         statement = statement.where(tasks.c.job_id == wanted.job)
     if wanted.status is not None:
-        statement = statement.where(tasks.c.status == wanted.status.value)
+        statement = statement.where(tasks.c.status == str(wanted.status))
     if wanted.since is not None:
         statement = statement.where(tasks.c.created_at >= wanted.since.timestamp())
     if wanted.until is not None:

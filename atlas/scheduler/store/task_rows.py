@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from atlas.scheduler.store.tables import attempts, tasks
@@ -40,9 +40,13 @@ INSERT: Final = {
 UPDATE: Final = (
     update(tasks)
     .where(tasks.c.id == bindparam("b_id"), tasks.c.attempt <= bindparam("attempt"))
-    .values({name: bindparam(name) for name in _MOVING})
+    .values(
+        {name: bindparam(name) for name in _MOVING}
+        | {"cancel_requested": or_(tasks.c.cancel_requested, bindparam("cancel_requested"))},
+    )
 )
-"""An attempt that was fenced off (its number is behind the row's) changes nothing."""
+"""An attempt that was fenced off (its number is behind the row's) changes nothing; a cancel that another process asked
+for meanwhile stays asked for."""
 
 INSERT_ATTEMPT: Final = {
     "sqlite": sqlite.insert(attempts).on_conflict_do_nothing(),

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from atlas.scheduler.errors import QueueStoppedError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.metrics import Moves
+from atlas.scheduler.store.engine import file_of
 from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.task import TaskStatus
 
@@ -50,9 +51,10 @@ class Ticket:
 
     Attributes:
         expires_s: Monotonic time after which it is withdrawn unless a commit holds it; None waits for ever.
+        undo: Called once if it ends with an error, before anybody wakes, also when nobody waits any more.
     """
 
-    __slots__ = ("_done", "_error", "_event", "_future", "_loop", "_value", "expires_s", "waited_s")
+    __slots__ = ("_done", "_error", "_event", "_future", "_loop", "_value", "expires_s", "undo", "waited_s")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop | None = None, *, waited_s: float = 0.0, expires_s: float | None = None
@@ -65,6 +67,7 @@ class Ticket:
         self._value: Any = None
         self._error: BaseException | None = None
         self.waited_s, self.expires_s = waited_s, expires_s
+        self.undo: Callable[[], None] | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -80,6 +83,8 @@ class Ticket:
         """Give the outcome; a thread wakes now, a coroutine when `wake` runs on its loop."""
         if self._done:
             return
+        if error is not None and self.undo is not None:
+            self.undo()
         self._value, self._error, self._done = value, error, True
         if self._event is not None:
             self._event.set()
@@ -185,6 +190,8 @@ class Writer:
         self._fault: str | None = None
         self._connection: Connection | None = None
         self._data_version: int | None = None
+        self._file = file_of(engine.url)
+        self._file_id: tuple[int, int] | None = None
         self._looked_s = 0.0
         self._thread: threading.Thread | None = None
         self.on_accepted: Callable[[list[Task]], None] | None = None
@@ -197,6 +204,7 @@ class Writer:
 
     def start(self) -> None:
         """Start the thread."""
+        self._file_id = self._identify_file()
         self._thread = threading.Thread(target=self._loop, name="atlas-writer", daemon=True)
         self._thread.start()
 
@@ -301,7 +309,7 @@ class Writer:
             else:
                 pause_s = min(RETRY_MAX_S, max(RETRY_FIRST_S, pause_s * 2))
                 if self._closing and self.failing_s > RETRY_MAX_S * 5:
-                    self._fail_all(batch)
+                    self._fail_all()
                     break
         self._drop_connection()
 
@@ -309,7 +317,9 @@ class Writer:
         """The next batch, an empty one when it is time to look around, None when closing and all is written."""
         with self._ready:
             if pause_s:
-                self._clock.wait(self._ready, pause_s)
+                until_s = self._clock.monotonic() + pause_s
+                while not self._closing and (left_s := until_s - self._clock.monotonic()) > 0:
+                    self._clock.wait(self._ready, left_s)  # every new change notifies; none of them ends the pause
             elif not self._batch and not self._closing:
                 self._clock.wait(self._ready, POLL_S)
             batch = self._batch
@@ -336,7 +346,8 @@ class Writer:
             moves.made(task.job_id)
         for task, was, row, _at, _wait in batch.moves:
             status = TaskStatus(row["status"])
-            moves.moved(task.job_id, was, status, _duration(row) if status.is_final else None)
+            moves.moved(task.job_id, was, status, _duration(was, row) if status.is_final else None)
+        self._refuse_other_file()
         if self.guard is not None:
             self.guard.acquire()
         try:
@@ -366,7 +377,7 @@ class Writer:
             work.value = work.run(connection)
             savepoint.commit()
         except Exception as error:  # the work's own error belongs to its ticket, the database's to the whole commit
-            if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+            if isinstance(error, DBAPIError) and not _is_about_values(error):
                 raise
             savepoint.rollback()
             work.error = error
@@ -378,6 +389,12 @@ class Writer:
             self._oldest_s = self._clock.monotonic() if self._batch.changes else None
         if batch.accepts and self.on_accepted is not None:
             self._guarded(self.on_accepted, [task for task, _row, _ticket in batch.accepts])
+        if self.on_written is not None:  # before anybody wakes, who may then take the queue apart
+            self._guarded(
+                self.on_written, [(task, TaskStatus(row["status"])) for task, _was, row, _at, _wait in batch.moves]
+            )
+        if batch.accepts or batch.moves:
+            self._events.publish_later(lambda: _events(batch))
         tickets = [ticket for _task, _row, ticket in batch.accepts if ticket is not None]
         for ticket in tickets:
             ticket.settle(None)
@@ -389,12 +406,6 @@ class Writer:
             work.ticket.settle(work.value, work.error)
             tickets.append(work.ticket)
         wake_all(tickets)
-        if self.on_written is not None:
-            self._guarded(
-                self.on_written, [(task, TaskStatus(row["status"])) for task, _was, row, _at, _wait in batch.moves]
-            )
-        if batch.accepts or batch.moves:
-            self._events.publish_later(lambda: _events(batch))
 
     @staticmethod
     def _guarded(call: Callable[[Any], None], value: Any) -> None:
@@ -413,9 +424,9 @@ class Writer:
             self.on_accepted(list(tasks))
         self._events.publish_later(lambda: [_accepted(task) for task in tasks])
 
-    def announce(self, taken: Sequence[tuple[Task, TaskStatus]]) -> None:
-        """Tell of tasks that were taken over from another process; the counters know them already."""
-        self._events.publish_later(lambda: [_accepted(task) for task, _was in taken])
+    def announce(self, served: Sequence[Task], refused: Sequence[Task]) -> None:
+        """Tell of tasks that another process put into the store, and of those among them that ended at once."""
+        self._events.publish_later(lambda: [*map(_accepted, [*served, *refused]), *map(_refused, refused)])
 
     # --- when the database does not answer --------------------------------------------------------------------------
 
@@ -463,10 +474,9 @@ class Writer:
             batch.works = [work for work in batch.works if id(work.ticket) not in gone]
         return expired
 
-    def _fail_all(self, batch: _Batch) -> None:
+    def _fail_all(self) -> None:
         with self._ready:
-            batch.put_before(self._batch)
-            self._batch = _Batch()
+            batch, self._batch = self._batch, _Batch()
         message = f"the store was closed while the database did not answer ({self._fault})"
         for work in batch.works:
             if work.failed is not None:
@@ -501,9 +511,25 @@ class Writer:
             except SQLAlchemyError:
                 connection.invalidate()
 
+    def _identify_file(self) -> tuple[int, int] | None:
+        if self._file is None:
+            return None
+        found = self._file.stat()
+        return found.st_dev, found.st_ino
+
+    def _refuse_other_file(self) -> None:
+        """Commits to a database file that was deleted or replaced would succeed, and be lost.
+
+        Raises:
+            OSError: The file is not the one that was opened.
+        """
+        if self._identify_file() != self._file_id:
+            msg = f"{self._file} was replaced by another file; stop this process, or move the old file back"
+            raise OSError(msg)
+
     def _look_for_foreign(self) -> None:
         """Notice commits of other processes: SQLite counts them for free, PostgreSQL is simply asked."""
-        if self.on_foreign is None:
+        if self.on_foreign is None or self.guard is not None:
             return
         try:
             if self._engine.dialect.name == "sqlite":
@@ -522,9 +548,17 @@ def _nothing(_connection: Connection) -> None:
     """The work of a ticket that only waits for the commit."""
 
 
-def _duration(row: dict[str, Any]) -> float | None:
+def _is_about_values(error: DBAPIError) -> bool:
+    """True if the database refused what it was given, and would again; False if it is the database that is unwell."""
+    return isinstance(error, IntegrityError | DataError | ProgrammingError) and not error.connection_invalidated
+
+
+def _duration(was: TaskStatus, row: dict[str, Any]) -> float | None:
     started, finished = row["started_at"], row["finished_at"]
-    return None if started is None or finished is None else max(0.0, finished - started)
+    if was is not TaskStatus.RUNNING or started is None or finished is None:
+        return None  # what ended while it waited for a retry did not run all that time
+    duration_s: float = max(0.0, finished - started)
+    return duration_s
 
 
 def _accepted(task: Task) -> TaskEvent:
@@ -538,10 +572,23 @@ def _accepted(task: Task) -> TaskEvent:
     )
 
 
+def _refused(task: Task) -> TaskEvent:
+    return TaskEvent(
+        task_id=task.id,
+        name=task.name,
+        job_id=task.job_id,
+        status=task.status,
+        attempt=task.attempt,
+        at=task.finished_at or task.created_at,
+        error=task.error,
+        cause=task.cause,
+    )
+
+
 def _events(batch: _Batch) -> list[TaskEvent]:
     events = [_accepted(task) for task, _row, _ticket in batch.accepts]
-    for task, _was, row, at, wait_s in batch.moves:
-        started = row["started_at"]
+    for task, was, row, at, wait_s in batch.moves:
+        started = row["started_at"] if was is TaskStatus.RUNNING else None
         events.append(
             TaskEvent(
                 task_id=task.id,
@@ -550,9 +597,7 @@ def _events(batch: _Batch) -> list[TaskEvent]:
                 status=TaskStatus(row["status"]),
                 attempt=row["attempt"],
                 at=at,
-                duration_s=None
-                if started is None or row["status"] == "RUNNING"
-                else max(0.0, at.timestamp() - started),
+                duration_s=None if started is None else max(0.0, at.timestamp() - started),
                 wait_s=wait_s,
                 error=row["error"],
                 cause=row["cause"],

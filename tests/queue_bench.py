@@ -1,0 +1,97 @@
+"""What the queue's tests share: gates that hold functions, a patient look, and the proof that nothing leaked."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import TYPE_CHECKING, Any
+
+from atlas.scheduler.clock import SystemClock
+from atlas.scheduler.task import TaskStatus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.queue import TaskQueue
+
+LIMIT_S = 15.0
+"""Longest any test waits for something that should happen at once."""
+
+
+class Gate:
+    """A function that stays inside until it is opened, whatever anybody asks of it."""
+
+    def __init__(self, value: Any = "through") -> None:
+        self.value = value
+        self.entered = threading.Semaphore(0)
+        self.calls = 0
+        self._open = threading.Event()
+
+    def __call__(self, *_args: Any) -> Any:
+        self.calls += 1
+        self.entered.release()
+        assert self._open.wait(LIMIT_S)
+        return self.value
+
+    def open(self) -> None:
+        self._open.set()
+
+    def wait_entered(self, times: int = 1) -> None:
+        for _ in range(times):
+            assert self.entered.acquire(timeout=LIMIT_S), "nothing entered the gate"
+
+    async def entered_async(self, times: int = 1) -> None:
+        await asyncio.to_thread(self.wait_entered, times)
+
+
+class HandClock(SystemClock):
+    """The machine's clock, with monotonic time that a test may put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def now(self) -> datetime:
+        return super().now()
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+def nothing(_connection: Connection) -> None:
+    """Work that only waits for a commit."""
+
+
+def eventually(condition: Callable[[], bool], what: str = "") -> None:
+    """Look until ``condition`` holds; for what no event tells."""
+    clock, pause = SystemClock(), threading.Condition()
+    end_s = clock.monotonic() + LIMIT_S
+    while not condition():
+        assert clock.monotonic() < end_s, f"never: {what or condition}"
+        with pause:
+            clock.wait(pause, 0.003)
+
+
+def settled(queue: TaskQueue) -> None:
+    """Wait until nothing is left to do, and assert that nothing of it is left behind."""
+    serving = queue.serving
+    lifecycle, line = serving.lifecycle, serving.line
+    assert lifecycle.wait_idle(LIMIT_S, waiting_too=True), lifecycle.figures()
+    serving.store.write(nothing)
+    eventually(lambda: line.free == line.max_running and not lifecycle.abandoned, f"{line.free} slots are free")
+    with lifecycle._lock, line._lock:
+        assert not lifecycle._live
+        assert not lifecycle._running
+        assert not lifecycle._jobs
+        assert not lifecycle._suspects
+        assert lifecycle._suspect is None
+        assert not lifecycle._unreplaced
+        assert all(count == 0 for count in lifecycle._counts.values()), lifecycle._counts
+        assert all(lane.running == 0 for lane in line._lanes.values())
+    figures = queue.get_queue_status()
+    assert (figures["queue_size"], figures["running_tasks"], figures["held_tasks"]) == (0, 0, 0)
+    found = serving.store.totals.metrics()
+    assert all(found.by_status[status] == 0 for status in TaskStatus if not status.is_final), found
+    assert all(count >= 0 for count in found.by_status.values())
