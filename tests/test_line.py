@@ -79,7 +79,7 @@ class Setup:
         return list(iter(lambda: self.take(kind), None))
 
 
-# --- order ----------------------------------------------------------------------------------------------------------------
+# --- order -----------------------------------------------------------------------------------------------------------
 
 
 def test_urgent_is_served_before_high_before_normal_before_low_whatever_came_first() -> None:
@@ -133,7 +133,7 @@ def test_one_slot_serves_everything_in_the_order_of_priority_and_arrival(
     assert served == sorted(range(len(arrivals)), key=lambda number: (arrivals[number][0], number))
 
 
-# --- slots ----------------------------------------------------------------------------------------------------------------
+# --- slots -----------------------------------------------------------------------------------------------------------
 
 
 def test_no_more_run_than_there_are_slots_over_all_lanes() -> None:
@@ -203,7 +203,7 @@ def test_slots_are_neither_lost_nor_made(data: st.DataObject) -> None:
         assert all(running[one] <= limits[one] for one in ExecutorKind)
 
 
-# --- back-pressure --------------------------------------------------------------------------------------------------------
+# --- back-pressure ---------------------------------------------------------------------------------------------------
 
 
 def test_nothing_starts_under_back_pressure_and_everybody_is_woken_when_it_ends() -> None:
@@ -248,7 +248,7 @@ def test_a_waiting_thread_looks_again_by_itself_since_the_limit_may_be_an_age() 
     assert result()
 
 
-# --- a lane that does not answer ------------------------------------------------------------------------------------------
+# --- a lane that does not answer -------------------------------------------------------------------------------------
 
 
 def test_a_stalled_lane_holds_the_others_up_for_a_moment_only() -> None:
@@ -284,7 +284,7 @@ def test_a_thread_that_stands_back_is_woken_once_the_other_lane_was_served() -> 
     assert result() == "second"
 
 
-# --- waking ---------------------------------------------------------------------------------------------------------------
+# --- waking ----------------------------------------------------------------------------------------------------------
 
 
 class in_thread:  # noqa: N801 - reads like a statement

@@ -132,7 +132,7 @@ def test_the_cost_does_not_depend_on_the_number_of_jobs() -> None:
         assert cost_s(many, job) < 20 * cost_s(few, job)
 
 
-# --- on disk --------------------------------------------------------------------------------------------------------------
+# --- on disk ---------------------------------------------------------------------------------------------------------
 
 
 def test_lifetime_totals_add_up_on_disk_and_are_loaded_again(connection: Connection) -> None:

@@ -60,7 +60,7 @@ def with_policy(**values: Any) -> TaskPolicy:
     return TaskPolicy(retry=RETRY, timeout_s=60.0, **values)
 
 
-# --- settle: every kind of outcome --------------------------------------------------------------------------------------
+# --- settle: every kind of outcome -----------------------------------------------------------------------------------
 
 
 def test_a_returned_value_is_success() -> None:
@@ -193,7 +193,9 @@ def test_settle_touches_nothing() -> None:
 def test_every_task_is_final_within_its_failures_and_three_crashes(max_retries: int, data: st.DataObject) -> None:
     task = running(policy=TaskPolicy(retry=RetryPolicy(max_retries=max_retries)))
     for _ in range(max_retries + 1 + 3):
-        verdict = settle(task, data.draw(st.sampled_from([RAISED, Stopped("timeout"), CRASHED])), draw=0.5)
+        endings: list[Outcome] = [RAISED, Stopped("timeout"), CRASHED]
+        outcome = data.draw(st.sampled_from(endings))
+        verdict = settle(task, outcome, draw=0.5)
         task.failures += verdict.failed
         task.crashes += verdict.crashed
         if verdict.status.is_final:
@@ -201,7 +203,7 @@ def test_every_task_is_final_within_its_failures_and_three_crashes(max_retries: 
     pytest.fail("it would go on for ever")
 
 
-# --- results as text ----------------------------------------------------------------------------------------------------
+# --- results as text -------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -276,7 +278,7 @@ def fits_into_a_row(text: str) -> bool:
     return bool(back == text) and "\x00" not in text
 
 
-# --- errors as text -----------------------------------------------------------------------------------------------------
+# --- errors as text --------------------------------------------------------------------------------------------------
 
 
 def fail(message: str) -> None:

@@ -6,10 +6,8 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -48,7 +46,8 @@ from tests import process_workloads
 from tests.queue_bench import LIMIT_S, Gate, eventually, nothing, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 SOON = RetryPolicy(max_retries=3, delay_s=0.01, jitter=0.0)
 
@@ -666,7 +665,7 @@ def test_a_queue_needs_a_worker() -> None:
 
 async def test_a_queue_that_is_not_started_takes_nothing_and_says_how_to() -> None:
     queue = TaskQueue()
-    with pytest.raises(QueueStoppedError, match="await queue.start"):
+    with pytest.raises(QueueStoppedError, match=r"await queue\.start"):
         await queue.submit(add, 1)
     with pytest.raises(QueueStoppedError):
         await queue.get_task_result("a")
@@ -891,7 +890,8 @@ async def test_a_submit_that_is_withdrawn_leaves_nothing_in_memory(
 async def test_a_commit_whose_reply_is_lost_makes_no_duplicate_of_an_own_id(
     broken_store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    commit, lost = broken_store.engine.dialect.do_commit, []
+    commit = broken_store.engine.dialect.do_commit
+    lost: list[bool] = []
 
     def do_commit(connection: Any) -> None:
         commit(connection)
@@ -924,7 +924,8 @@ async def test_a_lost_reply_to_the_recovery_loses_no_task(
         await stop
     from atlas.scheduler.store import recovery
 
-    commit, recover, lost = broken_store.engine.dialect.do_commit, recovery.recover, []
+    commit, recover = broken_store.engine.dialect.do_commit, recovery.recover
+    lost: list[bool] = []
 
     def recover_and_lose(*args: Any) -> Any:
         if not lost:

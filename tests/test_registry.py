@@ -80,7 +80,7 @@ def plugin() -> Iterator[ModuleType]:
     del sys.modules[made.__name__]
 
 
-# --- registered names ----------------------------------------------------------------------------------------------------
+# --- registered names ------------------------------------------------------------------------------------------------
 
 
 def test_a_registered_function_is_found_by_its_name(registry: Registry) -> None:
@@ -183,7 +183,7 @@ def test_a_plain_wrapper_that_passes_a_coroutine_on_counts_as_a_coroutine_functi
     assert function_from("f", wrapper).is_async
 
 
-# --- names by import -----------------------------------------------------------------------------------------------------
+# --- names by import -------------------------------------------------------------------------------------------------
 
 
 def test_nothing_can_be_imported_without_an_allow_list(registry: Registry) -> None:
@@ -248,7 +248,7 @@ def test_a_wrapped_function_is_found_where_it_says_it_is() -> None:
     assert Registry(allow=(__name__,)).name_of(cached) is None, "what is there is not the cached one"
 
 
-# --- entry points ---------------------------------------------------------------------------------------------------------
+# --- entry points ----------------------------------------------------------------------------------------------------
 
 
 def entry(name: str, value: str) -> EntryPoint:
@@ -279,7 +279,7 @@ def test_what_the_program_registers_wins_over_a_plugin(monkeypatch: pytest.Monke
     assert registry.find("work").call is collect
 
 
-# --- arguments -------------------------------------------------------------------------------------------------------------
+# --- arguments -------------------------------------------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -237,7 +237,7 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(database: str) 
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     before = catalog(engine)
-    with pytest.raises(StoreVersionError, match="schema 9999.*written by a newer Atlas"):
+    with pytest.raises(StoreVersionError, match=r"schema 9999.*written by a newer Atlas"):
         open_store(database)
     assert catalog(engine) == before
     engine.dispose()
@@ -384,7 +384,10 @@ def test_nobody_is_told_of_a_task_before_its_row_can_be_read(store: Store) -> No
 
 def test_no_ticket_is_settled_before_the_commit_nor_before_the_hooks(store: Store) -> None:
     door = Door(store)
-    task, order = a_task("a"), []
+    task = a_task("a")
+    order: list[tuple[str, bool]] = []
+    ticket: Ticket
+    late: Ticket
     store.writer.on_accepted = lambda _found: order.append(("accepted", ticket.done))
     store.writer.on_written = lambda _moves: order.append(("written", late.done))
     ticket = accept(store, task)
@@ -526,7 +529,7 @@ def test_attempts_that_did_not_end_their_task_are_kept_beside_it(store: Store) -
     assert (found.outcome, found.wait_s, found.error) == ("error", 3.0, "boom")
 
 
-# --- the writer: back-pressure -----------------------------------------------------------------------------------------
+# --- the writer: back-pressure ---------------------------------------------------------------------------------------
 
 
 def test_a_hundred_unwritten_changes_hold_the_next_start_back_and_accepts_do_not_count(store: Store) -> None:
@@ -601,7 +604,7 @@ def test_one_change_that_is_unwritten_for_a_second_holds_the_next_start_back(pat
     store.close()
 
 
-# --- when the database does not answer ---------------------------------------------------------------------------------
+# --- when the database does not answer -------------------------------------------------------------------------------
 
 
 @pytest.mark.usefixtures("impatient")
@@ -681,7 +684,7 @@ def test_an_outage_is_told_once_with_its_end_and_nothing_is_lost_or_doubled(
         ticket.wait(LIMIT_S)
     store.write(nothing)
     assert store.events.drain(LIMIT_S)
-    assert store.writer.fault is None
+    assert not store.writer.failing_s
     assert [event.kind.value for event in events if isinstance(event, SchedulerEvent)] == ["fault", "recovered"]
     assert Counter(event.status for event in events if isinstance(event, TaskEvent)) == Counter(
         {PENDING: 5, RUNNING: 1, SUCCESS: 1}
@@ -724,7 +727,8 @@ def test_closing_gives_up_on_a_database_that_does_not_answer_and_tells_everybody
     store = open_store(path)
     lock()
     accepted = accept(store, a_task("a"))
-    waiting, failures = Ticket(), []
+    waiting = Ticket()
+    failures: list[BaseException] = []
     store.writer.work(nothing_but_write, waiting, failed=failures.append)
     store.close()
     for ticket in (accepted, waiting):
@@ -935,9 +939,5 @@ def test_a_closed_store_leaves_no_thread_and_no_connection_behind(path: Path) ->
     assert {thread.name for thread in threading.enumerate()} <= before
     del store
     gc.collect()
-    open_files = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd") if exists(fd)]
+    open_files = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.exists()]
     assert not [name for name in open_files if name.startswith(str(path))]
-
-
-def exists(fd: str) -> bool:
-    return Path(f"/proc/self/fd/{fd}").exists()

@@ -13,6 +13,7 @@ from loguru import logger
 from atlas.scheduler.definition import CatchUp, JobDefinition
 from atlas.scheduler.errors import JobBusyError, QueueStoppedError
 from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.outcome import shorten
 from atlas.scheduler.schedule import newest_fire_times
 from atlas.scheduler.submission import IDS
 from atlas.scheduler.task import Origin, Task
@@ -221,7 +222,7 @@ class Bridge(BaseExecutor):
             "fire_time": fire_time.timestamp(),
             "task_id": task_id,
             "skip_reason": None if reason is None else reason.value,
-            "detail": detail,
+            "detail": None if detail is None else shorten(detail),
             "last": None if last is None else last.timestamp(),
             "count": count,
             "decided_at": decided.now.timestamp(),

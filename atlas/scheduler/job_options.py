@@ -150,6 +150,7 @@ def define(
         raise TypeError(msg)
     given = {option: value for option, value in options.items() if value is not None or option == "timeout"}
     _check(given)
+    _check_text("description", description)
     options = cast("JobOptions", given)
     timeout = options.get("timeout", defaults.timeout_s)
     definition = JobDefinition(
@@ -191,13 +192,23 @@ def _check(given: Mapping[str, Any]) -> None:
     for name in ("title", "owner", "runbook", "timezone"):
         if not isinstance(given.get(name, ""), str):
             raise ArgumentsError(f"{name} {given[name]!r} is not text")
+    for name in ("title", "owner", "runbook"):
+        _check_text(name, given.get(name, ""))
     for name in ("tags", "retry_on"):
         value = given.get(name, ())
         if isinstance(value, str) or not all(isinstance(one, str) for one in value):
             raise ArgumentsError(f"{name} {value!r} is not a list of texts")
+        for one in value:
+            _check_text(name, one)
     days = given.get("keep_days", 1)
     if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= MAX_KEEP_DAYS:
         raise ArgumentsError(f"keep_days {days!r} is not more than 0 and at most {MAX_KEEP_DAYS:,} days")
+
+
+def _check_text(name: str, text: str) -> None:
+    """Refuse what a row cannot hold: zero bytes on PostgreSQL, half a surrogate pair anywhere."""
+    if "\0" in text or not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+        raise ArgumentsError(f"{name} {text!r} has a zero byte or half of a surrogate pair")
 
 
 def _schedule(cron: str | Sequence[str] | None, options: JobOptions, timezone: str) -> Schedule:

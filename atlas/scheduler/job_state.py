@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from atlas.scheduler.errors import FunctionError
 from atlas.scheduler.lifecycle import Live
+from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for
 
@@ -173,8 +174,8 @@ def write_pause(connection: Connection, job_id: str, pause: Pause) -> None:
     values = {
         "paused_at": pause.paused_at.timestamp(),
         "paused_until": None if pause.until is None else pause.until.timestamp(),
-        "paused_by": pause.by,
-        "reason": pause.reason,
+        "paused_by": shorten(pause.by),
+        "reason": shorten(pause.reason),
     }
     dialect = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     statement = dialect(job_state).values(job_id=job_id, **values)
