@@ -6,6 +6,8 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any
 
+from sqlalchemy.exc import OperationalError
+
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.task import TaskStatus
 
@@ -13,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    import pytest
     from sqlalchemy import Connection
 
     from atlas.scheduler.queue import TaskQueue
+    from atlas.scheduler.store.store import Store
 
 LIMIT_S = 15.0
 """Longest any test waits for something that should happen at once."""
@@ -58,6 +62,21 @@ class HandClock(SystemClock):
 
     def monotonic(self) -> float:
         return super().monotonic() + self.ahead_s
+
+
+class Outage:
+    """While it lasts no commit of the writer succeeds."""
+
+    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lasts = False
+        do_begin = store.engine.dialect.do_begin
+
+        def begin(connection: Any) -> None:
+            if self.lasts and threading.current_thread().name == "atlas-writer":
+                raise OperationalError("BEGIN", {}, OSError("disk I/O error"))
+            do_begin(connection)
+
+        monkeypatch.setattr(store.engine.dialect, "do_begin", begin)
 
 
 def nothing(_connection: Connection) -> None:

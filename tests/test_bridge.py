@@ -453,6 +453,21 @@ def test_a_fault_of_one_fire_time_leaves_the_others_of_its_catch_up(
     assert clockwork.decisions() == ["12:01 task", "12:02 skip fault", "12:03 task"]
 
 
+def test_the_words_of_a_skip_fit_into_a_row(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text the database refuses would keep the pass from ever being written."""
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+
+    def raising(*_args: object, **_kwargs: object) -> None:
+        raise ValueError("\0\ud800" + "长" * 9000)
+
+    monkeypatch.setattr(bridge_module, "make_task", raising)
+    clockwork.at("12:01")
+    assert clockwork.decisions() == ["12:01 skip fault"]
+    detail = clockwork.fires()[0].detail
+    assert "\0" not in detail
+    assert len(detail.encode()) <= 8192
+
+
 def test_a_job_that_is_due_outside_of_a_pass_is_left_for_the_next_one(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     job = clockwork.jobs.lookup_job("job")

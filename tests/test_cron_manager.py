@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import threading
+from collections import Counter
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from apscheduler.schedulers.base import STATE_STOPPED
 
+from atlas.scheduler.client import AtlasClient, SyncAtlasClient
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.definition import JobSource
 from atlas.scheduler.errors import (
@@ -35,6 +39,7 @@ from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import scheduler_lease
+from atlas.scheduler.task import Overlap
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, nothing, utc
 
 if TYPE_CHECKING:
@@ -134,6 +139,17 @@ def test_what_cannot_be_added_changes_nothing(clockwork: Clockwork) -> None:
     assert clockwork.rows() == {}
 
 
+def test_any_argument_that_is_json_survives_a_restart(clockwork: Clockwork) -> None:
+    seen: list[Any] = []
+    argument = {"空": [None, 1.5, "a\udcff", "\0"]}
+    clockwork.registry.add("note", seen.append)
+    clockwork.cron.add_job("job", "* * * * *", "note", args=[argument])
+    clockwork.restart()
+    clockwork.registry.add("note", seen.append)
+    clockwork.each("12:01")
+    assert seen == [argument]
+
+
 # --- removing --------------------------------------------------------------------------------------------------------
 
 
@@ -214,6 +230,15 @@ def test_a_pause_tells_who_why_and_until_when(clockwork: Clockwork) -> None:
     assert job.detail == "by Lin until 2026-03-02T13:00+00:00: quota"
     clockwork.clock.instant = end
     assert clockwork.job().state is JobState.ACTIVE
+
+
+def test_the_words_of_a_pause_fit_into_a_row(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.cron.pause_job("job", by="\0", reason="\ud800")
+    clockwork.at("12:01")
+    clockwork.restart()
+    assert clockwork.job().state is JobState.PAUSED
+    assert clockwork.decisions() == ["12:01 skip paused"]
 
 
 @pytest.mark.parametrize(
@@ -401,6 +426,56 @@ def test_the_figures_of_a_job_survive_a_restart(clockwork: Clockwork) -> None:
     assert clockwork.store.totals.metrics().total_tasks == 3
 
 
+def test_totals_rows_and_counters_never_drift_apart(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fires, run-nows, submits, cancels, a client beside them and restarts, in random order."""
+    monkeypatch.setattr("atlas.scheduler.store.writer.POLL_S", 0.02)
+    draw = random.Random(20261123)
+
+    def work() -> None:
+        if draw.random() < 0.5:
+            raise ValueError("half of them fail")
+
+    def begin() -> None:
+        clockwork.registry.add("work", work)
+        for name in Overlap:
+            clockwork.cron.add_job(name, "* * * * *", "work", overlap=name, catchup="all", max_retries=1, retry_delay=0)
+
+    def step(client: SyncAtlasClient, name: str) -> None:
+        match draw.randrange(8):
+            case 0:
+                clockwork.cron.run_job_now(name)
+            case 1:
+                client.run_job(name)
+            case 2:
+                client.submit("work", max_retries=0)
+            case 3:
+                clockwork.queue.cancel_task(draw.choice(client.tasks()).id)
+            case 4 if draw.random() < 0.3:
+                clockwork.restart()
+                begin()
+            case _:
+                clockwork.pass_by(seconds=draw.randrange(1, 240))
+
+    begin()
+    clockwork.at("12:01")
+    with AtlasClient(clockwork.database).sync as client:
+        for _ in range(70):
+            with suppress(JobBusyError):
+                step(client, draw.choice(list(Overlap)))
+        clockwork.restart()  # takes over what a client left a moment ago
+        clockwork.settle()
+        for job in (None, *Overlap):
+            check_figures(clockwork, client, job)
+
+
+def check_figures(clockwork: Clockwork, client: SyncAtlasClient, job: str | None) -> None:
+    """Memory, counters and rows tell the same."""
+    metrics = clockwork.store.totals.metrics(job)
+    assert metrics == client.metrics(job)
+    rows = Counter(task.status for task in client.tasks(job=job, limit=100_000))
+    assert {one: count for one, count in metrics.by_status.items() if count} == rows
+
+
 def test_a_jobs_json_is_json(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "@hourly", "nothing")
     clockwork.cron.pause_job("job", until=START + timedelta(days=1))
@@ -439,6 +514,17 @@ async def test_the_documented_calls_work_on_a_running_clock(tmp_path: Path) -> N
     assert kinds == ["started", "stopped"]
     assert any(isinstance(one, TaskEvent) and one.job_id == "tick" and one.status == "SUCCESS" for one in events)
     status.close()
+
+
+def test_a_manager_on_a_private_store_fires() -> None:
+    fired = threading.Event()
+    with TaskQueue(1).sync as queue:
+        cron = CronManager(queue._queue).sync
+        cron.start()
+        cron.add_job("job", "* * * * * *", fired.set)
+        assert fired.wait(LIMIT_S)
+        assert cron.get_job_status("job")["total_tasks"] >= 1
+        cron.stop()
 
 
 def test_a_queue_without_store_gets_the_status_managers(tmp_path: Path) -> None:

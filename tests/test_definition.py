@@ -222,6 +222,8 @@ def test_an_unknown_option_is_a_type_error_that_proposes_the_nearest() -> None:
         ({"retry_jitter": 7}, "retry_jitter 7"),
         ({"retry_on": "OSError"}, "retry_on 'OSError' is not a list"),
         ({"tags": "abc"}, "tags 'abc' is not a list"),
+        ({"tags": ["a\0"]}, "tags .* has a zero byte"),
+        ({"title": "a\ud800"}, "title .* half of a surrogate pair"),
         ({"title": 3}, "title 3 is not text"),
         ({"priority": "soon"}, "priority 'soon' is not one of URGENT, HIGH, NORMAL, LOW"),
         ({"overlap": "maybe"}, "overlap 'maybe' is not one of skip, queue, replace, allow"),
@@ -235,7 +237,7 @@ def test_an_unknown_option_is_a_type_error_that_proposes_the_nearest() -> None:
         ({"dates": [datetime(2026, 1, 1)]}, "date .* has no offset from UTC"),  # noqa: DTZ001
         ({"interval": 60, "anchor": datetime(2026, 1, 1)}, "anchor .* has no offset from UTC"),  # noqa: DTZ001
     ],
-    ids=str,
+    ids=ascii,
 )
 def test_an_option_without_meaning_is_refused_when_the_job_is_added(options: dict[str, Any], message: str) -> None:
     with pytest.raises(AtlasError, match=message) as caught:
@@ -256,6 +258,15 @@ def test_every_option_has_a_policy_source_or_is_no_policy() -> None:
         "owner", "runbook",
     }  # fmt: skip
     assert set(defined().value_from) == set(JobOptions.__annotations__) - no_policy
+
+
+def test_arguments_with_half_a_surrogate_pair_come_back_in_a_text_that_a_row_can_hold() -> None:
+    """File names that are no UTF-8 have such characters."""
+    given = replace(PLAIN, arguments='{"args":["a\\udcff"],"kwargs":{}}')
+    back = JobDefinition.from_json(given.to_json().encode())
+    assert back.arguments.encode()
+    assert json.loads(back.arguments)["args"] == ["a\udcff"]
+    assert back.digest() == given.digest()
 
 
 def test_an_arguments_error_is_what_a_bad_duration_is() -> None:

@@ -19,7 +19,7 @@ from sqlalchemy import event, insert, select, update
 from atlas.scheduler import job_store as job_store_module
 from atlas.scheduler.bridge import SkipReason
 from atlas.scheduler.definition import JobDefinition, JobSource
-from atlas.scheduler.errors import StoreUnavailableError
+from atlas.scheduler.errors import ArgumentsError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_store import MAX_SLEEP_S, SERVE, JobChange, restore, served_by_the_bridge
 from atlas.scheduler.job_view import JobState
@@ -478,6 +478,16 @@ def test_a_pass_whose_commit_was_made_but_not_answered_keeps_its_tasks(
     anywhere.settle()
     assert [task.status for task in anywhere.tasks()] == ["SUCCESS"]
     assert anywhere.gate.calls == 1
+
+
+def test_words_that_a_database_refuses_do_not_stop_the_clock(anywhere: Clockwork) -> None:
+    anywhere.cron.add_job("job", "* * * * *", "nothing", "说明\n第二行", title="标题")
+    anywhere.cron.pause_job("job", by="\0", reason="zero\0byte")
+    anywhere.at("12:01")
+    door_opens(anywhere)
+    assert anywhere.decisions() == ["12:01 skip paused"]
+    with pytest.raises(ArgumentsError, match=r"title .* has a zero byte"):
+        anywhere.cron.add_job("bad", "* * * * *", "nothing", title="a\0b")
 
 
 def test_a_closed_store_lets_the_clock_idle_and_not_spin(clockwork: Clockwork) -> None:

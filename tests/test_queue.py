@@ -43,7 +43,7 @@ from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.task import Cause, ExecutorKind, Task, TaskPriority, TaskStatus
 from tests import process_workloads
-from tests.queue_bench import LIMIT_S, Gate, eventually, nothing, settled
+from tests.queue_bench import LIMIT_S, Gate, Outage, eventually, nothing, settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -842,21 +842,6 @@ def broken_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[St
     store.close()
 
 
-class Outage:
-    """While it lasts no commit of the writer succeeds."""
-
-    def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.over = True
-        do_begin = store.engine.dialect.do_begin
-
-        def begin(connection: Any) -> None:
-            if not self.over and threading.current_thread().name == "atlas-writer":
-                raise OperationalError("BEGIN", {}, OSError("disk I/O error"))
-            do_begin(connection)
-
-        monkeypatch.setattr(store.engine.dialect, "do_begin", begin)
-
-
 @pytest.mark.parametrize("waits", [True, False], ids=["the caller waits", "the caller gave up"])
 async def test_a_submit_that_is_withdrawn_leaves_nothing_in_memory(
     broken_store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch, *, waits: bool
@@ -864,7 +849,7 @@ async def test_a_submit_that_is_withdrawn_leaves_nothing_in_memory(
     monkeypatch.setattr("atlas.scheduler.serving.ACCEPT_S", 0.1)
     outage = Outage(broken_store, monkeypatch)
     async with TaskQueue(store=broken_store, registry=registry) as queue:
-        outage.over = False
+        outage.lasts = True
         submits = [
             asyncio.create_task(queue.submit("add", 1)),
             asyncio.create_task(queue.submit("add", 1, task_id="mine")),
@@ -882,7 +867,7 @@ async def test_a_submit_that_is_withdrawn_leaves_nothing_in_memory(
         await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["queue_size"] == 0)
         with pytest.raises(UnknownTaskError):
             await asyncio.wait_for(watcher, LIMIT_S)
-        outage.over = True
+        outage.lasts = False
         await asyncio.to_thread(settled, queue)
         assert await queue.get_task_result(await queue.submit("add", 1, task_id="mine"), timeout=LIMIT_S) == 1
 
@@ -957,13 +942,13 @@ async def test_nothing_starts_while_what_has_ended_cannot_be_written(
         registry.add("count_later", count_later(calls))
         ids = await queue.submit_many("count", [()] * 300)
         ids += await queue.submit_many("count_later", [()] * 300)
-        outage.over = False
+        outage.lasts = True
         gate.open()
         await asyncio.to_thread(eventually, lambda: not broken_store.writer.may_start())
         await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["running_tasks"] == 0)
         assert len(calls) <= writer.MAX_BEHIND + 2
-        assert queue.get_queue_status()["store_fault"] == "disk I/O error"
-        outage.over = True
+        await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["store_fault"] == "disk I/O error")
+        outage.lasts = False
         for task_id in (*blockers, *ids):
             await queue.get_task_result(task_id, timeout=LIMIT_S)
         assert len(calls) == 600

@@ -42,6 +42,7 @@ from atlas.scheduler.store.tables import attempts, metadata, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.writer import MAX_BEHIND, Ticket
 from atlas.scheduler.task import Origin, Task, TaskStatus
+from tests.queue_bench import HandClock, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -570,24 +571,6 @@ def test_changes_in_the_commit_under_way_count_as_unwritten(store: Store) -> Non
     assert store.writer.may_start()
 
 
-class HandClock:
-    """The machine's clock, with monotonic time that a test may put forward."""
-
-    def __init__(self) -> None:
-        from atlas.scheduler.clock import SystemClock
-
-        self._real, self.ahead_s = SystemClock(), 0.0
-
-    def now(self) -> datetime:
-        return self._real.now()
-
-    def monotonic(self) -> float:
-        return self._real.monotonic() + self.ahead_s
-
-    def wait(self, condition: threading.Condition, timeout_s: float | None) -> bool:
-        return self._real.wait(condition, timeout_s)
-
-
 def test_one_change_that_is_unwritten_for_a_second_holds_the_next_start_back(path: Path) -> None:
     clock = HandClock()
     store = Store(path, clock=clock)
@@ -800,6 +783,35 @@ def test_another_processes_commit_is_noticed_and_counted(database: str) -> None:
         pytest.fail("it was not counted")
     store.off_foreign(seen.release)
     other.close()
+    store.close()
+
+
+def test_what_comes_while_the_writer_looks_around_is_committed_once(path: Path) -> None:
+    """It went into the empty group at hand, and stayed in it for the next commit as well."""
+    store = open_store(path)
+    accepted: list[str] = []
+    store.writer.on_accepted = lambda found: accepted.extend(task.id for task in found)
+    events = heard(store)
+    tickets: list[Ticket] = []
+
+    def interfere() -> None:
+        task = a_task(str(len(tickets)))
+        tickets.append(accept(store, task))
+        task.status = CANCELLED
+        store.writer.change(task, PENDING, NOW)
+
+    store.on_foreign(interfere)
+    for number in range(3):
+        store.writer.look_again()
+        eventually(lambda number=number: len(tickets) > number)  # type: ignore[misc]
+        tickets[number].wait(LIMIT_S)
+    store.off_foreign(interfere)
+    store.write(nothing)
+    assert accepted == ["0", "1", "2"][: len(tickets)]
+    found = store.totals.metrics()
+    assert (found.total_tasks, found.cancelled_tasks, found.pending_tasks) == (len(tickets), len(tickets), 0)
+    assert store.events.drain(LIMIT_S)
+    assert len(events) == 2 * len(tickets)
     store.close()
 
 

@@ -107,7 +107,7 @@ class JobDefinition:
         raw["priority"] = self.priority.name
         raw["value_from"] = dict(self.value_from)
         raw["retry"] = {name: getattr(self.retry, name) for name in RetryPolicy.__slots__}
-        return json.dumps(raw, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+        return _dump(raw, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> JobDefinition:
@@ -121,7 +121,7 @@ class JobDefinition:
             retry = raw.pop("retry")
             raw["retry"] = RetryPolicy(**{**retry, "retry_on": tuple(retry["retry_on"])})
             raw["schedule"] = Schedule.from_json(raw["schedule"])
-            raw["arguments"] = json.dumps(raw["arguments"], ensure_ascii=False, separators=(",", ":"))
+            raw["arguments"] = _dump(raw["arguments"])
             raw["tags"] = tuple(raw["tags"])
             raw["priority"] = TaskPriority.parse(raw["priority"])
             raw["executor"] = None if raw["executor"] is None else ExecutorKind(raw["executor"])
@@ -140,6 +140,16 @@ class JobDefinition:
     def digest(self) -> str:
         """Hash of `to_json`: two definitions with the same one are the same."""
         return digest_of(self.to_json())
+
+
+def _dump(value: Any, *, sort_keys: bool = False) -> str:
+    """JSON text that a row can hold: lone surrogates, as file names may have them, fit only when they are escaped."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=sort_keys, separators=(",", ":"))
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
+    return text
 
 
 _PLAIN = tuple(

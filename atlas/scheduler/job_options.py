@@ -207,7 +207,7 @@ def _check(given: Mapping[str, Any]) -> None:
 
 def _check_text(name: str, text: str) -> None:
     """Refuse what a row cannot hold: zero bytes on PostgreSQL, half a surrogate pair anywhere."""
-    if "\0" in text or not text.isascii() and text.encode("utf-8", "replace").decode() != text:
+    if "\0" in text or (not text.isascii() and text.encode("utf-8", "replace").decode() != text):
         raise ArgumentsError(f"{name} {text!r} has a zero byte or half of a surrogate pair")
 
 

@@ -124,6 +124,7 @@ class Lifecycle:
         taking: True while tasks may be reserved.
         taking_starts: False once a stop has begun: what waits stays on disk.
         abandoned: Attempts whose code still runs although they were given up.
+        left_running: Those of them that a stop gave up.
     """
 
     def __init__(
@@ -153,7 +154,7 @@ class Lifecycle:
         self._numbers = itertools.count()
         self._counts: Counter[tuple[TaskStatus, TaskPriority]] = Counter()
         self._results: OrderedDict[str, Any] = OrderedDict()
-        self.abandoned = 0
+        self.abandoned = self.left_running = 0
         self._unreplaced: list[ExecutorKind] = []  # slots of abandoned attempts that were not given back
         self.taking = False
         self.taking_starts = True
@@ -518,6 +519,7 @@ class Lifecycle:
         kind = live.task.policy.executor
         self._settle(live, Stopped(live.stop or "timeout", abandoned=True))
         self.abandoned += 1
+        self.left_running += live.stop == "shutdown"
         if self.abandoned <= self._line.max_running:
             self._line.give_back(kind)
         else:
@@ -554,6 +556,13 @@ class Lifecycle:
             self._leave_job(live)
             return was
 
+    def take_back(self, task_id: str) -> None:
+        """The request to cancel a running task could not be committed: it goes on as if nobody had asked."""
+        with self._lock:
+            live = self._live.get(task_id)
+            if live is not None and live.stop is None:
+                live.task.cancel_requested = False
+
     def stop_running(self, task_id: str, reason: StopReason) -> bool:
         """Ask a running attempt to stop; False if none runs."""
         with self._lock:
@@ -570,14 +579,12 @@ class Lifecycle:
                 self._ask_to_stop(live, reason)
             return len(self._running)
 
-    def abandon_all(self) -> int:
-        """Give up every attempt that still runs; returns how many."""
+    def abandon_all(self) -> None:
+        """Give up every attempt that still runs."""
         with self._lock:
-            left = list(self._running.values())
-            for live in left:
+            for live in list(self._running.values()):
                 self._ask_to_stop(live, "shutdown")
                 self._abandon(live)
-            return len(left)
 
     def lose_volatile(self) -> int:
         """Fail what waits and cannot survive this process; returns how many."""

@@ -120,6 +120,7 @@ class Serving:
     def _recover(self, *, clean: bool) -> None:
         store, writer = self.store, self.store.writer
         writer.on_accepted, writer.on_written = self.lifecycle.accepted, self.lifecycle.written
+        writer.look_again()  # the counters must know what is taken over
         to_serve, moves, _counts = store.write(
             lambda connection: recovery.recover(connection, store.owner, store.clock.now()),
             after=lambda found: store.totals.add(found[2]),
@@ -151,7 +152,8 @@ class Serving:
             count = lifecycle.stop_all("shutdown")
             logger.info("asked running tasks to stop", tasks=count)
             lifecycle.wait_idle(self._stop_grace_s)
-        left = lifecycle.abandon_all()
+        lifecycle.abandon_all()
+        left = lifecycle.left_running
         if left:
             logger.warning("gave up tasks that do not stop; they run again at the next start", tasks=left)
         lifecycle.lose_volatile()
@@ -241,7 +243,11 @@ class Serving:
             # Another process put it here a moment ago and it is not picked up yet.
             return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id)))
         if was is TaskStatus.RUNNING:
-            self.store.write(lambda connection: recovery.request_cancel(connection, task_id))
+            try:
+                self.store.write(lambda connection: recovery.request_cancel(connection, task_id))
+            except AtlasError:
+                self.lifecycle.take_back(task_id)
+                raise
             self.lifecycle.stop_running(task_id, "cancelled")
             return True
         ticket.wait()

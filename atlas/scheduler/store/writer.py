@@ -192,7 +192,7 @@ class Writer:
         self._data_version: int | None = None
         self._file = file_of(engine.url)
         self._file_id: tuple[int, int] | None = None
-        self._looked_s = 0.0
+        self._looked_s = float("-inf")
         self._thread: threading.Thread | None = None
         self.on_accepted: Callable[[list[Task]], None] | None = None
         self.on_written: Callable[[list[tuple[Task, TaskStatus]]], None] | None = None
@@ -276,6 +276,10 @@ class Writer:
         since = self._failing_since_s
         return 0.0 if since is None else self._clock.monotonic() - since
 
+    def look_again(self) -> None:
+        """Take other processes' commits for unseen: they are looked at before the next commit."""
+        self._data_version, self._looked_s = None, float("-inf")
+
     def close(self, timeout_s: float = 10.0) -> bool:
         """Write what is waiting and end the thread; False when the database did not take it in time."""
         with self._ready:
@@ -324,7 +328,7 @@ class Writer:
                 self._clock.wait(self._ready, POLL_S)
             batch = self._batch
             if not batch:
-                return None if self._closing else batch
+                return None if self._closing else _Batch()  # not this one: what comes meanwhile goes into it
             self._batch = _Batch()
             self._in_commit = len(batch.changes)
             return batch
