@@ -13,7 +13,7 @@ from tzlocal import get_localzone_name
 
 from atlas.builtin.binding import ALIASES, bind_builtins
 from atlas.scheduler.cron_manager import CronManager
-from atlas.scheduler.errors import ConfigError, JobBusyError
+from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
 from atlas.scheduler.event_log import log_event
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
@@ -337,8 +337,8 @@ async def _serve(
 async def _reload(atlas: AtlasScheduler) -> None:
     try:
         await asyncio.to_thread(atlas.reload, author="SIGHUP")
-    except ConfigError as error:
-        logger.error("the config file is refused; nothing changed\n{}", error)
+    except AtlasError as error:  # a file that is refused, or a database that does not answer
+        logger.error("the config file was not applied; nothing changed\n{}", error)
 
 
 async def _collect_at_once(atlas: AtlasScheduler) -> None:

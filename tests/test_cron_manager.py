@@ -150,6 +150,23 @@ def test_any_argument_that_is_json_survives_a_restart(clockwork: Clockwork) -> N
     assert seen == [argument]
 
 
+def test_of_two_threads_that_add_a_job_one_wins_with_text_and_function(clockwork: Clockwork) -> None:
+    ran: list[str] = []
+
+    def add(word: str) -> None:
+        clockwork.cron.add_job("job", "@hourly", lambda: ran.append(word), word)
+
+    for _ in range(20):
+        adders = [threading.Thread(target=add, args=(word,)) for word in ("one", "other")]
+        for adder in adders:
+            adder.start()
+        for adder in adders:
+            adder.join(LIMIT_S)
+        clockwork.cron.run_job_now("job")
+        clockwork.settle()
+        assert ran[-1] == clockwork.job().description
+
+
 # --- removing --------------------------------------------------------------------------------------------------------
 
 
@@ -426,42 +443,44 @@ def test_the_figures_of_a_job_survive_a_restart(clockwork: Clockwork) -> None:
     assert clockwork.store.totals.metrics().total_tasks == 3
 
 
-def test_totals_rows_and_counters_never_drift_apart(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fires, run-nows, submits, cancels, a client beside them and restarts, in random order."""
-    monkeypatch.setattr("atlas.scheduler.store.writer.POLL_S", 0.02)
-    draw = random.Random(20261123)
-
+def add_a_job_of_each_overlap(clockwork: Clockwork, draw: random.Random) -> None:
     def work() -> None:
         if draw.random() < 0.5:
             raise ValueError("half of them fail")
 
-    def begin() -> None:
-        clockwork.registry.add("work", work)
-        for name in Overlap:
-            clockwork.cron.add_job(name, "* * * * *", "work", overlap=name, catchup="all", max_retries=1, retry_delay=0)
+    clockwork.registry.add("work", work)
+    for name in Overlap:
+        clockwork.cron.add_job(name, "* * * * *", "work", overlap=name, catchup="all", max_retries=1, retry_delay=0)
 
-    def step(client: SyncAtlasClient, name: str) -> None:
-        match draw.randrange(8):
-            case 0:
-                clockwork.cron.run_job_now(name)
-            case 1:
-                client.run_job(name)
-            case 2:
-                client.submit("work", max_retries=0)
-            case 3:
-                clockwork.queue.cancel_task(draw.choice(client.tasks()).id)
-            case 4 if draw.random() < 0.3:
-                clockwork.restart()
-                begin()
-            case _:
-                clockwork.pass_by(seconds=draw.randrange(1, 240))
 
-    begin()
+def random_step(clockwork: Clockwork, client: SyncAtlasClient, draw: random.Random) -> None:
+    name = draw.choice(list(Overlap))
+    match draw.randrange(8):
+        case 0:
+            clockwork.cron.run_job_now(name)
+        case 1:
+            client.run_job(name)
+        case 2:
+            client.submit("work", max_retries=0)
+        case 3:
+            clockwork.queue.cancel_task(draw.choice(client.tasks()).id)
+        case 4 if draw.random() < 0.3:
+            clockwork.restart()
+            add_a_job_of_each_overlap(clockwork, draw)
+        case _:
+            clockwork.pass_by(seconds=draw.randrange(1, 240))
+
+
+def test_totals_rows_and_counters_never_drift_apart(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fires, run-nows, submits, cancels, a client beside them and restarts, in random order."""
+    monkeypatch.setattr("atlas.scheduler.store.writer.POLL_S", 0.02)
+    draw = random.Random(20261123)
+    add_a_job_of_each_overlap(clockwork, draw)
     clockwork.at("12:01")
     with AtlasClient(clockwork.database).sync as client:
         for _ in range(70):
             with suppress(JobBusyError):
-                step(client, draw.choice(list(Overlap)))
+                random_step(clockwork, client, draw)
         clockwork.restart()  # takes over what a client left a moment ago
         clockwork.settle()
         for job in (None, *Overlap):

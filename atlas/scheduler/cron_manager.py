@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -62,6 +63,7 @@ class SyncCronManager:
         self.queue, self.timezone = queue, timezone
         self._running: _Running | None = None
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
+        self._adding = threading.Lock()  # a job's row and its function are those of one call
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
@@ -159,10 +161,16 @@ class SyncCronManager:
         if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
             msg = f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters"
             raise ArgumentsError(msg)
-        old = running.jobs.record(name)
+        definition, binding = self._define(name, cron_expression, func, description, options)
+        with self._adding:
+            self._add(running, definition, binding)
+        return self.get_job(name)
+
+    @staticmethod
+    def _add(running: _Running, definition: JobDefinition, binding: Binding | None) -> None:
+        name, old = definition.id, running.jobs.record(definition.id)
         if old is not None and old.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; change it there")
-        definition, binding = self._define(name, cron_expression, func, description, options)
         record = running.jobs.make_record(definition, now=running.serving.store.clock.now())
         before = running.states.bind(name, binding)
         if old is None or old.digest != record.digest:
@@ -172,7 +180,6 @@ class SyncCronManager:
             except BaseException:
                 running.states.bind(name, before)
                 raise
-        return self.get_job(name)
 
     def _define(
         self,
@@ -223,9 +230,10 @@ class SyncCronManager:
             raise self._unknown(name)
         if record is not None and record.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; remove it there")
-        running.jobs.apply(removed=[name])
-        running.states.bind(name, None)
-        running.states.resume(name)
+        with self._adding:
+            running.jobs.apply(removed=[name])
+            running.states.bind(name, None)
+            running.states.resume(name)
 
     def run_job_now(self, name: str) -> str:
         """`CronManager.run_job_now`."""

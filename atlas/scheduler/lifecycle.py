@@ -263,6 +263,7 @@ class Lifecycle:
     def adopt(self, tasks: Iterable[Task], *, claim_first: bool) -> None:
         """Take over tasks read from rows (recovery, other processes' submits) that are this process's already."""
         with self._lock:
+            ready: list[Task] = []
             for task in tasks:
                 live = self.live_of(task)
                 self._fit_executor(live)
@@ -276,7 +277,8 @@ class Lifecycle:
                     if self._activate(live):
                         self._wait_for_retry(live, max(0.0, wait_s))
                 elif self._may_line_up(live):
-                    self._line.put([task])
+                    ready.append(task)
+            self._line.put(ready)  # together, so that the first is not served before a more urgent one is there
 
     live_of: Callable[[Task], Live]
     """Makes the live task of a row; the cron manager knows the functions of volatile jobs."""
@@ -475,10 +477,12 @@ class Lifecycle:
         """Do what is due: retries, timeouts, abandoning; returns the monotonic time of what comes next."""
         with self._lock:
             now_s = self._clock.monotonic()
+            ready: list[Task] = []
             while self._retries and self._retries[0][0] <= now_s:
                 live = heapq.heappop(self._retries)[2]
                 if live.task.status is TaskStatus.RETRYING and self.taking_starts and self._may_line_up(live):
-                    self._line.put([live.task])
+                    ready.append(live.task)
+            self._line.put(ready)
             next_s = [self._retries[0][0]] if self._retries else []
             for live in list(self._running.values()):
                 if live.stop is None:
