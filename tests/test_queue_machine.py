@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -122,7 +123,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     async def later(self, name: str) -> str:
         self.started.append(name)
-        while not self.parts[name].told.is_set():
+        while not self.parts[name].told.is_set():  # told by the machine's thread, which has no part in this loop
             await asyncio.sleep(0.001)
         return self.parts[name].result()
 
@@ -277,7 +278,7 @@ class QueueMachine(RuleBasedStateMachine):
             told = self.moves[name]
             assert told[0] is PENDING
             assert told[-1] is model.status
-            assert all(new in MOVES[old] for old, new in zip(told, told[1:], strict=False)), told
+            assert all(new in MOVES[old] for old, new in itertools.pairwise(told)), told
 
 
 TestQueueMachine = QueueMachine.TestCase
