@@ -35,7 +35,7 @@ from atlas.scheduler.task import MOVES, TaskPriority, TaskStatus
 from tests.queue_bench import LIMIT_S, HandClock, eventually, nothing, settled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 LONG_S = 1000.0
 """Wait before a retry, and the longest an attempt may run: only ``time passes`` brings either."""
@@ -48,11 +48,19 @@ class Part:
     """A task's function as the test moves it: it runs until it is told how to end."""
 
     told: threading.Event = field(default_factory=threading.Event)
+    tell_loop: Callable[[], object] = lambda: None
     fails: bool = False
+
+    def listen(self) -> asyncio.Event:
+        """For a coroutine: set when it is told to end."""
+        loop, heard = asyncio.get_running_loop(), asyncio.Event()
+        self.tell_loop = lambda: loop.call_soon_threadsafe(heard.set)
+        return heard
 
     def end(self, *, fails: bool) -> None:
         self.fails = fails
         self.told.set()
+        self.tell_loop()
 
     def result(self) -> str:
         self.told.clear()
@@ -122,9 +130,9 @@ class QueueMachine(RuleBasedStateMachine):
         return self.parts[name].result()
 
     async def later(self, name: str) -> str:
+        heard = self.parts[name].listen()
         self.started.append(name)
-        while not self.parts[name].told.is_set():  # told by the machine's thread, which has no part in this loop
-            await asyncio.sleep(0.001)
+        await heard.wait()
         return self.parts[name].result()
 
     def note(self, event: Event) -> None:
@@ -282,4 +290,4 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueueMachine = QueueMachine.TestCase
-TestQueueMachine.settings = settings(max_examples=40, stateful_step_count=25)
+TestQueueMachine.settings = settings(max_examples=60, stateful_step_count=40)
