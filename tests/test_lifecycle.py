@@ -330,6 +330,21 @@ async def test_a_cancelled_attempt_that_still_returns_or_fails_is_cancelled(queu
             await queue.get_task_result(task_id, timeout=LIMIT_S)
 
 
+def test_an_attempt_that_fails_between_the_request_and_the_stop_is_not_tried_again(plain: TaskQueue) -> None:
+    gate = Gate()
+
+    def work() -> NoReturn:
+        gate()
+        raise ValueError("just then")
+
+    task_id = plain.sync.submit(work, retry=SOON)
+    gate.wait_entered()
+    assert plain.serving.lifecycle.cancel(task_id) is RUNNING
+    gate.open()
+    with pytest.raises(TaskFailedError, match="just then"):
+        plain.sync.get_task_result(task_id, timeout=LIMIT_S)
+
+
 async def test_a_task_that_waits_for_its_retry_can_be_cancelled(queue: TaskQueue) -> None:
     def fail() -> NoReturn:
         raise ValueError("again in an hour")
