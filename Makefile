@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --all-extras
+LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" --all-extras
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check setup cover format format-check lint types imports deps lock-check lock clean
@@ -74,8 +74,9 @@ $(BIN)/pip:
 	@echo 'making $(VENV) with $(PYTHON)'
 	@$(PYTHON) -m venv $(VENV)
 
+# The lock is whole: without --no-deps pip looks for extras such as coverage[toml] anew, and a newer release ends the install.
 define install
 echo 'installing $(1)'; \
-$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(1) && \
+$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $(1) && \
 $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 endef

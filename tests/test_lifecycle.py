@@ -56,10 +56,21 @@ async def queue() -> AsyncIterator[TaskQueue]:
 
 
 @pytest.fixture
-def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new, empty database; SQLite unless a test asks for PostgreSQL as well."""
+    if getattr(request, "param", "sqlite") == "sqlite":
+        return str(tmp_path / "atlas.db")
+    return str(request.getfixturevalue("postgres_url"))
+
+
+on_both = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=True)
+
+
+@pytest.fixture
+def store(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(writer, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(writer, "RETRY_MAX_S", 0.02)
-    opened = open_store(tmp_path / "atlas.db")
+    opened = open_store(database)
     yield opened
     opened.close()
 
@@ -1035,14 +1046,14 @@ def test_held_tasks_keep_their_order_when_the_rule_of_their_job_changes(plain: T
 
 
 @pytest.fixture
-def elsewhere(store: Store) -> Iterator[Store]:
+def elsewhere(database: str, store: Store) -> Iterator[Store]:
     """The same database, as another process has it."""
-    assert store.path is not None
-    other = Store(store.path)
+    other = Store(database)
     yield other
     other.close()
 
 
+@on_both
 def test_a_task_that_another_process_put_there_is_served(plain: TaskQueue, elsewhere: Store) -> None:
     plain.registry.add("work", lambda: "served")
     told: list[TaskEvent] = []
@@ -1057,6 +1068,7 @@ def test_a_task_that_another_process_put_there_is_served(plain: TaskQueue, elsew
     assert [event.status for event in told] == [PENDING, RUNNING, SUCCESS]
 
 
+@on_both
 def test_a_running_and_a_waiting_task_hear_the_cancel_of_another_process(plain: TaskQueue, elsewhere: Store) -> None:
     running = plain.sync.submit(asyncio.sleep, 3600)
     waiting = plain.sync.submit(failing, retry=RetryPolicy(delay_s=3600.0, max_delay_s=3600.0))
@@ -1072,6 +1084,7 @@ def failing() -> NoReturn:
     raise ValueError("again")
 
 
+@on_both
 def test_two_tasks_of_a_job_that_come_together_from_elsewhere_obey_its_rule(plain: TaskQueue, elsewhere: Store) -> None:
     gate, told = Gate(), []
     plain.registry.add("work", gate)
