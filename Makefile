@@ -15,8 +15,8 @@ help: ## list these commands
 run: $(VENV)/.run.stamp ## start the scheduler (Ctrl-C drains and stops it)
 	@$(BIN)/python scripts/run_scheduler.py
 
-test: setup ## run all tests
-	@$(BIN)/python -m pytest
+test: setup ## run all tests (they mostly wait, so more of them than cores run at once)
+	@$(BIN)/python -m pytest -n 4 --dist worksteal
 
 check: format-check lint types imports deps lock-check test ## everything CI runs
 
