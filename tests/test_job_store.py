@@ -17,6 +17,7 @@ from apscheduler.jobstores.base import JobLookupError
 from sqlalchemy import event, insert, select, update
 
 from atlas.scheduler import job_store as job_store_module
+from atlas.scheduler import passes as passes_module
 from atlas.scheduler.bridge import SkipReason
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ArgumentsError, StoreUnavailableError
@@ -285,14 +286,14 @@ def test_a_pass_is_one_commit(anywhere: Clockwork) -> None:
 def test_tasks_are_released_only_behind_their_commit(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
     clockwork.cron.add_job("job", "* * * * *", "gate")
     seen: list[int] = []
-    real = job_store_module._write_pass
+    real = passes_module.write_pass
 
     def watching(connection: Connection, decided: Any) -> Any:
         kept = real(connection, decided)
         seen.append(clockwork.gate.calls)
         return kept
 
-    monkeypatch.setattr(job_store_module, "_write_pass", watching)
+    monkeypatch.setattr(job_store_module, "write_pass", watching)
     clockwork.at("12:01")
     clockwork.gate.wait_entered()
     assert seen == [0]
@@ -378,7 +379,7 @@ def test_a_change_to_a_job_waits_behind_a_pass(
 ) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     order: list[str] = []
-    real = job_store_module._write_pass
+    real = passes_module.write_pass
 
     def add() -> None:
         clockwork.cron.add_job("late", "* * * * *", "nothing")
@@ -388,7 +389,7 @@ def test_a_change_to_a_job_waits_behind_a_pass(
         order.append("pass")
         return real(connection, decided)
 
-    monkeypatch.setattr(job_store_module, "_write_pass", write)
+    monkeypatch.setattr(job_store_module, "write_pass", write)
     adder = threading.Thread(target=add)
     with locked(tmp_path / "atlas.db"):
         clockwork.at("12:01")
@@ -439,16 +440,16 @@ def test_a_pass_that_cannot_be_written_is_decided_again(clockwork: Clockwork, mo
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     clockwork.cron.add_job("paused", "* * * * *", "nothing")
     clockwork.cron.pause_job("paused")
-    real = job_store_module._write_pass
+    real = passes_module.write_pass
 
     def refuse(*_args: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(job_store_module, "_write_pass", refuse)
+    monkeypatch.setattr(job_store_module, "write_pass", refuse)
     assert clockwork.at("12:01") == 1.0
     assert clockwork.decisions() == clockwork.decisions("paused") == []
     assert clockwork.queue.get_queue_status()["queue_size"] == 0
-    monkeypatch.setattr(job_store_module, "_write_pass", real)
+    monkeypatch.setattr(job_store_module, "write_pass", real)
     clockwork.at("12:01:01")
     assert clockwork.decisions() == ["12:01 task"]
     assert clockwork.decisions("paused") == ["12:01 skip paused"]
@@ -462,13 +463,13 @@ def test_a_pass_whose_commit_was_made_but_not_answered_keeps_its_tasks(
     anywhere.cron.add_job("job", "* * * * *", "gate")
     anywhere.cron.add_job("paused", "* * * * *", "nothing")
     anywhere.cron.pause_job("paused")
-    real = job_store_module._write_pass
+    real = passes_module.write_pass
 
     def twice(connection: Connection, decided: Any) -> Any:
         real(connection, decided)
         return real(connection, decided)
 
-    monkeypatch.setattr(job_store_module, "_write_pass", twice)
+    monkeypatch.setattr(job_store_module, "write_pass", twice)
     anywhere.at("12:01")
     anywhere.gate.wait_entered()
     anywhere.at("12:02", "12:03")

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from apscheduler.job import Job
 
     from atlas.scheduler.job_state import JobStates
-    from atlas.scheduler.job_store import JobRecord, JobStore, Pass
+    from atlas.scheduler.job_store import JobRecord, JobStore
     from atlas.scheduler.lifecycle import Lifecycle
+    from atlas.scheduler.passes import Pass
 
 ON_TIME_S: Final = 30.0
 """A start no later than this counts as on time: the scheduler looks up at least that often."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,17 +21,16 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
-from sqlalchemy import MetaData, and_, bindparam, delete, insert, select, tuple_, update
+from sqlalchemy import MetaData, bindparam, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
 
 from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.passes import Pass, write_pass
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.store.store import CALL_S
-from atlas.scheduler.store.tables import fires, jobs
-from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.writer import Ticket
 from atlas.scheduler.triggers import AtlasTrigger, trigger_for
 
@@ -116,49 +115,6 @@ class JobChange:
     record: JobRecord
     kind: JobEventKind
     keeps_next_run: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class Pass:
-    """What one pass of the scheduler decided; written in one commit.
-
-    Attributes:
-        now: The instant APScheduler works with.
-        next_run: Job → its next starting time.
-        ended: Jobs that have no further one.
-        fires: Rows of ``fires`` that are new.
-        longer: Rows of ``fires`` that go on: ranges of skips, with their new end and how many more they hold.
-        tasks: Tasks to insert, each named by one of ``fires``.
-        replaces: New task → the tasks whose end it asks for.
-        events: Told behind the commit.
-    """
-
-    now: datetime
-    next_run: dict[str, datetime] = field(default_factory=dict)
-    ended: set[str] = field(default_factory=set)
-    fires: list[dict[str, Any]] = field(default_factory=list)
-    longer: list[dict[str, Any]] = field(default_factory=list)
-    tasks: list[Task] = field(default_factory=list)
-    replaces: dict[str, list[str]] = field(default_factory=dict)
-    events: list[JobEvent] = field(default_factory=list)
-
-
-_MOVE: Final = update(jobs).where(jobs.c.id == bindparam("b_id")).values(next_run_time=bindparam("next_run_time"))
-
-
-def _longer(dialect: Any) -> Any:
-    # Rows that went meanwhile (retention, a pass that was not written) are made again, and a row that is sent twice
-    # counts once.
-    statement = dialect(fires)
-    new = statement.excluded
-    return statement.on_conflict_do_update(
-        index_elements=["job_id", "fire_time"],
-        set_={"last": new.last, "count": fires.c.count + new.count},
-        where=and_(fires.c.skip_reason == new.skip_reason, fires.c.last < new.last),
-    )
-
-
-_LONGER: Final = {"sqlite": _longer(sqlite.insert), "postgresql": _longer(postgresql.insert)}
 
 
 def _upsert(dialect: Any) -> Any:
@@ -460,7 +416,7 @@ class JobStore(SQLAlchemyJobStore):
         ticket = Ticket()
         try:
             self._store.writer.work(
-                lambda connection: _write_pass(connection, decided),
+                lambda connection: write_pass(connection, decided),
                 ticket,
                 after=lambda kept: self._committed(decided, kept),
                 failed=lambda error: self._not_committed(decided, error),
@@ -605,48 +561,3 @@ def _write_changes(
         connection.execute(delete(jobs).where(jobs.c.id == bindparam("b_id")), [{"b_id": job_id} for job_id in removed])
     if also is not None:
         also(connection)
-
-
-def _write_pass(connection: Connection, decided: Pass) -> list[Task]:
-    """Write a pass; returns the tasks whose fire time was free. A fire time that is served already is left as it is."""
-    kept = decided.tasks
-    if decided.fires:
-        try:
-            with connection.begin_nested():
-                connection.execute(insert(fires), decided.fires)
-        except IntegrityError:
-            kept = _write_free_fires(connection, decided)
-    insert_tasks(connection, [full_row(task) for task in kept])
-    if decided.longer:
-        connection.execute(_LONGER[connection.dialect.name], decided.longer)
-    moves = [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in decided.next_run.items()]
-    moves += [{"b_id": job_id, "next_run_time": None} for job_id in decided.ended]
-    if moves:
-        connection.execute(_MOVE, moves)
-    return kept
-
-
-def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
-    rows = [
-        row
-        for start in range(0, len(decided.fires), 400)
-        for row in connection.execute(
-            select(fires.c.job_id, fires.c.fire_time, fires.c.task_id, fires.c.decided_at).where(
-                tuple_(fires.c.job_id, fires.c.fire_time).in_(
-                    [(row["job_id"], row["fire_time"]) for row in decided.fires[start : start + 400]],
-                ),
-            ),
-        )
-    ]
-    served = {(row.job_id, row.fire_time): (row.task_id, row.decided_at) for row in rows}
-    once = {(row["job_id"], row["fire_time"]): row for row in reversed(decided.fires)}
-    free = [row for key, row in once.items() if key not in served]
-    # A commit whose reply was lost is written again: what it finds there is its own.
-    mine = [row for key, row in once.items() if served.get(key) == (row["task_id"], row["decided_at"])]
-    twice = len(decided.fires) - len(free) - len(mine)
-    if twice:
-        logger.warning("fire times were served already; they are not served twice", fires=twice)
-    if free:
-        connection.execute(insert(fires), free)
-    kept = {row["task_id"] for row in free + mine}
-    return [task for task in decided.tasks if task.id in kept]
