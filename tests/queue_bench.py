@@ -110,9 +110,7 @@ def settled(queue: TaskQueue) -> None:
     with lifecycle._lock, line._lock:
         assert not lifecycle._live
         assert not lifecycle._running
-        assert not lifecycle._jobs
-        assert not lifecycle._suspects
-        assert lifecycle._suspect is None
+        assert lifecycle._admission.is_empty
         assert not lifecycle._unreplaced
         assert all(count == 0 for count in lifecycle._counts.values()), lifecycle._counts
     figures = queue.get_queue_status()

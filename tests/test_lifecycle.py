@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from atlas.scheduler.admission import MAX_HELD
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
     JobBusyError,
@@ -23,7 +24,7 @@ from atlas.scheduler.errors import (
     TaskTimeoutError,
 )
 from atlas.scheduler.events import TaskEvent
-from atlas.scheduler.lifecycle import MAX_HELD, Live
+from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import Returned, Stopped
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
@@ -32,7 +33,7 @@ from atlas.scheduler.store import recovery, writer
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.store.writer import Ticket
+from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.submission import IDS
 from atlas.scheduler.task import Cause, ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskStatus
 from tests import process_workloads

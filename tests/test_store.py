@@ -40,7 +40,8 @@ from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import attempts, metadata, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.store.writer import MAX_BEHIND, Ticket
+from atlas.scheduler.store.tickets import Ticket
+from atlas.scheduler.store.writer import MAX_BEHIND
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from tests.queue_bench import HandClock, eventually
 

@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from atlas.scheduler.errors import FunctionError
-from atlas.scheduler.lifecycle import Live
+from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for

@@ -31,7 +31,7 @@ from atlas.scheduler.passes import Pass, write_pass
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.store.store import CALL_S
 from atlas.scheduler.store.tables import jobs
-from atlas.scheduler.store.writer import Ticket
+from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.triggers import AtlasTrigger, trigger_for
 
 if TYPE_CHECKING:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import Counter, OrderedDict, deque
-from dataclasses import dataclass, field, replace
+from collections import Counter, OrderedDict
+from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final
 
+from atlas.scheduler.admission import Admission
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.errors import (
     DuplicateTaskError,
@@ -26,12 +27,13 @@ from atlas.scheduler.errors import (
     QueueStoppedError,
     UnknownTaskError,
 )
+from atlas.scheduler.live import Attempt, Live
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
-from atlas.scheduler.registry import Function, Registry, decode_arguments
+from atlas.scheduler.registry import Registry, decode_arguments
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row
-from atlas.scheduler.store.writer import Ticket, wake_all
-from atlas.scheduler.task import WAITING, Cause, ExecutorKind, OnCrash, Overlap, Task, TaskPriority, TaskStatus
+from atlas.scheduler.store.tickets import Ticket, wake_all
+from atlas.scheduler.task import WAITING, Cause, ExecutorKind, OnCrash, Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     import asyncio
@@ -41,71 +43,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.store import Store
 
 MAX_LIVE_RESULTS: Final = 1000
-MAX_HELD: Final = 100
-"""Tasks of one job that may wait behind each other (``overlap: queue``)."""
-
-
-@dataclass(slots=True, eq=False)
-class Live:
-    """An unfinished task in memory, with what rows cannot hold.
-
-    Attributes:
-        task: The task.
-        function: Its callable; durable tasks get it when an attempt begins.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-        claim_first: RUNNING is committed before the function is entered.
-        on_disk: Its row is committed; until then nobody outside knows the task.
-        tickets: Who waits for the end.
-        context: The running attempt, None while it waits.
-        deadline_s: Monotonic time at which the attempt runs out of time.
-        stop: Why the attempt was asked to stop.
-        stopped_at_s: Monotonic time of that.
-        stopper: How this executor is asked to stop it.
-    """
-
-    task: Task
-    function: Function | None = None
-    args: Sequence[Any] = ()
-    kwargs: dict[str, Any] = field(default_factory=dict)
-    claim_first: bool = False
-    on_disk: bool = False
-    tickets: list[Ticket] = field(default_factory=list)
-    context: TaskContext | None = None
-    deadline_s: float | None = None
-    stop: StopReason | None = None
-    stopped_at_s: float = 0.0
-    stopper: Callable[[StopReason], None] | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Attempt:
-    """One try of a live task, as its executor holds it.
-
-    Attributes:
-        live: The task.
-        number: The attempt's number; a result with an older one is refused.
-        context: What its function may ask.
-        claim: Waited for before the function is entered, None when it may be entered at once.
-        failure: The attempt ends so without entering the function.
-    """
-
-    live: Live
-    number: int
-    context: TaskContext
-    claim: Ticket | None = None
-    failure: Outcome | None = None
-
-
-class _JobTasks:
-    """The unfinished tasks of one job: those in line or running, and those held behind them."""
-
-    __slots__ = ("active", "held", "open")
-
-    def __init__(self) -> None:
-        self.open: OrderedDict[str, Live] = OrderedDict()
-        self.held: deque[Live] = deque()
-        self.active: set[str] = set()
 
 
 class Lifecycle:
@@ -147,9 +84,7 @@ class Lifecycle:
         self._idle = threading.Condition(self._lock)
         self._live: dict[str, Live] = {}
         self._running: dict[str, Live] = {}
-        self._jobs: dict[str, _JobTasks] = {}
-        self._suspects: deque[Live] = deque()
-        self._suspect: Live | None = None
+        self._admission = Admission()
         self._retries: list[tuple[float, int, Live]] = []  # a heap; the number keeps equal times apart
         self._numbers = itertools.count()
         self._counts: Counter[tuple[TaskStatus, TaskPriority]] = Counter()
@@ -185,30 +120,12 @@ class Lifecycle:
                 raise DuplicateTaskError(task.id)
             if bounded and self.waiting() >= self._max_waiting:
                 raise QueueFullError(self._max_waiting)
-            if task.job_id is not None:
-                if not behind_another:
-                    self._decide_overlap(task.job_id, task)
-                self._jobs.setdefault(task.job_id, _JobTasks()).open[task.id] = live
+            if not behind_another:
+                self._admission.decide(task)
+            self._admission.open(live)
             task.owner = self._store.owner
             self._live[task.id] = live
             self._counts[task.status, task.priority] += 1
-
-    def _decide_overlap(self, job_id: str, task: Task, ahead: Sequence[str] = ()) -> None:
-        mine = self._jobs.get(job_id)
-        unfinished = [*(mine.open if mine is not None else ()), *ahead]
-        if not unfinished:
-            return
-        match task.policy.overlap:
-            case Overlap.SKIP:
-                most = 0
-            case Overlap.ALLOW:
-                most = task.policy.max_instances - 1
-            case Overlap.QUEUE | Overlap.REPLACE:
-                most = MAX_HELD
-            case _:
-                assert_never(task.policy.overlap)
-        if len(unfinished) > most:
-            raise JobBusyError(job_id, unfinished[0])
 
     def refusal(self, task: Task, ahead: Sequence[str] = ()) -> Verdict | None:
         """Why a task that another process put into the store is not served; None if it is.
@@ -219,8 +136,7 @@ class Lifecycle:
         """
         with self._lock:
             try:
-                if task.job_id is not None:
-                    self._decide_overlap(task.job_id, task, ahead)
+                self._admission.decide(task, ahead)
             except JobBusyError as error:
                 return Verdict(status=TaskStatus.CANCELLED, cause=Cause.BUSY, error=str(error))
             return None
@@ -228,16 +144,12 @@ class Lifecycle:
     def replaced_by(self, task: Task) -> list[str]:
         """Ids of the unfinished tasks of the same job that ``task`` takes the place of (``overlap: replace``)."""
         with self._lock:
-            mine = self._jobs.get(task.job_id or "")
-            if mine is None or task.policy.overlap is not Overlap.REPLACE or task.id not in mine.open:
-                return []
-            return list(itertools.takewhile(lambda one: one != task.id, mine.open))  # not those that came after it
+            return self._admission.replaced_by(task)
 
     def unfinished_of(self, job_id: str) -> list[str]:
         """Ids of the job's unfinished tasks, oldest first."""
         with self._lock:
-            mine = self._jobs.get(job_id)
-            return [] if mine is None else list(mine.open)
+            return self._admission.unfinished_of(job_id)
 
     def forget(self, task_id: str) -> None:
         """Undo a `reserve` whose commit did not happen."""
@@ -246,7 +158,7 @@ class Lifecycle:
             if live is None:
                 return
             self._counts[live.task.status, live.task.priority] -= 1
-            self._leave_job(live)
+            self._line_up(self._admission.leave(live))
             self._idle.notify_all()
             for ticket in live.tickets:
                 ticket.settle(None, UnknownTaskError(task_id))
@@ -258,7 +170,7 @@ class Lifecycle:
             mine = [live for task in tasks if (live := self._live.get(task.id)) is not None and live.task is task]
             for live in mine:
                 live.on_disk = True
-            self._line.put([live.task for live in mine if self._may_line_up(live)])
+            self._line.put([live.task for live in mine if self._admission.may_line_up(live)])
 
     def adopt(self, tasks: Iterable[Task], *, claim_first: bool) -> None:
         """Take over tasks read from rows (recovery, other processes' submits) that are this process's already."""
@@ -270,13 +182,12 @@ class Lifecycle:
                 live.claim_first, live.on_disk = claim_first, True
                 self._live[task.id] = live
                 self._counts[task.status, task.priority] += 1
-                if task.job_id is not None:
-                    self._jobs.setdefault(task.job_id, _JobTasks()).open[task.id] = live
+                self._admission.open(live)
                 if task.status is TaskStatus.RETRYING and task.due_at is not None:
                     wait_s = (task.due_at - self._clock.now()).total_seconds()
-                    if self._activate(live):
+                    if self._admission.activate(live):
                         self._wait_for_retry(live, max(0.0, wait_s))
-                elif self._may_line_up(live):
+                elif self._admission.may_line_up(live):
                     ready.append(task)
             self._line.put(ready)  # together, so that the first is not served before a more urgent one is there
 
@@ -293,30 +204,6 @@ class Lifecycle:
                 return  # the attempt will tell
             if kind is not task.policy.executor:
                 task.policy = replace(task.policy, executor=kind)
-
-    def _activate(self, live: Live) -> bool:
-        """True if the job's rule lets the task into the line now; otherwise it is held."""
-        if live.task.job_id is None:
-            return True
-        mine = self._jobs[live.task.job_id]
-        if live.task.id in mine.active:
-            return True
-        if mine.held or len(mine.active) >= live.task.policy.abreast:
-            mine.held.append(live)
-            return False
-        mine.active.add(live.task.id)
-        return True
-
-    def _may_line_up(self, live: Live) -> bool:
-        if not self._activate(live):
-            return False
-        if live.task.crashes:
-            # Suspects run one at a time, so that a task which kills its process is not mistaken for its neighbours.
-            if self._suspect is not None and self._suspect is not live:
-                self._suspects.append(live)
-                return False
-            self._suspect = live
-        return True
 
     # --- an attempt: begin, finish ----------------------------------------------------------------------------------
 
@@ -415,40 +302,19 @@ class Lifecycle:
 
     def _after_attempt(self, live: Live, wait_s: float | None) -> None:
         task = live.task
-        if self._suspect is live:
-            self._suspect = None
-            self._next_suspect()
+        self._line_up(self._admission.no_suspect(live))
         if task.status.is_final:
-            self._leave_job(live)
+            self._line_up(self._admission.leave(live))
         elif wait_s is not None:
             self._wait_for_retry(live, wait_s)
-        elif self.taking_starts and self._may_line_up(live):
+        elif self.taking_starts and self._admission.may_line_up(live):
             self._line.put([task])
         if not self._running:
             self._idle.notify_all()
 
-    def _next_suspect(self) -> None:
-        while self._suspects and self._suspect is None:
-            live = self._suspects.popleft()
-            if live.task.status in WAITING:
-                self._suspect = live
-                self._line.put([live.task])
-
-    def _leave_job(self, live: Live) -> None:
-        job_id = live.task.job_id
-        mine = self._jobs.get(job_id) if job_id is not None else None
-        if mine is None or job_id is None or mine.open.pop(live.task.id, None) is None:
-            return
-        if live in mine.held:
-            mine.held.remove(live)
-        mine.active.discard(live.task.id)
-        while mine.held and len(mine.active) < mine.held[0].task.policy.abreast:
-            held = mine.held.popleft()
-            mine.active.add(held.task.id)
-            if self._may_line_up(held):
-                self._line.put([held.task])
-        if not mine.open:
-            del self._jobs[job_id]
+    def _line_up(self, lives: Sequence[Live]) -> None:
+        if lives:
+            self._line.put([live.task for live in lives])
 
     def _wait_for_retry(self, live: Live, wait_s: float) -> None:
         due_s = self._clock.monotonic() + wait_s
@@ -480,7 +346,7 @@ class Lifecycle:
             ready: list[Task] = []
             while self._retries and self._retries[0][0] <= now_s:
                 live = heapq.heappop(self._retries)[2]
-                if live.task.status is TaskStatus.RETRYING and self.taking_starts and self._may_line_up(live):
+                if live.task.status is TaskStatus.RETRYING and self.taking_starts and self._admission.may_line_up(live):
                     ready.append(live.task)
             self._line.put(ready)
             next_s = [self._retries[0][0]] if self._retries else []
@@ -554,10 +420,8 @@ class Lifecycle:
             self._move(live, TaskStatus.CANCELLED)
             task.cause, task.finished_at, task.due_at = Cause(cause), now, None
             self._store.writer.change(task, was, now, ticket=ticket)
-            if self._suspect is live:
-                self._suspect = None
-                self._next_suspect()
-            self._leave_job(live)
+            self._line_up(self._admission.no_suspect(live))
+            self._line_up(self._admission.leave(live))
             return was
 
     def take_back(self, task_id: str) -> None:
@@ -617,7 +481,7 @@ class Lifecycle:
         with self._lock:
             tickets = [ticket for live in self._live.values() for ticket in live.tickets]
             self._live.clear()
-            self._jobs.clear()
+            self._admission.clear()
             self._counts.clear()
             self._retries.clear()
         for ticket in tickets:
@@ -668,7 +532,7 @@ class Lifecycle:
                 "queue_size": self.waiting(),
                 "running_tasks": len(self._running),
                 "retrying_tasks": sum(self._counts[TaskStatus.RETRYING, priority] for priority in TaskPriority),
-                "held_tasks": sum(len(mine.held) for mine in self._jobs.values()) + len(self._suspects),
+                "held_tasks": self._admission.held,
                 "by_priority": {
                     priority.name: sum(self._counts[status, priority] for status in WAITING)
                     for priority in TaskPriority

@@ -14,7 +14,7 @@ from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
-from atlas.scheduler.store.writer import Ticket
+from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.submission import QueueDefaults, Submission, SubmitOptions
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from atlas.scheduler.lifecycle import Live
+    from atlas.scheduler.live import Live
     from atlas.scheduler.task import ExecutorKind
 
 

@@ -22,13 +22,13 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.executors.loop import LoopExecutor
 from atlas.scheduler.executors.process_slots import ProcessSlots
 from atlas.scheduler.executors.thread import ThreadExecutor
-from atlas.scheduler.lifecycle import Lifecycle, Live
+from atlas.scheduler.lifecycle import Lifecycle
 from atlas.scheduler.line import Line
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.leases import RENEW_S
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.store.writer import Ticket
+from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.scheduler.timekeeper import Timekeeper
 
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.live import Live
     from atlas.scheduler.metrics import Moves
     from atlas.scheduler.outcome import Verdict
     from atlas.scheduler.registry import Registry

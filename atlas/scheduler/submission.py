@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 from loguru import logger
 
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError
-from atlas.scheduler.lifecycle import Live
+from atlas.scheduler.live import Live
 from atlas.scheduler.registry import Function, Registry, describe, encode_arguments, function_from
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Task, TaskIds, TaskPolicy, TaskPriority

@@ -17,7 +17,8 @@ from atlas.scheduler.store.engine import Durability, database_url, file_of, open
 from atlas.scheduler.store.leases import Claim, new_owner
 from atlas.scheduler.store.schema import prepare
 from atlas.scheduler.store.task_rows import full_row
-from atlas.scheduler.store.writer import Ticket, Writer
+from atlas.scheduler.store.tickets import Ticket
+from atlas.scheduler.store.writer import Writer
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,0 +1,166 @@
+"""Which live tasks may enter the line now: a job's overlap rule, the order of its tasks, suspects one at a time.
+
+::
+
+    decide ─► open ─► may_line_up ─┬─► the line          leave, attempt_ended ─► who may enter it now
+                                   └─► held behind others ◄─┘
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import OrderedDict, deque
+from typing import TYPE_CHECKING, Final, assert_never
+
+from atlas.scheduler.errors import JobBusyError
+from atlas.scheduler.task import WAITING, Overlap, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atlas.scheduler.live import Live
+
+MAX_HELD: Final = 100
+"""Tasks of one job that may wait behind each other (``overlap: queue``)."""
+
+
+class _JobTasks:
+    """The unfinished tasks of one job: those in line or running, and those held behind them."""
+
+    __slots__ = ("active", "held", "open")
+
+    def __init__(self) -> None:
+        self.open: OrderedDict[str, Live] = OrderedDict()
+        self.held: deque[Live] = deque()
+        self.active: set[str] = set()
+
+
+class Admission:
+    """What waits because of other tasks. Not thread-safe: the lifecycle calls it under its lock."""
+
+    def __init__(self) -> None:
+        """Hold nothing."""
+        self._jobs: dict[str, _JobTasks] = {}
+        self._suspects: deque[Live] = deque()
+        self._suspect: Live | None = None
+
+    # --- in -----------------------------------------------------------------------------------------------------------
+
+    def decide(self, task: Task, ahead: Sequence[str] = ()) -> None:
+        """Apply the job's overlap rule to a further task.
+
+        Args:
+            task: The task.
+            ahead: Ids of tasks of the same job that are taken over together with it.
+
+        Raises:
+            JobBusyError: The rule allows no further task now.
+        """
+        if task.job_id is None:
+            return
+        mine = self._jobs.get(task.job_id)
+        unfinished = [*(mine.open if mine is not None else ()), *ahead]
+        if not unfinished:
+            return
+        match task.policy.overlap:
+            case Overlap.SKIP:
+                most = 0
+            case Overlap.ALLOW:
+                most = task.policy.max_instances - 1
+            case Overlap.QUEUE | Overlap.REPLACE:
+                most = MAX_HELD
+            case _:
+                assert_never(task.policy.overlap)
+        if len(unfinished) > most:
+            raise JobBusyError(task.job_id, unfinished[0])
+
+    def open(self, live: Live) -> None:
+        """A task of a job is unfinished from now on."""
+        if live.task.job_id is not None:
+            self._jobs.setdefault(live.task.job_id, _JobTasks()).open[live.task.id] = live
+
+    def may_line_up(self, live: Live) -> bool:
+        """True if the task may enter the line now; otherwise it is held, and comes back when it may."""
+        if not self.activate(live):
+            return False
+        if live.task.crashes:
+            # Suspects run one at a time, so that a task which kills its process is not mistaken for its neighbours.
+            if self._suspect is not None and self._suspect is not live:
+                self._suspects.append(live)
+                return False
+            self._suspect = live
+        return True
+
+    def activate(self, live: Live) -> bool:
+        """True if the rule of its job lets the task go on now; otherwise it is held."""
+        if live.task.job_id is None:
+            return True
+        mine = self._jobs[live.task.job_id]
+        if live.task.id in mine.active:
+            return True
+        if mine.held or len(mine.active) >= live.task.policy.abreast:
+            mine.held.append(live)
+            return False
+        mine.active.add(live.task.id)
+        return True
+
+    # --- out ----------------------------------------------------------------------------------------------------------
+
+    def no_suspect(self, live: Live) -> list[Live]:
+        """Its attempt ended, or will not come: returns the suspect whose turn it is now, if it was one."""
+        if self._suspect is not live:
+            return []
+        self._suspect = None
+        while self._suspects:
+            following = self._suspects.popleft()
+            if following.task.status in WAITING:
+                self._suspect = following
+                return [following]
+        return []
+
+    def leave(self, live: Live) -> list[Live]:
+        """The task is finished; returns those that were held behind it and may enter the line now."""
+        job_id = live.task.job_id
+        mine = self._jobs.get(job_id) if job_id is not None else None
+        if mine is None or job_id is None or mine.open.pop(live.task.id, None) is None:
+            return []
+        if live in mine.held:
+            mine.held.remove(live)
+        mine.active.discard(live.task.id)
+        ready: list[Live] = []
+        while mine.held and len(mine.active) < mine.held[0].task.policy.abreast:
+            held = mine.held.popleft()
+            mine.active.add(held.task.id)
+            if self.may_line_up(held):
+                ready.append(held)
+        if not mine.open:
+            del self._jobs[job_id]
+        return ready
+
+    def clear(self) -> None:
+        """Forget the jobs: the queue stopped."""
+        self._jobs.clear()
+
+    # --- looking ------------------------------------------------------------------------------------------------------
+
+    def replaced_by(self, task: Task) -> list[str]:
+        """Ids of the unfinished tasks of the same job that ``task`` takes the place of (``overlap: replace``)."""
+        mine = self._jobs.get(task.job_id or "")
+        if mine is None or task.policy.overlap is not Overlap.REPLACE or task.id not in mine.open:
+            return []
+        return list(itertools.takewhile(lambda one: one != task.id, mine.open))  # not those that came after it
+
+    def unfinished_of(self, job_id: str) -> list[str]:
+        """Ids of the job's unfinished tasks, oldest first."""
+        mine = self._jobs.get(job_id)
+        return [] if mine is None else list(mine.open)
+
+    @property
+    def held(self) -> int:
+        """Tasks that wait because of others."""
+        return sum(len(mine.held) for mine in self._jobs.values()) + len(self._suspects)
+
+    @property
+    def is_empty(self) -> bool:
+        """True if nothing is known to be unfinished, held or suspected."""
+        return not self._jobs and not self._suspects and self._suspect is None

@@ -1,0 +1,67 @@
+"""An unfinished task in memory, and one try of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from atlas.scheduler.context import TaskContext
+    from atlas.scheduler.outcome import Outcome, StopReason
+    from atlas.scheduler.registry import Function
+    from atlas.scheduler.store.tickets import Ticket
+    from atlas.scheduler.task import Task
+
+
+@dataclass(slots=True, eq=False)
+class Live:
+    """An unfinished task in memory, with what rows cannot hold.
+
+    Attributes:
+        task: The task.
+        function: Its callable; durable tasks get it when an attempt begins.
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        claim_first: RUNNING is committed before the function is entered.
+        on_disk: Its row is committed; until then nobody outside knows the task.
+        tickets: Who waits for the end.
+        context: The running attempt, None while it waits.
+        deadline_s: Monotonic time at which the attempt runs out of time.
+        stop: Why the attempt was asked to stop.
+        stopped_at_s: Monotonic time of that.
+        stopper: How this executor is asked to stop it.
+    """
+
+    task: Task
+    function: Function | None = None
+    args: Sequence[Any] = ()
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    claim_first: bool = False
+    on_disk: bool = False
+    tickets: list[Ticket] = field(default_factory=list)
+    context: TaskContext | None = None
+    deadline_s: float | None = None
+    stop: StopReason | None = None
+    stopped_at_s: float = 0.0
+    stopper: Callable[[StopReason], None] | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """One try of a live task, as its executor holds it.
+
+    Attributes:
+        live: The task.
+        number: The attempt's number; a result with an older one is refused.
+        context: What its function may ask.
+        claim: Waited for before the function is entered, None when it may be entered at once.
+        failure: The attempt ends so without entering the function.
+    """
+
+    live: Live
+    number: int
+    context: TaskContext
+    claim: Ticket | None = None
+    failure: Outcome | None = None
