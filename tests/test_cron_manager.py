@@ -630,7 +630,7 @@ def test_pauses_of_another_process_are_taken_over(clockwork: Clockwork) -> None:
     others.pause("job", Pause(START, None, "somebody", "else"))
     clockwork.cron.running.states.load()
     assert clockwork.job().state is JobState.PAUSED
-    assert others.resume("job")
-    assert not others.resume("job")
+    assert others.resume("job", by="me")
+    assert not others.resume("job", by="me")
     clockwork.cron.running.states.load()
     assert clockwork.job().state is JobState.ACTIVE

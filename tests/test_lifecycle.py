@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from datetime import UTC, datetime
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -1076,7 +1077,7 @@ def test_a_running_and_a_waiting_task_hear_the_cancel_of_another_process(plain: 
     eventually(lambda: plain.get_queue_status()["retrying_tasks"] == plain.get_queue_status()["running_tasks"] == 1)
     for task_id in (running, waiting):
         eventually(lambda task_id=task_id: row_of(elsewhere, task_id).attempt == 1)  # type: ignore[misc]
-        elsewhere.write(lambda connection, task_id=task_id: recovery.request_cancel(connection, task_id))  # type: ignore[misc]
+        elsewhere.write(partial(recovery.request_cancel, task_id=task_id, by="", at=datetime.now(UTC)))
         with pytest.raises(TaskCancelledError):
             plain.sync.get_task_result(task_id, timeout=LIMIT_S)
 

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     _check_wait(args)
     with opened(args) as (client, settings):
         try:
-            task_id = client.run_job(args.job)
+            task_id = client.run_job(args.job, by=who())
         except UnknownJobError as error:
             if not client.jobs():
                 error.add_note(no_jobs(settings))
@@ -42,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
 def submit(args: argparse.Namespace) -> int:
     """Put a task of a function into the queue."""
     _check_wait(args)
-    options: SubmitOptions = {"kwargs": _keywords(args.kwargs)}
+    options: SubmitOptions = {"kwargs": _keywords(args.kwargs), "by": who()}
     if args.priority is not None:
         options["priority"] = args.priority
     if args.timeout is not None:
@@ -58,7 +58,7 @@ def cancel(args: argparse.Namespace) -> int:
     """Cancel a task."""
     with opened(args) as (client, _settings):
         was = client.task(args.task).status
-        if not client.cancel(args.task):
+        if not client.cancel(args.task, by=who()):
             print(f"atlas: task {args.task} is {client.task(args.task).status.lower()} already", file=sys.stderr)
             return Exit.FAILED
         if client.scheduler() is None:
@@ -74,7 +74,7 @@ def pause(args: argparse.Namespace) -> int:
         until = times.read(args.until, ahead=True) if args.until else None
         if args.length is not None:
             until = datetime.now(UTC) + timedelta(seconds=args.length)
-        client.pause_job(args.job, reason=args.reason, by=_user(), until=until)
+        client.pause_job(args.job, reason=args.reason, by=who(), until=until)
     end = (
         "until 'atlas resume'"
         if until is None
@@ -87,7 +87,7 @@ def pause(args: argparse.Namespace) -> int:
 def resume(args: argparse.Namespace) -> int:
     """End a pause."""
     with opened(args) as (client, _settings):
-        was_paused = client.resume_job(args.job)
+        was_paused = client.resume_job(args.job, by=who())
     say(f"{args.job}: {'resumed' if was_paused else 'was not paused'}")
     return Exit.OK
 
@@ -163,9 +163,10 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON value")
 
 
-def _user() -> str:
+def who() -> str:
+    """Who acts, for the audit: ``cli:root``."""
     try:
-        return getpass.getuser()
+        return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container whose user has no name
         return "cli"
 

@@ -151,6 +151,14 @@ def _schema(_parser: Parser) -> None:
     pass
 
 
+def _audit(parser: Parser) -> None:
+    parser.add_argument("subject", nargs="?", metavar="JOB|TASK", help="only what was done to this one")
+    parser.add_argument("--by", metavar="WHO", help='only by this one: "cli", "cli:root", "web", "api", "file", "code"')
+    parser.add_argument("--since", metavar="T", help='since "2h" ago, "09:00", "2026-11-23", yesterday')
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="the newest N (20)")
+    _json(parser)
+
+
 class Command(NamedTuple):
     """A command: its name, its line in the help, its arguments and ``module:function`` that does it."""
 
@@ -172,6 +180,7 @@ COMMANDS: Final = (
     Command("resume", "end a pause", _resume, "atlas.cli.acting:resume"),
     Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
     Command("explain", "a schedule in words, and its next times", _explain, "atlas.cli.explaining:explain"),
+    Command("audit", "who changed what, and when", _audit, "atlas.cli.auditing:audit"),
     Command("schema", "the JSON Schema of the jobs file", _schema, "atlas.cli.checking:schema"),
 )
 

@@ -20,13 +20,14 @@ from atlas.scheduler.errors import (
     UnknownJobError,
     UnknownTaskError,
 )
-from atlas.scheduler.job_state import Pause, delete_pause, read_pauses, write_pause
+from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
 from atlas.scheduler.job_store import JobRecord, Parked, restore
 from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.queue import refuse_on_loop
 from atlas.scheduler.registry import Registry, encode_arguments
 from atlas.scheduler.store import recovery
+from atlas.scheduler.store.audit import Action, Entry, read_audit, write_audit
 from atlas.scheduler.store.leases import Lease, scheduler_lease
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
@@ -167,6 +168,11 @@ class SyncAtlasClient:
         self.store.read(totals.load)
         return totals.metrics(job)
 
+    def audit(self, **wanted: Any) -> list[Entry]:
+        """`AtlasClient.audit`."""
+        refuse_on_loop()
+        return self.store.read(lambda connection: read_audit(connection, **wanted))
+
     # --- acting -------------------------------------------------------------------------------------------------------
 
     def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
@@ -190,10 +196,10 @@ class SyncAtlasClient:
         task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
         if asked is not None:
             task.policy = replace(task.policy, executor=_kind(asked))
-        self._insert(task, unique="task_id" in options)
+        self._insert(task, unique="task_id" in options, action=Action.SUBMIT, by=options.get("by", ""))
         return task.id
 
-    def run_job(self, name: str) -> str:
+    def run_job(self, name: str, *, by: str = "") -> str:
         """`AtlasClient.run_job`."""
         refuse_on_loop()
         record = self.store.read(lambda connection: _record(connection, name))
@@ -213,10 +219,10 @@ class SyncAtlasClient:
             volatile=definition.volatile,
             created_at=now,
         )
-        self._insert(task, unique=False)
+        self._insert(task, unique=False, action=Action.RUN, by=by)
         return task.id
 
-    def _insert(self, task: Task, *, unique: bool) -> None:
+    def _insert(self, task: Task, *, unique: bool, action: Action, by: str) -> None:
         def insert(connection: Connection) -> None:
             if unique and fetch(connection, task.id) is not None:
                 raise DuplicateTaskError(task.id)
@@ -226,16 +232,19 @@ class SyncAtlasClient:
                 if limit is not None and len(unfinished) >= limit:
                     raise JobBusyError(task.job_id, unfinished[0])
             insert_tasks(connection, [full_row(task)])
+            after = {"task": task.id} if action is Action.RUN else {"function": task.function}
+            write_audit(connection, action, task.job_id or task.id, by=by, at=task.created_at, after=after)
 
         self.store.write(insert, wait_s=ACCEPT_S)
 
-    def cancel(self, task_id: str) -> bool:
+    def cancel(self, task_id: str, *, by: str = "") -> bool:
         """`AtlasClient.cancel`."""
         refuse_on_loop()
         task = self.task(task_id)
         if task.status.is_final or task.origin is Origin.MANUAL:
             return False
-        return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id)))
+        now = self.store.clock.now()
+        return self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
 
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
         """`AtlasClient.pause_job`."""
@@ -245,15 +254,16 @@ class SyncAtlasClient:
             msg = f"until {until} must be an instant in the future, with its zone"
             raise ArgumentsError(msg)
         self._known_job(name)
-        self.store.write(lambda connection: write_pause(connection, name, Pause(now, until, by, reason)))
+        self.store.write(lambda connection: pause_job(connection, name, Pause(now, until, by, reason)))
 
-    def resume_job(self, name: str) -> bool:
+    def resume_job(self, name: str, *, by: str = "") -> bool:
         """`AtlasClient.resume_job`."""
         refuse_on_loop()
         record = self._known_job(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
-        return bool(self.store.write(lambda connection: delete_pause(connection, name)))
+        now = self.store.clock.now()
+        return self.store.write(lambda connection: resume_job(connection, name, by=by, at=now))
 
     def wait(
         self,
@@ -378,6 +388,10 @@ class AtlasClient:
         """Figures of all tasks, or of one job's."""
         return await asyncio.to_thread(self._sync.metrics, job)
 
+    async def audit(self, **wanted: Any) -> list[Entry]:
+        """Who changed what, newest first; see `atlas.scheduler.store.audit.read_audit` for what can be asked for."""
+        return await asyncio.to_thread(lambda: self._sync.audit(**wanted))
+
     async def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
         """Put a task into the store for the scheduler to run; on disk when this returns its id.
 
@@ -392,30 +406,30 @@ class AtlasClient:
         """
         return await asyncio.to_thread(lambda: self._sync.submit(function, *args, **options))
 
-    async def run_job(self, name: str) -> str:
-        """Put a task of the job into the store; works while it is paused.
+    async def run_job(self, name: str, *, by: str = "") -> str:
+        """Put a task of the job into the store; works while it is paused. The audit keeps who asked (``by``).
 
         Raises:
             UnknownJobError: No such job.
             JobBusyError: Its overlap rule allows no further task now.
         """
-        return await asyncio.to_thread(self._sync.run_job, name)
+        return await asyncio.to_thread(lambda: self._sync.run_job(name, by=by))
 
-    async def cancel(self, task_id: str) -> bool:
+    async def cancel(self, task_id: str, *, by: str = "") -> bool:
         """Ask for a task's end; False if it is final already. The scheduler acts within 1 s.
 
         Raises:
             UnknownTaskError: No such task.
         """
-        return await asyncio.to_thread(self._sync.cancel, task_id)
+        return await asyncio.to_thread(lambda: self._sync.cancel(task_id, by=by))
 
     async def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
         """Let a job make no tasks, see `CronManager.pause_job`."""
         await asyncio.to_thread(lambda: self._sync.pause_job(name, reason=reason, by=by, until=until))
 
-    async def resume_job(self, name: str) -> bool:
+    async def resume_job(self, name: str, *, by: str = "") -> bool:
         """Remove a job's pause; False if there was none."""
-        return await asyncio.to_thread(self._sync.resume_job, name)
+        return await asyncio.to_thread(lambda: self._sync.resume_job(name, by=by))
 
     async def wait(self, task_id: str, timeout: float | None = None) -> Task:
         """Wait until the task is final, looking twice a second.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import json
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,18 +25,21 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_options import JobOptions, define
-from atlas.scheduler.job_state import Binding, JobStates, Pause
+from atlas.scheduler.job_state import Binding, JobStates, Pause, delete_pause
 from atlas.scheduler.job_store import JobChange, JobRecord, JobStore
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.registry import describe, encode_arguments, function_from
+from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.submission import executor_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
     from typing import Unpack
+
+    from sqlalchemy import Connection
 
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
@@ -153,6 +157,8 @@ class SyncCronManager:
         cron_expression: str | Sequence[str] | None = None,
         func: Callable[..., Any] | str | None = None,
         description: str = "",
+        *,
+        by: str = "",
         **options: Unpack[JobOptions],
     ) -> Job:
         """`CronManager.add_job`."""
@@ -163,20 +169,27 @@ class SyncCronManager:
             raise ArgumentsError(msg)
         definition, binding = self._define(name, cron_expression, func, description, options)
         with self._adding:
-            self._add(running, definition, binding)
+            self._add(running, definition, binding, by)
         return self.get_job(name)
 
     @staticmethod
-    def _add(running: _Running, definition: JobDefinition, binding: Binding | None) -> None:
+    def _add(running: _Running, definition: JobDefinition, binding: Binding | None, by: str) -> None:
         name, old = definition.id, running.jobs.record(definition.id)
         if old is not None and old.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; change it there")
-        record = running.jobs.make_record(definition, now=running.serving.store.clock.now())
+        now = running.serving.store.clock.now()
+        record = running.jobs.make_record(definition, now=now)
         before = running.states.bind(name, binding)
         if old is None or old.digest != record.digest:
             change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
+            action, previous = (Action.ADD, None) if old is None else (Action.CHANGE, json.loads(old.text))
+
+            def told(connection: Connection) -> None:
+                after = json.loads(record.text)
+                write_audit(connection, action, name, by=by, at=now, before=previous, after=after)
+
             try:
-                running.jobs.apply([change], serve=running.bridge.submit_job)
+                running.jobs.apply([change], serve=running.bridge.submit_job, also=told)
             except BaseException:
                 running.states.bind(name, before)
                 raise
@@ -221,7 +234,7 @@ class SyncCronManager:
         )
         return definition, Binding(function, args, kwargs) if problem else None
 
-    def remove_job(self, name: str) -> None:
+    def remove_job(self, name: str, *, by: str = "") -> None:
         """`CronManager.remove_job`."""
         refuse_on_loop()
         running = self.running
@@ -230,17 +243,28 @@ class SyncCronManager:
             raise self._unknown(name)
         if record is not None and record.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; remove it there")
-        with self._adding:
-            running.jobs.apply(removed=[name])
-            running.states.bind(name, None)
-            running.states.resume(name)
+        now = running.serving.store.clock.now()
 
-    def run_job_now(self, name: str) -> str:
+        def told(connection: Connection) -> None:
+            delete_pause(connection, name)
+            previous = None if record is None else json.loads(record.text)
+            write_audit(connection, Action.REMOVE, name, by=by, at=now, before=previous)
+
+        with self._adding:
+            running.jobs.apply(removed=[name], also=told)
+            running.states.bind(name, None)
+            running.states.forget_pause(name)
+
+    def run_job_now(self, name: str, *, by: str = "") -> str:
         """`CronManager.run_job_now`."""
         refuse_on_loop()
         serving, task = self._now(name)
         lives = [self.running.states.live(task)]
-        serving.submit(lives, unique=False, loop=None).wait()
+
+        def told(connection: Connection) -> None:
+            write_audit(connection, Action.RUN, name, by=by, at=task.created_at, after={"task": task.id})
+
+        serving.submit(lives, unique=False, loop=None, also=told).wait()
         self._replace(serving.lifecycle.replaced_by(task))
         return task.id
 
@@ -283,15 +307,15 @@ class SyncCronManager:
         running.states.pause(name, Pause(now, until, by, reason))
         self._tell(name, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
 
-    def resume_job(self, name: str) -> bool:
+    def resume_job(self, name: str, *, by: str = "") -> bool:
         """`CronManager.resume_job`."""
         refuse_on_loop()
         record = self._record(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
-        removed = self.running.states.resume(name)
+        removed = self.running.states.resume(name, by=by)
         if removed:
-            self._tell(name, JobEventKind.RESUMED, {})
+            self._tell(name, JobEventKind.RESUMED, {"by": by})
         return removed
 
     def _tell(self, name: str, kind: JobEventKind, detail: dict[str, Any]) -> None:
@@ -399,6 +423,8 @@ class CronManager:
         cron_expression: str | Sequence[str] | None = None,
         func: Callable[..., Any] | str | None = None,
         description: str = "",
+        *,
+        by: str = "",
         **options: Unpack[JobOptions],
     ) -> Job:
         """Add a job, or update the one of this name; a pause and the next fire time of an unchanged schedule stay.
@@ -408,6 +434,7 @@ class CronManager:
             cron_expression: When: one expression or several; None with ``interval`` or ``dates`` in the options.
             func: What: a function, or the name of a registered one; by default the one registered under ``name``.
             description: What it is for.
+            by: Who adds it, for the audit; by default the program itself.
             **options: See `JobOptions`.
 
         Raises:
@@ -417,43 +444,45 @@ class CronManager:
             FunctionError: The function is unknown, or cannot run where it should.
             JobOwnershipError: The job belongs to the config file.
         """
-        return await asyncio.to_thread(self._sync.add_job, name, cron_expression, func, description, **options)
+        return await asyncio.to_thread(self._sync.add_job, name, cron_expression, func, description, by=by, **options)
 
-    async def remove_job(self, name: str) -> None:
-        """Remove a job made by code; its history stays, what runs of it goes on.
+    async def remove_job(self, name: str, *, by: str = "") -> None:
+        """Remove a job made by code; its history stays, what runs of it goes on. The audit keeps who asked (``by``).
 
         Raises:
             UnknownJobError: No such job.
             JobOwnershipError: It belongs to the config file.
         """
-        await asyncio.to_thread(self._sync.remove_job, name)
+        await asyncio.to_thread(self._sync.remove_job, name, by=by)
 
-    async def run_job_now(self, name: str) -> str:
+    async def run_job_now(self, name: str, *, by: str = "") -> str:
         """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
+
+        The audit keeps who asked (``by``).
 
         Raises:
             UnknownJobError: No such job.
             JobBusyError: Its overlap rule allows no further task now.
             JobUnboundError: Its function is missing.
         """
-        return await asyncio.to_thread(self._sync.run_job_now, name)
+        return await asyncio.to_thread(self._sync.run_job_now, name, by=by)
 
-    async def disable_job(self, name: str) -> None:
+    async def disable_job(self, name: str, *, by: str = "code") -> None:
         """Pause a job without end; it survives restarts and `add_job`.
 
         Raises:
             UnknownJobError: No such job.
         """
-        await self.pause_job(name, reason="disabled", by="code")
+        await self.pause_job(name, reason="disabled", by=by)
 
-    async def enable_job(self, name: str) -> None:
+    async def enable_job(self, name: str, *, by: str = "code") -> None:
         """Remove the pause of a job; does nothing when there is none.
 
         Raises:
             UnknownJobError: No such job.
             JobOwnershipError: The config file says ``enabled: false``; the message names it.
         """
-        await self.resume_job(name)
+        await self.resume_job(name, by=by)
 
     async def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
         """Let a job make no tasks; its fire times are stored as skips.
@@ -470,14 +499,14 @@ class CronManager:
         """
         await asyncio.to_thread(self._sync.pause_job, name, reason=reason, by=by, until=until)
 
-    async def resume_job(self, name: str) -> bool:
+    async def resume_job(self, name: str, *, by: str = "") -> bool:
         """Remove the pause of a job; False if there was none.
 
         Raises:
             UnknownJobError: No such job.
             JobOwnershipError: The config file says ``enabled: false``.
         """
-        return await asyncio.to_thread(self._sync.resume_job, name)
+        return await asyncio.to_thread(self._sync.resume_job, name, by=by)
 
     async def get_job(self, name: str) -> Job:
         """One job.

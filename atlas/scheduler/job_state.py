@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from atlas.scheduler.errors import FunctionError
 from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import shorten
+from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for
 
@@ -46,6 +47,15 @@ class Pause:
     def holds(self, now: datetime) -> bool:
         """True if it has not ended by itself."""
         return self.until is None or now < self.until
+
+    def to_json(self) -> dict[str, Any]:
+        """The pause as JSON values."""
+        return {
+            "paused_at": self.paused_at.isoformat(),
+            "until": None if self.until is None else self.until.isoformat(),
+            "by": self.by,
+            "reason": self.reason,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +106,22 @@ class JobStates:
         return pause if pause is not None and pause.holds(self._store.clock.now()) else None
 
     def pause(self, job_id: str, pause: Pause) -> None:
-        """Store a pause; it replaces an earlier one."""
-        self._store.write(lambda connection: write_pause(connection, job_id, pause))
+        """Store a pause; it replaces an earlier one. The audit keeps both."""
+        self._store.write(lambda connection: pause_job(connection, job_id, pause))
         with self._lock:
             self._pauses[job_id] = pause
 
-    def resume(self, job_id: str) -> bool:
-        """Remove a pause; False if there was none."""
-        had = self._store.write(lambda connection: delete_pause(connection, job_id))
+    def resume(self, job_id: str, *, by: str) -> bool:
+        """Remove a pause; False if there was none. The audit keeps who asked."""
+        now = self._store.clock.now()
+        had = self._store.write(lambda connection: resume_job(connection, job_id, by=by, at=now))
+        self.forget_pause(job_id)
+        return bool(had)
+
+    def forget_pause(self, job_id: str) -> None:
+        """Its row is gone."""
         with self._lock:
             self._pauses.pop(job_id, None)
-        return bool(had)
 
     # --- bindings -----------------------------------------------------------------------------------------------------
 
@@ -156,8 +171,11 @@ class JobStates:
         return Live(task) if binding is None else Live(task, binding.function, binding.args, dict(binding.kwargs))
 
 
-def read_pauses(connection: Connection) -> dict[str, Pause]:
-    """Every stored pause, by job."""
+def read_pauses(connection: Connection, job_id: str | None = None) -> dict[str, Pause]:
+    """Every stored pause by job, or that of one."""
+    statement = select(job_state).where(job_state.c.paused_at.is_not(None))
+    if job_id is not None:
+        statement = statement.where(job_state.c.job_id == job_id)
     return {
         row.job_id: Pause(
             datetime.fromtimestamp(row.paused_at, UTC),
@@ -165,8 +183,31 @@ def read_pauses(connection: Connection) -> dict[str, Pause]:
             row.paused_by,
             row.reason,
         )
-        for row in connection.execute(select(job_state).where(job_state.c.paused_at.is_not(None)))
+        for row in connection.execute(statement)
     }
+
+
+def pause_job(connection: Connection, job_id: str, pause: Pause) -> None:
+    """Store a pause, and in the audit who paused; it replaces an earlier one."""
+    before = _pause_of(connection, job_id)
+    write_pause(connection, job_id, pause)
+    after = pause.to_json()
+    write_audit(connection, Action.PAUSE, job_id, by=pause.by, at=pause.paused_at, before=before, after=after)
+
+
+def resume_job(connection: Connection, job_id: str, *, by: str, at: datetime) -> bool:
+    """Remove a pause, and write to the audit who did; False if there was none."""
+    before = _pause_of(connection, job_id)
+    if before is None:
+        return False
+    delete_pause(connection, job_id)
+    write_audit(connection, Action.RESUME, job_id, by=by, at=at, before=before)
+    return True
+
+
+def _pause_of(connection: Connection, job_id: str) -> dict[str, Any] | None:
+    pause = read_pauses(connection, job_id).get(job_id)
+    return None if pause is None else pause.to_json()
 
 
 def write_pause(connection: Connection, job_id: str, pause: Pause) -> None:

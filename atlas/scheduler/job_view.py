@@ -129,12 +129,7 @@ class Job:
         for name in ("next_fire_time", "next_run_at"):
             raw[name] = _text(raw[name])
         if self.pause is not None:
-            raw["pause"] = {
-                "paused_at": _text(self.pause.paused_at),
-                "until": _text(self.pause.until),
-                "by": self.pause.by,
-                "reason": self.pause.reason,
-            }
+            raw["pause"] = self.pause.to_json()
         return {"id": self.name, **raw, "tags": list(self.tags)}
 
 

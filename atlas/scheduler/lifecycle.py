@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
 
+    from sqlalchemy import Connection
+
     from atlas.scheduler.line import Line
     from atlas.scheduler.store.store import Store
 
@@ -402,11 +404,17 @@ class Lifecycle:
 
     # --- cancel and stop --------------------------------------------------------------------------------------------
 
-    def cancel(self, task_id: str, cause: StopReason = "cancelled", ticket: Ticket | None = None) -> TaskStatus | None:
+    def cancel(
+        self,
+        task_id: str,
+        cause: StopReason = "cancelled",
+        ticket: Ticket | None = None,
+        also: Callable[[Connection], None] | None = None,
+    ) -> TaskStatus | None:
         """Cancel a live task; returns the status it had, None if it is not live or already final.
 
-        A waiting one is CANCELLED at once (``ticket`` is settled by the commit); a running one only gets its flag, and
-        `stop_running` must follow once the request is committed.
+        A waiting one is CANCELLED at once (``ticket`` is settled by the commit, of which ``also`` is a part); a running
+        one only gets its flag, and `stop_running` must follow once the request is committed.
         """
         with self._lock:
             live = self._live.get(task_id)
@@ -419,7 +427,7 @@ class Lifecycle:
             now = self._clock.now()
             self._move(live, TaskStatus.CANCELLED)
             task.cause, task.finished_at, task.due_at = Cause(cause), now, None
-            self._store.writer.change(task, was, now, ticket=ticket)
+            self._store.writer.change(task, was, now, ticket=ticket, also=also)
             self._line_up(self._admission.no_suspect(live))
             self._line_up(self._admission.leave(live))
             return was

@@ -15,7 +15,7 @@ from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.submission import QueueDefaults, Submission, SubmitOptions
+from atlas.scheduler.submission import QueueDefaults, Submission, SubmitOptions, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -180,7 +180,8 @@ class TaskQueue:
             StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
         """
         lives = self._prepare(func, [args], options)
-        ticket = self.serving.submit(lives, unique="task_id" in options, loop=asyncio.get_running_loop())
+        loop, also = asyncio.get_running_loop(), submitted(lives, options)
+        ticket = self.serving.submit(lives, unique="task_id" in options, loop=loop, also=also)
         await ticket.future()
         return lives[0].task.id
 
@@ -193,8 +194,8 @@ class TaskQueue:
         """Accept one task per entry of ``arguments`` (its positional arguments) in one commit: all or none."""
         lives = self._prepare(func, arguments, options, many=True)
         if lives:
-            ticket = self.serving.submit(lives, unique=False, loop=asyncio.get_running_loop())
-            await ticket.future()
+            loop, also = asyncio.get_running_loop(), submitted(lives, options)
+            await self.serving.submit(lives, unique=False, loop=loop, also=also).future()
         return [live.task.id for live in lives]
 
     def _prepare(
@@ -247,16 +248,20 @@ class TaskQueue:
             serving.lifecycle.unwatch(task_id, ticket)
         return serving.result_of(task, task_id)
 
-    def cancel_task(self, task_id: str) -> bool:
+    def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """Cancel a waiting task, or ask a running one to end; False if it is final already.
 
         Waits until the request is on disk (at most 5 s), never for the function's end.
+
+        Args:
+            task_id: The task.
+            by: Who asks, for the audit: ``"web"``, ``"cli:root"``; by default the program itself.
 
         Raises:
             UnknownTaskError: No such task.
             StoreUnavailableError: The store did not take the request.
         """
-        return self.serving.cancel(task_id)
+        return self.serving.cancel(task_id, by=by)
 
     def get_queue_status(self) -> dict[str, Any]:
         """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
@@ -302,7 +307,7 @@ class SyncTaskQueue:
         """`TaskQueue.submit`."""
         refuse_on_loop()
         serving, lives = self._queue.serving, self._queue._prepare(func, [args], options)
-        serving.submit(lives, unique="task_id" in options, loop=None).wait()
+        serving.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
         return lives[0].task.id
 
     def submit_many(
@@ -315,7 +320,7 @@ class SyncTaskQueue:
         refuse_on_loop()
         serving, lives = self._queue.serving, self._queue._prepare(func, arguments, options, many=True)
         if lives:
-            serving.submit(lives, unique=False, loop=None).wait()
+            serving.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
         return [live.task.id for live in lives]
 
     def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
@@ -333,9 +338,9 @@ class SyncTaskQueue:
             serving.lifecycle.unwatch(task_id, ticket)
         return serving.result_of(task, task_id)
 
-    def cancel_task(self, task_id: str) -> bool:
+    def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """`TaskQueue.cancel_task`."""
-        return self._queue.cancel_task(task_id)
+        return self._queue.cancel_task(task_id, by=by)
 
     def get_queue_status(self) -> dict[str, Any]:
         """`TaskQueue.get_queue_status`."""

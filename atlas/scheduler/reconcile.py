@@ -13,6 +13,7 @@ from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.events import JobEventKind
 from atlas.scheduler.job_store import JobChange
 from atlas.scheduler.jobs import JobsFile, PolicyDefaults, load_jobs
+from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import revisions
 
 if TYPE_CHECKING:
@@ -153,6 +154,15 @@ class Reconciler:
                 ),
             )
             number[:] = [int(key) for key in result.inserted_primary_key or ()]
+            write_audit(
+                connection,
+                Action.APPLY,
+                str(self.path),
+                by="file",
+                at=now,
+                before=None if latest is None else {"revision": latest[0]},
+                after={"revision": number[0], "summary": plan.summary[:2000]},
+            )
 
         jobs.apply(changes, plan.removed, serve=running.bridge.submit_job, also=keep_revision)
         running.bridge.revision = number[0]

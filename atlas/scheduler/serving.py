@@ -25,6 +25,7 @@ from atlas.scheduler.executors.thread import ThreadExecutor
 from atlas.scheduler.lifecycle import Lifecycle
 from atlas.scheduler.line import Line
 from atlas.scheduler.store import recovery
+from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import RENEW_S
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
@@ -190,13 +191,21 @@ class Serving:
 
     # --- work from this process -------------------------------------------------------------------------------------
 
-    def submit(self, lives: Sequence[Live], *, unique: bool, loop: asyncio.AbstractEventLoop | None) -> Ticket:
+    def submit(
+        self,
+        lives: Sequence[Live],
+        *,
+        unique: bool,
+        loop: asyncio.AbstractEventLoop | None,
+        also: Callable[[Connection], None] | None = None,
+    ) -> Ticket:
         """Reserve tasks and hand their rows to the writer; the ticket is settled by the commit.
 
         Args:
             lives: The tasks.
             unique: The (one) id was chosen by the caller and must be new.
             loop: Who waits.
+            also: Written in the same commit.
         """
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         tasks = [live.task for live in lives]
@@ -206,8 +215,8 @@ class Serving:
                 self.lifecycle.reserve(live)
                 reserved.append(live.task)
             ticket.undo = partial(self.withdraw_tasks, tasks)
-            if unique:
-                self._accept_unique(tasks[0], ticket)
+            if unique or also is not None:
+                self._accept_with(tasks, ticket, unique=unique, also=also)
             else:
                 self.store.accept(tasks, ticket)
         except AtlasError:
@@ -215,14 +224,19 @@ class Serving:
             raise
         return ticket
 
-    def _accept_unique(self, task: Task, ticket: Ticket) -> None:
+    def _accept_with(
+        self, tasks: Sequence[Task], ticket: Ticket, *, unique: bool, also: Callable[[Connection], None] | None
+    ) -> None:
         def insert(connection: Connection) -> list[Task]:
-            found = fetch(connection, task.id)
+            first = tasks[0]
+            found = fetch(connection, first.id)
             if found is None:
-                insert_tasks(connection, [full_row(task)])
-            elif (found.owner, found.created_at) != (task.owner, task.created_at):  # else the reply to COMMIT was lost
-                raise DuplicateTaskError(task.id)
-            return [task]
+                insert_tasks(connection, [full_row(task) for task in tasks])
+                if also is not None:
+                    also(connection)
+            elif unique and (found.owner, found.created_at) != (first.owner, first.created_at):
+                raise DuplicateTaskError(first.id)
+            return list(tasks)  # found: the reply to COMMIT was lost
 
         self.store.writer.work(insert, ticket, after=self.store.writer.hand_over)
 
@@ -231,10 +245,15 @@ class Serving:
         for task in tasks:
             self.lifecycle.forget(task.id)
 
-    def cancel(self, task_id: str) -> bool:
+    def cancel(self, task_id: str, *, by: str) -> bool:
         """See `TaskQueue.cancel_task`."""
         ticket = self.store.ticket(wait_s=CALL_S)
-        was = self.lifecycle.cancel(task_id, ticket=ticket)
+        now = self.store.clock.now()
+
+        def told(connection: Connection) -> None:
+            write_audit(connection, Action.CANCEL, task_id, by=by, at=now)
+
+        was = self.lifecycle.cancel(task_id, ticket=ticket, also=told)
         if was is None:
             task = self.store.read(lambda connection: fetch(connection, task_id))
             if task is None:
@@ -242,10 +261,12 @@ class Serving:
             if task.status.is_final or task.origin is Origin.MANUAL:
                 return False
             # Another process put it here a moment ago and it is not picked up yet.
-            return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id)))
+            return bool(
+                self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
+            )
         if was is TaskStatus.RUNNING:
             try:
-                self.store.write(lambda connection: recovery.request_cancel(connection, task_id))
+                self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
             except AtlasError:
                 self.lifecycle.take_back(task_id)
                 raise

@@ -11,11 +11,14 @@ from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError
 from atlas.scheduler.live import Live
 from atlas.scheduler.registry import Function, Registry, describe, encode_arguments, function_from
 from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Task, TaskIds, TaskPolicy, TaskPriority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
+
+    from sqlalchemy import Connection
 
 IDS: Final = TaskIds()
 MAX_ID: Final = 191
@@ -34,6 +37,7 @@ class SubmitOptions(TypedDict, total=False):
         retry: The whole retry policy, where the waits matter too.
         executor: ``"process"`` to run in a killable process; by default ``async def`` on the loop, ``def`` in a thread.
         on_crash: ``"fail"`` if it may not run twice; by default ``"retry"``.
+        by: Who asks, where a person does: the audit keeps it. What a program submits by itself is not in the audit.
     """
 
     kwargs: Mapping[str, Any] | None
@@ -45,6 +49,7 @@ class SubmitOptions(TypedDict, total=False):
     retry: RetryPolicy | None
     executor: ExecutorKind | str | None
     on_crash: OnCrash | str
+    by: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +149,22 @@ class Submission:
         if retry is None:
             return RetryPolicy(max_retries=self._defaults.max_retries if max_retries is None else max_retries)
         return retry if max_retries is None else replace(retry, max_retries=max_retries)
+
+
+def submitted(lives: Sequence[Live], options: SubmitOptions) -> Callable[[Connection], None] | None:
+    """Writes to the audit who submitted these tasks; None where nobody is named."""
+    by = options.get("by", "")
+    if not by:
+        return None
+
+    def write(connection: Connection) -> None:
+        for live in lives:
+            task = live.task
+            write_audit(
+                connection, Action.SUBMIT, task.id, by=by, at=task.created_at, after={"function": task.function}
+            )
+
+    return write
 
 
 def _id(task_id: str | None) -> str | None:

@@ -8,6 +8,7 @@ from sqlalchemy import select, text, update
 
 from atlas.scheduler.metrics import Moves
 from atlas.scheduler.outcome import Verdict, crash
+from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import SELECT, attempt_row, insert_attempts, moving_row, task_of, update_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
@@ -124,8 +125,11 @@ def requests(connection: Connection) -> tuple[bool, list[str]]:
     return connection.execute(new.limit(1)).first() is not None, list(connection.execute(cancels).scalars())
 
 
-def request_cancel(connection: Connection, task_id: str) -> int:
-    """Ask for the end of an unfinished task; returns 1, or 0 when it is final or unknown."""
-    return connection.execute(
+def request_cancel(connection: Connection, task_id: str, *, by: str, at: datetime) -> bool:
+    """Ask for the end of an unfinished task; False when it is final or unknown. The audit keeps who asked."""
+    found = connection.execute(
         update(tasks).where(tasks.c.id == task_id, text(UNFINISHED_SQL)).values(cancel_requested=True),
     ).rowcount
+    if found:
+        write_audit(connection, Action.CANCEL, task_id, by=by, at=at)
+    return bool(found)

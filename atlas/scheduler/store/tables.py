@@ -145,7 +145,23 @@ audit: Final = Table(
     Column("before", Text),
     Column("after", Text),
     Index("audit_by_time", "at"),
+    Index("audit_by_subject", "subject", "id"),
 )
+
+config_requests: Final = Table(
+    "config_requests",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("asked_at", Float, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("action", String(32), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("answered_at", Float),
+    Column("revision", Integer),
+    Column("error", Text),
+)
+"""What other processes ask of the scheduler about the config file: to apply the text with this digest."""
 
 counters: Final = Table(
     "counters",

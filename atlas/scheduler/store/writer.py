@@ -101,8 +101,12 @@ class Writer:
         attempt: dict[str, Any] | None = None,
         wait_s: float | None = None,
         ticket: Ticket | None = None,
+        also: Callable[[Connection], None] | None = None,
     ) -> None:
-        """Write a task's new state behind; only its newest state reaches the disk, every move becomes an event."""
+        """Write a task's new state behind; only its newest state reaches the disk, every move becomes an event.
+
+        ``ticket`` is settled by its commit, of which ``also`` is a part.
+        """
         row = moving_row(task)
         with self._ready:
             batch = self._batch
@@ -111,7 +115,7 @@ class Writer:
             if attempt is not None:
                 batch.attempts.append(attempt)
             if ticket is not None:
-                batch.works.append(Work(None, ticket))
+                batch.works.append(Work(also, ticket))
             if self._oldest_s is None:
                 self._oldest_s = self._clock.monotonic()
             self._ready.notify()

@@ -107,6 +107,19 @@ def upgrade() -> None:
         sa.Column("after", sa.Text),
     )
     op.create_index("audit_by_time", "audit", ["at"])
+    op.create_index("audit_by_subject", "audit", ["subject", "id"])
+    op.create_table(
+        "config_requests",
+        sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+        sa.Column("asked_at", sa.Float, nullable=False),
+        sa.Column("actor", sa.Text, nullable=False),
+        sa.Column("action", sa.String(32), nullable=False),
+        sa.Column("digest", sa.String(64), nullable=False),
+        sa.Column("detail", sa.Text, nullable=False),
+        sa.Column("answered_at", sa.Float),
+        sa.Column("revision", sa.Integer),
+        sa.Column("error", sa.Text),
+    )
     op.create_table(
         "counters",
         sa.Column("job_id", sa.String(191), primary_key=True),

@@ -1,0 +1,177 @@
+"""The audit: every change somebody asked for, who asked, what was before and after; written with the change itself."""
+
+from __future__ import annotations
+
+import enum
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import insert, select
+
+from atlas.scheduler.store.tables import audit
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+CODE: Final = "code"
+"""Who acted where the call does not say: the program itself."""
+MAX_VALUE: Final = 64_000
+"""Characters of JSON text kept of a value before or after."""
+MAX_NAME: Final = 200
+"""Characters kept of who acted and on what."""
+
+
+class Action(enum.StrEnum):
+    """What was done."""
+
+    RUN = "run"
+    SUBMIT = "submit"
+    CANCEL = "cancel"
+    RETRY = "retry"
+    PAUSE = "pause"
+    RESUME = "resume"
+    ADD = "add"
+    CHANGE = "change"
+    REMOVE = "remove"
+    APPLY = "apply"
+    """A config file was accepted; before and after name the revisions."""
+    ROLLBACK = "rollback"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of the audit.
+
+    Attributes:
+        id: Its number; later ones are larger.
+        at: When.
+        actor: Who: ``cli:root``, ``web``, ``api``, ``file``, ``code``.
+        action: What was done.
+        subject: To what: the id of a job or task, or the path of the config file.
+        before: What was there, as JSON values; None for nothing.
+        after: What is there now; None for nothing.
+    """
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    subject: str
+    before: Any
+    after: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """The line as JSON values."""
+        return {
+            "id": self.id,
+            "at": self.at.isoformat(),
+            "actor": self.actor,
+            "action": self.action,
+            "subject": self.subject,
+            "before": self.before,
+            "after": self.after,
+        }
+
+
+def write_audit(
+    connection: Connection,
+    action: Action,
+    subject: str,
+    *,
+    by: str,
+    at: datetime,
+    before: Any = None,
+    after: Any = None,
+) -> None:
+    """Write one line, within the transaction of the change that it tells of.
+
+    Args:
+        connection: Of that transaction.
+        action: What is done.
+        subject: To what.
+        by: Who; an empty text is the program itself.
+        at: When.
+        before: What was there, as JSON values.
+        after: What will be there.
+    """
+    connection.execute(
+        insert(audit),
+        {
+            "at": at.timestamp(),
+            "actor": _name(by or CODE),
+            "action": action.value,
+            "subject": _name(subject),
+            "before": _text(before),
+            "after": _text(after),
+        },
+    )
+
+
+def read_audit(
+    connection: Connection,
+    *,
+    subject: str | None = None,
+    actor: str | None = None,
+    action: Action | str | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    before_id: int | None = None,
+    limit: int = 100,
+) -> list[Entry]:
+    """Lines of the audit, newest first.
+
+    Args:
+        connection: A reading one.
+        subject: Only of this job, task or file.
+        actor: Only by this one; ``cli`` means everybody at the command line (``cli:…``).
+        action: Only of this kind.
+        since: Not older.
+        until: Older than this.
+        before_id: Only those with a smaller number, for the next page.
+        limit: So many at most.
+    """
+    statement = select(audit).order_by(audit.c.id.desc()).limit(limit)
+    if subject is not None:
+        statement = statement.where(audit.c.subject == subject)
+    if actor is not None:
+        mine = audit.c.actor == actor
+        statement = statement.where(mine | audit.c.actor.startswith(f"{actor}:", autoescape=True))
+    if action is not None:
+        statement = statement.where(audit.c.action == str(action))
+    if since is not None:
+        statement = statement.where(audit.c.at >= since.timestamp())
+    if until is not None:
+        statement = statement.where(audit.c.at < until.timestamp())
+    if before_id is not None:
+        statement = statement.where(audit.c.id < before_id)
+    return [
+        Entry(
+            row.id,
+            datetime.fromtimestamp(row.at, UTC),
+            row.actor,
+            row.action,
+            row.subject,
+            _value(row.before),
+            _value(row.after),
+        )
+        for row in connection.execute(statement)
+    ]
+
+
+def _name(text: str) -> str:
+    """``text`` as a row can hold it, in one line."""
+    line = text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return line if len(line) <= MAX_NAME else line[: MAX_NAME - 1] + "…"
+
+
+def _text(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = json.dumps(value, default=str)  # ASCII: lone surrogates and zero bytes fit into every database
+    return text if len(text) <= MAX_VALUE else json.dumps({"cut": text[: MAX_VALUE // 2]})
+
+
+def _value(text: str | None) -> Any:
+    return None if text is None else json.loads(text)
