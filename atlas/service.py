@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import threading
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from loguru import logger
@@ -27,6 +28,7 @@ from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
@@ -276,6 +278,7 @@ def serve(
     *,
     on_ready: Callable[[AtlasScheduler], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    beside: Callable[[AtlasScheduler], AbstractContextManager[object]] | None = None,
 ) -> int:
     """Run the scheduler until a signal; returns the exit code.
 
@@ -286,15 +289,19 @@ def serve(
         settings: What to run.
         on_ready: Called once it runs, on a thread of its own: it may block.
         on_note: Called with what a person at a terminal should know.
+        beside: What runs while the scheduler does, such as the web server; it is entered and left on a thread.
 
     Raises:
         AtlasError: It did not start.
     """
-    return asyncio.run(_serve(settings, on_ready, on_note or (lambda _text: None)))
+    return asyncio.run(_serve(settings, on_ready, on_note or (lambda _text: None), beside or nullcontext))
 
 
 async def _serve(
-    settings: Settings, on_ready: Callable[[AtlasScheduler], None] | None, note: Callable[[str], None]
+    settings: Settings,
+    on_ready: Callable[[AtlasScheduler], None] | None,
+    note: Callable[[str], None],
+    beside: Callable[[AtlasScheduler], AbstractContextManager[object]],
 ) -> int:
     loop = asyncio.get_running_loop()
     atlas, stopping = AtlasScheduler(settings), asyncio.Event()
@@ -316,9 +323,11 @@ async def _serve(
 
     await atlas.start()
     loop.add_signal_handler(signal.SIGHUP, hang_up)
+    companion = ExitStack()
     try:
         if atlas.is_first_start:
             await _collect_at_once(atlas)
+        await asyncio.to_thread(companion.enter_context, beside(atlas))
         if on_ready is not None:
             await asyncio.to_thread(on_ready, atlas)
         await stopping.wait()
@@ -330,6 +339,7 @@ async def _serve(
             else "stopping"
         )
     finally:
+        await asyncio.to_thread(companion.close)
         await atlas.stop()
     return 0
 

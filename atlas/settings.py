@@ -18,13 +18,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, PrivateAttr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ByteSize,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.settings_input.environment import FILE_VARIABLE, read_variables
 from atlas.settings_input.problems import explain, unknown_key
 from atlas.settings_input.values import (
+    BindAddress,
     Count,
     Database,
     Duration,
@@ -36,6 +46,7 @@ from atlas.settings_input.values import (
     TimeLimit,
     UpperCase,
     ZoneName,
+    is_loopback,
 )
 from atlas.settings_input.yaml_file import LocatedYaml, read_yaml
 
@@ -139,6 +150,26 @@ class CollectSettings(_Section):
         return sources
 
 
+class WebSettings(_Section):
+    """The pages and the HTTP API (extra ``web``)."""
+
+    enabled: bool = Field(True, description="false: no pages, no API")
+    port: Count = Field(8787, ge=0, le=65_535, description="port to listen on, 0–65535; 0: any that is free")
+    token_file: ProjectPath | None = Field(
+        Path("data/web_token"), description="file with the sign-in token, made at the first start; null: no sign-in"
+    )
+    host: BindAddress = Field("127.0.0.1", description="address to listen on; 127.0.0.1: this machine alone")
+    read_only: bool = Field(False, description="true: nothing can be changed over HTTP")
+    allowed_hosts: tuple[HostName, ...] = Field((), description="names of this site, such as atlas.example.org")
+
+    @field_validator("host")
+    @classmethod
+    def _guarded(cls, host: str, info: ValidationInfo) -> str:
+        if info.data.get("token_file") is None and not is_loopback(host):
+            raise ValueError("it lets other machines in, so a token is needed: name a token_file, or write 127.0.0.1")
+        return host
+
+
 class PathSettings(_Section):
     """Where finished documents go."""
 
@@ -157,6 +188,7 @@ class Settings(BaseSettings):
     logging: LoggingSettings = LoggingSettings()
     functions: FunctionSettings = FunctionSettings()
     collect: CollectSettings = CollectSettings()
+    web: WebSettings = WebSettings()
     paths: PathSettings = PathSettings()
 
     _file: Path | None = PrivateAttr(default=None)

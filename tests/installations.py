@@ -80,6 +80,7 @@ class Installation:
             "scheduler": {"timezone": "Asia/Shanghai", "max_retries": 0, "drain_timeout": 5},
             "functions": {"allow": ["work_of_tests"]},
             "collect": {"sources": []},
+            "web": {"enabled": False},
             **self.sections,
         }
         self.config.write_text(json.dumps(settings))  # JSON is YAML

@@ -37,12 +37,58 @@ def serve(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     prepare_folders(settings)
     configure_logging(settings)
-    code = run_service(settings, on_ready=introduce, on_note=_note)
+    pages = _Pages()
+    code = run_service(
+        settings, on_ready=lambda atlas: introduce(atlas, pages.words), on_note=_note, beside=pages.beside
+    )
     _note(f"stopped; {_left(settings)}")
     return code
 
 
-def introduce(atlas: AtlasScheduler) -> None:
+class _Pages:
+    """The web server beside the scheduler, and what to say about it."""
+
+    def __init__(self) -> None:
+        self.words: list[tuple[str, str]] = []
+
+    @contextmanager
+    def beside(self, atlas: AtlasScheduler) -> Iterator[None]:
+        """Serve the pages, unless they are off, not installed, or their port is taken; the scheduler runs anyway."""
+        settings = atlas.settings.web
+        if not settings.enabled:
+            yield
+            return
+        try:
+            from atlas.web.server import WebServer
+        except ModuleNotFoundError as error:
+            self.words = [("pages", f"none: {error.name} is missing; pip install 'atlas-scheduler[web]'")]
+            yield
+            return
+        is_new = settings.token_file is not None and not settings.token_file.exists()
+        server = WebServer(atlas)
+        try:
+            server.start()
+        except OSError as error:
+            place = f"{settings.host}:{settings.port}"
+            self.words = [
+                (
+                    "pages",
+                    f"none: {place} cannot be opened ({error.strerror}); set another web.port, or stop what has it",
+                )
+            ]
+        else:
+            self.words = [("pages", server.address)]
+            if is_new:
+                self.words += [("sign in", f"{server.sign_in_link()} (once, within 15 minutes)")]
+            if settings.token_file is not None:
+                self.words += [("token", str(settings.token_file))]
+        try:
+            yield
+        finally:
+            server.stop()
+
+
+def introduce(atlas: AtlasScheduler, pages: list[tuple[str, str]]) -> None:
     """Print what runs, when each job is next, where the files are and how to stop it."""
     settings, times = atlas.settings, local_times(atlas.settings)
     jobs = atlas.get_jobs()
@@ -68,7 +114,11 @@ def introduce(atlas: AtlasScheduler) -> None:
         say(Cell(times.words, "dim"))
         say()
         print_facts(
-            [*_places(settings), ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file again")]
+            [
+                *pages,
+                *_places(settings),
+                ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file again"),
+            ]
         )
         say()
         say("Ctrl-C drains and stops it; a second one ends it at once.")

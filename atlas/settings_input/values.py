@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import sys
 from pathlib import Path
@@ -80,6 +81,20 @@ def _host(name: str) -> str:
     return name.lower()
 
 
+def _bind(host: str) -> str:
+    """An address to listen on."""
+    host = "127.0.0.1" if host == "localhost" else host
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        raise ValueError("wanted is an address of this machine: 127.0.0.1, ::1, or 0.0.0.0 for all") from None
+
+
+def is_loopback(host: str) -> bool:
+    """True for an address that only this machine can connect to."""
+    return ipaddress.ip_address(host).is_loopback
+
+
 def _header(text: str) -> str:
     """Text that may stand in an HTTP header."""
     if not text or not text.isascii() or not text.isprintable():
@@ -99,6 +114,7 @@ Database = Annotated[Path | str, PlainValidator(_database)]
 ZoneName = Annotated[str, AfterValidator(_zone)]
 PackageName = Annotated[str, AfterValidator(_package)]
 HttpUrl = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
+BindAddress = Annotated[str, AfterValidator(_bind)]
 HostName = Annotated[str, AfterValidator(_host)]
 HeaderText = Annotated[str, Field(max_length=200), AfterValidator(_header)]
 UpperCase: Any = BeforeValidator(_upper)

@@ -1,0 +1,111 @@
+"""How an error is said: one stable JSON body for programs, one page for people, and which status each error has."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse, JSONResponse
+
+from atlas.scheduler.errors import (
+    AtlasError,
+    ConfigError,
+    DuplicateTaskError,
+    FunctionError,
+    JobBusyError,
+    JobOwnershipError,
+    JobUnboundError,
+    QueueFullError,
+    QueueStoppedError,
+    ResultNotReadyError,
+    StoreError,
+    TransitionError,
+    UnknownFunctionError,
+    UnknownJobError,
+    UnknownTaskError,
+)
+from atlas.web.rendering import BusyError
+from atlas.web.site import visit_of
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from atlas.web.site import Site
+
+STATUSES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
+    (UnknownJobError, 404, "unknown_job"),
+    (UnknownTaskError, 404, "unknown_task"),
+    (UnknownFunctionError, 422, "unknown_function"),
+    (JobBusyError, 409, "job_busy"),
+    (JobUnboundError, 409, "job_unbound"),
+    (JobOwnershipError, 409, "job_ownership"),
+    (DuplicateTaskError, 409, "duplicate_task"),
+    (TransitionError, 409, "not_in_this_status"),
+    (FunctionError, 422, "function_refused"),
+    (ConfigError, 422, "config_refused"),
+    (QueueFullError, 503, "queue_full"),
+    (QueueStoppedError, 503, "stopped"),
+    (ResultNotReadyError, 409, "not_ready"),
+    (StoreError, 503, "store_unavailable"),
+    (BusyError, 503, "busy"),
+    (AtlasError, 422, "refused"),
+)
+"""The first that fits counts."""
+
+CODES: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed", 413: "too_large", 415: "wrong_type"}
+
+
+def status_of(error: Exception) -> tuple[int, str]:
+    """The status and code of ``error``."""
+    return next(((status, code) for kind, status, code in STATUSES if isinstance(error, kind)), (500, "internal"))
+
+
+def wants_json(request: Request) -> bool:
+    """True where a program asks: below ``/api/``, or one that came with a token."""
+    path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    return path.startswith(("/api/", "/live")) or request.scope.get("atlas.by") == "api"
+
+
+def refusal(
+    request: Request, status: int, code: str, message: str, *, detail: Any = None, wait_s: float | None = None
+) -> Response:
+    """The answer for an error: ``{"error": {"code", "message", "detail"}}``, or a page."""
+    site: Site = request.app.state.site
+    headers = {} if wait_s is None else {"retry-after": str(math.ceil(wait_s))}
+    if status == 401:
+        headers["www-authenticate"] = "Bearer"
+    if wants_json(request):
+        return JSONResponse({"error": {"code": code, "message": message, "detail": detail}}, status, headers)
+    visit = visit_of(site, request)
+    html = site.templates.render(
+        "error.html", visit, {"status": status, "code": code, "message": message, "detail": detail}
+    )
+    return HTMLResponse(html, status, headers)
+
+
+async def on_error(request: Request, error: Exception) -> Response:
+    """The answer for an error that a route raised on purpose."""
+    if isinstance(error, HTTPException):
+        answer = refusal(request, error.status_code, CODES.get(error.status_code, "refused"), str(error.detail))
+        answer.headers.update(error.headers or {})
+        return answer
+    status, code = status_of(error)
+    detail = None
+    if isinstance(error, ConfigError):
+        detail = [
+            {
+                "file": None if problem.file is None else str(problem.file),
+                "line": problem.line,
+                "column": problem.column,
+                "path": problem.path,
+                "value": problem.value,
+                "message": problem.message,
+                "severity": problem.severity,
+            }
+            for problem in error.problems
+        ]
+    wait_s = 1.0 if status == 503 else None
+    message = "too many requests wait" if isinstance(error, BusyError) else str(error)
+    return refusal(request, status, code, message, detail=detail, wait_s=wait_s)

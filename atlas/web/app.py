@@ -1,0 +1,84 @@
+"""`create_app`: the whole site around one scheduler."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from loguru import logger
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from atlas.scheduler.clock import SystemClock
+from atlas.scheduler.errors import AtlasError
+from atlas.web import actions, api, health, pages, sign_in
+from atlas.web.access import Access, read_or_make_token
+from atlas.web.answers import on_error
+from atlas.web.guards import Guard
+from atlas.web.live import Live
+from atlas.web.rendering import BusyError, Renders
+from atlas.web.site import Site
+from atlas.web.templating import STATIC, Templates
+
+if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
+    from atlas.service import AtlasScheduler
+
+
+def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> Starlette:
+    """The pages and the API of ``scheduler`` as an ASGI app, to serve or to mount under any prefix.
+
+    ::
+
+        app.mount("/atlas", create_app(atlas))  # in a FastAPI or Starlette app
+
+    It may be made before the scheduler starts: until then, and after its stop, it answers 503. Settings come from the
+    section ``web`` of the scheduler's settings; ``enabled``, ``host`` and ``port`` are those of `atlas serve` alone.
+
+    Args:
+        scheduler: The scheduler, in this process.
+        read_only: True refuses every change; None takes it from the settings.
+
+    Raises:
+        ConfigError: The token's file cannot be used.
+    """
+    settings = scheduler.settings.web
+    token = None
+    if settings.token_file is not None:
+        token, is_new = read_or_make_token(settings.token_file)
+        if is_new:
+            logger.info("the pages' token was made", file=str(settings.token_file))
+    site = Site(
+        atlas=scheduler,
+        access=Access(token, SystemClock()),
+        read_only=settings.read_only if read_only is None else read_only,
+        allowed_hosts=frozenset(settings.allowed_hosts),
+        templates=Templates(),
+        renders=Renders(),
+        live=Live(),
+    )
+    shown = pages.routes()
+    routes: list[BaseRoute] = [
+        *(page.route(site) for page in shown),
+        site.live.route(site, shown),
+        *sign_in.routes(site),
+        *actions.routes(site),
+        *health.routes(site),
+        *api.routes(site),
+        Mount("/static", StaticFiles(directory=STATIC), name="static"),
+    ]
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, site=site)],
+        exception_handlers={
+            HTTPException: on_error,
+            AtlasError: on_error,
+            BusyError: on_error,
+        },
+    )
+    app.state.site = site
+    app.state.routes = {route.name: route for route in routes if isinstance(route, Route)}
+    return app

@@ -1,0 +1,214 @@
+"""Live pages: server-sent events that carry finished fragments of the page a tab shows.
+
+::
+
+    GET /live?of=/jobs/x%3Fpage=2     ─►  event: fragment   data: {"id": "figures", "html": "…"}
+                                          event: fragment   …       (only what changed, at most once a second)
+
+A tab asks for the page it shows; its view is rendered again after something happened, and fragments whose text
+changed are sent. A stream ends cleanly when the server stops, and by itself after an hour: the browser reconnects.
+A browser opens only six connections to one host: a hidden tab should close its stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from loguru import logger
+from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+from starlette.routing import Match, Route
+
+from atlas.scheduler.errors import AtlasError
+from atlas.web.rendering import BusyError
+from atlas.web.site import is_local, visit_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Sequence
+
+    from starlette.requests import Request
+
+    from atlas.scheduler.store.store import Store
+    from atlas.web.rendering import Page
+    from atlas.web.site import Site, Visit
+
+MAX_STREAMS: Final = 64
+SPACING_S: Final = 1.0
+"""Least time between two updates of a tab."""
+REFRESH_S: Final = 10.0
+"""A tab is rendered so often though nothing happened: its "in 5 s" and "3 min ago" move."""
+LOOK_S: Final = 1.0
+"""How often a quiet stream looks whether the server is stopping."""
+LIFE_S: Final = 3600.0
+REST: Final = 4.0
+"""Live rendering rests so many times as long as it worked, so that any number of tabs takes a fifth of a core."""
+
+
+@dataclass(slots=True, eq=False)
+class _Stream:
+    loop: asyncio.AbstractEventLoop
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    told: bool = False
+
+
+class Live:
+    """The open streams of one site."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._streams: set[_Stream] = set()
+        self._pages: Sequence[Page] = ()
+        self._store: Store | None = None
+        self._unsubscribe: Callable[[], None] | None = None
+        self._closed = False
+        self._turn = asyncio.Lock()
+        self._kept: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
+
+    @property
+    def streams(self) -> int:
+        """How many are open."""
+        return len(self._streams)
+
+    def bump(self, _event: object = None) -> None:
+        """Something happened; called on any thread, cheaply: all it does is wake streams that sleep."""
+        for stream in tuple(self._streams):
+            if not stream.told:
+                stream.told = True
+                with suppress(RuntimeError):  # its loop has ended
+                    stream.loop.call_soon_threadsafe(stream.wake.set)
+
+    def close(self) -> None:
+        """End all streams; new ones are refused. Called on any thread."""
+        self._closed = True
+        for stream in tuple(self._streams):
+            stream.told = False
+        self.bump()
+
+    def route(self, site: Site, pages: Sequence[Page]) -> Route:
+        """``/live``."""
+        self._pages = pages
+
+        async def answer(request: Request) -> StreamingResponse:
+            page, visit = self._meant(site, request)
+            if self._closed:
+                raise HTTPException(503, "the server is stopping")
+            if len(self._streams) >= MAX_STREAMS:
+                raise HTTPException(503, f"{MAX_STREAMS} tabs are live already")
+            return StreamingResponse(self._stream(site, page, visit), media_type="text/event-stream")
+
+        return Route("/live", answer, name="live")
+
+    def _meant(self, site: Site, request: Request) -> tuple[Page, Visit]:
+        asked = request.query_params.get("of", "/")
+        if not is_local(asked):
+            raise HTTPException(400, "'of' is the path of a page of this site")
+        parts = urlsplit(asked)
+        query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50))
+        root = str(request.scope.get("root_path", ""))
+        scope = {
+            **request.scope,
+            "path": root + unquote(parts.path),
+            "method": "GET",
+            "query_string": parts.query.encode(),
+        }
+        for page in self._pages:
+            match, child = page.route(site).matches(scope)
+            if match is Match.FULL and page.live:
+                scope |= child
+                return page, visit_of(site, type(request)(scope), path_params=child["path_params"], query=query)
+        raise HTTPException(404, "no live page has this path")
+
+    async def _stream(self, site: Site, page: Page, visit: Visit) -> AsyncIterator[str]:
+        mine = _Stream(asyncio.get_running_loop())
+        self._streams.add(mine)
+        self._listen(site)
+        sent: dict[str, int] = {}
+        end_s = time.monotonic() + LIFE_S
+        try:
+            yield "retry: 3000\n\n"
+            while not self._ending() and time.monotonic() < end_s:
+                mine.wake.clear()
+                mine.told = False
+                fragments = await self._fragments(site, page, visit)
+                lines = []
+                for element, html in fragments.items():
+                    if sent.get(element) != hash(html):
+                        sent[element] = hash(html)
+                        lines.append(f"event: fragment\ndata: {json.dumps({'id': element, 'html': html})}\n\n")
+                yield "".join(lines) or ": nothing new\n\n"
+                await self._wait(mine)
+        finally:
+            self._streams.discard(mine)
+            self._stop_listening()
+
+    async def _wait(self, mine: _Stream) -> None:
+        """At least `SPACING_S`, then until something happened or `REFRESH_S` passed."""
+        start = time.monotonic()
+        while not self._ending():
+            waited = time.monotonic() - start
+            if waited >= REFRESH_S or (waited >= SPACING_S and mine.wake.is_set()):
+                return
+            if waited < SPACING_S:
+                await asyncio.sleep(SPACING_S - waited)
+            else:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_S):
+                        await mine.wake.wait()
+
+    async def _fragments(self, site: Site, page: Page, visit: Visit) -> dict[str, str]:
+        """The fragments now; tabs that show the same share one render, and renders keep their distance."""
+        key = (visit.path, visit.root, visit.language, visit.theme)
+        async with self._turn:
+            now = time.monotonic()
+            self._kept = {one: kept for one, kept in self._kept.items() if now - kept[0] < SPACING_S}
+            if key in self._kept:
+                return self._kept[key][1]
+            start = time.monotonic()
+            try:
+                fragments = await site.renders.run(lambda: page.fragments(visit))
+            except (AtlasError, BusyError, RuntimeError):
+                return {}  # the job is gone, the store does not answer, the scheduler stops: the page itself says so
+            except Exception:  # noqa: BLE001 - a stream that ends would be opened again at once, for ever
+                logger.exception("a live page could not be rendered", page=page.name)
+                return {}
+            self._kept[key] = (start, fragments)
+            await asyncio.sleep(min(SPACING_S, REST * (time.monotonic() - start)))
+            return fragments
+
+    def _ending(self) -> bool:
+        return self._closed or _server_stops()
+
+    def _listen(self, site: Site) -> None:
+        """Hear of the store's events; of the newest store, where the scheduler was started again."""
+        try:
+            store = site.store
+        except RuntimeError:
+            return  # stopped: the page says so, and the refresh finds the new one
+        if store is not self._store:
+            self._drop()
+            self._store, self._unsubscribe = store, store.events.subscribe(self.bump)
+            store.on_foreign(self.bump)
+
+    def _stop_listening(self) -> None:
+        if not self._streams:
+            self._drop()
+
+    def _drop(self) -> None:
+        store, self._store = self._store, None
+        if store is not None and self._unsubscribe is not None:
+            self._unsubscribe()
+            store.off_foreign(self.bump)
+        self._unsubscribe = None
+
+
+def _server_stops() -> bool:
+    """True if uvicorn runs this process and was told to stop: it waits for open streams before it tells the app."""
+    server: Any = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return getattr(server, "should_exit", False) is True

@@ -1,0 +1,134 @@
+"""The web server of ``atlas serve``: uvicorn on a thread and loop of its own.
+
+A coroutine that blocks the scheduler's loop blocks no page, and a page no coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final, Self
+
+import uvicorn
+from loguru import logger
+
+from atlas.web.app import create_app
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from starlette.applications import Starlette
+
+    from atlas.service import AtlasScheduler
+
+STOP_S: Final = 3.0
+"""How long open requests have when the server stops."""
+
+
+class _Uvicorn(uvicorn.Server):
+    """uvicorn without its signals (the scheduler has them) and without its tick ten times a second."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def main_loop(self) -> None:
+        await self.on_tick(0)
+        await self._ending.wait()
+
+    def end(self) -> None:
+        """Let `serve` return; called on any thread, also when the server has ended."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._ending.set)
+
+
+class WebServer:
+    """Serves the pages of ``atlas`` until it is stopped.
+
+    Args:
+        atlas: The scheduler.
+
+    Raises:
+        ConfigError: The token's file cannot be used.
+    """
+
+    def __init__(self, atlas: AtlasScheduler) -> None:
+        """Make the app; `start` opens the port."""
+        self._settings = atlas.settings.web
+        self.app: Starlette = create_app(atlas)
+        self._socket: socket.socket | None = None
+        self._server: _Uvicorn | None = None
+        self._thread = threading.Thread(target=self._run, name="atlas-web-server", daemon=True)
+        self._ready = threading.Event()
+
+    @property
+    def address(self) -> str:
+        """Where the first page is."""
+        port = self._settings.port if self._socket is None else self._socket.getsockname()[1]
+        host = self._settings.host
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+            host = "127.0.0.1"
+        return f"http://[{host}]:{port}/" if ":" in host else f"http://{host}:{port}/"
+
+    def sign_in_link(self) -> str:
+        """A link that signs a browser in, once, within 15 minutes."""
+        access = self.app.state.site.access
+        return self.address if access.is_open else f"{self.address}sign-in?code={access.new_code()}"
+
+    def start(self) -> Self:
+        """Open the port and serve.
+
+        Raises:
+            OSError: The port is taken, or the address is not this machine's.
+        """
+        family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
+        self._socket = socket.create_server((self._settings.host, self._settings.port), family=family, backlog=128)
+        self._thread.start()
+        self._ready.wait(10.0)
+        return self
+
+    def stop(self) -> None:
+        """End the streams, let open requests end for a moment, close. Stopping twice does nothing."""
+        self.app.state.site.live.close()
+        if self._server is not None:
+            self._server.end()
+        if self._thread.is_alive():
+            self._thread.join(STOP_S + 2.0)
+        self.app.state.site.renders.close()
+        if self._socket is not None:
+            self._socket.close()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception:  # noqa: BLE001 - the scheduler goes on without its pages
+            logger.exception("the web server ended; the scheduler goes on without it")
+        finally:
+            self._ready.set()
+
+    async def _serve(self) -> None:
+        assert self._socket is not None
+        config = uvicorn.Config(
+            self.app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            limit_concurrency=256,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=int(STOP_S),
+        )
+        self._server = _Uvicorn(config)
+        self._ready.set()
+        await self._server.serve(sockets=[self._socket])
