@@ -11,31 +11,28 @@ import json
 import logging
 import math
 import os
-import re
 import sys
-import traceback
 from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from loguru import logger
 
+from atlas.scheduler.capture import FORWARDED
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.log_lines import hide, one_line, traceback_lines, with_fields
 
 if TYPE_CHECKING:
+    import re
     from collections.abc import Callable
 
     from loguru import Record
 
     from atlas.settings import Settings
 
-HIDDEN: Final = "[hidden]"
-
 QUIET: Final = ("apscheduler", "httpcore", "httpx")
 """Libraries that log each of their steps; only their warnings are wanted."""
 
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SPLITS: Final = re.compile(r'[\s"=|]')
 _LINE: Final = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> | <level>{level: <8}</level> | <cyan>{name}</cyan> | {text}\n"
 )
@@ -112,9 +109,7 @@ class _Layout:
         """The template for loguru; message, fields and traceback are put together here, once for all handlers."""
         values = cast("dict[str, Any]", record)
         if "text" not in values:
-            text = _one_line(record["message"])
-            if record["extra"]:
-                text += " | " + " ".join(f"{_one_line(key)}={_shown(value)}" for key, value in record["extra"].items())
+            text = with_fields(record["message"], record["extra"])
             values["text"] = "\n    ".join([self._hide(text), *self._traceback(record)])
         return _LINE
 
@@ -124,51 +119,28 @@ class _Layout:
             "time": record["time"].astimezone(UTC).isoformat(),
             "level": record["level"].name,
             "name": record["name"],
-            "message": self._hide(_one_line(record["message"])),
+            "message": self._hide(one_line(record["message"])),
         }
         if record["extra"]:
-            entry["fields"] = {_one_line(key): self._plain(value) for key, value in record["extra"].items()}
+            entry["fields"] = {one_line(key): self._plain(value) for key, value in record["extra"].items()}
         if trace := self._traceback(record):
             entry["traceback"] = trace
         cast("dict[str, Any]", record)["json"] = json.dumps(entry, ensure_ascii=False)
         return _JSON
 
     def _hide(self, text: str) -> str:
-        """``text`` without what the patterns match."""
-        for pattern in self._redact:
-            text = pattern.sub(_hidden, text)
-        return text
+        return hide(text, self._redact)
 
     def _plain(self, value: object) -> str | int | float | None:
         """``value`` as JSON can hold it."""
         if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             return value
-        return self._hide(_one_line(str(value)))
+        return self._hide(one_line(str(value)))
 
     def _traceback(self, record: Record) -> list[str]:
         """The lines of the record's traceback; none without an exception."""
         found = record["exception"]
-        if found is None or found.value is None:
-            return []
-        text = "".join(traceback.format_exception(found.type, found.value, found.traceback))
-        return [self._hide(_one_line(line)) for line in text.rstrip().split("\n")]
-
-
-def _one_line(text: str) -> str:
-    """``text`` with line ends, escape sequences and other tricks of a terminal written out."""
-    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
-
-
-def _shown(value: object) -> str:
-    """``value`` as a field shows it: quoted where it would not be one word."""
-    text = _one_line(str(value))
-    return json.dumps(text, ensure_ascii=False) if not text or _SPLITS.search(text) else text
-
-
-def _hidden(found: re.Match[str]) -> str:
-    """What stands in place of a match: only its first group is hidden, if the pattern has one."""
-    start, end = found.span(1 if found.re.groups else 0)
-    return found.string[found.start() : start] + HIDDEN + found.string[end : found.end()]
+        return [self._hide(line) for line in traceback_lines(None if found is None else found.value)]
 
 
 def _fuller_than(limit: int) -> Callable[[str, TextIO], bool]:
@@ -182,12 +154,12 @@ class _Interceptor(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Log ``record`` again."""
-        name = _one_line(record.name)
+        name = one_line(record.name)
         try:
             level: str | int = logger.level(record.levelname).name
         except ValueError:
             level = record.levelno
-        origin = {"name": name, "function": record.funcName, "line": record.lineno}
+        origin = {"name": name, "function": record.funcName, "line": record.lineno, FORWARDED: True}
         logger.patch(lambda new: cast("dict[str, Any]", new).update(origin)).opt(exception=record.exc_info).log(
             level, record.getMessage()
         )

@@ -13,6 +13,7 @@ from loguru import logger
 from tzlocal import get_localzone_name
 
 from atlas.builtin.binding import ALIASES, bind_builtins
+from atlas.scheduler.capture import LogRules
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
 from atlas.scheduler.event_log import log_event
@@ -70,6 +71,12 @@ class AtlasScheduler:
             max_waiting=scheduler.max_waiting,
             stop_grace_s=scheduler.stop_grace,
             executor_limits={ExecutorKind(kind): limit for kind, limit in scheduler.executor_limits.items()},
+            log_rules=LogRules(
+                level=settings.logging.level,
+                max_bytes=settings.logging.log_max_bytes,
+                prints=settings.logging.prints,
+                redact=settings.logging.redact,
+            ),
         )
         self.cron = CronManager(self.queue, timezone=self.timezone)
         self.reconciler = Reconciler(self.cron.sync, settings.persistence.cron_config, self.policy_defaults())

@@ -31,6 +31,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.log_lines import REDACT
 from atlas.settings_input.environment import FILE_VARIABLE, read_variables
 from atlas.settings_input.problems import explain, unknown_key
 from atlas.settings_input.values import (
@@ -106,13 +107,14 @@ class LoggingSettings(_Section):
     )
     retention: TimeLimit = Field(14 * 86_400.0, description='how long old files are kept, such as "14 days"')
     redact: tuple[re.Pattern[str], ...] = Field(
-        (
-            re.compile(r"://([^/@\s]+)@"),
-            re.compile(r"[Bb]earer ([\w.~+/=-]+)"),
-            re.compile(r"(?i)(?:token|password|secret|api_?key)=([^\s&]+)"),
-        ),
+        REDACT,
         description="regular expressions; what the first group matches is hidden, without a group the whole match",
     )
+
+    log_max_bytes: ByteSize = Field(
+        ByteSize(1_000_000), ge=0, description='most that is kept of what one task logs, such as "1 MB"; 0: nothing'
+    )
+    prints: bool = Field(False, description="keep what tasks print to stdout as well")
 
 
 class FunctionSettings(_Section):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import re
 import signal
@@ -11,6 +12,8 @@ import sys
 import threading
 import time
 from typing import Any, NoReturn
+
+from loguru import logger
 
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import TaskStopped
@@ -156,3 +159,24 @@ def noisy() -> str:
     logger.info("a line through loguru")
     print("a printed line")
     return "said"
+
+
+def log_much(lines: int, text: str = "line") -> None:
+    for number in range(lines):
+        logger.info("{} {}", text, number)
+
+
+def log_everywhere() -> None:
+    logger.bind(source="BBC").info("by loguru\nforged")
+    logging.getLogger("lib").warning("by logging, token=%s", "t0p")
+    print("by print")
+    print("without an end", end="")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        logger.exception("with a traceback")
+
+
+def log_and_die() -> None:
+    logger.info("the last words")
+    os._exit(3)

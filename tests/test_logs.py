@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loguru import logger
 
-from atlas.logs import HIDDEN, configure_logging
+from atlas.logs import configure_logging
 from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.log_lines import HIDDEN
 from atlas.settings import Settings
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
+    from atlas.scheduler.capture import LineKeeper
+
 
 class TaskContext:
     """The running attempt, as its function sees it.
@@ -21,6 +23,8 @@ class TaskContext:
         attempt: Number of this attempt, from 1.
         deadline: When this attempt runs out of time, aware UTC; None without a limit.
         fire_time: The fire time it serves, or None.
+        logs: Who keeps the lines it logs; None where nobody does, and after its end.
+        unprinted: The beginning of a line that it has printed only in part.
     """
 
     __slots__ = (
@@ -31,8 +35,10 @@ class TaskContext:
         "done",
         "fire_time",
         "job_id",
+        "logs",
         "task_id",
         "total",
+        "unprinted",
     )
 
     def __init__(
@@ -44,6 +50,7 @@ class TaskContext:
         deadline: datetime | None = None,
         fire_time: datetime | None = None,
         on_progress: Callable[[float, float | None], None] | None = None,
+        logs: LineKeeper | None = None,
     ) -> None:
         """Describe one attempt."""
         self.task_id, self.job_id, self.attempt = task_id, job_id, attempt
@@ -51,6 +58,7 @@ class TaskContext:
         self.done: float = 0.0
         self.total: float | None = None
         self._on_progress = on_progress
+        self.logs, self.unprinted = logs, ""
         self._stop_reason: str | None = None
 
     @property
@@ -96,6 +104,11 @@ def current_task() -> TaskContext:
         msg = "current_task() works only inside a function that Atlas runs as a task"
         raise LookupError(msg)
     return context
+
+
+def running_task() -> TaskContext | None:
+    """The attempt this code runs in, None outside of one."""
+    return _current.get()
 
 
 def enter_task(context: TaskContext) -> None:

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.line import Line
     from atlas.scheduler.store.store import Store
+    from atlas.scheduler.task_log import TaskLogs
 
 MAX_LIVE_RESULTS: Final = 1000
 
@@ -58,6 +59,7 @@ class Lifecycle:
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         draw: Chance numbers in 0 to 1, for the jitter of retries.
         on_timer: Called with a monotonic time at which `tick` has something to do.
+        logs: Keeps what tasks log; None keeps nothing.
 
     Attributes:
         taking: True while tasks may be reserved.
@@ -76,12 +78,14 @@ class Lifecycle:
         stop_grace_s: float,
         draw: Callable[[], float],
         on_timer: Callable[[float], None],
+        logs: TaskLogs | None = None,
     ) -> None:
         """Start without tasks."""
         self._store, self._line, self._registry = store, line, registry
         self._clock = store.clock
         self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
         self._draw, self._on_timer = draw, on_timer
+        self.logs = logs
         self._lock = threading.RLock()
         self._idle = threading.Condition(self._lock)
         self._live: dict[str, Live] = {}
@@ -223,7 +227,11 @@ class Lifecycle:
             task.cause = task.error = task.due_at = None
             task.started_at = now
             live.context = context = TaskContext(
-                task_id=task.id, job_id=task.job_id, attempt=task.attempt, fire_time=task.fire_time
+                task_id=task.id,
+                job_id=task.job_id,
+                attempt=task.attempt,
+                fire_time=task.fire_time,
+                logs=self.logs if self.logs is not None and self.logs.wanted else None,
             )
             live.stop, live.stopper, live.deadline_s = None, None, None
             self._running[task.id] = live
@@ -298,6 +306,8 @@ class Lifecycle:
             self._results[task.id] = outcome.value
             if len(self._results) > MAX_LIVE_RESULTS:
                 self._results.popitem(last=False)
+        if live.context is not None and live.context.logs is not None and self.logs is not None:
+            self.logs.end(live.context, is_final=task.status.is_final)
         live.context = None
         self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s)
         self._after_attempt(live, verdict.wait_s)

@@ -8,6 +8,7 @@ import asyncio
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
+from atlas.scheduler.capture import LogRules
 from atlas.scheduler.errors import ArgumentsError, QueueStoppedError, ResultNotReadyError, StoreMismatchError
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.serving import Serving
@@ -40,6 +41,7 @@ class TaskQueue:
         max_waiting: Most tasks that may wait; `submit` raises `QueueFullError` beyond it.
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         executor_limits: Tighter bounds than ``max_workers`` per executor.
+        log_rules: What is kept of what tasks log.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class TaskQueue:
         max_waiting: int = 100_000,
         stop_grace_s: float = 5.0,
         executor_limits: Mapping[ExecutorKind, int] | None = None,
+        log_rules: LogRules | None = None,
     ) -> None:
         """Describe the queue; `start` starts it."""
         if max_workers < 1:
@@ -63,6 +66,7 @@ class TaskQueue:
         self._target = store
         self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
         self._limits = dict(executor_limits or {})
+        self._log_rules = log_rules or LogRules()
         self._serving: Serving | None = None
         self._starting = threading.Lock()
         self._submission = Submission(self.registry, self.defaults)
@@ -144,6 +148,7 @@ class TaskQueue:
                 limits=self._limits,
                 max_waiting=self._max_waiting,
                 stop_grace_s=self._stop_grace_s,
+                log_rules=self._log_rules,
             )
             serving.start()
             self._serving = serving

@@ -31,6 +31,7 @@ from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskStatus
+from atlas.scheduler.task_log import TaskLogs
 from atlas.scheduler.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.capture import LogRules
     from atlas.scheduler.live import Live
     from atlas.scheduler.metrics import Moves
     from atlas.scheduler.outcome import Verdict
@@ -58,6 +60,7 @@ class Serving:
         limits: Tighter bounds per executor.
         max_waiting: Most tasks that may wait.
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
+        log_rules: What is kept of what tasks log.
     """
 
     def __init__(
@@ -71,11 +74,13 @@ class Serving:
         limits: Mapping[ExecutorKind, int],
         max_waiting: int,
         stop_grace_s: float,
+        log_rules: LogRules,
     ) -> None:
         """Put the parts together; `start` sets them going."""
         self.store, self._owns_store = store, owns_store
         self._stop_grace_s = stop_grace_s
         self.line = Line(max_workers, limits=limits, may_start=store.writer.may_start, clock=store.clock)
+        self._logs = TaskLogs(store, log_rules)
         self._timekeeper = Timekeeper(store.clock, self._tick, self.renew, RENEW_S)
         self.lifecycle = Lifecycle(
             store,
@@ -85,6 +90,7 @@ class Serving:
             stop_grace_s=stop_grace_s,
             draw=random.random,
             on_timer=self._timekeeper.at,
+            logs=self._logs,
         )
         self._executors = (
             ThreadExecutor(self.line, self.lifecycle),
@@ -115,6 +121,7 @@ class Serving:
             if self._owns_store:
                 store.close()
             raise
+        self._logs.start()
         store.on_foreign(self._look_for_requests)
         self._timekeeper.start()
         self.renew()
@@ -164,6 +171,7 @@ class Serving:
             executor.close(1.0)
         clean = not left
         try:
+            self._logs.close()
             store.write(lambda _connection: None, wait_s=CALL_S)
         except AtlasError as error:
             clean = False

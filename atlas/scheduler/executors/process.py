@@ -14,6 +14,7 @@ is shared, the death of the process is the one thing to watch, and only as many 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import queue
 import signal
@@ -24,6 +25,7 @@ from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.context import SpawnContext
+from select import select
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     Done = Callable[[Outcome], None]
     OnProgress = Callable[[str, int, float, float | None], None]
+    OnLine = Callable[[str, int, float, str, str], None]
     Answer = ProcessFuture[tuple[Outcome, Progress | None]]
 
 __all__ = ["ProcessExecutor", "WorkerCall", "WorkerHandle", "require_pebble"]
@@ -98,16 +101,28 @@ class ProcessExecutor:
         max_workers: Most processes at a time, at least 1; further calls wait, first come first served.
         idle_stop_s: Seconds a worker stays without work.
         on_progress: Called as ``(task_id, attempt, done, total)`` a few times a second, never after the attempt's end.
+        on_line: Called as ``(task_id, attempt, time, level, text)`` for each line an attempt logged and that is kept,
+            before its end is told; on a thread that must not be held up.
 
     One thread, the keeper, calls ``on_progress`` and every ``done``; they should return soon, and may call any method.
     """
 
-    def __init__(self, max_workers: int, *, idle_stop_s: float = 60.0, on_progress: OnProgress | None = None) -> None:
+    def __init__(
+        self,
+        max_workers: int,
+        *,
+        idle_stop_s: float = 60.0,
+        on_progress: OnProgress | None = None,
+        on_line: OnLine | None = None,
+    ) -> None:
         """Start nothing yet."""
         if max_workers < 1:
             msg = f"max_workers {max_workers} is less than 1"
             raise ValueError(msg)
-        self._max_workers, self._idle_stop_s, self._on_progress = max_workers, idle_stop_s, on_progress
+        self._max_workers, self._idle_stop_s = max_workers, idle_stop_s
+        self._on_progress, self._on_line = on_progress, on_line
+        self._behind: dict[int, Callable[[], None]] = {}
+        self._numbers = itertools.count()
         self._gate = threading.Lock()
         self._closed = False
         self._keeper: threading.Thread | None = None
@@ -166,7 +181,7 @@ class ProcessExecutor:
             with contextlib.suppress(queue.Empty):
                 self._guarded(self._inbox.get(timeout=self._next_s()))
             self._guarded(self._look_at_the_clock)
-        self._channel.send(b"")  # ends the listener
+        self._send(b"")  # ends the listener
         listener.join()
         self._channel.close()
 
@@ -212,11 +227,32 @@ class ProcessExecutor:
     def _new_worker(self) -> _Worker:
         worker = _Worker(
             self._channel,
-            ended=lambda it, answer: self._inbox.put(partial(self._ended, it, answer)),
-            gone=lambda it: self._inbox.put(partial(self._gone, it)),
+            ended=lambda it, answer: self._put_behind_the_lines(partial(self._ended, it, answer)),
+            gone=lambda it: self._put_behind_the_lines(partial(self._gone, it)),
         )
         self._workers.add(worker)
         return worker
+
+    def _put_behind_the_lines(self, action: Callable[[], None]) -> None:
+        """Have the keeper do ``action`` once all that workers have sent so far is taken in.
+
+        What a worker sent before its answer lies in the channel, and a datagram of our own comes out behind it.
+        """
+        number = next(self._numbers)
+        self._behind[number] = action
+        try:
+            self._send(json.dumps(["behind", "", 0, number]).encode())
+        except OSError:  # the channel is closed: there are no lines any more
+            if (left := self._behind.pop(number, None)) is not None:
+                self._inbox.put(left)
+
+    def _send(self, datagram: bytes) -> None:
+        while True:
+            try:
+                self._channel.send(datagram)
+                return
+            except BlockingIOError:  # workers share the socket's mode; the listener makes room
+                select([], [self._channel], [])
 
     def _ended(self, worker: _Worker, answer: Answer) -> None:
         handle = worker.handle
@@ -278,8 +314,15 @@ class ProcessExecutor:
         with channel:
             while datagram := channel.recv(65_536):
                 kind, task_id, attempt, *rest = json.loads(datagram)
-                if kind == "progress":
-                    self._inbox.put(partial(self._progress, task_id, attempt, Progress(*rest)))
+                match kind:
+                    case "progress":
+                        self._inbox.put(partial(self._progress, task_id, attempt, Progress(*rest)))
+                    case "log" if self._on_line is not None:
+                        self._guarded(partial(self._on_line, task_id, attempt, *rest))
+                    case "behind":
+                        self._inbox.put(self._behind.pop(rest[0]))
+                    case _:
+                        pass
 
 
 class _OneProcess(SpawnContext):

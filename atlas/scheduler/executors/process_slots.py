@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.executors.process import ProcessExecutor, WorkerCall
@@ -33,7 +33,12 @@ class ProcessSlots:
             self._thread.start()
 
     def _dispatch(self) -> None:
-        self._pool = ProcessExecutor(self._line.max_running, on_progress=self._lifecycle.progress)
+        logs = self._lifecycle.logs
+        self._pool = ProcessExecutor(
+            self._line.max_running,
+            on_progress=self._lifecycle.progress,
+            on_line=None if logs is None else logs.add_kept,
+        )
         while (task := self._line.take(ExecutorKind.PROCESS)) is not None:
             attempt = self._lifecycle.begin(task)
             if attempt is None:
@@ -64,6 +69,7 @@ class ProcessSlots:
             job_id=live.task.job_id,
             deadline=attempt.context.deadline,
             fire_time=live.task.fire_time,
+            **self._log_limits(live.task.id),
         )
         try:
             handle = pool.start(call, partial(self._done, attempt))
@@ -71,6 +77,10 @@ class ProcessSlots:
             self._done(attempt, raised(error))
             return
         self._lifecycle.set_stopper(attempt, handle.stop)
+
+    def _log_limits(self, task_id: str) -> dict[str, Any]:
+        logs = self._lifecycle.logs
+        return {} if logs is None else {"log_bytes": logs.allowance(task_id), "log_rules": logs.rules}
 
     def _done(self, attempt: Attempt, outcome: Outcome) -> None:
         if self._lifecycle.finish(attempt, outcome):

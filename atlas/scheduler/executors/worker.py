@@ -11,21 +11,29 @@ import fcntl
 import importlib
 import inspect
 import json
+import logging
 import os
 import signal
 import sys
 import threading
+import time
+from collections import deque
 from contextvars import Context
 from dataclasses import dataclass
 from multiprocessing import parent_process, popen_spawn_posix, resource_tracker, spawn
 from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from operator import attrgetter
+from select import select
 from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
+from loguru import logger
+
+from atlas.scheduler.capture import DEFAULT_RULES, PRINT, AttemptLines, Capture, LogRules
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import TaskStopped
+from atlas.scheduler.log_lines import hide, one_line
 from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, raised, returned
 
 if TYPE_CHECKING:
@@ -34,6 +42,8 @@ if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
 
 PROGRESS_EVERY_S: Final = 0.25
+LAST_LINES_S: Final = 5.0
+"""How long the parent, when it is behind, is waited for with the last lines of an attempt."""
 LEFT_TO_THE_PARENT: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -49,6 +59,8 @@ class WorkerCall:
         job_id: The task's job, or None.
         deadline: When the attempt runs out of time, for `current_task`; whoever made the call keeps it.
         fire_time: The fire time it serves, or None.
+        log_bytes: Most that is kept of what it logs; 0 keeps nothing.
+        log_rules: What of it is kept.
     """
 
     task_id: str
@@ -58,6 +70,8 @@ class WorkerCall:
     job_id: str | None = None
     deadline: datetime | None = None
     fire_time: datetime | None = None
+    log_bytes: int = 0
+    log_rules: LogRules = DEFAULT_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +141,8 @@ def enter(channel: socket.socket) -> None:
     """Make this process a worker; Pebble calls it once, before the first attempt.
 
     Args:
-        channel: Datagram socket to the parent, each datagram a JSON array ``[kind, task id, attempt, ...]``. The only
-            kind today is ``progress``; log lines of the function are to travel the same way.
+        channel: Datagram socket to the parent, each datagram a JSON array ``[kind, task id, attempt, ...]``: kinds
+            are ``progress`` (done, total) and ``log`` (time, level, text).
     """
     global _channel  # noqa: PLW0603 - one per process
     os.setsid()
@@ -224,6 +238,75 @@ class _ProgressSender:
             return self._unsent
 
 
+class _Lines:
+    """Sends the lines that are kept of an attempt; those the parent is too slow for wait until it has room.
+
+    One object serves all attempts of this process, one after the other.
+    """
+
+    def __init__(self, rules: LogRules) -> None:
+        self._lock = threading.RLock()  # a signal handler or destructor may log while a line is being sent
+        self._unsent: deque[bytes] = deque()
+        self._lines: AttemptLines | None = None
+        self._rules = rules
+        self._capture = Capture(self, rules)
+        logging.getLogger().setLevel(logger.level(rules.level).no)
+
+    def begin(self, call: WorkerCall) -> None:
+        """An attempt begins."""
+        head = ["log", call.task_id, call.attempt]
+        with self._lock:
+            self._lines = AttemptLines(call.log_bytes, lambda *line: self._send([*head, *line]))
+
+    def add(self, context: TaskContext, at_s: float, level: str, message: str) -> None:
+        """Keep one line."""
+        with self._lock:
+            if self._lines is not None and context.logs is self:
+                self._lines.add(at_s, level, message)
+
+    def end(self, context: TaskContext) -> None:
+        """The attempt is over: send what was held back, and wait a moment for the parent if it is behind."""
+        with self._lock:
+            context.logs = None
+            lines, self._lines = self._lines, None
+            if lines is None:
+                return
+            if context.unprinted:
+                lines.add(time.time(), PRINT, hide(one_line(context.unprinted), self._rules.redact))
+            lines.end()
+            until_s = time.monotonic() + LAST_LINES_S
+            while self._unsent and (left_s := until_s - time.monotonic()) > 0:
+                select([], [_channel], [], left_s)
+                self._flush()
+            self._unsent.clear()
+
+    def _send(self, message: list[Any]) -> None:
+        self._unsent.append(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
+        self._flush()
+
+    def _flush(self) -> None:
+        with contextlib.suppress(OSError):  # the parent is behind, or gone
+            while self._unsent:
+                _channel.send(self._unsent[0])
+                self._unsent.popleft()
+
+
+_lines: _Lines | None = None
+
+
+def _lines_for(call: WorkerCall) -> _Lines | None:
+    """What keeps the attempt's lines, None if nobody wants them."""
+    global _lines  # noqa: PLW0603 - one per process
+    if not call.log_bytes:
+        return None
+    if _lines is None:
+        with contextlib.suppress(ValueError):
+            logger.remove(0)  # loguru's own handler shows the values of local variables; the parent shows the lines
+        _lines = _Lines(call.log_rules)
+    _lines.begin(call)
+    return _lines
+
+
 def work(call: WorkerCall) -> tuple[Outcome, Progress | None]:
     """Run one attempt; its outcome as plain text, so that no result or error can hurt the way back.
 
@@ -234,19 +317,19 @@ def work(call: WorkerCall) -> tuple[Outcome, Progress | None]:
 
 
 def _attempt(call: WorkerCall) -> tuple[Outcome, Progress | None]:
-    sender = _ProgressSender(call)
+    sender, lines = _ProgressSender(call), _lines_for(call)
+    context = TaskContext(
+        task_id=call.task_id,
+        attempt=call.attempt,
+        job_id=call.job_id,
+        deadline=call.deadline,
+        fire_time=call.fire_time,
+        on_progress=sender,
+        logs=lines,
+    )
     outcome: Outcome
     try:
-        enter_task(
-            TaskContext(
-                task_id=call.task_id,
-                attempt=call.attempt,
-                job_id=call.job_id,
-                deadline=call.deadline,
-                fire_time=call.fire_time,
-                on_progress=sender,
-            )
-        )
+        enter_task(context)
         outcome = Returned(None, returned(_call(call)).text)
     except TaskStopped as stopped:
         known = stopped.reason in get_args(StopReason)
@@ -256,6 +339,8 @@ def _attempt(call: WorkerCall) -> tuple[Outcome, Progress | None]:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # the worker will be killed: print now
             stream.flush()
+    if lines is not None:
+        lines.end(context)
     return outcome, sender.close()
 
 

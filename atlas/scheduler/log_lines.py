@@ -1,0 +1,62 @@
+"""Log records as text that is safe to keep and to show: nothing in it forges a line, nothing secret is left in it."""
+
+from __future__ import annotations
+
+import json
+import re
+import traceback
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+HIDDEN: Final = "[hidden]"
+
+REDACT: Final = (
+    re.compile(r"://([^/@\s]+)@"),
+    re.compile(r"[Bb]earer ([\w.~+/=-]+)"),
+    re.compile(r"(?i)(?:token|password|secret|api_?key)=([^\s&]+)"),
+)
+"""What is hidden unless the settings say otherwise: the first group of each pattern, without a group all it matches."""
+
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SPLITS: Final = re.compile(r'[\s"=|]')
+
+
+def one_line(text: str) -> str:
+    """``text`` with line ends, escape sequences and other tricks of a terminal written out."""
+    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def hide(text: str, patterns: Iterable[re.Pattern[str]]) -> str:
+    """``text`` without what the patterns match."""
+    for pattern in patterns:
+        text = pattern.sub(_hidden, text)
+    return text
+
+
+def with_fields(message: str, fields: Mapping[str, object]) -> str:
+    """The message in one line, its bound fields behind it: ``message | job=daily_report attempt=1``."""
+    text = one_line(message)
+    if fields:
+        text += " | " + " ".join(f"{one_line(key)}={_shown(value)}" for key, value in fields.items())
+    return text
+
+
+def traceback_lines(error: BaseException | None) -> list[str]:
+    """The lines of an error's traceback, none without an error. They show no values of variables."""
+    if error is None:
+        return []
+    text = "".join(traceback.format_exception(error))
+    return [one_line(line) for line in text.rstrip().split("\n")]
+
+
+def _shown(value: object) -> str:
+    """``value`` as a field shows it: quoted where it would not be one word."""
+    text = one_line(str(value))
+    return json.dumps(text, ensure_ascii=False) if not text or _SPLITS.search(text) else text
+
+
+def _hidden(found: re.Match[str]) -> str:
+    start, end = found.span(1 if found.re.groups else 0)
+    return found.string[found.start() : start] + HIDDEN + found.string[end : found.end()]

@@ -1,0 +1,210 @@
+"""What a task logs stands with the task: from the loop, threads and processes, within its limit, and delays nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import re
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+from loguru import logger
+
+from atlas.scheduler.capture import MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
+from atlas.scheduler.errors import TaskFailedError
+from atlas.scheduler.queue import TaskQueue
+from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.store.store import open_store
+from atlas.scheduler.store.task_logs import read_logs
+from tests import process_workloads as workloads
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from atlas.scheduler.store.store import Store
+    from atlas.scheduler.store.task_logs import LogLine
+
+LIMIT_S = 30
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    store = open_store(tmp_path / "atlas.db")
+    yield store
+    store.close()
+
+
+def lines_of(store: Store, task_id: str) -> list[LogLine]:
+    return store.read(lambda connection: read_logs(connection, task_id, limit=1_000_000))
+
+
+def messages(store: Store, task_id: str) -> list[tuple[str, str]]:
+    return [(line.level, line.message) for line in lines_of(store, task_id)]
+
+
+async def log_on_the_loop() -> None:
+    workloads.log_everywhere()
+    await asyncio.to_thread(logger.info, "in a thread of its own")
+
+
+@pytest.mark.parametrize("where", ["thread", "process", "async"])
+async def test_every_line_of_a_task_is_stored_with_it(store: Store, where: str) -> None:
+    async with TaskQueue(2, store=store, log_rules=LogRules(prints=True)) as queue:
+        function = log_on_the_loop if where == "async" else workloads.log_everywhere
+        task_id = await queue.submit(function, executor=where if where == "process" else None)
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+    found = messages(store, task_id)
+    assert found[0] == ("INFO", r"by loguru\nforged | source=BBC")
+    assert ("WARNING", "by logging, token=[hidden]") in found
+    assert (PRINT, "by print") in found
+    assert (PRINT, "without an end") in found
+    (trace,) = (text for level, text in found if level == "ERROR")
+    first, *others = trace.split("\n")
+    assert first == "with a traceback"
+    assert others[-1] == "    ValueError: broken"
+    assert all(line.startswith("    ") for line in others)
+    if where == "async":
+        assert ("INFO", "in a thread of its own") in found
+
+
+async def test_lines_of_other_code_and_of_ended_attempts_are_not_a_tasks(store: Store) -> None:
+    leave, left = threading.Event(), threading.Event()
+
+    def late() -> None:
+        logger.info("in time")
+        try:
+            leave.wait(LIMIT_S)
+        finally:
+            logger.info("too late")
+            left.set()
+
+    async with TaskQueue(2, store=store, stop_grace_s=0.05) as queue:
+        task_id = await queue.submit(late, timeout=0.2, max_retries=0)
+        logger.info("nobody's")
+        with pytest.raises(Exception, match="limit"):
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+        leave.set()
+        assert await asyncio.to_thread(left.wait, LIMIT_S)
+    assert messages(store, task_id) == [("INFO", "in time")]
+
+
+async def test_attempts_are_told_apart_and_none_is_silenced_by_the_one_before(store: Store) -> None:
+    def fails() -> None:
+        workloads.log_much(1000)
+        raise ValueError
+
+    async with TaskQueue(2, store=store, log_rules=LogRules(max_bytes=10_000)) as queue:
+        task_id = await queue.submit(fails, retry=RetryPolicy(max_retries=3, delay_s=0.0))
+        with pytest.raises(TaskFailedError):
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+    found = lines_of(store, task_id)
+    assert [line.id for line in found] == sorted(line.id for line in found)
+    assert sorted({line.attempt for line in found}) == [1, 2, 3, 4]
+    assert sum(len(line.message) for line in found if line.level != NOTE) <= 10_000
+    for attempt in (1, 2, 3, 4):
+        assert next(line.message for line in found if line.attempt == attempt) == "line 0"
+
+
+@pytest.mark.parametrize("where", ["thread", "process"])
+async def test_a_hundred_thousand_lines_are_capped_with_a_note_and_delay_nobody(store: Store, where: str) -> None:
+    ended = threading.Event()
+
+    def loud() -> None:
+        workloads.log_much(100_000)
+
+    async with TaskQueue(2, store=store) as queue:
+        if where == "thread":
+            task_id = await queue.submit(loud)
+        else:
+            task_id = await queue.submit(workloads.log_much, 100_000, executor="process")
+        waiting = asyncio.create_task(queue.get_task_result(task_id, timeout=50))
+        waiting.add_done_callback(lambda _task: ended.set())
+        others = 0
+        while not ended.is_set() and others < 200:
+            await queue.get_task_result(await queue.submit(asyncio.sleep, 0), timeout=LIMIT_S)
+            others += 1
+        await waiting
+    assert others >= 20  # the others went on beside it
+    found = messages(store, task_id)
+    notes = [text for level, text in found if level == NOTE]
+    kept = [text for level, text in found if level != NOTE]
+    assert len(notes) == 2
+    match = re.search(r"([\d,]+) lines left out", notes[1])
+    assert match
+    assert len(kept) + int(match[1].replace(",", "")) == 100_000
+    assert (kept[0], kept[-1]) == ("line 0", "line 99999")
+    assert sum(map(len, kept)) <= 500_000
+    assert sorted(kept, key=lambda text: int(text.split()[1])) == kept
+
+
+async def test_the_last_words_of_a_process_that_dies_are_kept(store: Store) -> None:
+    async with TaskQueue(1, store=store) as queue:
+        task_id = await queue.submit(workloads.log_and_die, executor="process", on_crash="fail")
+        with pytest.raises(TaskFailedError):
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+    assert messages(store, task_id) == [("INFO", "the last words")]
+
+
+async def test_nothing_is_kept_where_nothing_is_wanted(store: Store) -> None:
+    async with TaskQueue(1, store=store, log_rules=LogRules(max_bytes=0)) as queue:
+        for executor in (None, "process"):
+            task_id = await queue.submit(workloads.log_much, 3, executor=executor)
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+            assert lines_of(store, task_id) == []
+
+
+async def test_a_reader_follows_a_task_that_runs(store: Store) -> None:
+    go_on = threading.Event()
+
+    def speaks() -> None:
+        logger.info("one")
+        go_on.wait(LIMIT_S)
+        logger.info("two")
+
+    async with TaskQueue(1, store=store) as queue:
+        task_id = await queue.submit(speaks)
+        async with asyncio.timeout(LIMIT_S):
+            while not (first := lines_of(store, task_id)):
+                await store.write_async(lambda _connection: None)  # behind the next commit
+        go_on.set()
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+    more = store.read(lambda connection: read_logs(connection, task_id, after_id=first[0].id))
+    assert [line.message for line in more] == ["two"]
+    assert more[0].at.tzinfo is not None
+    assert more[0].to_json()["level"] == "INFO"
+
+
+async def test_capturing_leaves_no_trace_behind(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    handlers = list(logging.getLogger().handlers)
+    async with TaskQueue(1, store=store, log_rules=LogRules(prints=True)) as queue:
+        print("as ever")
+        assert await queue.get_task_result(await queue.submit(lambda: 1), timeout=LIMIT_S) == 1
+    assert logging.getLogger().handlers == handlers
+    print("and after")
+    gc.collect()  # what stood in for stdout must not close it when it is forgotten
+    assert capsys.readouterr().out == "as ever\nand after\n"
+
+
+def test_a_long_line_is_cut_and_an_empty_one_costs_something() -> None:
+    kept: list[str] = []
+    lines = AttemptLines(100_000, lambda _at, _level, text: kept.append(text))
+    lines.add(0.0, "INFO", "x" * 20_000)
+    assert len(kept[0]) < MAX_LINE + 100
+    assert kept[0].endswith("[12,000 characters cut]")
+    for _ in range(10_000):
+        lines.add(0.0, "INFO", "")
+    lines.end()
+    assert len(kept) < 3_000
+
+
+def test_what_fits_after_all_is_whole_and_has_no_gap_note() -> None:
+    kept: list[tuple[str, str]] = []
+    lines = AttemptLines(1000, lambda _at, level, text: kept.append((level, text)))
+    for number in range(12):
+        lines.add(0.0, "INFO", f"{number:40}")
+    lines.end()
+    assert [text for level, text in kept if level != NOTE] == [f"{number:40}" for number in range(12)]
+    assert sum(level == NOTE for level, _text in kept) == 1
