@@ -124,6 +124,7 @@ def test_every_command_explains_itself(command: str, typed: Typed) -> None:
         pytest.param(["tasks", "--limit", "many"], "no whole number", id="a limit in words"),
         pytest.param(["submit", "f", "--timeout", "soon"], "cannot read this duration", id="a timeout in words"),
         pytest.param(["submit", "f", "--max-retries", "-1"], "no whole number from 0", id="negative retries"),
+        pytest.param(["forecast", "--hours", "0"], "not in 1 to 8,784", id="a forecast of nothing"),
         pytest.param(["run", "a", "b"], "one argument too many: 'b'", id="one argument too many"),
         pytest.param(["submit"], "required: FUNCTION", id="nothing to submit"),
         pytest.param(["pause", "j", "--for", "1h", "--until", "18:00"], "not allowed with", id="two ends of a pause"),
@@ -261,6 +262,34 @@ def test_explain_knows_the_jobs_of_the_file_before_any_start(installation: Insta
     assert done.code == 3
     assert "did you mean 'greet_job'?" in done.err
     assert not (installation.folder / "data").exists()
+
+
+def test_forecast_says_what_starts_and_who_waits(tmp_path: Path, typed: Typed) -> None:
+    jobs = {
+        f"job_{number:02}": {"cron_expression": "0 * * * *", "function": "work_of_tests:add"} for number in range(30)
+    }
+    made = Installation(
+        tmp_path / "atlas", {**jobs, "清理": {"cron_expression": "30 * * * *", "function": "work_of_tests:add"}}
+    )
+    done = typed("forecast", "--hours", "12", at=made)
+    assert done.code == 0
+    assert re.search(r"^tasks +(\d+|·)( +3[01]){11,12}", done.out, re.MULTILINE)
+    assert re.search(r"^清理 .* 12 +not run yet$", done.out, re.MULTILINE)
+    assert "needs 30 of 10 slots; job_20, job_21 and 18 more start up to 2s late (12 times so)" in done.out
+    assert "30 jobs start together (12 times, first" in done.out
+    assert '"spread": "10s" on each would part them' in done.out
+    raw = typed("forecast", "--json", at=made).json
+    assert (raw["slots"], raw["tasks"], raw["peak"]) == (10, 744, 30)
+    assert not (made.folder / "data").exists()
+
+
+def test_forecast_takes_durations_from_the_history_and_leaves_out_what_makes_no_tasks(
+    served: Installation, typed: Typed
+) -> None:
+    assert typed("run", "greet_job", "--wait", at=served).code == 0
+    found = {job["id"]: job for job in typed("forecast", "--hours", "100", "--json", at=served).json["jobs"]}
+    assert found["greet_job"]["measured"]
+    assert (found["off_job"]["next_at"], found["lost_job"]["next_at"]) == (None, None)
 
 
 # --- no scheduler runs -----------------------------------------------------------------------------------------------

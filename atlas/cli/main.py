@@ -147,6 +147,11 @@ def _explain(parser: Parser) -> None:
     _json(parser)
 
 
+def _forecast(parser: Parser) -> None:
+    parser.add_argument("--hours", type=_hours, default=24, metavar="N", help="how far to look (24), at most 8,784")
+    _json(parser)
+
+
 def _schema(_parser: Parser) -> None:
     pass
 
@@ -181,6 +186,7 @@ COMMANDS: Final = (
     Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
     Command("explain", "a schedule in words, and its next times", _explain, "atlas.cli.explaining:explain"),
     Command("audit", "who changed what, and when", _audit, "atlas.cli.auditing:audit"),
+    Command("forecast", "what starts when, and whether the slots are enough", _forecast, "atlas.cli.forecasting:show"),
     Command("schema", "the JSON Schema of the jobs file", _schema, "atlas.cli.checking:schema"),
 )
 
@@ -279,6 +285,14 @@ def _count(text: str) -> int:
     number = _whole(text)
     if not 1 <= number <= 1_000_000:
         raise argparse.ArgumentTypeError(f"{text!r} is not in 1 to 1,000,000")
+    return number
+
+
+def _hours(text: str) -> int:
+    """A whole number of hours, from 1 to a leap year."""
+    number = _whole(text)
+    if not 1 <= number <= 8_784:
+        raise argparse.ArgumentTypeError(f"{text!r} is not in 1 to 8,784 (a year)")
     return number
 
 
