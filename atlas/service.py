@@ -14,6 +14,7 @@ from tzlocal import get_localzone_name
 
 from atlas.builtin.binding import ALIASES, bind_builtins
 from atlas.scheduler.capture import LogRules
+from atlas.scheduler.config_watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
 from atlas.scheduler.event_log import log_event
@@ -62,6 +63,7 @@ class AtlasScheduler:
         self.is_first_start = False
         self._store: Store | None = None
         self._status: StatusManager | None = None
+        self._watch: ConfigWatch | None = None
         scheduler = settings.scheduler
         self._defaults = QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries)
         self.queue = TaskQueue(
@@ -167,27 +169,25 @@ class AtlasScheduler:
     def _load_jobs(self) -> None:
         self.cron.sync.open()
         self.is_first_start = self.reconciler.latest_revision() is None
-        try:
-            self.reload(author="start")
-        except ConfigError as error:
-            if not self.reconciler.run_last_good():
-                raise
-            logger.error("the config file is refused; the last good revision runs on\n{}", error)
+        self.reconciler.start()
+        self._watch = ConfigWatch(self.reconciler, self.store)
+        self._watch.start()
 
-    def reload(self, *, author: str = "reload") -> str:
+    def reload(self, *, author: str = "file") -> str:
         """Read the config file now and apply it; returns what changed, in short. Blocks.
+
+        An edit applies by itself (``reload: auto``); this is for whoever does not want to wait, or said ``manual``.
 
         Raises:
             ConfigError: It is refused; what runs goes on.
         """
-        plan = self.reconciler.reload(author=author)
-        for warning in self.reconciler.warnings:
-            logger.warning("{}", warning)
-        logger.bind(file=str(self.reconciler.path), unchanged=plan.unchanged).info("config applied: {}", plan.summary)
-        return plan.summary
+        return self.reconciler.reload(author=author).summary
 
     async def stop(self, *, drain: bool = True) -> None:
         """Take nothing more, drain, release the rest, close the store. Stopping twice does nothing."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            await asyncio.to_thread(watch.stop)
         await self.cron.stop()
         await self.queue.stop(drain=drain, timeout=self.settings.scheduler.drain_timeout)
         status, self._status = self._status, None
@@ -353,8 +353,10 @@ async def _serve(
 
 async def _reload(atlas: AtlasScheduler) -> None:
     try:
-        await asyncio.to_thread(atlas.reload, author="SIGHUP")
-    except AtlasError as error:  # a file that is refused, or a database that does not answer
+        await asyncio.to_thread(atlas.reload)
+    except ConfigError:
+        pass  # its reason is told with the refusal
+    except AtlasError as error:  # a database that does not answer
         logger.error("the config file was not applied; nothing changed\n{}", error)
 
 

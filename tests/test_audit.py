@@ -177,8 +177,8 @@ def test_a_file_that_is_applied(clockwork: Clockwork, tmp_path: Path) -> None:
     reconciler = Reconciler(clockwork.cron, file, PolicyDefaults())
     for jobs in ({"a": {"cron_expression": "@hourly", "function": "nothing"}}, {}):
         file.write_text(json.dumps({"cron_jobs": jobs}))
-        reconciler.reload(author="start")
-        reconciler.reload(author="start")
+        reconciler.reload()
+        reconciler.reload()
     second, first = entries(clockwork)
     assert (first.actor, first.action, first.subject) == ("file", "apply", str(file))
     assert (first.before, first.after) == (None, {"revision": 1, "summary": "+a"})

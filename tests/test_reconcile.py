@@ -359,7 +359,7 @@ def test_revisions_are_numbered_and_keep_the_text(configured: Configured, clockw
     configured.apply(job=MINUTELY)
     first, second = configured.revisions()
     assert (first.number, second.number) == (1, 2)
-    assert (second.author, second.source, second.summary) == ("test", "file", "~job")
+    assert (second.author, second.source, second.summary) == ("test", "test", "~job")
     assert json.loads(second.content)["cron_jobs"]["job"] == MINUTELY
     assert clockwork.bridge.revision == 2
     clockwork.each("12:01")

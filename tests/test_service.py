@@ -48,7 +48,7 @@ async def test_the_same_file_twice_is_one_revision_and_the_next_start_stays(sett
         assert await atlas.cron.get_job("health_check") == before
         latest = atlas.reconciler.latest_revision()
         assert latest is not None
-        assert latest[0] == 1
+        assert latest.number == 1
 
 
 async def test_a_bad_file_at_the_start_runs_the_last_good_revision(settings: Settings) -> None:

@@ -117,7 +117,7 @@ def introduce(atlas: AtlasScheduler, pages: list[tuple[str, str]]) -> None:
             [
                 *pages,
                 *_places(settings),
-                ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file again"),
+                ("process", f"{os.getpid()}; kill -HUP {os.getpid()} reads the jobs file at once"),
             ]
         )
         say()

@@ -67,6 +67,7 @@ class SyncCronManager:
         self.queue, self.timezone = queue, timezone
         self._running: _Running | None = None
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
+        self.more_figures: Callable[[], dict[str, Any]] = dict  # what a lease tells beside the manager's own
         self._adding = threading.Lock()  # a job's row and its function are those of one call
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -140,10 +141,11 @@ class SyncCronManager:
         """What other processes should know, for the lease."""
         running = self.running
         version = (running.jobs.version, running.states.version, self.queue.registry.version)
-        if self._unbound is None or self._unbound[0] != version:
+        if self._unbound is None or self._unbound[0] != version or self._unbound[1]:  # what is missing may have come
             found = {record.id: running.states.unbound(record.definition) for record in running.jobs.records()}
             self._unbound = version, {job_id: reason for job_id, reason in found.items() if reason is not None}
         return {
+            **self.more_figures(),
             "last_tick_s": self.last_tick_s(),
             "functions": self.queue.registry.names(),
             "unbound_jobs": self._unbound[1],

@@ -4,6 +4,7 @@
 
     AtlasError
     ├── ConfigError (ValueError)            a file or setting is wrong; carries located problems
+    ├── UnknownRevisionError (LookupError)  no such version of the config file
     ├── CronExpressionError (ValueError)    a cron text is wrong; names field, token, range
     ├── ScheduleError (ValueError)          zone, interval, date, calendar: not the cron text itself
     ├── FunctionError
@@ -109,6 +110,21 @@ class ConfigError(AtlasError, ValueError):
         """Join ``problems`` into one message, a line each."""
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class UnknownRevisionError(AtlasError, LookupError):
+    """There is no such revision of the config file.
+
+    Attributes:
+        number: The number asked for.
+        newest: The newest there is, None without any.
+    """
+
+    def __init__(self, number: int, *, newest: int | None) -> None:
+        """Say which there are."""
+        known = "there is none yet" if newest is None else f"the newest is {newest}; 'atlas revisions' lists them"
+        super().__init__(f"no revision {number}: {known}")
+        self.number, self.newest = number, newest
 
 
 class CronExpressionError(AtlasError, ValueError):

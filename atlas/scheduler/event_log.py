@@ -24,6 +24,13 @@ TASK_LINES: Final = MappingProxyType(
         TaskStatus.RETRYING: ("WARNING", "task will be retried"),
     },
 )
+SCHEDULER_LEVELS: Final = MappingProxyType(
+    {
+        SchedulerEventKind.FAULT: "ERROR",
+        SchedulerEventKind.CONFIG_REFUSED: "ERROR",
+        SchedulerEventKind.CONFIG_CHANGED: "WARNING",
+    },
+)
 LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, JobEventKind.PARKED})
 
 
@@ -49,7 +56,10 @@ def log_event(event: Event) -> None:
             facts = {name: value for name, value in event.detail.items() if value is not None}
             logger.bind(job_id=event.job_id, **facts).log(level, f"job {event.kind}")
         case SchedulerEvent():
-            level = "ERROR" if event.kind is SchedulerEventKind.FAULT else "INFO"
-            logger.bind(**event.detail).log(level, f"scheduler {event.kind}")
+            level = SCHEDULER_LEVELS.get(event.kind, "INFO")
+            facts = dict(event.detail)
+            words = facts.pop("words", "")  # what has several lines belongs into the message
+            told = str(event.kind) if event.kind.startswith("config") else f"scheduler {event.kind}"
+            logger.bind(**facts).log(level, "{}: {}" if words else "{}", told, words)
         case _:
             assert_never(event)

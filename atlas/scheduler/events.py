@@ -87,6 +87,12 @@ class SchedulerEventKind(enum.StrEnum):
     FAULT = "fault"
     """Something is wrong and work waits; ``detail`` says what."""
     RECOVERED = "recovered"
+    CONFIG_APPLIED = "config applied"
+    """A version of the config file is in force; ``detail`` has its revision and summary."""
+    CONFIG_REFUSED = "config refused"
+    """The config file cannot be used; what ran goes on. ``detail`` has the error."""
+    CONFIG_CHANGED = "config changed"
+    """With ``reload: manual`` the file differs from what is in force."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

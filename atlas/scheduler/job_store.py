@@ -14,7 +14,7 @@ import heapq
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from apscheduler.job import Job
 from apscheduler.jobstores.base import JobLookupError
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
+
+T = TypeVar("T")
 
 MAX_SLEEP_S: Final = 30.0
 """The scheduler looks up at least this often: it notices a stepped clock, and its tick is never older."""
@@ -235,15 +237,15 @@ class JobStore(SQLAlchemyJobStore):
         removed: Iterable[str] = (),
         *,
         serve: Callable[[Job, list[datetime]], None] | None = None,
-        also: Callable[[Connection], None] | None = None,
-    ) -> None:
+        also: Callable[[Connection], T] | None = None,
+    ) -> T | None:
         """Write changed and removed jobs in one commit, then swap them in. Waits behind a pass.
 
         Args:
             changes: Jobs to add or change.
             removed: Ids of jobs to delete; their history stays.
             serve: Decides on what is due by a schedule that changes; it is served first, in a pass of its own.
-            also: Written in the same commit.
+            also: Written in the same commit; what it returns is returned.
 
         Raises:
             StoreUnavailableError: The store did not take it within 5 s; nothing changed.
@@ -259,7 +261,7 @@ class JobStore(SQLAlchemyJobStore):
                     old = self._records.get(change.record.id)
                     if change.keeps_next_run and old is not None and _same_times(old, change.record):
                         change.record.next_run = old.next_run
-            self._store.write(lambda connection: _write_changes(connection, changes, removed, also))
+            made = self._store.write(lambda connection: _write_changes(connection, changes, removed, also))
             with self._lock:
                 for change in changes:
                     self._records[change.record.id] = change.record
@@ -276,6 +278,7 @@ class JobStore(SQLAlchemyJobStore):
             *(JobEvent(job_id=job_id, kind=JobEventKind.REMOVED, at=now) for job_id in removed),
         )
         self._wake()
+        return made
 
     def _enter(self) -> None:
         """Take the door.
@@ -543,8 +546,8 @@ def _write_changes(
     connection: Connection,
     changes: Sequence[JobChange],
     removed: Sequence[str],
-    also: Callable[[Connection], None] | None,
-) -> None:
+    also: Callable[[Connection], T] | None,
+) -> T | None:
     if changes:
         connection.execute(
             _UPSERT[connection.dialect.name],
@@ -559,5 +562,4 @@ def _write_changes(
         )
     if removed:
         connection.execute(delete(jobs).where(jobs.c.id == bindparam("b_id")), [{"b_id": job_id} for job_id in removed])
-    if also is not None:
-        also(connection)
+    return None if also is None else also(connection)

@@ -125,19 +125,28 @@ def read_jobs_text(path: Path | str) -> str:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise _unreadable(path, f"cannot be read: {reason}; check its owner and permissions") from None
+    return decode_jobs_text(raw, file=path)
+
+
+def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
+    """The text of a jobs file's bytes, see `read_jobs_text`.
+
+    Raises:
+        ConfigError: They are too many, or no UTF-8.
+    """
     if len(raw) > MAX_BYTES:
-        raise _unreadable(path, f"larger than {MAX_BYTES:,} bytes; is this the jobs file? If so, make fewer jobs of it")
+        raise _unreadable(file, f"larger than {MAX_BYTES:,} bytes; is this the jobs file? If so, make fewer jobs of it")
     for mark, name in _MARKS.items():
         if raw.startswith(mark):
-            raise _unreadable(path, f"this is {name}; save the file as UTF-8")
+            raise _unreadable(file, f"this is {name}; save the file as UTF-8")
     if b"\0" in raw[:4]:
-        raise _unreadable(path, "zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8", "")
+        raise _unreadable(file, "zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8", "")
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         message = f"byte 0x{raw[error.start]:02x} is not UTF-8{_looks_like_gbk(raw)}; save the file as UTF-8"
-        raise _unreadable(path, message, raw[: error.start].decode()) from None
+        raise _unreadable(file, message, raw[: error.start].decode()) from None
 
 
 def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:

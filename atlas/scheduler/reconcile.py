@@ -1,29 +1,54 @@
-"""Makes the scheduler equal to the config file: plan, apply in one commit, keep the accepted text as a revision."""
+"""Makes the scheduler equal to the config file: plan, apply in one commit, keep the accepted text as a revision.
+
+::
+
+    start, SIGHUP ──────────────► reload ──┐
+    the watcher saw a new text ─► notice ──┼─► check ─► plan ─► one commit: job rows, revision, audit, answers
+    web, API ──────► replace, rollback ────┘     └─ refused: what runs goes on, `error` says why
+"""
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from sqlalchemy import insert, select
+from loguru import logger
 
-from atlas.scheduler.definition import JobDefinition, JobSource
-from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.events import JobEventKind
+from atlas.scheduler.config_file import REPORTED_S, Seen, content_digest, replacing
+from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
+from atlas.scheduler.errors import ConfigError, Problem, UnknownRevisionError
+from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_store import JobChange
-from atlas.scheduler.jobs import JobsFile, PolicyDefaults, load_jobs
-from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.store.tables import revisions
+from atlas.scheduler.jobs import JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
+from atlas.scheduler.store.audit import CODE, Action
+from atlas.scheduler.store.revisions import (
+    Request,
+    Revision,
+    answer,
+    ask,
+    keep_revision,
+    latest_revision,
+    open_requests,
+    revision_numbered,
+    withdraw,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from sqlalchemy import Connection
-
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.store.store import Store
+
+FILE: Final = "file"
+"""Who changed the file where nobody said so: an editor."""
+STALE_S: Final = 60.0
+"""How old a request for a text that the file does not hold is before it is answered so."""
+MAX_TOLD: Final = 4000
+"""Characters of an error in the figures that other processes see."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,82 +126,314 @@ class Reconciler:
 
     Attributes:
         error: Why the file is refused now; None while it is in force.
+        drift: With ``reload: manual``, in words that the file differs from what is in force; None while it does not.
+        mode: What the text in force says about reloading.
+        warnings: What is probably not meant in the text in force.
+        known: Digest of the file's content that was dealt with last.
     """
 
     def __init__(self, cron: SyncCronManager, path: Path, defaults: PolicyDefaults) -> None:
-        """Describe it; `reload` does the work."""
+        """Describe it; `start` or `reload` does the work."""
         self._cron, self.path, self._defaults = cron, path, defaults
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.error: ConfigError | None = None
+        self.drift: str | None = None
+        self.mode: Literal["auto", "manual"] = "auto"
         self.warnings: tuple[Problem, ...] = ()
+        self.known: str | None = None
+        self._told: tuple[str | None, str | None] = (None, None)
+        cron.more_figures = lambda: {"config": self.facts()}
 
-    def reload(self, *, author: str) -> Plan:
+    # --- bringing the file into force -----------------------------------------------------------------------------
+
+    def start(self) -> Plan | None:
+        """`reload` as a start does it: None when the last good revision runs on.
+
+        That is so when the file is refused, and with ``reload: manual`` when the file was edited and nobody applied it.
+
+        Raises:
+            ConfigError: The file is refused and there is no earlier revision.
+        """
+        latest = self.latest_revision()
+        if latest is not None:
+            self.mode = _mode_of(latest.text)
+        try:
+            if latest is not None and self.mode == "manual":
+                text = read_jobs_text(self.path)
+                if _digest(text) != latest.digest and self._asked(_digest(text)) is None:
+                    self.run_last_good()
+                    self.known = content_digest(self.path.read_bytes())
+                    self._drifted()
+                    return None
+            return self.reload(author=FILE)
+        except ConfigError:
+            if not self.run_last_good():
+                raise
+            return None
+
+    def reload(self, *, author: str = FILE) -> Plan:
         """Read the file and make the scheduler equal to it; an unchanged file writes nothing.
 
         Raises:
             ConfigError: The file cannot be used; what runs goes on, and `error` keeps the reason.
         """
-        try:
-            with self._lock:  # a second reload must compare with what the first one made
-                wanted = load_jobs(self.path, defaults=self._defaults, registry=self._cron.queue.registry)
-                plan = self._apply(wanted, author=author)
-        except ConfigError as error:
-            self.error = error
-            raise
-        self.error, self.warnings = None, wanted.warnings
-        return plan
+        with self._lock:
+            try:
+                self.known = None  # whatever happens now, the watcher looks again
+                text = read_jobs_text(self.path)
+                try:
+                    return self._apply(self.parse(text), author=author)
+                except ConfigError as error:
+                    self._answer(_digest(text), None, str(error))
+                    raise
+            except ConfigError as error:
+                self._refused(error)
+                raise
 
-    def _apply(self, wanted: JobsFile, *, author: str) -> Plan:
-        running = self._cron.running
-        jobs, store = running.jobs, running.serving.store
-        plan = make_plan(jobs.records(), [parked.id for parked in jobs.parked()], wanted, file=self.path)
-        latest = self.latest_revision()
-        if not plan and latest is not None and latest[1] == wanted.digest:
-            running.bridge.revision = latest[0]
+    def notice(self, seen: Seen, stood_s: float) -> bool:
+        """Deal with a content that the watcher saw; False to be asked again when it has stood longer.
+
+        Args:
+            seen: The content.
+            stood_s: For how long it has been the same, seconds.
+
+        Raises:
+            StoreUnavailableError: The database does not answer; ask again.
+        """
+        with self._lock:
+            digest = None
+            try:
+                if seen.raw is None:
+                    read_jobs_text(self.path)  # says why it cannot be read
+                    return False
+                text = decode_jobs_text(seen.raw, file=self.path)
+                digest = _digest(text)
+                if self.mode == "manual" and self._asked(digest) is None:
+                    latest = self.latest_revision()
+                    if latest is None or latest.digest != digest:
+                        self._drifted()
+                    else:
+                        self._in_force()
+                else:
+                    self._apply(self.parse(text), author=FILE)
+            except ConfigError as error:
+                if stood_s < REPORTED_S:
+                    return False
+                if digest is not None:
+                    self._answer(digest, None, str(error))
+                self._refused(error)
+            self.known = seen.digest
+            return True
+
+    def replace(self, text: str, *, by: str, action: Action = Action.APPLY, detail: str = "") -> Plan:
+        """Put ``text`` in the file's place, all at once, and in force; what was replaced is kept beside it.
+
+        Args:
+            text: The new file.
+            by: Who.
+            action: What the audit calls it.
+            detail: What the audit says of it.
+
+        Raises:
+            ConfigError: The text, or the file, cannot be used; nothing changed.
+            StoreUnavailableError: The file is replaced, the database did not take it; with ``reload: auto`` it is
+                applied as soon as it does.
+        """
+        store = self._store
+        with self._lock:
+            wanted = self.parse(text)
+            self.plan(wanted)
+            digest, now = _digest(text), store.clock.now()
+            with replacing(self.path, text) as put_in_place:
+                asked = store.write(
+                    lambda connection: ask(
+                        connection, at=now, by=by or CODE, action=action, digest=digest, detail=detail
+                    )
+                )
+                try:
+                    put_in_place()
+                except ConfigError:
+                    store.write(lambda connection: withdraw(connection, asked))
+                    raise
+            plan = self._apply(wanted, author=by or CODE)
+            self.known = content_digest(text.encode())
             return plan
-        now = store.clock.now()
-        changes = [
-            JobChange(jobs.make_record(definition, now=now), kind)
-            for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
-            for definition in definitions
-        ]
-        number: list[int] = []
 
-        def keep_revision(connection: Connection) -> None:
-            result = connection.execute(
-                insert(revisions).values(
-                    accepted_at=now.timestamp(),
-                    source="file",
-                    author=author,
-                    digest=wanted.digest,
-                    summary=plan.summary[:2000],
-                    content=wanted.text,
-                ),
-            )
-            number[:] = [int(key) for key in result.inserted_primary_key or ()]
-            write_audit(
-                connection,
-                Action.APPLY,
-                str(self.path),
-                by="file",
-                at=now,
-                before=None if latest is None else {"revision": latest[0]},
-                after={"revision": number[0], "summary": plan.summary[:2000]},
-            )
+    def rollback(self, number: int, *, by: str) -> Plan:
+        """`replace` with the text of revision ``number``; it becomes a new revision.
 
-        jobs.apply(changes, plan.removed, serve=running.bridge.submit_job, also=keep_revision)
-        running.bridge.revision = number[0]
-        return plan
+        Raises:
+            UnknownRevisionError: There is no such revision.
+            ConfigError: What was good then cannot be used now; nothing changed.
+            StoreUnavailableError: As `replace`.
+        """
+        wanted = self.revision(number)
+        return self.replace(wanted.text, by=by, action=Action.ROLLBACK, detail=f"back to revision {number}")
 
-    def latest_revision(self) -> tuple[int, str] | None:
-        """(number, digest of the text) of the newest accepted version, None when there is none."""
-        statement = select(revisions.c.number, revisions.c.digest).order_by(revisions.c.number.desc()).limit(1)
-        row = self._cron.running.serving.store.read(lambda connection: connection.execute(statement).first())
-        return None if row is None else (row.number, row.digest)
+    def look_for_requests(self) -> None:
+        """Let the file be dealt with again where another process asks for it."""
+        asked = self._store.read(open_requests)
+        if asked:
+            self.known = None
+
+    def refuse_stale_requests(self) -> None:
+        """Answer requests for a text that the file does not hold, once it has had the time to."""
+        now = self._store.clock.now()
+        stale = [one for one in self._store.read(open_requests) if (now - one.asked_at).total_seconds() > STALE_S]
+        for one in stale:
+            self._answer(one.digest, None, "the file holds another text")
+
+    # --- looking --------------------------------------------------------------------------------------------------
+
+    def parse(self, text: str) -> JobsFile:
+        """``text`` as a jobs file of this scheduler; nothing is applied.
+
+        Raises:
+            ConfigError: It cannot be used; the error holds everything that is wrong.
+        """
+        return parse_jobs(text, file=self.path, defaults=self._defaults, registry=self._cron.queue.registry)
+
+    def plan(self, wanted: JobsFile) -> Plan:
+        """What `replace` would change.
+
+        Raises:
+            ConfigError: A key of the file belongs to a job made by code.
+        """
+        jobs = self._cron.running.jobs
+        return make_plan(jobs.records(), [parked.id for parked in jobs.parked()], wanted, file=self.path)
+
+    def latest_revision(self) -> Revision | None:
+        """The newest accepted version, None when there is none."""
+        return self._store.read(latest_revision)
+
+    def revision(self, number: int) -> Revision:
+        """One accepted version.
+
+        Raises:
+            UnknownRevisionError: There is no such.
+        """
+        found = self._store.read(lambda connection: revision_numbered(connection, number))
+        if found is None:
+            latest = self.latest_revision()
+            raise UnknownRevisionError(number, newest=None if latest is None else latest.number)
+        return found
 
     def run_last_good(self) -> bool:
         """Go on with the last accepted revision, whose jobs are the rows; False if there never was one."""
         latest = self.latest_revision()
         if latest is not None:
-            self._cron.running.bridge.revision = latest[0]
+            self._cron.running.bridge.revision = latest.number
+            self.mode = _mode_of(latest.text)
         return latest is not None
+
+    def facts(self) -> dict[str, Any]:
+        """What other processes should know."""
+        error = None if self.error is None else str(self.error)
+        return {
+            "file": str(self.path),
+            "revision": self._cron.running.bridge.revision,
+            "reload": self.mode,
+            "error": error if error is None or len(error) <= MAX_TOLD else error[:MAX_TOLD] + "…",
+            "drift": self.drift,
+        }
+
+    # --- within ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _store(self) -> Store:
+        return self._cron.running.serving.store
+
+    def _apply(self, wanted: JobsFile, *, author: str) -> Plan:
+        running = self._cron.running
+        jobs, store = running.jobs, running.serving.store
+        plan, latest = self.plan(wanted), self.latest_revision()
+        if not plan and latest is not None and latest.digest == wanted.digest:
+            running.bridge.revision = latest.number
+            self._answer(wanted.digest, latest.number, None)
+            self._in_force(wanted)
+            return plan
+        now, asked = store.clock.now(), self._asked(wanted.digest)
+        author = author if asked is None else asked.actor
+        changes = [
+            JobChange(jobs.make_record(definition, now=now), kind)
+            for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
+            for definition in definitions
+        ]
+        number = jobs.apply(
+            changes,
+            plan.removed,
+            serve=running.bridge.submit_job,
+            also=lambda connection: keep_revision(
+                connection,
+                at=now,
+                by=author,
+                file=self.path,
+                digest=wanted.digest,
+                summary=plan.summary,
+                text=wanted.text,
+                asked=asked,
+            ),
+        )
+        running.bridge.revision = number
+        detail = {"revision": number, "by": author, "unchanged": plan.unchanged, "words": plan.summary}
+        self._tell(SchedulerEventKind.CONFIG_APPLIED, detail)
+        self._in_force(wanted)
+        return plan
+
+    def _in_force(self, wanted: JobsFile | None = None) -> None:
+        self.error = self.drift = None
+        if wanted is not None:
+            new = [warning for warning in wanted.warnings if warning not in self.warnings]
+            self.mode, self.warnings = wanted.reload, wanted.warnings
+            for warning in new:
+                logger.warning("{}", warning)
+        self._changed()
+
+    def _refused(self, error: ConfigError) -> None:
+        self.error, self.drift = error, None
+        number = self._cron.running.bridge.revision
+        runs = "nothing runs" if number is None else f"revision {number} runs on"
+        if self._changed():
+            self._tell(SchedulerEventKind.CONFIG_REFUSED, {"words": f"{runs}\n{error}"})
+
+    def _drifted(self) -> None:
+        number = self._cron.running.bridge.revision
+        self.error = None
+        self.drift = f"the file differs from revision {number}, which runs on; 'atlas apply' puts it in force"
+        if self._changed():
+            self._tell(SchedulerEventKind.CONFIG_CHANGED, {"words": self.drift})
+
+    def _changed(self) -> bool:
+        """Let other processes know now, unless this is what they know already."""
+        told = (None if self.error is None else str(self.error), self.drift)
+        if told == self._told:
+            return False
+        self._told = told
+        self._cron.running.serving.renew()
+        return True
+
+    def _tell(self, kind: SchedulerEventKind, detail: dict[str, Any]) -> None:
+        self._store.events.publish(SchedulerEvent(kind=kind, at=self._store.clock.now(), detail=detail))
+
+    def _asked(self, digest: str) -> Request | None:
+        """The newest request for this text."""
+        mine = [one for one in self._store.read(open_requests) if one.digest == digest]
+        return mine[-1] if mine else None
+
+    def _answer(self, digest: str, revision: int | None, error: str | None) -> None:
+        store = self._store
+        if self._asked(digest) is not None:
+            now = store.clock.now()
+            store.write(lambda connection: answer(connection, at=now, digest=digest, revision=revision, error=error))
+
+
+def _digest(text: str) -> str:
+    return digest_of(text.removeprefix("\ufeff"))
+
+
+def _mode_of(text: str) -> Literal["auto", "manual"]:
+    """What an accepted text says about reloading."""
+    try:
+        return "manual" if json.loads(text).get("reload") == "manual" else "auto"
+    except (ValueError, AttributeError):
+        return "auto"

@@ -11,6 +11,7 @@ import difflib
 import importlib
 import inspect
 import json
+import sys
 import threading
 from dataclasses import dataclass
 from functools import partial
@@ -206,6 +207,8 @@ class Registry:
             msg = f"function {name!r}: package {package!r} is not on the allow-list (functions.allow in config.yaml)"
             raise FunctionRefusedError(msg)
         try:
+            if module not in sys.modules:
+                importlib.invalidate_caches()  # it may have been put there a moment ago
             call = _walk(importlib.import_module(module), qualname)
         except FunctionRefusedError:
             raise

@@ -100,9 +100,9 @@ def write_audit(
         insert(audit),
         {
             "at": at.timestamp(),
-            "actor": _name(by or CODE),
+            "actor": as_line(by or CODE),
             "action": action.value,
-            "subject": _name(subject),
+            "subject": as_line(subject),
             "before": _text(before),
             "after": _text(after),
         },
@@ -160,7 +160,7 @@ def read_audit(
     ]
 
 
-def _name(text: str) -> str:
+def as_line(text: str) -> str:
     """``text`` as a row can hold it, in one line."""
     line = text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
     return line if len(line) <= MAX_NAME else line[: MAX_NAME - 1] + "…"

@@ -1,0 +1,224 @@
+"""Revisions of the config file, and what other processes ask for about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import insert, select, update
+
+from atlas.scheduler.store.audit import Action, as_line, write_audit
+from atlas.scheduler.store.tables import config_requests, revisions
+from atlas.scheduler.store.task_rows import instant
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+MAX_SUMMARY: Final = 2000
+SUPERSEDED: Final = "the file was changed again before it was applied"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """One accepted version of the config file.
+
+    Attributes:
+        number: Its number; later ones are larger.
+        accepted_at: When.
+        source: How it came: ``file``, ``cli``, ``web``, ``api``, ``code``.
+        author: Who: ``file``, ``cli:root``, ``web``.
+        digest: Hash of the text.
+        summary: ``+a ~b -c``: what it added, changed and removed.
+        text: The whole file.
+    """
+
+    number: int
+    accepted_at: datetime
+    source: str
+    author: str
+    digest: str
+    summary: str
+    text: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the text, as JSON values."""
+        return {
+            "number": self.number,
+            "accepted_at": self.accepted_at.isoformat(),
+            "source": self.source,
+            "author": self.author,
+            "digest": self.digest,
+            "summary": self.summary,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """Somebody replaced the config file and wants it in force.
+
+    Attributes:
+        id: Its number.
+        asked_at: When.
+        actor: Who.
+        action: ``apply`` or ``rollback``.
+        digest: Hash of the text that is meant.
+        detail: What to say of it: ``revision 3``.
+        answered_at: When the scheduler answered, None until then.
+        revision: The revision it became.
+        error: Why it did not.
+    """
+
+    id: int
+    asked_at: datetime
+    actor: str
+    action: Action
+    digest: str
+    detail: str
+    answered_at: datetime | None
+    revision: int | None
+    error: str | None
+
+
+def latest_revision(connection: Connection, *, until: datetime | None = None) -> Revision | None:
+    """The newest revision, or the one that was in force at ``until``; None if there was none."""
+    statement = select(revisions).order_by(revisions.c.number.desc()).limit(1)
+    if until is not None:
+        statement = statement.where(revisions.c.accepted_at <= until.timestamp())
+    row = connection.execute(statement).first()
+    return None if row is None else _revision(row)
+
+
+def revision_numbered(connection: Connection, number: int) -> Revision | None:
+    """One revision, None if there is no such."""
+    row = connection.execute(select(revisions).where(revisions.c.number == number)).first()
+    return None if row is None else _revision(row)
+
+
+def find_revisions(connection: Connection, *, limit: int = 20, before: int | None = None) -> list[Revision]:
+    """Revisions, newest first, at most ``limit`` and only those numbered below ``before``."""
+    statement = select(revisions).order_by(revisions.c.number.desc()).limit(limit)
+    if before is not None:
+        statement = statement.where(revisions.c.number < before)
+    return [_revision(row) for row in connection.execute(statement)]
+
+
+def keep_revision(
+    connection: Connection,
+    *,
+    at: datetime,
+    by: str,
+    file: Path,
+    digest: str,
+    summary: str,
+    text: str,
+    asked: Request | None,
+) -> int:
+    """Store an accepted version, the line in the audit, and the answers to those who asked; returns its number."""
+    before = latest_revision(connection)
+    if before is not None and (before.digest, before.accepted_at) == (digest, at):
+        return before.number  # the reply to COMMIT was lost, and this is the same work again
+    summary = summary if len(summary) <= MAX_SUMMARY else summary[: MAX_SUMMARY - 1] + "…"
+    result = connection.execute(
+        insert(revisions).values(
+            accepted_at=at.timestamp(),
+            source=by.partition(":")[0][:16],
+            author=as_line(by),
+            digest=digest,
+            summary=summary,
+            content=text,
+        )
+    )
+    number = int((result.inserted_primary_key or (0,))[0])
+    after: dict[str, Any] = {"revision": number, "summary": summary}
+    if asked is not None and asked.detail:
+        after["detail"] = asked.detail
+    write_audit(
+        connection,
+        Action.APPLY if asked is None else asked.action,
+        str(file),
+        by=by,
+        at=at,
+        before=None if before is None else {"revision": before.number},
+        after=after,
+    )
+    answer(connection, at=at, digest=digest, revision=number)
+    return number
+
+
+def ask(connection: Connection, *, at: datetime, by: str, action: Action, digest: str, detail: str = "") -> int:
+    """Note that the text with this digest is to be in force; returns the request's number."""
+    result = connection.execute(
+        insert(config_requests).values(
+            asked_at=at.timestamp(), actor=as_line(by), action=action.value, digest=digest, detail=as_line(detail)
+        )
+    )
+    return int((result.inserted_primary_key or (0,))[0])
+
+
+def open_requests(connection: Connection) -> list[Request]:
+    """What nobody answered yet, oldest first."""
+    statement = select(config_requests).where(config_requests.c.answered_at.is_(None)).order_by(config_requests.c.id)
+    return [_request(row) for row in connection.execute(statement)]
+
+
+def request_numbered(connection: Connection, number: int) -> Request | None:
+    """One request, answered or not."""
+    row = connection.execute(select(config_requests).where(config_requests.c.id == number)).first()
+    return None if row is None else _request(row)
+
+
+def answer(
+    connection: Connection, *, at: datetime, digest: str, revision: int | None, error: str | None = None
+) -> None:
+    """Answer whoever asked for the text with this digest; older requests for another one are superseded."""
+    still_open = open_requests(connection)
+    newest = max((one.id for one in still_open if one.digest == digest), default=None)
+    if newest is None:
+        return
+    for one in still_open:
+        if one.id > newest:
+            continue
+        mine = one.digest == digest
+        connection.execute(
+            update(config_requests)
+            .where(config_requests.c.id == one.id)
+            .values(
+                answered_at=at.timestamp(),
+                revision=revision if mine else None,
+                error=error if mine else SUPERSEDED,
+            )
+        )
+
+
+def withdraw(connection: Connection, number: int) -> None:
+    """Take a request back: the file could not be replaced."""
+    connection.execute(config_requests.delete().where(config_requests.c.id == number))
+
+
+def _revision(row: Any) -> Revision:
+    return Revision(
+        number=row.number,
+        accepted_at=datetime.fromtimestamp(row.accepted_at, UTC),
+        source=row.source,
+        author=row.author,
+        digest=row.digest,
+        summary=row.summary,
+        text=row.content,
+    )
+
+
+def _request(row: Any) -> Request:
+    return Request(
+        id=row.id,
+        asked_at=datetime.fromtimestamp(row.asked_at, UTC),
+        actor=row.actor,
+        action=Action(row.action),
+        digest=row.digest,
+        detail=row.detail,
+        answered_at=instant(row.answered_at),
+        revision=row.revision,
+        error=row.error,
+    )
