@@ -138,6 +138,7 @@ class CollectSettings(_Section):
     sources: tuple[Source, ...] = Field((), description="list of name, url, type and enabled")
     concurrency: Count = Field(8, ge=1, le=100, description="sources read at once, 1–100")
     per_host: Count = Field(2, ge=1, le=100, description="requests to one host at once, 1–100")
+    max_pages: Count = Field(20, ge=1, le=500, description="new pages of one index page (type web) read at once, 1–500")
     timeout: TimeLimit = Field(30.0, description='longest read of one source: seconds or "30s"')
     max_bytes: ByteSize = Field(ByteSize(10_000_000), ge=1000, description='largest answer read, such as "10 MB"')
     user_agent: HeaderText = Field("AtlasScheduler", description="how we name ourselves to servers")

@@ -91,6 +91,31 @@ ENTITIES = """<?xml version="1.0"?><!DOCTYPE rss [<!ENTITY a "boom"><!ENTITY b "
 <rss version="2.0"><channel><title>x</title><item><title>&c;</title></item></channel></rss>"""
 
 
+SENTENCES = "The river rose by two metres in the night, and the town moved its market to the hill. "
+SENTENCES_ZH = "今天上午，中国人民银行宣布维持利率不变，市场对此早有预期，股市小幅上涨。"
+
+
+def page(title: str, text: str, *, head: str = "", lang: str = "en", related: str = "") -> str:
+    """A page with one article, and around it what pages have: navigation, related links, a footer."""
+    paragraphs = "".join(f"<p>{part}</p>" for part in text.split("|"))
+    return (
+        f'<!doctype html><html lang="{lang}"><head>{head}<title>{title} - Example Times</title></head><body>'
+        '<nav><a href="/">Home</a> <a href="/about">About us and our friends</a></nav>'
+        f"<main><article><h1>{title}</h1>{paragraphs}</article></main>"
+        f"<aside>{related}</aside><footer><p>Example Times. All rights reserved.</p></footer></body></html>"
+    )
+
+
+def index(*links: tuple[str, str], head: str = "") -> str:
+    """A page that lists others."""
+    items = "".join(f'<li><h3><a href="{href}">{name}</a></h3></li>' for href, name in links)
+    return (
+        f"<!doctype html><html><head>{head}<title>Example Times</title></head><body>"
+        '<nav><a href="/tag/politics">Everything about politics and such</a><a href="/login">Sign in</a></nav>'
+        f"<ul>{items}</ul></body></html>"
+    )
+
+
 @dataclass
 class Handler:
     """One request, as a route sees it."""

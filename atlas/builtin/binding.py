@@ -14,6 +14,7 @@ from atlas.builtin.cleanup import cleanup as run_cleanup
 from atlas.builtin.collect import Collection
 from atlas.builtin.health import health as run_health
 from atlas.builtin.report.write import report as run_report
+from atlas.collectors.barren import Barren
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,9 +42,11 @@ def bind_builtins(
     zone = ZoneInfo(settings.scheduler.timezone) if settings.scheduler.timezone else get_localzone()
     reports = settings.paths.reports
 
+    barren = Barren()
+
     async def collect(only: list[str] | None = None) -> dict[str, Any]:
         """Collect all sources, or ``only`` those of these names or types."""
-        collection = Collection(store=store, settings=settings.collect, clock=clock, draw=random.random)
+        collection = Collection(store=store, settings=settings.collect, clock=clock, draw=random.random, barren=barren)
         return await collection.run(only)
 
     def cleanup(*, dry_run: bool = False) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import itertools
 import json
 from collections import defaultdict
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlsplit
@@ -16,7 +16,8 @@ from urllib.parse import urlsplit
 from loguru import logger
 
 from atlas.builtin.progress import show_progress
-from atlas.collectors.articles import store_articles
+from atlas.collectors.articles import known_pages, mark_seen, store_articles
+from atlas.collectors.barren import Barren
 from atlas.collectors.errors import SourceError
 from atlas.collectors.memory import NOTHING, recall, remember_failure, remember_reading, remember_unchanged
 from atlas.scheduler.errors import ArgumentsError, AtlasError
@@ -40,6 +41,8 @@ RETRY_FOR_S: Final = 60.0
 MAX_RESULT: Final = 48_000
 """Characters of JSON a result may take, below the 64 kB beyond which it would not be kept."""
 TYPES: Final = ("rss", "web")
+PAGES_TIMEOUTS: Final = 4
+"""The new pages of an index may take as long as so many single reads."""
 
 
 class CollectError(AtlasError):
@@ -97,6 +100,7 @@ class Collection:
         clock: Time.
         draw: A chance number in 0 to 1, for the waits between tries.
         retry: How often and how soon a source that failed for now is asked again.
+        barren: Pages that gave no article in earlier collections.
     """
 
     store: Store
@@ -104,6 +108,7 @@ class Collection:
     clock: Clock
     draw: Callable[[], float]
     retry: RetryPolicy = RETRY
+    barren: Barren = field(default_factory=Barren)
 
     async def run(self, only: Sequence[str] | None = None) -> dict[str, Any]:
         """Collect once; returns counts and what came of each source.
@@ -137,7 +142,7 @@ class Collection:
         slots = asyncio.Semaphore(self.settings.concurrency)
         hosts: defaultdict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(self.settings.per_host))
         async with AsyncExitStack() as stack:
-            collectors = await _open_collectors(stack, self.settings, self.clock)
+            collectors = await self._open_collectors(stack)
 
             async def one(source: Source) -> _Report:
                 # The host first: who waits for a busy host takes no slot from the others.
@@ -157,6 +162,37 @@ class Collection:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _open_collectors(self, stack: AsyncExitStack) -> dict[str, Collector]:
+        """Type → what reads it; closed with ``stack``."""
+        try:
+            from atlas.collectors.fetch import Fetcher, FetchLimits
+            from atlas.collectors.rss import RSSCollector
+            from atlas.collectors.web import WebCollector
+        except ImportError as error:
+            message = f"collecting needs the extra: pip install 'atlas-scheduler[collect]' ({error})"
+            raise MissingExtraError(message) from error
+        settings, store = self.settings, self.store
+        limits = FetchLimits(
+            timeout_s=settings.timeout,
+            max_bytes=settings.max_bytes,
+            user_agent=settings.user_agent,
+            allow_hosts=frozenset(settings.allow_hosts),
+        )
+
+        async def known(source: str, keys: Sequence[str]) -> set[str]:
+            return await store.read_async(lambda connection: known_pages(connection, source, keys))
+
+        fetcher = await stack.enter_async_context(Fetcher(limits, self.clock))
+        web = WebCollector(
+            fetcher,
+            self.clock,
+            known_pages=known,
+            max_pages=settings.max_pages,
+            pages_s=PAGES_TIMEOUTS * settings.timeout,
+            barren=self.barren,
+        )
+        return {"rss": RSSCollector(fetcher, self.clock), "web": web}
+
     async def _source(self, source: Source, collector: Collector, known: Validators, until_s: float) -> _Report:
         try:
             reading = await self._read(source, collector, known, until_s)
@@ -173,11 +209,12 @@ class Collection:
             return _Report(name=source.name, status="unchanged")
 
         def save(connection: Connection) -> int:
+            mark_seen(connection, source.name, reading.seen, reading.at)
             remember_reading(connection, source.name, source.url, reading.validators, reading.at)
             return store_articles(connection, reading.articles)
 
         new = await self.store.write_async(save)
-        return _Report(name=source.name, status="ok", fetched=len(reading.articles), new=new)
+        return _Report(name=source.name, status="ok", fetched=len(reading.articles) + len(reading.seen), new=new)
 
     async def _read(self, source: Source, collector: Collector, known: Validators, until_s: float) -> Reading | None:
         for retry in itertools.count(1):
@@ -195,28 +232,10 @@ class Collection:
         raise AssertionError
 
 
-async def _open_collectors(stack: AsyncExitStack, settings: CollectSettings, clock: Clock) -> dict[str, Collector]:
-    """Type → what reads it; closed with ``stack``."""
-    try:
-        from atlas.collectors.fetch import Fetcher, FetchLimits
-        from atlas.collectors.rss import RSSCollector
-    except ImportError as error:
-        message = f"collecting needs the extra: pip install 'atlas-scheduler[collect]' ({error})"
-        raise MissingExtraError(message) from error
-    limits = FetchLimits(
-        timeout_s=settings.timeout,
-        max_bytes=settings.max_bytes,
-        user_agent=settings.user_agent,
-        allow_hosts=frozenset(settings.allow_hosts),
-    )
-    fetcher = await stack.enter_async_context(Fetcher(limits, clock))
-    return {"rss": RSSCollector(fetcher, clock)}
-
-
 def _wanted(sources: Sequence[Source], only: Sequence[str] | None) -> list[tuple[Source, str | None]]:
     """The sources meant, each with why it is left out, if it is."""
     if only is None:
-        return [(source, _unable(source)) for source in sources if source.enabled]
+        return [(source, None) for source in sources if source.enabled]
     words = [only] if isinstance(only, str) else list(only)
     names = {source.name for source in sources}
     for word in words:
@@ -226,14 +245,10 @@ def _wanted(sources: Sequence[Source], only: Sequence[str] | None) -> list[tuple
             message = f"only: {word!r} is no source in the settings and no type ({', '.join(TYPES)}){hint}"
             raise ArgumentsError(message)
     return [
-        (source, _unable(source) if source.enabled else "enabled: false in the settings")
+        (source, None if source.enabled else "enabled: false in the settings")
         for source in sources
         if source.name in words or (source.type in words and source.enabled)
     ]
-
-
-def _unable(source: Source) -> str | None:
-    return None if source.type == "rss" else f"sources of type {source.type} are not collected yet, only rss"
 
 
 def _result(reports: Sequence[_Report]) -> dict[str, Any]:

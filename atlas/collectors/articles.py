@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, update
+from sqlalchemy import bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from atlas.collectors.links import digest
 from atlas.scheduler.store.tables import articles
 
 if TYPE_CHECKING:
@@ -56,11 +57,13 @@ class Reading:
         articles: Everything it lists now, known or not.
         at: When it was read; the ``fetched_at`` of each.
         validators: What to ask with next time.
+        seen: Link keys of stored articles that stand in it still and were not read again.
     """
 
     articles: Sequence[Article]
     at: datetime
     validators: Validators
+    seen: Sequence[str] = ()
 
 
 _INSERT: Final = {
@@ -74,6 +77,27 @@ _SEEN: Final = tuple(
     for column in (articles.c.identity, articles.c.link_key)
 )
 _CHUNK: Final = 500
+
+
+def known_pages(connection: Connection, source: str, keys: Sequence[str]) -> set[str]:
+    """Which of these link keys are stored: as pages of any source, or as what led this source to one."""
+    by_identity = {digest(source, key): key for key in keys}
+    found: set[str] = set()
+    for start in range(0, len(keys), _CHUNK):
+        chunk = list(keys[start : start + _CHUNK])
+        pages = select(articles.c.link_key).where(articles.c.link_key.in_(chunk))
+        names = select(articles.c.identity).where(articles.c.identity.in_([digest(source, key) for key in chunk]))
+        found |= set(connection.execute(pages).scalars())
+        found |= {by_identity[identity] for identity in connection.execute(names).scalars()}
+    return found
+
+
+def mark_seen(connection: Connection, source: str, keys: Sequence[str], at: datetime) -> None:
+    """Note that the stored articles of these link keys stand in their source still."""
+    identities = [digest(source, key) for key in keys]
+    for statement, values in zip(_SEEN, (identities, list(keys)), strict=True):
+        for start in range(0, len(values), _CHUNK):
+            connection.execute(statement, {"keys": values[start : start + _CHUNK], "at": at.timestamp()})
 
 
 def store_articles(connection: Connection, found: Sequence[Article]) -> int:
