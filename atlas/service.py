@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from atlas.scheduler.job_view import Job
+    from atlas.scheduler.loop_watch import Trouble
 
 START_LIMIT_S: Final = 60.0
 FIRST_COLLECTION: Final = frozenset({"collect", ALIASES["collect"]})
@@ -221,6 +222,10 @@ class AtlasScheduler:
     def last_tick_s(self) -> float | None:
         """Seconds since the clock last looked for due jobs."""
         return self.cron.sync.last_tick_s()
+
+    def troubles(self) -> list[Trouble]:
+        """What befell the clock lately: restarts of its loop, steps of the wall clock, sleep; oldest first."""
+        return self.cron.sync.troubles()
 
     def get_jobs(self) -> list[Job]:
         """Every job as it stands."""

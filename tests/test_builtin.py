@@ -33,7 +33,9 @@ from atlas.builtin.report.write import day_named, midnight, report
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ArgumentsError, StoreUnavailableError, TaskStopped
+from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.job_view import Job, JobState
+from atlas.scheduler.loop_watch import Trouble
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.batches import in_batches
@@ -648,6 +650,7 @@ class Running:
         self.tick_s: float | None = 1.0
         self.config: str | None = None
         self.jobs: list[Job] = []
+        self.befell: list[Trouble] = []
         self.figures: dict[str, Any] = {"state": "running", "queue_size": 0, "running_tasks": 0, "max_workers": 4}
 
     def get_queue_status(self) -> Mapping[str, Any]:
@@ -655,6 +658,9 @@ class Running:
 
     def last_tick_s(self) -> float | None:
         return self.tick_s
+
+    def troubles(self) -> Sequence[Trouble]:
+        return self.befell
 
     def config_error(self) -> str | None:
         return self.config
@@ -665,6 +671,10 @@ class Running:
 
 def a_job(state: JobState = JobState.ACTIVE, name: str = "j", **more: Any) -> Job:
     return Job(name=name, title=name, state=state, **more)
+
+
+def stepped(**ago: float) -> Trouble:
+    return Trouble(NOW - timedelta(**ago), SchedulerEventKind.CLOCK_STEPPED, "the wall clock was set back by 1h")
 
 
 def looked_at(store: Store, running: Running, clock: SetClock, tmp_path: Path) -> dict[str, dict[str, Any]]:
@@ -696,6 +706,8 @@ def test_a_well_scheduler_is_ok_in_every_respect(store: Store, clock: SetClock, 
         ({"tick_s": 90.0}, "scheduler", "degraded", "90.0 s ago"),
         ({"tick_s": 999.0}, "scheduler", "failing", "999.0 s ago"),
         ({"tick_s": None}, "scheduler", "ok", "no clock runs"),
+        ({"befell": [stepped(minutes=5)]}, "scheduler", "degraded", "in the last hour: 2"),
+        ({"befell": [stepped(minutes=61)]}, "scheduler", "ok", "last looked for due jobs 1.0 s ago"),
         ({"config": "cron_jobs.json:3:5: bad"}, "config", "degraded", "cron_jobs.json:3:5"),
         ({"abandoned_threads": 1}, "threads", "degraded", "1 threads were abandoned"),
         ({"abandoned_threads": 4}, "threads", "failing", "4 threads"),

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.job_view import Job
+    from atlas.scheduler.loop_watch import Trouble
     from atlas.scheduler.store.store import Store
 
 Status = Literal["ok", "degraded", "failing"]
@@ -34,6 +35,8 @@ SLOW_STORE_S: Final = 1.0
 TICK_LATE_S: Final = 60.0
 """The clock looks for due jobs at least every 30 s, and a pass may wait for the store a little."""
 TICK_DEAD_S: Final = 180.0
+TROUBLE_S: Final = 3600.0
+"""How long a restart of the loop, a step of the clock or a sleep is told."""
 LONG_WAIT_S: Final[Mapping[TaskPriority, float]] = {
     TaskPriority.URGENT: 60.0,
     TaskPriority.HIGH: 300.0,
@@ -58,6 +61,9 @@ class HealthSource(Protocol):
 
     def last_tick_s(self) -> float | None:
         """Seconds since the clock last looked for due jobs; None where no clock runs."""
+
+    def troubles(self) -> Sequence[Trouble]:
+        """What befell the clock lately: restarts of its loop, steps of the wall clock, sleep."""
 
     def config_error(self) -> str | None:
         """Why the config file is refused now; None while it is in force."""
@@ -97,7 +103,7 @@ def health(
     """
     looks: dict[str, Callable[[], Check]] = {
         "store": lambda: _store(store, clock),
-        "scheduler": lambda: _scheduler(source),
+        "scheduler": lambda: _scheduler(source, clock),
         "config": lambda: _config(source),
         "queue": lambda: _queue(source),
         "threads": lambda: _threads(source),
@@ -142,15 +148,30 @@ def _write_and_undo(connection: Connection) -> None:
     connection.execute(delete(sources).where(sources.c.name == name))
 
 
-def _scheduler(source: HealthSource) -> Check:
+def _scheduler(source: HealthSource, clock: Clock) -> Check:
     age_s = source.last_tick_s()
     if age_s is None:
         return Check(name="scheduler", detail="no clock runs in this process; jobs fire elsewhere or not at all")
     detail = f"last looked for due jobs {age_s:.1f} s ago"
     if age_s <= TICK_LATE_S:
-        return Check(name="scheduler", detail=detail)
+        return _lately(source, clock, detail)
     status: Status = "failing" if age_s > TICK_DEAD_S else "degraded"
     return Check(name="scheduler", status=status, detail=detail, remedy="look at the store; if that is well, restart")
+
+
+def _lately(source: HealthSource, clock: Clock, detail: str) -> Check:
+    """The loop looks for due jobs; what befell it in the last hour is worth a look all the same."""
+    now = clock.now()
+    told = [trouble for trouble in source.troubles() if (now - trouble.at).total_seconds() <= TROUBLE_S]
+    if not told:
+        return Check(name="scheduler", detail=detail)
+    words = "; ".join(f"{trouble.at.isoformat(timespec='seconds')} {trouble.words}" for trouble in told[-5:])
+    return Check(
+        name="scheduler",
+        status="degraded",
+        detail=f"{detail}; in the last hour: {words}",
+        remedy="a clock that steps needs NTP; a loop that was restarted left its reason in the log",
+    )
 
 
 def _config(source: HealthSource) -> Check:

@@ -23,6 +23,11 @@ class Clock(Protocol):
         """Wait on a held ``condition`` for at most ``timeout_s`` seconds (None: for ever); False when time ran out."""
 
 
+def boot_s() -> float:
+    """Seconds since the machine started, what it slept included; only differences mean something."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class SystemClock:
     """The machine's clock."""
 

@@ -11,7 +11,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.schedulers.base import STATE_PAUSED, STATE_STOPPED
 from loguru import logger
+from sqlalchemy import func, select
 
 from atlas.scheduler.bridge import Bridge, make_task
 from atlas.scheduler.definition import JobDefinition, JobSource
@@ -29,9 +31,11 @@ from atlas.scheduler.job_state import Binding, JobStates, Pause, delete_pause
 from atlas.scheduler.job_store import JobChange, JobRecord, JobStore
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.listeners import listen
+from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.registry import describe, encode_arguments, function_from
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.submission import executor_for
 
 if TYPE_CHECKING:
@@ -43,6 +47,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
+    from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
 
 MAX_JOB_ID: Final = 191
@@ -57,6 +62,7 @@ class _Running:
     jobs: JobStore
     bridge: Bridge
     scheduler: BackgroundScheduler
+    watch: LoopWatch
 
 
 class SyncCronManager:
@@ -87,19 +93,16 @@ class SyncCronManager:
             on_replaced=self._replace,
         )
         bridge = Bridge(jobs, states, serving.lifecycle)
-        scheduler = BackgroundScheduler(
-            timezone=UTC,
-            jobstores={"default": jobs},
-            executors={"default": bridge},
-            job_defaults={"misfire_grace_time": None, "coalesce": True},
-        )
-        listen(scheduler, store.events, store.clock)
+        scheduler = _make_scheduler(serving, jobs, bridge)
         states.load()
         jobs.load()
         store.on_foreign(states.load)
-        self._running, self._unbound = _Running(serving, states, jobs, bridge, scheduler), None
+        watch = LoopWatch(self, store.clock, store.events)
+        self._running, self._unbound = _Running(serving, states, jobs, bridge, scheduler, watch), None
         serving.lifecycle.live_of = states.live
         serving.extra_figures = self._figures
+        if _ran_ahead(store) and (moved := jobs.clock_came_back()):
+            logger.warning("the wall clock was ahead when this database was last used; starts brought back: {}", moved)
 
     def start(self) -> None:
         """Let APScheduler's clock run. Starting twice does nothing."""
@@ -107,6 +110,7 @@ class SyncCronManager:
         scheduler = self.running.scheduler
         if not scheduler.running:
             scheduler.start()
+            self.running.watch.start()
             self.running.serving.renew()
 
     def stop(self) -> None:
@@ -116,8 +120,9 @@ class SyncCronManager:
         if running is not None:
             running.serving.store.off_foreign(running.states.load)
             running.serving.extra_figures = dict
+            running.watch.close()
             if running.scheduler.running:
-                running.scheduler.shutdown(wait=False)
+                _end(running)
 
     @property
     def running(self) -> _Running:
@@ -137,6 +142,48 @@ class SyncCronManager:
             return None
         return self._running.serving.store.clock.monotonic() - self._running.jobs.last_tick_s
 
+    # --- what the watch asks ------------------------------------------------------------------------------------------
+
+    def troubles(self) -> list[Trouble]:
+        """What befell the loop lately: restarts, steps of the wall clock, sleep; oldest first."""
+        return [] if self._running is None else self._running.watch.troubles()
+
+    def thread_lives(self) -> bool:
+        """False once the loop's thread has ended although nobody stopped it."""
+        running = self._running
+        if running is None or not running.scheduler.running:
+            return True
+        thread = getattr(running.scheduler, "_thread", None)
+        return thread is None or thread.is_alive()
+
+    def tick_age_s(self) -> float | None:
+        """`last_tick_s`, None while the loop is paused."""
+        running = self._running
+        paused = running is None or running.scheduler.state == STATE_PAUSED
+        return None if paused else self.last_tick_s()
+
+    def restart_loop(self) -> None:
+        """Give APScheduler's loop up, with the pass it has open, and start another one on the same jobs."""
+        running = self.running
+        old = running.scheduler
+        # Not shutdown(): it joins the thread, and takes locks that a stalled one holds.
+        old.state = STATE_STOPPED
+        old.wakeup()  # should the old thread sleep or ever wake, it ends
+        running.jobs.give_up_pass()
+        running.scheduler = _make_scheduler(running.serving, running.jobs, running.bridge)
+        running.jobs.last_tick_s = running.serving.store.clock.monotonic()
+        running.scheduler.start()
+
+    def look_now(self) -> None:
+        """Let the loop look for due jobs at once."""
+        running = self._running
+        if running is not None and running.scheduler.running:
+            running.scheduler.wakeup()
+
+    def clock_came_back(self) -> int:
+        """See `JobStore.clock_came_back`."""
+        return self.running.jobs.clock_came_back()
+
     def _figures(self) -> dict[str, Any]:
         """What other processes should know, for the lease."""
         running = self.running
@@ -147,6 +194,7 @@ class SyncCronManager:
         return {
             **self.more_figures(),
             "last_tick_s": self.last_tick_s(),
+            "troubles": [[trouble.at.isoformat(), trouble.words] for trouble in self.troubles()],
             "functions": self.queue.registry.names(),
             "unbound_jobs": self._unbound[1],
         }
@@ -373,6 +421,34 @@ class SyncCronManager:
     def _unknown(self, name: str) -> UnknownJobError:
         nearest = difflib.get_close_matches(name, [record.id for record in self.running.jobs.records()], n=1)
         return UnknownJobError(name, nearest=nearest[0] if nearest else None)
+
+
+def _make_scheduler(serving: Serving, jobs: JobStore, bridge: Bridge) -> BackgroundScheduler:
+    scheduler = BackgroundScheduler(
+        timezone=UTC,
+        jobstores={"default": jobs},
+        executors={"default": bridge},
+        job_defaults={"misfire_grace_time": None, "coalesce": True},
+    )
+    listen(scheduler, serving.store.events, serving.store.clock)
+    return scheduler
+
+
+def _end(running: _Running) -> None:
+    """End the loop; one that stands still is left behind, or stopping would wait for it for ever."""
+    clock, ticked_s = running.serving.store.clock, running.jobs.last_tick_s
+    if ticked_s is not None and clock.monotonic() - ticked_s > STALL_S:
+        logger.error("the loop that looks for due jobs stands still; it is left behind")
+        running.scheduler.state = STATE_STOPPED
+        running.jobs.give_up_pass()
+    else:
+        running.scheduler.shutdown(wait=False)
+
+
+def _ran_ahead(store: Store) -> bool:
+    """True if the newest task was made in what is the future now: the wall clock has come back since."""
+    newest = store.read(lambda connection: connection.execute(select(func.max(tasks.c.created_at))).scalar())
+    return newest is not None and newest > store.clock.now().timestamp() + STEP_S
 
 
 class CronManager:

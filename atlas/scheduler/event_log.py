@@ -31,6 +31,10 @@ SCHEDULER_LEVELS: Final = MappingProxyType(
         SchedulerEventKind.CONFIG_CHANGED: "WARNING",
     },
 )
+TOLD_ALREADY: Final = frozenset(
+    {SchedulerEventKind.RESTARTED, SchedulerEventKind.CLOCK_STEPPED, SchedulerEventKind.SUSPENDED}
+)
+"""Logged where they are noticed, since an embedded scheduler may have no event log."""
 LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, JobEventKind.PARKED})
 
 
@@ -56,6 +60,8 @@ def log_event(event: Event) -> None:
             facts = {name: value for name, value in event.detail.items() if value is not None}
             logger.bind(job_id=event.job_id, **facts).log(level, f"job {event.kind}")
         case SchedulerEvent():
+            if event.kind in TOLD_ALREADY:
+                return
             level = SCHEDULER_LEVELS.get(event.kind, "INFO")
             facts = dict(event.detail)
             words = facts.pop("words", "")  # what has several lines belongs into the message

@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
-from atlas.scheduler.passes import Pass, write_pass
+from atlas.scheduler.passes import Pass, write_earlier_starts, write_pass
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.store.store import CALL_S
 from atlas.scheduler.store.tables import jobs
@@ -177,6 +177,8 @@ class JobStore(SQLAlchemyJobStore):
         self._parked: dict[str, Parked] = {}
         self._heap: list[tuple[float, str]] = []
         self._open = threading.local()
+        self._deciding: Pass | None = None  # the pass the loop has open, until its thread closes it
+        self._giving_up = threading.Lock()
         self.last_tick_s: float | None = None
         self.ticked = threading.Condition()
         self.version = 0
@@ -350,14 +352,32 @@ class JobStore(SQLAlchemyJobStore):
             self.ticked.notify_all()
         if not self._heap or self._heap[0][0] > now.timestamp() or not self._door.acquire(blocking=False):
             return []
+        decided = self._deciding = Pass(now)
         with self._lock:
             records = self._pop_due(now.timestamp())
         due = [job for record in records if (job := self._due_job(record, now)) is not None]
         if due:
-            self._open.decided = Pass(now)
-        else:
+            self._open.decided = decided
+        elif self._is_mine(decided):
             self._door.release()
         return due
+
+    def _is_mine(self, decided: Pass) -> bool:
+        """Close a pass of the loop; False if it was given up meanwhile."""
+        with self._giving_up:
+            if self._deciding is not decided:
+                return False
+            self._deciding = None
+            return True
+
+    def give_up_pass(self) -> bool:
+        """Forget the pass that a dead or stalled loop has open, if it has one: the next loop decides it again."""
+        with self._giving_up:
+            decided, self._deciding = self._deciding, None
+        if decided is None:
+            return False
+        self._not_committed(decided, TimeoutError("the loop that decided on it is dead or stands still"))
+        return True
 
     def _pop_due(self, now_s: float) -> list[JobRecord]:
         due: list[JobRecord] = []
@@ -406,8 +426,12 @@ class JobStore(SQLAlchemyJobStore):
         """Close the pass, if one is open, and say when to look again: at the next start, in 30 s at the latest."""
         decided, self._open.decided = self.current, None
         now = self._store.clock.now()
-        if decided is not None and not self._commit(decided, PASS_WAIT_S):
-            return now + timedelta(seconds=PASS_WAIT_S)
+        if decided is not None:
+            if not self._is_mine(decided):  # this loop was taken for dead, and another one decides
+                self._on_dropped(decided.tasks)
+                return now + timedelta(seconds=PASS_WAIT_S)
+            if not self._commit(decided, PASS_WAIT_S):
+                return now + timedelta(seconds=PASS_WAIT_S)
         with self._lock:
             soon = now + timedelta(seconds=MAX_SLEEP_S)
             if self._door.locked():
@@ -466,6 +490,37 @@ class JobStore(SQLAlchemyJobStore):
         with self._lock:
             self._rebuild_heap()
         self._door.release()
+
+    def clock_came_back(self) -> int:
+        """Bring next starts back that lie behind a fire time which is still to come; returns how many.
+
+        A wall clock that ran ahead let jobs fire in a future that is none. Skips that were stored for it are cut at
+        now; tasks that were made stay, and their fire times are not served twice.
+
+        Raises:
+            StoreUnavailableError: The store did not take it within 5 s; nothing changed.
+        """
+        self._enter()
+        try:
+            now = self._store.clock.now()
+            earlier = {
+                record.id: first
+                for record in self.records()
+                if record.enabled
+                and (first := record.trigger.get_next_fire_time(now, now)) is not None
+                and (record.next_run is None or first < record.next_run)
+            }
+            if earlier:
+                self._store.write(lambda connection: write_earlier_starts(connection, earlier, now))
+                with self._lock:
+                    for job_id, first in earlier.items():
+                        if job_id in self._records:
+                            self._records[job_id].next_run = first
+                    self._rebuild_heap()
+        finally:
+            self._door.release()
+        self._wake()
+        return len(earlier)
 
     # --- what APScheduler asks outside of a pass ----------------------------------------------------------------------
 

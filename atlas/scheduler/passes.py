@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
-from sqlalchemy import and_, bindparam, insert, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, insert, null, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
@@ -14,6 +14,7 @@ from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -63,6 +64,23 @@ def _longer(dialect: Any) -> Any:
 
 
 _LONGER: Final = {"sqlite": _longer(sqlite.insert), "postgresql": _longer(postgresql.insert)}
+
+
+_OF_JOB: Final = and_(fires.c.job_id == bindparam("b_id"), fires.c.skip_reason.is_not(None))
+_FORGET_LATER: Final = delete(fires).where(_OF_JOB, fires.c.fire_time > bindparam("b_now"))
+_CUT: Final = (
+    update(fires)
+    .where(_OF_JOB, fires.c.fire_time <= bindparam("b_now"), fires.c.last > bindparam("b_now"))
+    .values(last=bindparam("b_now"), count=null())
+)
+
+
+def write_earlier_starts(connection: Connection, starts: Mapping[str, datetime], now: datetime) -> None:
+    """Move jobs to earlier starts, and end their stored skips at ``now``."""
+    ids = [{"b_id": job_id, "b_now": now.timestamp()} for job_id in starts]
+    connection.execute(_FORGET_LATER, ids)
+    connection.execute(_CUT, ids)
+    connection.execute(_MOVE, [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in starts.items()])
 
 
 def write_pass(connection: Connection, decided: Pass) -> list[Task]:

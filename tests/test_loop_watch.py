@@ -1,0 +1,324 @@
+"""The loop is watched: dead and stalled ones are restarted; a stepped clock, sleep and frozen processes are noticed."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import select
+
+from atlas.scheduler import loop_watch as watch_module
+from atlas.scheduler.clock import boot_s
+from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
+from atlas.scheduler.job_view import JobState
+from atlas.scheduler.loop_watch import LoopWatch
+from atlas.scheduler.store.tables import fires
+from atlas.scheduler.triggers import AtlasTrigger
+from tests.clockwork import DAY, LIMIT_S, START, Clockwork, SetClock, utc
+from tests.test_traps import running
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+
+class Hands(SetClock):
+    """Three clocks that a test moves."""
+
+    __slots__ = ("boot_seconds", "seconds")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds = self.boot_seconds = 1000.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+    def boot(self) -> float:
+        return self.boot_seconds
+
+    def go(self, seconds: float = 1.0, *, wall: float = 0.0, slept: float = 0.0) -> None:
+        """Time goes on; the machine slept besides, and somebody set the wall clock by ``wall``."""
+        self.seconds += seconds
+        self.boot_seconds += seconds + slept
+        self.instant += timedelta(seconds=seconds + slept + wall)
+
+
+class Loop:
+    """A loop that does what a test says."""
+
+    def __init__(self) -> None:
+        self.lives, self.age_s, self.restarts, self.looks, self.moved = True, 1.0, 0, 0, 0
+
+    def thread_lives(self) -> bool:
+        return self.lives
+
+    def tick_age_s(self) -> float | None:
+        return self.age_s
+
+    def restart_loop(self) -> None:
+        self.restarts += 1
+        self.lives = True
+
+    def look_now(self) -> None:
+        self.looks += 1
+
+    def clock_came_back(self) -> int:
+        return self.moved
+
+
+@pytest.fixture
+def hands() -> Hands:
+    return Hands()
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return Loop()
+
+
+@pytest.fixture
+def events() -> Iterator[EventStream]:
+    made = EventStream()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def watch(loop: Loop, hands: Hands, events: EventStream) -> LoopWatch:
+    return LoopWatch(loop, hands, events, boot=hands.boot)
+
+
+def told(watch: LoopWatch) -> list[tuple[SchedulerEventKind, str]]:
+    return [(trouble.kind, trouble.words) for trouble in watch.troubles()]
+
+
+def test_a_loop_that_ticks_is_left_alone(watch: LoopWatch, loop: Loop, hands: Hands) -> None:
+    for _ in range(100):
+        hands.go()
+        watch.look()
+    assert (loop.restarts, told(watch)) == (0, [])
+
+
+def test_a_dead_loop_is_restarted_at_once_and_told(
+    watch: LoopWatch, loop: Loop, hands: Hands, events: EventStream
+) -> None:
+    heard: list[Any] = []
+    events.subscribe(heard.append)
+    loop.lives = False
+    hands.go()
+    watch.look()
+    assert loop.restarts == watch.restarts == 1
+    assert told(watch) == [
+        (SchedulerEventKind.RESTARTED, "the loop that looks for due jobs was restarted: its thread had ended")
+    ]
+    assert events.drain()
+    assert [event.kind for event in heard] == [SchedulerEventKind.RESTARTED]
+    assert heard[0].detail == {"clock": told(watch)[0][1]}
+
+
+def test_a_stalled_loop_is_restarted_each_time_after_a_longer_wait(watch: LoopWatch, loop: Loop, hands: Hands) -> None:
+    at: list[float] = []
+    for _ in range(400):
+        hands.go()
+        loop.age_s += 1
+        watch.look()
+        if loop.restarts > len(at):
+            at.append(hands.seconds - 1000)
+            loop.age_s = 0.0
+    assert [later - earlier for earlier, later in pairwise(at)] == [91, 181]
+    assert at[0] == 45
+
+
+@pytest.mark.parametrize(
+    ("moves", "kind", "words"),
+    [
+        pytest.param({"wall": 3600}, "clock_stepped", "the wall clock was set forward by 1h", id="forward"),
+        pytest.param({"wall": -3600}, "clock_stepped", "the wall clock was set back by 1h", id="back"),
+        pytest.param({"slept": 7200}, "suspended", "the machine slept for 2h", id="sleep"),
+        pytest.param({"seconds": 90}, "suspended", "this process did not run for 1m 30s", id="frozen"),
+    ],
+)
+def test_what_time_did_is_noticed_and_the_loop_looks_at_once(
+    moves: dict[str, float], kind: str, words: str, watch: LoopWatch, loop: Loop, hands: Hands
+) -> None:
+    hands.go()
+    watch.look()
+    hands.go(**moves)
+    loop.age_s = 200.0  # it could not tick meanwhile: that is no stall
+    watch.look()
+    hands.go()
+    watch.look()
+    assert told(watch) == [(SchedulerEventKind(kind), words)]
+    assert (loop.looks, loop.restarts) == (1, 0)
+
+
+def test_small_corrections_are_not_told(watch: LoopWatch, hands: Hands) -> None:
+    for wall in (0.5, -0.5, 1.9, -1.9):
+        hands.go(wall=wall)
+        watch.look()
+    assert told(watch) == []
+
+
+def test_only_the_newest_troubles_are_kept(watch: LoopWatch, hands: Hands) -> None:
+    for _ in range(100):
+        hands.go(wall=60)
+        watch.look()
+    assert len(told(watch)) == watch_module.KEPT
+
+
+def test_time_since_boot_goes_on() -> None:
+    assert boot_s() <= boot_s()
+
+
+# --- with the real loop ----------------------------------------------------------------------------------------------
+
+
+def wait_for(kind: SchedulerEventKind, store: Any) -> threading.Event:
+    seen = threading.Event()
+
+    def hear(event: Any) -> None:
+        if isinstance(event, SchedulerEvent) and event.kind is kind:
+            seen.set()
+
+    store.events.subscribe(hear)
+    return seen
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # that is what is tested
+def test_a_loop_whose_thread_dies_goes_on_and_serves_every_second_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path / "atlas.db") as atlas:
+        atlas.beats(1)
+        restarted = wait_for(SchedulerEventKind.RESTARTED, atlas.store)
+        jobs, died = atlas.cron.running.jobs, threading.Event()
+        real = jobs.get_next_run_time
+
+        def die() -> datetime:
+            if jobs.current is not None and not died.is_set():  # in the middle of a pass
+                died.set()
+                raise SystemExit
+            return real()
+
+        monkeypatch.setattr(jobs, "get_next_run_time", die)
+        assert restarted.wait(LIMIT_S)
+        assert died.is_set()
+        atlas.settle()
+        atlas.beats(2)
+        atlas.check_every_second_was_served_once()
+        assert [trouble.kind for trouble in atlas.cron.troubles()] == [SchedulerEventKind.RESTARTED]
+        assert atlas.cron._figures()["troubles"][0][1].endswith("its thread had ended")
+
+
+def test_a_loop_that_stands_still_in_a_pass_is_given_up_and_what_it_decides_later_does_not_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch_module, "STALL_S", 3.0)
+    with running(tmp_path / "atlas.db") as atlas:
+        atlas.beats(1)
+        restarted = wait_for(SchedulerEventKind.RESTARTED, atlas.store)
+        stuck, go_on, ended = threading.Event(), threading.Event(), threading.Event()
+        bridge = atlas.cron.running.bridge
+        real = bridge.submit_job
+
+        def submit(job: Any, run_times: Any) -> None:
+            real(job, run_times)
+            if not stuck.is_set():
+                stuck.set()
+                assert go_on.wait(4 * LIMIT_S)
+                ended.set()
+
+        monkeypatch.setattr(bridge, "submit_job", submit)
+        old = atlas.cron.running.scheduler._thread
+        assert stuck.wait(LIMIT_S)
+        assert restarted.wait(2 * LIMIT_S)
+        atlas.settle()
+        atlas.beats(2)
+        assert atlas.cron.running.scheduler._thread is not old
+        go_on.set()
+        assert ended.wait(LIMIT_S)
+        assert old is not None
+        old.join(LIMIT_S)
+        assert not old.is_alive()
+        atlas.settle()
+        atlas.beats(2)
+        atlas.check_every_second_was_served_once()
+
+
+def test_a_loop_that_stands_still_does_not_keep_a_stop_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.scheduler.cron_manager.STALL_S", 0.2)
+    go_on = threading.Event()
+    with running(tmp_path / "atlas.db") as atlas:
+        atlas.beats(1)
+        stuck = threading.Event()
+        real = AtlasTrigger.get_next_fire_time
+
+        def hang(self: AtlasTrigger, previous: datetime | None, now: datetime) -> datetime | None:
+            if threading.current_thread().name == "APScheduler" and not stuck.is_set():
+                stuck.set()
+                assert go_on.wait(4 * LIMIT_S)
+            return real(self, previous, now)
+
+        monkeypatch.setattr(AtlasTrigger, "get_next_fire_time", hang)
+        thread = atlas.cron.running.scheduler._thread
+        assert stuck.wait(LIMIT_S)
+        assert not go_on.wait(0.5)
+    go_on.set()
+    assert thread is not None
+    thread.join(LIMIT_S)
+    assert not thread.is_alive()
+
+
+# --- a wall clock that ran ahead and came back -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
+    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
+        yield made
+
+
+def test_jobs_go_on_after_the_clock_ran_ahead_and_came_back(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.cron.add_job("once", None, "nothing", dates=[utc(f"{DAY} 12:30")])
+    clockwork.each("12:01", "15:00:10")
+    assert clockwork.job("once").state is JobState.ENDED
+    clockwork.clock.instant = utc(f"{DAY} 12:02:20")
+    assert clockwork.cron.clock_came_back() == 2
+    assert clockwork.job().next_run_at == utc(f"{DAY} 12:03")
+    clockwork.each("12:03", "12:04")
+    assert clockwork.decisions() == [
+        "12:01 task",
+        "12:02-12:02:20 skip coalesced xNone",
+        "12:03 task",
+        "12:04 task",
+        "15:00 task",
+    ]
+    clockwork.each("12:30", "15:00", "15:01")
+    # 15:00 was served when the clock ran ahead, and is not served twice; of the date's one task nothing is repeated.
+    assert clockwork.decisions()[-2:] == ["15:00 task", "15:01 task"]
+    assert clockwork.decisions("once") == ["12:30 task"]
+    assert len([task for task in clockwork.tasks() if task.fire_time == utc(f"{DAY} 15:00")]) == 1
+
+
+def test_a_clock_that_did_not_run_ahead_moves_nothing(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.cron.add_job("spread", "@hourly", "nothing", spread="20m")
+    clockwork.each("12:01")
+    before = {job.name: job.next_run_at for job in clockwork.cron.get_all_jobs()}
+    assert clockwork.cron.clock_came_back() == 0
+    assert {job.name: job.next_run_at for job in clockwork.cron.get_all_jobs()} == before
+
+
+def test_a_start_after_the_clock_came_back_brings_starts_back_too(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.each("20:00")
+    clockwork.restart(START)
+    assert clockwork.job().next_run_at == utc(f"{DAY} 12:01")
+    rows = clockwork.store.read(lambda connection: connection.execute(select(fires.c.last)).all())
+    assert all(row.last is None or row.last <= START.timestamp() for row in rows)
