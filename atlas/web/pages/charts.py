@@ -1,0 +1,167 @@
+"""Charts of one job and one task, as SVG that stretches with the page; each says in words what it shows."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Final
+
+from markupsafe import Markup, escape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atlas.web.pages.recent import Brief
+    from atlas.web.pages.said import Said
+    from atlas.web.words.speech import Speech
+
+_STEPS_S: Final = (
+    *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200),
+    *(14_400, 28_800, 86_400, 172_800, 604_800),
+)
+
+
+def _step(top_s: float, most: int) -> float:
+    """A round distance of axis lines, so that at most ``most`` of them lie below ``top_s``."""
+    return next((step for step in _STEPS_S if top_s / step <= most), 10.0 ** math.ceil(math.log10(max(top_s, 1))))
+
+
+def _short(seconds: float) -> str:
+    """A round time on an axis."""
+    if seconds == 0:
+        return "0"
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        if seconds >= size:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds * 1000:g}ms"
+
+
+def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: float | None) -> Markup:
+    """A bar for each task, oldest first, with the median and, where it is near, the limit."""
+    shown = [task for task in reversed(tasks) if task.duration_s is not None]
+    longest = max((task.duration_s or 0.0 for task in shown), default=0.0)
+    near = timeout_s is not None and longest > timeout_s / 8
+    top = max(longest, timeout_s if near and timeout_s else 0.0, 0.001) * 1.08
+    step = _step(top, 4)
+    base, height = 148.0, 132.0
+
+    def y(seconds: float) -> float:
+        return base - height * seconds / top
+
+    marks: list[str] = []
+    for place in range(int(top / step) + 1):
+        at = y(place * step)
+        marks.append(
+            f'<line class="g" x1="40" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="axis-t" x="34" y="{at + 3.5:.1f}" text-anchor="end">{_short(place * step)}</text>'
+        )
+    count = max(len(shown), 30)
+    width = 100 / count
+    bars: list[str] = []
+    for place, task in enumerate(shown):
+        seconds = task.duration_s or 0.0
+        x = (count - len(shown) + place) * width
+        tall = max(1.5, height * seconds / top)
+        text = f"{said.moment(task.created_at)} {say(task.shown)} {said.duration(seconds)}"
+        bars.append(
+            f'<rect class="f-{task.shown}" x="{x:.2f}%" y="{base - tall:.1f}" width="{width * 0.72:.2f}%" '
+            f'height="{tall:.1f}" rx="1.5"><title>{escape(text)}</title></rect>'
+        )
+        if task.shown != "SUCCESS":
+            bars.append(
+                f'<circle class="f-{task.shown}" cx="{x + width * 0.36:.2f}%" cy="{base - tall - 6:.1f}" r="2"/>'
+            )
+        if (len(shown) - 1 - place) % 12 == 0 and place + 4 < len(shown):
+            bars.append(
+                f'<text class="axis-t" x="{x:.2f}%" y="164">'
+                f"{escape(said.clock(task.fire_time or task.created_at, seconds=False))}</text>"
+            )
+    good = sorted(task.duration_s for task in shown if task.status == "SUCCESS" and task.duration_s is not None)
+    median = good[len(good) // 2] if good else None
+    if median is not None:
+        marks.append(f'<line class="p50" x1="40" x2="100%" y1="{y(median):.1f}" y2="{y(median):.1f}"/>')
+    if near and timeout_s is not None:
+        at = y(timeout_s)
+        limit = say("timeout {s}", s=said.duration(timeout_s))
+        marks.append(
+            f'<line class="lim" x1="40" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="lim-t" x="44" y="{at - 4:.1f}">{escape(limit)}</text>'
+        )
+    label = say(
+        "duration of the last {n} tasks: median {median}, longest {longest}",
+        n=len(shown),
+        median=said.duration(median),
+        longest=said.duration(longest if shown else None),
+    )
+    return Markup(  # noqa: S704 - texts are escaped
+        f'<svg class="chart" width="100%" height="168" role="img" aria-label="{escape(label)}">{"".join(marks)}'
+        f'<svg x="40" y="0" width="96%" height="168" overflow="visible">{"".join(bars)}</svg></svg>'
+    )
+
+
+def attempts(found: Sequence[tuple[int, str, float, float, str]], said: Said, say: Speech, label: str) -> Markup:
+    """Each attempt on its own line over one clock; what lies between them is the wait.
+
+    Args:
+        found: Number, how it ended, begin and end in seconds since the first began, and a short text.
+        said: Says durations.
+        say: Words.
+        label: The chart in words.
+    """
+    total = max((end for _n, _status, _begin, end, _text in found), default=1.0) or 1.0
+    step = _step(total, 6)
+    scale, left = 50.0 / total, 3.2
+    height = 31 * len(found) + 24
+    marks: list[str] = []
+    for place in range(int(total / step) + 1):
+        x = left + place * step * scale
+        marks.append(
+            f'<line class="g" x1="{x:.2f}%" x2="{x:.2f}%" y1="0" y2="{height - 22}"/>'
+            f'<text class="axis-t" x="{x:.2f}%" y="{height - 6}" text-anchor="{"start" if place == 0 else "middle"}">'
+            f"{_short(place * step)}</text>"
+        )
+    previous_end = 0.0
+    for row, (number, status, begin, end, text) in enumerate(found):
+        y = 31 * row + 5
+        x, width = left + begin * scale, max(0.35, (end - begin) * scale)
+        marks.append(f'<text class="axis-t" x="0" y="{y + 14}">{number}</text>')
+        if row and begin > previous_end:
+            wait = (begin - previous_end) * scale
+            title = escape(say("waited {s}", s=said.duration(begin - previous_end)))
+            marks.append(
+                f'<rect class="wait" x="{left + previous_end * scale:.2f}%" y="{y + 4}" width="{wait:.2f}%" '
+                f'height="12"><title>{title}</title></rect>'
+            )
+        words = f'<tspan class="att-d">{escape(said.duration(end - begin))}</tspan>  {escape(text[:64])}'
+        marks.append(
+            f'<rect class="f-{status}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="20" rx="3"/>'
+            f'<text class="att-t" x="{x + width + 0.9:.2f}%" y="{y + 14}">{words}</text>'
+        )
+        previous_end = end
+    return Markup(  # noqa: S704 - texts are escaped
+        f'<svg class="chart clip" width="100%" height="{height}" role="img" aria-label="{escape(label)}">'
+        f"{''.join(marks)}</svg>"
+    )
+
+
+def spark(values: Sequence[float], label: str) -> Markup:
+    """A line without an axis."""
+    low, top = min(values, default=0), max([*values, 1])
+    height = 18 / max(top - low, top * 0.2)
+    last = max(len(values) - 1, 1)
+    points = " ".join(
+        f"{place * 100 / last:.1f},{20 - (value - low) * height:.1f}" for place, value in enumerate(values)
+    )
+    return Markup(  # noqa: S704 - the label is escaped
+        f'<svg width="100%" height="22" viewBox="0 0 100 22" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(label)}"><polyline class="spark" points="{points}"/></svg>'
+    )
+
+
+def progress(share: float | None, label: str) -> Markup:
+    """A thin bar; without a share it is empty."""
+    width = 0.0 if share is None else min(1.0, max(0.0, share)) * 100
+    return Markup(  # noqa: S704 - the label is escaped
+        f'<svg width="100%" height="4" role="img" aria-label="{escape(label)}">'
+        f'<rect class="ghost" width="100%" height="4" rx="2"/>'
+        f'<rect class="f-RUNNING" width="{width:.0f}%" height="4" rx="2"/></svg>'
+    )

@@ -1,0 +1,282 @@
+"""Job: how long its tasks take, when it fires, its policy and where each value comes from, its tasks and skips."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.forecast import start_times
+from atlas.scheduler.job_view import JobState
+from atlas.scheduler.store.tables import fires, tasks
+from atlas.scheduler.store.task_rows import instant
+from atlas.web.pages import charts
+from atlas.web.pages.errors import headline
+from atlas.web.pages.job_rows import rows_of
+from atlas.web.pages.view import View, short_json
+from atlas.web.rendering import Page
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.job_store import JobRecord
+    from atlas.web.pages.job_rows import JobRow
+    from atlas.web.rendering import Shown
+    from atlas.web.site import Visit
+
+ROWS: Final = 20
+_FIRES: Final = 8
+_SKIP_COLUMNS: Final = (
+    *(fires.c[name] for name in ("fire_time", "skip_reason", "detail", "last")),
+    fires.c.count.label("times"),
+)
+_WITH: Final = 200
+"""Jobs whose next start is compared with this one's: "with …"."""
+SKIPS: Final = {
+    "overlap": "its last task was unfinished",
+    "missed": "nobody could serve it in time",
+    "coalesced": "a newer one was caught up instead",
+    "paused": "the job was paused",
+    "unbound": "its function was missing",
+    "calendar": "the calendar excludes this day",
+    "stopped": "the queue was stopping",
+    "fault": "the fire could not be decided",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Happened:
+    """One line of a job's history: a task, or a skip."""
+
+    at: datetime
+    status: str
+    task_id: str = ""
+    delay_s: float | None = None
+    duration_s: float | None = None
+    attempts: int = 0
+    why: str = ""
+    outcome: str = ""
+    count: int = 1
+    last: datetime | None = None
+
+
+def job(visit: Visit) -> Shown:
+    """One job."""
+    view = View.of(visit)
+    job_id, desk = str(visit.path_params["job"]), view.desk
+    record = desk.record(job_id)
+    if record is None:
+        return _without_record(view, job_id)
+    row = rows_of(desk, [record], view.now)[0]
+    only = view.asked("only")
+    before_s = _number(view.asked("before"))
+    happened = desk.store.read(lambda connection: _history(connection, view, job_id, only, before_s))
+    older = view.visit.here(before=repr(happened[-1].at.timestamp())) if len(happened) >= ROWS else ""
+    ended = [task for task in row.recent.tasks if task.finished_at is not None]
+    retried = [task for task in ended if task.failures]
+    definition = row.definition
+    return view.shown(
+        "job.html",
+        row.job.title,
+        "jobs",
+        row=row,
+        job=row.job,
+        schedule_words=definition.schedule.describe(visit.language),
+        rate=row.recent.success_rate,
+        median=row.recent.duration_s(0.5),
+        p95=row.recent.duration_s(0.95),
+        recovered=(sum(task.status == "SUCCESS" for task in retried), len(retried)),
+        ended=len(ended),
+        counts=[
+            (status, sum(task.shown == status for task in ended))
+            for status in ("SUCCESS", "RETRYING", "TIMEOUT", "FAILED", "CANCELLED")
+        ],
+        chart=charts.durations(row.recent.tasks, view.said, view.say, timeout_s=definition.timeout_s),
+        ahead=_ahead(view, record, row),
+        policy=_policy(view, definition),
+        arguments=json.loads(definition.arguments),
+        short_json=short_json,
+        definition=definition,
+        metrics=desk.store.totals.metrics(job_id),
+        happened=happened,
+        only=only,
+        older=older,
+        skip_words=SKIPS,
+        live=not before_s,
+    )
+
+
+def _without_record(view: View, job_id: str) -> Shown:
+    for parked in view.desk.atlas.cron.sync.running.jobs.parked():
+        if parked.id == job_id:
+            return view.shown("job_parked.html", job_id, "jobs", job_id=job_id, error=parked.error)
+    raise UnknownJobError(job_id)
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text) if text and abs(float(text)) < 1e11 else None
+    except ValueError:
+        return None
+
+
+def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, str]]:
+    """The next starts, each with another job that starts at the same moment."""
+    if record.next_run is None or row.job.state in {JobState.PAUSED, JobState.UNBOUND}:
+        return []
+    found = [record.next_run]
+    found += start_times(record.trigger, record.next_run, record.next_run.replace(year=9000), _FIRES - 1)
+    others = [other for other in view.desk.records()[:_WITH] if other.id != record.id]
+    beside: dict[float, str] = {}
+    for other in others:
+        for at in view.desk.plans.of(other, view.now).at[:300]:
+            beside.setdefault(at, other.definition.title if len(beside) < 2000 else other.id)
+    return [(at, beside.get(at.timestamp(), "")) for at in found]
+
+
+def _policy(view: View, definition: JobDefinition) -> list[tuple[str, str, str]]:
+    """(what, its value in words, where it comes from)."""
+    say, said, retry = view.say, view.said, definition.retry
+    waits = [retry.delay_s * retry.backoff**number for number in range(min(retry.max_retries, 4))]
+    shown = ", ".join(said.rough(min(wait_s, retry.max_delay_s)) for wait_s in waits)
+    executor = definition.executor
+    values = {
+        "priority": ("Priority", view.word_of(definition.priority.name)),
+        "timeout": (
+            "Timeout",
+            say("no limit")
+            if definition.timeout_s is None
+            else say("{s} per attempt", s=said.duration(definition.timeout_s)),
+        ),
+        "max_retries": (
+            "Retries",
+            say("none") if not retry.max_retries else say("{n}, then it fails", n=retry.max_retries),
+        ),
+        "retry_delay": ("Back-off", (shown + (" …" if retry.max_retries > 4 else "")) or say("none")),
+        "retry_on": ("Retried errors", ", ".join(retry.retry_on) or say("all")),
+        "overlap": ("Overlap", say(_OVERLAP[definition.overlap.value], n=definition.max_instances)),
+        "catchup": (
+            "Missed fires",
+            say(
+                _CATCHUP[definition.catchup.value],
+                s=said.rough(definition.catchup_window_s),
+                n=definition.catchup_limit,
+            ),
+        ),
+        "on_crash": (
+            "After a crash",
+            say("runs again") if definition.on_crash == "retry" else say("fails: at most once"),
+        ),
+        "executor": ("Executor", say("as the function asks") if executor is None else say(executor.value)),
+    }
+    return [
+        (say(words), value, view.say(_FROM.get(definition.value_from.get(name, ""), "built in")))
+        for name, (words, value) in values.items()
+    ]
+
+
+_FROM: Final = {
+    "job": "from the job",
+    "defaults": "from the file’s defaults",
+    "config.yaml": "from config.yaml",
+}
+_OVERLAP: Final = {
+    "skip": "skip: one task at a time",
+    "queue": "queue: they wait for each other",
+    "replace": "replace: the newer one wins",
+    "allow": "allow: up to {n} at once",
+}
+_CATCHUP: Final = {
+    "none": "none is caught up",
+    "latest": "the latest, if at most {s} old",
+    "all": "all of the last {s}, at most {n}",
+}
+
+
+def _history(connection: Connection, view: View, job_id: str, only: str, before_s: float | None) -> list[Happened]:
+    """Tasks and skips of the job, newest first."""
+    found: list[Happened] = []
+    if only != "skips":
+        columns = (
+            "id",
+            "status",
+            "created_at",
+            "fire_time",
+            "started_at",
+            "finished_at",
+            "attempt",
+            "failures",
+            "reason",
+            "result",
+            "error",
+            "cause",
+        )
+        statement = select(*(tasks.c[name] for name in columns)).where(tasks.c.job_id == job_id)
+        if before_s is not None:
+            statement = statement.where(tasks.c.created_at < before_s)
+        if only == "bad":
+            statement = statement.where(tasks.c.status.in_(("FAILED", "TIMEOUT", "CANCELLED")))
+        if only == "manual":
+            statement = statement.where(tasks.c.fire_time.is_(None))
+        statement = statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(ROWS)
+        found += [_task_line(view, row) for row in connection.execute(statement)]
+    if only in {"", "skips"}:
+        skips = select(*_SKIP_COLUMNS).where(fires.c.job_id == job_id, fires.c.skip_reason.is_not(None))
+        if before_s is not None:
+            skips = skips.where(fires.c.fire_time < before_s)
+        for row in connection.execute(skips.order_by(fires.c.fire_time.desc()).limit(ROWS)):
+            at = instant(row.fire_time)
+            if at is not None:
+                words = view.say(SKIPS.get(row.skip_reason, row.skip_reason))
+                detail = f"{words}: {row.detail}" if row.detail and row.skip_reason != "overlap" else words
+                found.append(
+                    Happened(at=at, status="SKIPPED", outcome=detail, count=row.times or 1, last=instant(row.last))
+                )
+    return sorted(found, key=lambda one: one.at, reverse=True)[:ROWS]
+
+
+def _task_line(view: View, row: Any) -> Happened:
+    created = instant(row.created_at) or view.now
+    started, finished, fire = instant(row.started_at), instant(row.finished_at), instant(row.fire_time)
+    return Happened(
+        at=fire or created,
+        status="RETRYING" if row.status == "SUCCESS" and row.failures else row.status,
+        task_id=row.id,
+        delay_s=(started - (fire or created)).total_seconds() if started is not None and row.attempt == 1 else None,
+        duration_s=max(0.0, (finished - started).total_seconds())
+        if started is not None and finished is not None
+        else None,
+        attempts=row.attempt,
+        why=view.say("schedule") if fire is not None else row.reason,
+        outcome=_outcome(view, row),
+    )
+
+
+def _outcome(view: View, row: Any) -> str:
+    if row.status == "SUCCESS":
+        return short_json(json.loads(row.result), 80) if row.result else ""
+    if row.error:
+        return headline(row.error)[:120]
+    return view.say(row.cause) if row.cause and row.cause != "cancelled" else ""
+
+
+JOB: Final = Page(
+    "job",
+    "/jobs/{job:path}",
+    job,
+    live={
+        "b-head": "job/head.html",
+        "b-figures": "job/figures.html",
+        "b-chart": "job/chart.html",
+        "b-rows": "job/rows.html",
+        "b-ahead": "job/ahead.html",
+        "nav": "nav.html",
+        "clock": "clock.html",
+    },
+)

@@ -1,0 +1,99 @@
+"""Jobs: all of them in a table, by state, text and order, fifty a page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from atlas.web.pages import lanes
+from atlas.web.pages.job_rows import PER_PAGE, by_name, by_next_fire, by_urgency, matching, rows_of, standing
+from atlas.web.pages.view import View, page_number
+from atlas.web.rendering import Page
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from atlas.scheduler.job_store import JobRecord
+    from atlas.web.pages.job_rows import JobRow, Standing
+    from atlas.web.rendering import Shown
+    from atlas.web.site import Visit
+
+_STATES: Final = (
+    ("", "All", ""),
+    ("failing", "Failing", "FAILED"),
+    ("running", "Running", "RUNNING"),
+    ("retrying", "Retrying", "RETRYING"),
+    ("paused", "Paused", "pause"),
+    ("off", "Off", "CANCELLED"),
+)
+SORTS: Final = {"": "By urgency", "name": "By name", "next": "By next fire"}
+
+
+def jobs(visit: Visit) -> Shown:
+    """The table of jobs."""
+    view = View.of(visit)
+    desk, now = view.desk, view.now
+    stand = standing(desk, now)
+    members = {
+        "failing": frozenset(stand.failing),
+        "running": stand.running,
+        "retrying": stand.retrying,
+        "paused": stand.paused,
+        "off": stand.off,
+    }
+    records: Sequence[JobRecord] = desk.records()
+    state, text, sort = view.asked("state"), view.asked("q"), view.asked("sort")
+    if state in members:
+        records = [record for record in records if record.id in members[state]]
+    if text:
+        records = matching(records, text)
+    ordered = {"name": by_name, "next": by_next_fire}.get(sort, lambda found: by_urgency(found, stand))(records)
+    number = page_number(view, len(ordered), PER_PAGE)
+    first = (number - 1) * PER_PAGE
+    rows = rows_of(desk, ordered[first : first + PER_PAGE], now)
+    parked = desk.atlas.cron.sync.running.jobs.parked()
+    return view.shown(
+        "jobs.html",
+        view.say("Jobs"),
+        "jobs",
+        rows=[(row, _strip(view, row)) for row in rows],
+        chips=_chips(view, stand, {name: len(ids) for name, ids in members.items()}, state),
+        sorts=[(key, words, view.visit.here(sort=key or None, page=None)) for key, words in SORTS.items()],
+        sort=sort if sort in SORTS else "",
+        text=text,
+        state=state if state in members else "",
+        parked=parked if not state and not text and number == 1 else [],
+        config_path=desk.atlas.settings.persistence.cron_config.name,
+        total=len(ordered),
+        everything=stand.total,
+        first=first,
+        previous=view.visit.here(page=number - 1 if number > 2 else None) if number > 1 else "",
+        following=view.visit.here(page=number + 1) if first + PER_PAGE < len(ordered) else "",
+    )
+
+
+def _strip(view: View, row: JobRow) -> str:
+    cells = row.recent.cells
+    span = lanes.Span(view.now.timestamp())
+    return lanes.strip(span.now_s, cells, lanes.told(view.say, row.job.title, cells, row.starts, span))
+
+
+def _chips(view: View, stand: Standing, counts: dict[str, int], state: str) -> list[tuple[str, str, int, str, bool]]:
+    """(words, glyph, count, address, is current) of each state."""
+    return [
+        (
+            view.say(words),
+            glyph,
+            counts.get(key, stand.total),
+            view.visit.here(state=key or None, page=None),
+            key == (state if state in counts else ""),
+        )
+        for key, words, glyph in _STATES
+    ]
+
+
+JOBS: Final = Page(
+    "jobs",
+    "/jobs",
+    jobs,
+    live={"j-chips": "jobs/chips.html", "j-rows": "jobs/rows.html", "nav": "nav.html", "clock": "clock.html"},
+)

@@ -1,0 +1,95 @@
+"""Queue: the four priorities and how long each waits, what runs, what is next, and the plan against the slots."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.store.task_rows import instant
+from atlas.scheduler.task import TaskPriority
+from atlas.web.pages import lanes
+from atlas.web.pages.overview import busy_slots, running_tasks
+from atlas.web.pages.view import View
+from atlas.web.rendering import Page
+
+if TYPE_CHECKING:
+    from atlas.web.pages.desk import Desk
+    from atlas.web.rendering import Shown
+    from atlas.web.site import Visit
+
+WAITING: Final = 50
+
+
+def queue(visit: Visit) -> Shown:
+    """The queue."""
+    view = View.of(visit)
+    desk, now = view.desk, view.now
+    figures = desk.atlas.get_queue_status()
+    plan = desk.forecast(now)
+    span = lanes.Span(now.timestamp())
+    return view.shown(
+        "queue.html",
+        view.say("Queue"),
+        "queue",
+        figures=figures,
+        slots=desk.slots,
+        depths=[
+            (priority.name, figures["by_priority"][priority.name], figures["oldest_wait_s"].get(priority.name))
+            for priority in TaskPriority
+        ],
+        running=running_tasks(desk, now, figures, most=20),
+        waiting=_waiting(desk),
+        axis=lanes.axis(span, view.said),
+        load_lane=lanes.load_lane(span, view.said, view.say, past=busy_slots(desk, now), load=plan, slots=desk.slots),
+        plan=plan,
+        titles={} if plan is None else {job.id: job.title for job in plan.jobs},
+    )
+
+
+def _waiting(desk: Desk) -> list[dict[str, Any]]:
+    """What is served next: by priority, then by age; tasks that wait for a retry behind them."""
+    found: list[dict[str, Any]] = []
+    columns = [
+        tasks.c[name]
+        for name in ("id", "name", "job_id", "status", "priority", "created_at", "due_at", "attempt", "reason")
+    ]
+    for status in ("PENDING", "RETRYING"):
+        statement = (
+            select(*columns)
+            .where(tasks.c.status == status, tasks.c.origin != "manual")
+            .order_by(tasks.c.created_at)
+            .limit(20 * WAITING)
+        )
+        rows = desk.store.read(lambda connection, wanted=statement: connection.execute(wanted).all())  # type: ignore[misc]
+        found += [
+            {
+                "id": row.id,
+                "name": row.name,
+                "status": row.status,
+                "priority": TaskPriority(row.priority).name,
+                "rank": row.priority,
+                "at": instant(row.created_at),
+                "due_at": instant(row.due_at),
+                "attempt": row.attempt,
+                "reason": row.reason,
+            }
+            for row in rows
+        ]
+    found.sort(key=lambda one: (one["status"] != "PENDING", one["rank"], one["due_at"] or one["at"], one["id"]))
+    return found[:WAITING]
+
+
+QUEUE: Final = Page(
+    "queue",
+    "/queue",
+    queue,
+    live={
+        "q-depth": "queue/depth.html",
+        "q-running": "queue/running.html",
+        "q-waiting": "queue/waiting.html",
+        "nav": "nav.html",
+        "clock": "clock.html",
+    },
+)

@@ -1,0 +1,101 @@
+"""System: health, clock, store, owner, threads, and who changed what."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from atlas import __version__
+from atlas.builtin.health import health
+from atlas.scheduler.store.audit import read_audit
+from atlas.scheduler.store.tables import leases
+from atlas.scheduler.store.task_rows import instant
+from atlas.web.pages.view import View, short_json
+from atlas.web.rendering import Page
+
+if TYPE_CHECKING:
+    from atlas.web.rendering import Shown
+    from atlas.web.site import Visit
+
+LINES: Final = 50
+_LOOKS_S: Final = 20.0
+"""Health writes to the store and looks at disks: it is asked so often at most."""
+
+
+def system(visit: Visit) -> Shown:
+    """The state of the whole."""
+    view = View.of(visit)
+    atlas, store, say, said = visit.atlas, view.desk.store, view.say, view.said
+    before = view.asked("before", 20)
+    lines = store.read(
+        lambda connection: read_audit(connection, before_id=int(before) if before.isdigit() else None, limit=LINES + 1)
+    )
+    tick_s = atlas.last_tick_s()
+    figures = atlas.get_queue_status()
+    owners = store.read(
+        lambda connection: connection.execute(select(leases).order_by(leases.c.renewed_at.desc()).limit(8)).all()
+    )
+    size = store.path.stat().st_size if store.path is not None and store.path.exists() else None
+    facts = [
+        (
+            say("Last tick"),
+            say("none yet")
+            if tick_s is None
+            else said.ago(view.now)
+            if tick_s < 0.5
+            else say("{s} ago", s=said.rough(tick_s)),
+        ),
+        (say("Store"), store.url),
+        (say("Size"), "" if size is None else said.size(size)),
+        (say("Config file"), str(atlas.settings.persistence.cron_config)),
+        (say("Zone"), atlas.timezone),
+        (say("Slots"), f"{figures['running_tasks']} / {view.desk.slots}"),
+        (say("Abandoned threads"), str(figures.get("abandoned_threads", 0))),
+        (say("Held tasks"), str(figures.get("held_tasks", 0))),
+        (say("Process"), store.owner),
+        (say("Version"), f"Atlas {__version__}, Python {platform.python_version()}, {platform.system()}"),
+    ]
+    return view.shown(
+        "system.html",
+        say("System"),
+        "system",
+        health=view.desk.health(view.now, _LOOKS_S, lambda: _health(view)),
+        facts=[(words, value) for words, value in facts if value],
+        owners=[
+            {
+                "owner": row.owner,
+                "role": row.role,
+                "started_at": instant(row.started_at),
+                "renewed_at": instant(row.renewed_at),
+                "stopped_at": instant(row.stopped_at),
+                "mine": row.owner == store.owner,
+            }
+            for row in owners
+        ],
+        lines=lines[:LINES],
+        older=visit.here(before=lines[LINES - 1].id) if len(lines) > LINES else "",
+        short_json=short_json,
+        metrics=store.totals.metrics(),
+    )
+
+
+def _health(view: View) -> dict[str, Any]:
+    store = view.desk.store
+    folder = view.visit.atlas.settings.persistence.cron_config.parent if store.path is None else store.path.parent
+    return health(store=store, source=view.visit.atlas, clock=store.clock, folder=folder)
+
+
+SYSTEM: Final = Page(
+    "system",
+    "/system",
+    system,
+    live={
+        "s-health": "system/health.html",
+        "s-facts": "system/facts.html",
+        "s-audit": "system/audit.html",
+        "nav": "nav.html",
+        "clock": "clock.html",
+    },
+)

@@ -1,0 +1,197 @@
+"""Task: its attempts and waits, its log, its traceback, its result and arguments, and why it started."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from atlas.scheduler.errors import UnknownTaskError
+from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.store.task_logs import read_logs
+from atlas.scheduler.store.task_queries import find_attempts
+from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.task import TaskStatus
+from atlas.web.pages import charts
+from atlas.web.pages.errors import folded, headline
+from atlas.web.pages.view import View, short_json
+from atlas.web.rendering import Page
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.task import Task
+    from atlas.web.rendering import Shown
+    from atlas.web.site import Visit
+
+LOG_LINES: Final = 300
+"""Lines of the log on one page."""
+_MOST_ATTEMPTS: Final = 12
+_ENDED: Final = {"error": "RETRYING", "timeout": "TIMEOUT", "crashed": "FAILED", "cancelled": "CANCELLED"}
+_REDACTED: Final = ("key", "token", "secret", "password", "passwd", "credential", "authorization")
+
+
+def task(visit: Visit) -> Shown:
+    """One task."""
+    view = View.of(visit)
+    task_id, store = str(visit.path_params["task"]), view.desk.store
+    found = store.read(lambda connection: fetch(connection, task_id))
+    if found is None:
+        raise UnknownTaskError(task_id)
+    earlier = store.read(lambda connection: find_attempts(connection, task_id))
+    after = view.asked("after", 20)
+    lines = store.read(
+        lambda connection: read_logs(
+            connection, task_id, after_id=int(after) if after.isdigit() else 0, limit=LOG_LINES + 1
+        )
+    )
+    warnings = view.asked("level") == "warnings"
+    shown = [line for line in lines[:LOG_LINES] if not warnings or line.level in {"WARNING", "ERROR", "CRITICAL"}]
+    arguments = json.loads(found.arguments)
+    stretches = [(earlier_one["attempt"], earlier_one["error"]) for earlier_one in earlier if earlier_one["error"]]
+    beside = store.read(lambda connection: _neighbours(connection, found))
+    return view.shown(
+        "task.html",
+        found.name,
+        "tasks",
+        task=found,
+        shown_as="RETRYING" if found.status is TaskStatus.SUCCESS and found.failures else found.status.value,
+        is_final=found.status.is_final,
+        headline=headline(found.error) if found.status is not TaskStatus.SUCCESS else "",
+        chart=_chart(view, found, earlier),
+        lines=shown,
+        has_lines=bool(lines),
+        more_lines=visit.here(after=lines[LOG_LINES - 1].id) if len(lines) > LOG_LINES else "",
+        warnings=warnings,
+        traceback=folded(found.error) if found.error and "\n" in found.error else [],
+        error=found.error or "",
+        earlier=stretches[-6:],
+        folded=folded,
+        arguments=[
+            *enumerate(arguments["args"]),
+            *((name, _shielded(name, value)) for name, value in arguments["kwargs"].items()),
+        ],
+        short_json=short_json,
+        result=_pretty(found.result),
+        facts=_facts(view, found, earlier),
+        before=beside[0],
+        following=beside[1],
+        same_time=store.read(lambda connection: _same_time(connection, found)),
+        job_known=found.job_id is not None and view.desk.record(found.job_id) is not None,
+    )
+
+
+def _shielded(name: str, value: Any) -> Any:
+    """Not for everybody's eyes: values whose name says that they are secret."""
+    return "•••" if any(part in name.lower() for part in _REDACTED) else value
+
+
+def _pretty(text: str | None) -> str:
+    if text is None:
+        return ""
+    value = json.loads(text)
+    return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)[:20_000]
+
+
+def _chart(view: View, found: Task, earlier: list[dict[str, Any]]) -> Any:
+    """The attempts over one clock; None for a task that has not begun."""
+    bars: list[tuple[int, str, float, float, str]] = []
+    for one in earlier[-_MOST_ATTEMPTS:]:
+        begin = one["started_at"] or one["ended_at"]
+        text = headline(one["error"]) or view.say(one["outcome"])
+        bars.append(
+            (
+                one["attempt"],
+                _ENDED.get(one["outcome"], "RETRYING"),
+                begin.timestamp(),
+                one["ended_at"].timestamp(),
+                text,
+            )
+        )
+    last = bars[-1][0] if bars else 0
+    if found.started_at is not None and found.attempt > last:
+        end = found.finished_at or view.now
+        text = (
+            headline(found.error)
+            if found.error and found.status is not TaskStatus.SUCCESS
+            else view.word_of(found.status.value)
+        )
+        bars.append((found.attempt, found.status.value, found.started_at.timestamp(), end.timestamp(), text))
+    if not bars:
+        return None
+    zero = bars[0][2]
+    relative = [
+        (number, status, begin - zero, max(begin, end) - zero, text) for number, status, begin, end, text in bars
+    ]
+    label = view.say(
+        "1 attempt, {status}|{n} attempts, the last one: {status}", n=len(bars), status=view.word_of(found.status.value)
+    )
+    return charts.attempts(relative, view.said, view.say, label)
+
+
+def _facts(view: View, found: Task, earlier: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    say, said = view.say, view.said
+    due = found.fire_time or found.created_at
+    begins = [one["started_at"] for one in earlier if one["started_at"] is not None]
+    first = begins[0] if begins else found.started_at
+    waits_s = sum(one["wait_s"] or 0.0 for one in earlier)
+    facts = [
+        (say("Task"), found.id),
+        (say("Why"), say("schedule") if found.fire_time is not None else found.reason),
+        (say("Due") if found.fire_time is not None else say("Accepted"), said.exact(due)),
+        (say("First start"), said.exact(first)),
+        (say("Start delay"), said.duration(None if first is None else max(0.0, (first - due).total_seconds()))),
+        (say("Finished"), said.exact(found.finished_at)),
+        (say("Last attempt"), said.duration(found.duration_s)),
+        (say("Waiting to retry"), said.duration(waits_s) if earlier else ""),
+        (say("Attempts"), f"{found.attempt} / {found.policy.retry.max_retries + 1 + found.crashes}"),
+        (say("Failures"), str(found.failures) if found.failures else ""),
+        (say("Crashes"), str(found.crashes) if found.crashes else ""),
+        (say("Timeout"), say("no limit") if found.policy.timeout_s is None else said.duration(found.policy.timeout_s)),
+        (say("Zone"), said.zone_name),
+        (say("Executor"), say(found.policy.executor.value)),
+        (say("Function"), found.function),
+        (say("Process"), found.owner or ""),
+        (say("Config"), f"r{found.revision}" if found.revision else ""),
+    ]
+    return [(words, value) for words, value in facts if value and value != "–"]
+
+
+def _neighbours(connection: Connection, found: Task) -> tuple[Any, Any]:
+    """The tasks of the same job before and after this one."""
+    if found.job_id is None:
+        return None, None
+    statement = select(tasks.c.id, tasks.c.created_at, tasks.c.fire_time).where(tasks.c.job_id == found.job_id).limit(1)
+    at = found.created_at.timestamp()
+    before = connection.execute(statement.where(tasks.c.created_at < at).order_by(tasks.c.created_at.desc())).first()
+    after = connection.execute(statement.where(tasks.c.created_at > at).order_by(tasks.c.created_at)).first()
+    return before, after
+
+
+def _same_time(connection: Connection, found: Task) -> list[Any]:
+    """Other tasks that were accepted within a minute of this one."""
+    at = found.created_at.timestamp()
+    statement = (
+        select(tasks.c.id, tasks.c.name, tasks.c.status, tasks.c.started_at, tasks.c.finished_at)
+        .where(tasks.c.created_at.between(at - 30, at + 30), tasks.c.id != found.id)
+        .order_by(tasks.c.created_at)
+        .limit(6)
+    )
+    return list(connection.execute(statement))
+
+
+TASK: Final = Page(
+    "task",
+    "/tasks/{task:path}",
+    task,
+    live={
+        "k-head": "task/head.html",
+        "k-chart": "task/chart.html",
+        "k-log": "task/log.html",
+        "k-end": "task/end.html",
+        "k-facts": "task/facts.html",
+        "nav": "nav.html",
+        "clock": "clock.html",
+    },
+)

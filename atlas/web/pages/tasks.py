@@ -1,0 +1,141 @@
+"""Tasks: by status, job, time and text, newest first; what is asked for stands in the address."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from sqlalchemy import func, or_, select
+
+from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.store.task_rows import instant
+from atlas.scheduler.task import TaskPriority, TaskStatus
+from atlas.web.pages.errors import headline
+from atlas.web.pages.view import View
+from atlas.web.rendering import Page
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from sqlalchemy import Connection
+
+    from atlas.web.rendering import Shown
+    from atlas.web.site import Visit
+
+PER_PAGE: Final = 50
+MOST_SEARCHED: Final = 20_000
+"""Newest tasks a text is looked for in; an older one is found with a job, a status or a time beside it."""
+SINCE: Final = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
+_COLUMNS: Final = (
+    *("id", "name", "job_id", "status", "priority", "created_at", "fire_time", "started_at", "finished_at"),
+    *("attempt", "failures", "reason", "error", "cause", "due_at"),
+)
+
+
+def task_list(visit: Visit) -> Shown:
+    """The table of tasks."""
+    view = View.of(visit)
+    status, job, text, since = (view.asked(name) for name in ("status", "job", "q", "since"))
+    before = view.asked("before")
+    known = status.upper() if status.upper() in TaskStatus.__members__ else ""
+    wanted = {
+        "status": known,
+        "job": job,
+        "q": text,
+        "since": since if since in SINCE else "",
+        "until": view.asked("until"),
+    }
+    found = view.desk.store.read(lambda connection: _find(connection, view, wanted, before))
+    more = len(found) > PER_PAGE
+    rows = found[:PER_PAGE]
+    metrics = view.desk.store.totals.metrics(job or None)
+    return view.shown(
+        "tasks.html",
+        view.say("Tasks"),
+        "tasks",
+        rows=[_row(view, row) for row in rows],
+        wanted=wanted,
+        chips=[
+            ("", view.say("All"), metrics.total_tasks, visit.here(status=None, before=None)),
+            *(
+                (one.value, view.word_of(one.value), metrics.by_status[one], visit.here(status=one.value, before=None))
+                for one in TaskStatus
+            ),
+        ],
+        ranges=[("", view.say("any time")), *((key, view.say(f"last {key}")) for key in SINCE)],
+        newest=visit.here(before=None) if before else "",
+        following=visit.here(before=f"{rows[-1].created_at!r},{rows[-1].id}") if more else "",
+        narrowed=any(wanted.values()),
+        searched=MOST_SEARCHED,
+    )
+
+
+def _find(connection: Connection, view: View, wanted: dict[str, str], before: str) -> list[Any]:
+    statement = select(*(tasks.c[name] for name in _COLUMNS))
+    conditions = []
+    if wanted["status"]:
+        conditions.append(tasks.c.status == wanted["status"])
+    if wanted["job"]:
+        conditions.append(tasks.c.job_id == wanted["job"])
+    if wanted["since"]:
+        conditions.append(tasks.c.created_at >= (view.now - SINCE[wanted["since"]]).timestamp())
+    until = _instant(view, wanted["until"])
+    if until is not None:
+        conditions.append(tasks.c.created_at < until.timestamp())
+    at, _, task_id = before.partition(",")
+    with suppress(ValueError):
+        conditions.append(
+            or_(tasks.c.created_at < float(at), (tasks.c.created_at == float(at)) & (tasks.c.id < task_id))
+        )
+    order = (tasks.c.created_at.desc(), tasks.c.id.desc())
+    if wanted["q"]:
+        newest = statement.where(*conditions).order_by(*order).limit(MOST_SEARCHED).subquery()
+        fields = (newest.c.id, newest.c.name, newest.c.job_id, newest.c.error)
+        matches = or_(*(func.lower(field).contains(wanted["q"].lower(), autoescape=True) for field in fields))
+        found = select(newest).where(matches).order_by(newest.c.created_at.desc(), newest.c.id.desc())
+        return list(connection.execute(found.limit(PER_PAGE + 1)))
+    return list(connection.execute(statement.where(*conditions).order_by(*order).limit(PER_PAGE + 1)))
+
+
+def _instant(view: View, text: str) -> datetime | None:
+    """What ``<input type=datetime-local>`` gives, in the zone of the page."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=view.said.zone)
+
+
+def _row(view: View, row: Any) -> dict[str, Any]:
+    started, finished = instant(row.started_at), instant(row.finished_at)
+    outcome = headline(row.error)[:140] if row.error and row.status != "SUCCESS" else ""
+    if row.status == "RETRYING" and row.due_at is not None:
+        outcome = view.say("next try {when}", when=view.said.within(instant(row.due_at))) + (
+            f" · {outcome}" if outcome else ""
+        )
+    return {
+        "id": row.id,
+        "name": row.name,
+        "job_id": row.job_id,
+        "status": "RETRYING" if row.status == "SUCCESS" and row.failures else row.status,
+        "is_success": row.status == "SUCCESS",
+        "priority": TaskPriority(row.priority).name,
+        "at": instant(row.created_at),
+        "seconds": max(0.0, (finished - started).total_seconds())
+        if started is not None and finished is not None
+        else None,
+        "attempts": row.attempt,
+        "why": view.say("schedule") if row.fire_time is not None else row.reason,
+        "outcome": outcome
+        or (view.say(row.cause) if row.cause and row.status == "CANCELLED" and row.cause != "cancelled" else ""),
+        "unfinished": row.status in {"PENDING", "RUNNING", "RETRYING"},
+    }
+
+
+TASKS: Final = Page(
+    "tasks",
+    "/tasks",
+    task_list,
+    live={"t-rows": "tasks/rows.html", "t-chips": "tasks/chips.html", "nav": "nav.html", "clock": "clock.html"},
+)

@@ -1,0 +1,66 @@
+// Theme, keyboard and the live stream; everything else is plain links and forms. No inline handlers: the CSP forbids them.
+const root = document.documentElement, base = document.body.dataset.root, page = document.body.dataset.of;
+
+// --- theme: the link works without this; here it follows what is seen, not what the cookie says
+const theme = () => {
+  const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+  root.dataset.theme = dark ? "light" : "dark";
+  document.cookie = `atlas_theme=${root.dataset.theme}; path=${base || "/"}; max-age=31536000; samesite=lax`;
+};
+document.getElementById("theme")?.addEventListener("click", event => { event.preventDefault(); theme(); });
+
+// --- keyboard
+const rows = () => [...document.querySelectorAll("main tbody tr, a.lane")];
+let chosen = "", go = false;
+const name = row => row.id || (row.matches("a") ? row : row.querySelector("a"))?.getAttribute("href") || "";
+const mark = () => rows().forEach(row => row.ariaSelected = chosen && name(row) === chosen ? "true" : null);
+const move = step => {
+  const all = rows(), at = all.findIndex(row => name(row) === chosen);
+  const row = all[Math.max(0, Math.min(all.length - 1, at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step))];
+  if (row) { chosen = name(row); mark(); row.scrollIntoView({ block: "nearest" }); }
+};
+const act = what => {
+  const row = rows().find(one => name(one) === chosen);
+  const to = row?.dataset[what] ?? document.querySelector(`main [data-key=${what}]`)?.getAttribute("href");
+  if (to) location.href = to;
+};
+const pages = { o: "", j: "jobs", t: "tasks", q: "queue", c: "config", s: "system" };
+document.addEventListener("keydown", event => {
+  if (event.target.matches("input, textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (go) { go = false; if (event.key in pages) location.href = `${base}/${pages[event.key]}`; return; }
+  const row = rows().find(one => name(one) === chosen);
+  const keys = {
+    j: () => move(1), k: () => move(-1), t: theme, g: () => { go = true; }, r: () => act("run"), p: () => act("pause"),
+    "/": () => { event.preventDefault(); const find = document.querySelector(".find input"); find?.offsetParent ? find.focus() : location.href = `${base}/find`; },
+    "?": () => document.getElementById("help")?.click(),
+    Enter: () => { if (row && !event.target.matches("a, button, summary")) (row.matches("a") ? row : row.querySelector("a"))?.click(); },
+  };
+  keys[event.key]?.();
+});
+
+// --- live: finished fragments by server-sent events; a hidden tab closes its stream and catches up when it is seen
+const light = document.getElementById("live");
+const told = on => { if (light) { light.hidden = false; light.classList.toggle("off", !on); light.lastElementChild.textContent = on ? light.dataset.on : light.dataset.off; } };
+let stream = null;
+const patch = event => {
+  const { id, html } = JSON.parse(event.data), part = document.getElementById(id), here = document.activeElement;
+  if (!part || part.contains(getSelection()?.anchorNode) && !getSelection().isCollapsed) return;
+  const held = part.contains(here) ? here.getAttribute("href") : null, opened = [...part.querySelectorAll("details")].map(one => one.open);
+  part.innerHTML = html;
+  part.querySelectorAll("details").forEach((one, at) => { if (opened[at]) one.open = true; });
+  if (held) part.querySelector(`[href="${CSS.escape(held)}"]`)?.focus();
+  mark();
+};
+const open = () => {
+  if (!page || stream || document.hidden) return;
+  stream = new EventSource(`${base}/live?of=${encodeURIComponent(page)}`);
+  stream.addEventListener("open", () => told(true));
+  stream.addEventListener("fragment", patch);
+  stream.addEventListener("error", () => told(false));
+};
+const close = () => { stream?.close(); stream = null; };
+document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
+addEventListener("pagehide", close);
+addEventListener("pageshow", open);
+open();

@@ -1,0 +1,25 @@
+"""Texts of the pages: English stands in the templates and views, `zh` holds each of them in Chinese."""
+
+from __future__ import annotations
+
+from atlas.web.words.zh import ZH
+
+
+class Speech:
+    """Texts of one language; one that has no translation stays English (a test finds those)."""
+
+    def __init__(self, language: str) -> None:
+        """Speak ``language``: ``en`` or ``zh``."""
+        self.language = language
+
+    def __call__(self, text: str, /, **values: object) -> str:
+        """``text`` with its values.
+
+        ``one thing|{n} things`` takes the first part when ``n`` is 1; Chinese has one form.
+        """
+        if self.language == "zh":
+            said = ZH.get(text, text)
+        else:
+            one, bar, many = text.partition("|")
+            said = text if not bar else one if values.get("n") in {1, "1"} else many
+        return said.format(**values) if values else said
