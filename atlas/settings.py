@@ -92,6 +92,12 @@ class PersistenceSettings(_Section):
     cron_config: ProjectPath = Field(Path("config/cron_jobs.json"), description="file with the jobs")
     keep_days: Count | None = Field(30, ge=1, description="days a finished task is kept; null: no limit by age")
     keep_tasks: Count | None = Field(100_000, ge=1, description="finished tasks kept; null: no limit by number")
+    keep_log_days: Count | None = Field(14, ge=1, description="days a line that a task logged is kept; null: no limit")
+    keep_log_lines: Count | None = Field(1_000_000, ge=1, description="lines of tasks kept; null: no limit by number")
+    keep_article_days: Count | None = Field(365, ge=1, description="days an article is kept; null: no limit by age")
+    keep_articles: Count | None = Field(200_000, ge=1, description="articles kept; null: no limit by number")
+    keep_report_days: Count | None = Field(365, ge=1, description="days a daily report is kept; null: no limit by age")
+    keep_reports: Count | None = Field(None, ge=1, description="days with a report kept; null: no limit by number")
 
 
 class LoggingSettings(_Section):

@@ -33,6 +33,14 @@ def greet(name="世界"):
 def fail(text="boom"):
     raise ValueError(text)
 
+def speak(times, then=None):
+    from loguru import logger
+    for number in range(times):
+        logger.info("说 {}\\x1b[2J", number)
+    if then:
+        until(then)
+    logger.warning("完")
+
 async def sleep(seconds):
     await asyncio.sleep(seconds)
 

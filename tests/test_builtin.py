@@ -640,6 +640,49 @@ def test_a_step_that_ends_early_is_not_asked_again(store: Store) -> None:
     assert asked == [None, 1, 2]
 
 
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        pytest.param(Keep(), 2500, id="no limit"),
+        pytest.param(Keep(log_days=1), 1440, id="age"),
+        pytest.param(Keep(logs=10), 10, id="number"),
+        pytest.param(Keep(log_days=1, logs=2000), 1440, id="both"),
+        pytest.param(Keep(log_days=0), 0, id="nothing"),
+    ],
+)
+def test_log_lines_go_by_age_and_number(store: Store, clock: SetClock, keep: Keep, left: int) -> None:
+    rows = [
+        {
+            "task_id": "t",
+            "attempt": 1,
+            "logged_at": NOW.timestamp() - 60 * (2499 - number) - 1,
+            "level": "INFO",
+            "message": "m",
+        }
+        for number in range(2500)  # one a minute, the last a second ago
+    ]
+    store.write(lambda connection: connection.execute(insert(task_logs), rows))
+    for dry_run in (True, False):
+        removed = cleanup(store=store, keep=keep, clock=clock, collected=[], dry_run=dry_run)
+        assert removed["log_lines"] == 2500 - left
+    assert count(store, task_logs) == left
+    assert count(store, task_logs, task_logs.c.logged_at == rows[-1]["logged_at"]) == (left > 0)
+
+
+def test_only_the_newest_days_keep_their_reports(store: Store, clock: SetClock, tmp_path: Path) -> None:
+    reports = tmp_path / "reports"
+    reports.mkdir()
+    for day in ("2026-11-20", "2026-11-21", "2026-11-22"):
+        for end in (".md", ".html", ".zh.html"):
+            (reports / f"{day}{end}").touch()
+    (reports / "2026-11-19-notes.md").touch()
+    removed = cleanup(store=store, keep=Keep(reports=1), clock=clock, collected=[], reports=reports)
+    assert removed["reports"] == 6
+    assert sorted(file.name for file in reports.iterdir()) == [
+        "2026-11-19-notes.md", "2026-11-22.html", "2026-11-22.md", "2026-11-22.zh.html",
+    ]  # fmt: skip
+
+
 # --- health ----------------------------------------------------------------------------------------------------------
 
 
@@ -833,8 +876,8 @@ def test_a_report_tells_what_happened_and_what_to_look_into(
     )
     assert "Everything else is normal." in markdown
     assert "1. **llm**: `RateLimitError: 429 Too Many Requests, retry in 0 s` 5 times, 14:00 to 14:04" in markdown
-    assert "| collect | 40 |  |  |  | 100 % | 29.0 s | 47.0 s |" in markdown
-    assert "| llm | 5 | 5 |  |  | 0 % |" in markdown
+    assert "| collect | 40 |  |  | 100 % | 29.0 s | 47.0 s |" in markdown
+    assert "| llm | 5 | 5 |  | 0 % |" in markdown
     assert "3 of 8" in markdown
     assert "the day" not in markdown + page
     assert "unfinished" not in markdown + page
@@ -1004,6 +1047,7 @@ async def test_the_built_in_functions_work_by_name_and_by_the_documented_job_ids
     assert found["system_cleanup"].call(dry_run=True) == {
         "tasks": 0,
         "fires": 0,
+        "log_lines": 0,
         "articles": 0,
         "reports": 0,
         "dry_run": True,

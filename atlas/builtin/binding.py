@@ -62,7 +62,15 @@ def bind_builtins(
     def report(day: str | None = None, language: str = "en") -> dict[str, Any]:
         """Write the report of ``day`` (default: yesterday) in ``language`` (``en``, ``zh``)."""
         return run_report(
-            store=store, clock=clock, zone=zone, folder=reports, host=socket.gethostname(), day=day, language=language
+            store=store,
+            clock=clock,
+            zone=zone,
+            folder=reports,
+            host=socket.gethostname(),
+            day=day,
+            language=language,
+            jobs=health_source.get_jobs(),
+            slots=settings.scheduler.max_workers,
         )
 
     functions: tuple[Callable[..., Any], ...] = (collect, cleanup, health, report)
@@ -72,4 +80,14 @@ def bind_builtins(
 
 
 def _keep(settings: Settings) -> Keep:
-    return Keep(task_days=settings.persistence.keep_days, tasks=settings.persistence.keep_tasks)
+    wanted = settings.persistence
+    return Keep(
+        task_days=wanted.keep_days,
+        tasks=wanted.keep_tasks,
+        log_days=wanted.keep_log_days,
+        logs=wanted.keep_log_lines,
+        article_days=wanted.keep_article_days,
+        articles=wanted.keep_articles,
+        report_days=wanted.keep_report_days,
+        reports=wanted.keep_reports,
+    )

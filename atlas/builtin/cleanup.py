@@ -1,18 +1,19 @@
-"""The job `cleanup`: removes tasks, fire times, articles and reports that have stayed long enough."""
+"""The job `cleanup`: removes tasks, fire times, log lines, articles and reports that have stayed long enough."""
 
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, delete, exists, or_, select
+from sqlalchemy import and_, delete, exists, func, or_, select
 
 from atlas.builtin.progress import check
 from atlas.scheduler.store.batches import BATCH, in_batches
 from atlas.scheduler.store.retention import datetime_before, delete_old_fires, enforce_task_limits
-from atlas.scheduler.store.tables import articles, sources
+from atlas.scheduler.store.tables import articles, sources, task_logs
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,6 +38,9 @@ class Keep:
         article_days: Days articles stay after they were collected.
         articles: Articles that stay.
         report_days: Days reports stay after the day they tell of.
+        reports: Days whose reports stay, the newest.
+        log_days: Days the lines of tasks stay; they go with their task in any case.
+        logs: Lines of tasks that stay, the newest.
     """
 
     task_days: float | None = 30
@@ -44,6 +48,9 @@ class Keep:
     article_days: float | None = None
     articles: int | None = None
     report_days: float | None = None
+    reports: int | None = None
+    log_days: float | None = None
+    logs: int | None = None
 
 
 def cleanup(
@@ -77,12 +84,40 @@ def cleanup(
         "fires": 0
         if keep.task_days is None
         else delete_old_fires(store, now=now, keep_days=keep.task_days, dry_run=dry_run, between=check),
+        "log_lines": _remove_log_lines(store, now, keep, dry_run=dry_run),
         "articles": _remove_articles(store, now, keep, collected, dry_run=dry_run),
-        "reports": 0
-        if keep.report_days is None or reports is None
-        else _remove_reports(reports, datetime_before(now, keep.report_days).date(), dry_run=dry_run),
+        "reports": 0 if reports is None else _remove_reports(reports, now, keep, dry_run=dry_run),
     }
     return {**removed, "dry_run": dry_run}
+
+
+def _remove_log_lines(store: Store, now: datetime, keep: Keep, *, dry_run: bool) -> int:
+    before_s = None if keep.log_days is None else datetime_before(now, keep.log_days).timestamp()
+    last = store.read(lambda connection: _last_log_line_to_go(connection, before_s, keep.logs))
+    if last is None:
+        return 0
+    line = task_logs.c.id
+
+    def step(connection: Connection, after: int | None) -> tuple[int, int | None]:
+        page = select(line).where(line <= last).order_by(line).limit(BATCH)
+        ids = connection.execute(page if after is None else page.where(line > after)).scalars().all()
+        if ids and not dry_run:
+            connection.execute(delete(task_logs).where(line <= ids[-1]))
+        return len(ids), ids[-1] if len(ids) == BATCH else None
+
+    return in_batches(store, step, dry_run=dry_run, between=check)
+
+
+def _last_log_line_to_go(connection: Connection, before_s: float | None, keep: int | None) -> int | None:
+    """The id up to which lines go: ids follow time, so both limits are one place in their order."""
+    line, places = task_logs.c.id, []
+    if before_s is not None:
+        young = select(line).where(task_logs.c.logged_at >= before_s).order_by(line).limit(1)
+        first = connection.execute(young).scalar()
+        places.append(connection.execute(select(func.max(line))).scalar() if first is None else first - 1)
+    if keep is not None:
+        places.append(connection.execute(select(line).order_by(line.desc()).offset(keep).limit(1)).scalar())
+    return max((place for place in places if place is not None), default=None)
 
 
 def _remove_articles(store: Store, now: datetime, keep: Keep, collected: Collection[str], *, dry_run: bool) -> int:
@@ -120,18 +155,18 @@ def _remove_articles(store: Store, now: datetime, keep: Keep, collected: Collect
     return in_batches(store, step, dry_run=dry_run, between=check)
 
 
-def _remove_reports(folder: Path, first_day: date, *, dry_run: bool) -> int:
-    count = 0
-    for file in sorted(folder.iterdir()) if folder.is_dir() else ():
+def _remove_reports(folder: Path, now: datetime, keep: Keep, *, dry_run: bool) -> int:
+    found: dict[date, list[Path]] = {}
+    for file in folder.iterdir() if folder.is_dir() else ():
         match = _REPORT.fullmatch(file.name)
         if match is None:
             continue  # not ours
-        try:
-            old = date.fromisoformat(match[1]) < first_day
-        except ValueError:
-            continue
-        if old:
-            count += 1
-            if not dry_run:
-                file.unlink(missing_ok=True)
-    return count
+        with suppress(ValueError):
+            found.setdefault(date.fromisoformat(match[1]), []).append(file)
+    first = date.min if keep.report_days is None else datetime_before(now, keep.report_days).date()
+    kept = sorted(found, reverse=True)[: keep.reports]
+    old = [file for day, files in found.items() if day < first or day not in kept for file in files]
+    if not dry_run:
+        for file in old:
+            file.unlink(missing_ok=True)
+    return len(old)

@@ -90,7 +90,13 @@ class Check:
 
 
 def health(
-    *, store: Store, source: HealthSource, clock: Clock, folder: Path, collected: Collection[str] = ()
+    *,
+    store: Store,
+    source: HealthSource,
+    clock: Clock,
+    folder: Path,
+    collected: Collection[str] = (),
+    more: Mapping[str, Callable[[], Check]] | None = None,
 ) -> dict[str, Any]:
     """Look at everything once; returns ``status`` and ``checks``, each with name, status, detail and remedy.
 
@@ -100,6 +106,7 @@ def health(
         clock: Time.
         folder: Where its files are; the disk that counts is the one below it.
         collected: Names of the sources that are collected.
+        more: Further checks by name; one of a known name takes its place.
     """
     looks: dict[str, Callable[[], Check]] = {
         "store": lambda: _store(store, clock),
@@ -111,6 +118,7 @@ def health(
         "sources": lambda: _sources(store, collected),
         "disk": lambda: _disk(folder),
         "memory": _memory,
+        **(more or {}),
     }
     checks = [_guarded(name, look) for name, look in looks.items()]
     worst = max(checks, key=lambda check: RANK.index(check.status)).status

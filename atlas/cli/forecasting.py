@@ -7,19 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
-
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.forecast import Forecast, ForecastJob, forecast
-from atlas.scheduler.job_store import restore
-from atlas.scheduler.job_view import JobState
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+from atlas.scheduler.outlook import forecast_jobs
 from atlas.scheduler.schedule import stable_offset
-from atlas.scheduler.store.tables import jobs
-from atlas.scheduler.store.task_queries import durations_of
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
@@ -27,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from atlas.cli.times import LocalTimes
-    from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.forecast import Crowd, Herd
     from atlas.settings import Settings
 
@@ -75,7 +69,8 @@ def _jobs(args: argparse.Namespace, settings: Settings) -> list[ForecastJob]:
     database = settings.persistence.database
     if not isinstance(database, Path) or database.exists():
         with opened(args) as (client, _settings):
-            return _stored(client)
+            known = client.jobs()
+            return client.store.read(lambda connection: forecast_jobs(connection, known))
     loaded = load_jobs(
         settings.persistence.cron_config,
         defaults=PolicyDefaults(timezone=local_times(settings).zone.key),
@@ -85,24 +80,6 @@ def _jobs(args: argparse.Namespace, settings: Settings) -> list[ForecastJob]:
         ForecastJob.of(one, trigger_for(one.schedule, stable_offset(one.id, one.schedule.spread_s)))
         for one in loaded.definitions.values()
     ]
-
-
-def _stored(client: SyncAtlasClient) -> list[ForecastJob]:
-    states = {job.name: job.state for job in client.jobs()}
-    rows = client.store.read(lambda connection: connection.execute(select(jobs).order_by(jobs.c.id)).all())
-    readable = [row for row in rows if states.get(row.id, JobState.PARKED) is not JobState.PARKED]
-    durations = client.store.read(lambda connection: durations_of(connection, [row.id for row in readable]))
-    found = []
-    for row in readable:
-        record = restore(row.id, bytes(row.job_state), row.next_run_time)
-        one = ForecastJob.of(
-            record.definition,
-            record.trigger,
-            duration_s=durations[row.id].median_s,
-            fires=states[row.id] is JobState.ACTIVE,
-        )
-        found.append(one)
-    return found
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

@@ -164,6 +164,24 @@ def _audit(parser: Parser) -> None:
     _json(parser)
 
 
+def _logs(parser: Parser) -> None:
+    parser.add_argument("task", metavar="TASK", help="its id")
+    parser.add_argument("-f", "--follow", action="store_true", help="go on until the task has ended")
+    _json(parser)
+
+
+def _report(parser: Parser) -> None:
+    parser.add_argument("--day", default="yesterday", metavar="D", help='"yesterday" (default), "today", "2026-11-23"')
+    parser.add_argument("--lang", default="en", choices=("en", "zh"), metavar="L", help="en (default) or zh")
+    shape = parser.add_mutually_exclusive_group()
+    shape.add_argument("--format", choices=("md", "html"), metavar="F", help="print it as md or html")
+    shape.add_argument("--json", action="store_true", help="print where it is and its figures as JSON")
+
+
+def _doctor(parser: Parser) -> None:
+    _json(parser)
+
+
 class Command(NamedTuple):
     """A command: its name, its line in the help, its arguments and ``module:function`` that does it."""
 
@@ -186,6 +204,9 @@ COMMANDS: Final = (
     Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
     Command("explain", "a schedule in words, and its next times", _explain, "atlas.cli.explaining:explain"),
     Command("audit", "who changed what, and when", _audit, "atlas.cli.auditing:audit"),
+    Command("logs", "what a task logged; -f while it runs", _logs, "atlas.cli.logs:logs"),
+    Command("report", "what happened on a day, as a page and as Markdown", _report, "atlas.cli.reporting:report"),
+    Command("doctor", "is all well, and if not, what to do", _doctor, "atlas.cli.doctor:doctor"),
     Command("forecast", "what starts when, and whether the slots are enough", _forecast, "atlas.cli.forecasting:show"),
     Command("schema", "the JSON Schema of the jobs file", _schema, "atlas.cli.checking:schema"),
 )

@@ -31,6 +31,7 @@ from atlas.scheduler.store.audit import Action, Entry, read_audit, write_audit
 from atlas.scheduler.store.leases import Lease, scheduler_lease
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
+from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions
@@ -160,6 +161,11 @@ class SyncAtlasClient:
         """`AtlasClient.attempts`."""
         refuse_on_loop()
         return self.store.read(lambda connection: find_attempts(connection, task_id))
+
+    def logs(self, task_id: str, *, after_id: int = 0, limit: int = 1000) -> list[LogLine]:
+        """`AtlasClient.logs`."""
+        refuse_on_loop()
+        return self.store.read(lambda connection: read_logs(connection, task_id, after_id, limit))
 
     def metrics(self, job: str | None = None) -> Metrics:
         """`AtlasClient.metrics`."""
@@ -383,6 +389,10 @@ class AtlasClient:
     async def attempts(self, task_id: str) -> list[dict[str, Any]]:
         """The attempts that did not end the task, oldest first."""
         return await asyncio.to_thread(self._sync.attempts, task_id)
+
+    async def logs(self, task_id: str, *, after_id: int = 0, limit: int = 1000) -> list[LogLine]:
+        """What a task logged behind the line ``after_id``, oldest first, at most ``limit`` lines."""
+        return await asyncio.to_thread(lambda: self._sync.logs(task_id, after_id=after_id, limit=limit))
 
     async def metrics(self, job: str | None = None) -> Metrics:
         """Figures of all tasks, or of one job's."""

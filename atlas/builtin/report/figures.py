@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
-from atlas.scheduler.store.tables import articles, tasks
+from atlas.scheduler.store.tables import articles, fires, sources, tasks
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class ErrorGroup:
         count: How many.
         first_at: End of the first one.
         last_at: End of the last one.
+        is_job: True if ``job`` is a job, False if it is the name of tasks without one.
     """
 
     job: str
@@ -62,6 +63,7 @@ class ErrorGroup:
     count: int
     first_at: float
     last_at: float
+    is_job: bool
 
 
 @dataclass(slots=True)
@@ -140,6 +142,53 @@ def read_totals(connection: Connection, start: datetime, end: datetime) -> Count
     return Counter({TaskStatus(status): count for status, count in connection.execute(counted)})
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobWeek:
+    """One job's seven days before the day of the report.
+
+    Attributes:
+        by_status: Tasks per final status.
+        median_s: Median seconds of the last attempts; None if none ran.
+    """
+
+    by_status: Counter[TaskStatus]
+    median_s: float | None
+
+
+def read_week(connection: Connection, start: datetime, end: datetime) -> dict[str, JobWeek]:
+    """What ended from ``start`` up to ``end``, by the names `DayFigures.jobs` has: the week to compare with."""
+    columns = (tasks.c.job_id, tasks.c.name, tasks.c.status, tasks.c.started_at, tasks.c.finished_at)
+    by_status: dict[str, Counter[TaskStatus]] = defaultdict(Counter)
+    durations_s: dict[str, list[float]] = defaultdict(list)
+    for row in connection.execute(select(*columns).where(*_ended(start, end))):
+        name = row.job_id or row.name
+        by_status[name][TaskStatus(row.status)] += 1
+        if row.started_at is not None:
+            durations_s[name].append(max(0.0, row.finished_at - row.started_at))
+    return {
+        name: JobWeek(by_status=counts, median_s=share(sorted(durations_s[name]), 0.5))
+        for name, counts in by_status.items()
+    }
+
+
+def read_skips(connection: Connection, start: datetime, end: datetime) -> list[tuple[str, str, int]]:
+    """(job, reason, how many) of the fire times from ``start`` up to ``end`` that made no task, the most first."""
+    at = fires.c.fire_time
+    counted = (
+        select(fires.c.job_id, fires.c.skip_reason, func.sum(func.coalesce(fires.c.count, 1)).label("skipped"))
+        .where(at >= start.timestamp(), at < end.timestamp(), fires.c.skip_reason.is_not(None))
+        .group_by(fires.c.job_id, fires.c.skip_reason)
+    )
+    found = [(row.job_id, row.skip_reason, int(row.skipped)) for row in connection.execute(counted)]
+    return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
+
+
+def read_failing_sources(connection: Connection, least: int) -> list[tuple[str, int, str]]:
+    """(source, failures in a row, the last reason) of the sources that failed ``least`` times or more in a row."""
+    bad = select(sources).where(sources.c.failures >= least).order_by(sources.c.failures.desc(), sources.c.name)
+    return [(row.name, row.failures, last_line(row.last_error)) for row in connection.execute(bad)]
+
+
 def _tasks(connection: Connection, start: datetime, end: datetime) -> Any:  # a Select of these columns
     tail = func.right(tasks.c.error, ERROR_TAIL)
     if connection.dialect.name == "sqlite":
@@ -171,7 +220,9 @@ def _add(day: DayFigures, groups: dict[tuple[str, str], ErrorGroup], row: Any, z
     if status in BAD:
         error = last_line(row.error) or status.value
         key = (name, re.sub(r"0x[0-9a-fA-F]+|\d+", "#", error))
-        group = groups.setdefault(key, ErrorGroup(name, error, 0, row.finished_at, row.finished_at))
+        group = groups.setdefault(
+            key, ErrorGroup(name, error, 0, row.finished_at, row.finished_at, row.job_id is not None)
+        )
         group.count += 1
         group.last_at = row.finished_at
 

@@ -10,9 +10,9 @@ from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from atlas.builtin.report.document import Document, Table
+    from atlas.builtin.report.document import Attention, Cell, Document, Table
 
 BARS: Final = "▁▂▃▄▅▆▇█"
 COLOURS: Final = {
@@ -27,7 +27,8 @@ COLOURS: Final = {
 _STYLE: Final = """body{margin:0;background:#fff;color:#14181f;font:14px/1.5 system-ui,-apple-system,'Segoe UI',Roboto,\
 'PingFang SC','Microsoft YaHei','Noto Sans CJK SC',sans-serif}main{max-width:728px;margin:0 auto;padding:32px 24px}
 h1{font-size:22px;letter-spacing:-.02em;margin:0}h2{font-size:15px;margin:28px 0 8px}p{margin:4px 0}.m{color:#6b7485}
-.lead{font-size:16px;margin:12px 0 0;max-width:640px}.v{display:flex;flex-wrap:wrap;gap:4px 32px;margin:18px 0 6px;\
+.lead{font-size:16px;margin:12px 0 0;max-width:640px}.v{display:flex;flex-wrap:wrap;\
+justify-content:space-between;gap:4px 20px;margin:18px 0 6px;\
 padding:10px 0;border-top:1px solid #e3e6ec;border-bottom:1px solid #e3e6ec}
 .v b{display:block;font-size:21px;letter-spacing:-.02em;font-weight:650;font-variant-numeric:tabular-nums}
 .t{overflow-x:auto}table{border-collapse:collapse;width:100%}
@@ -35,8 +36,11 @@ th{font-weight:500;color:#6b7485;text-align:left;font-size:12px}
 td,th{padding:6px 10px 6px 0;border-bottom:1px solid #e9ecf1;font-variant-numeric:tabular-nums;white-space:nowrap}
 td:first-child{max-width:300px;overflow:hidden;text-overflow:ellipsis}
 .r{text-align:right}.bad{color:#b32318}
-tr.b td:first-child{font-weight:600}
-svg{display:block;max-width:100%}svg text{font:10.5px system-ui,sans-serif;fill:#6b7485}
+tr.b td:first-child{font-weight:600}tr.b .x{color:#b32318;font-weight:600}.n{display:inline-block;min-width:52px}
+li code.m,.foot code{color:#6b7485;white-space:nowrap}
+
+svg{display:block;max-width:100%}svg.rate{display:inline-block;vertical-align:1px;margin-right:6px}.foot{margin-top:28px}
+svg text{font:10.5px system-ui,sans-serif;fill:#6b7485}
 code{font:12px ui-monospace,Menlo,Consolas,monospace;overflow-wrap:anywhere}
 ul{padding-left:18px;margin:6px 0}li{margin:4px 0}
 .k{display:inline-block;width:9px;height:9px;border-radius:2px;margin:0 4px 0 12px}
@@ -59,14 +63,23 @@ def to_markdown(document: Document) -> str:
     if document.attention:
         lines += ["", f"## {words.attention}", ""]
         lines += [
-            f"{number}. **{_text(one.job)}**: {_code(one.error)} {_text(one.when)}"
+            f"{number}. **{_text(one.job)}**{words.colon}" + _joined(one, _code, _text, _code)
             for number, one in enumerate(document.attention, 1)
         ]
     for table in document.tables:
         lines += ["", f"## {table.title}", "", "| " + " | ".join(map(_text, table.head)) + " |"]
         lines += ["|---|" + "---:|" * (len(table.head) - 1)]
-        lines += ["| " + " | ".join(map(_text, row)) + " |" for row in table.rows]
-    return "\n".join([*lines, "", _text(document.footer), ""])
+        lines += [
+            "| " + " | ".join(_text(cell if isinstance(cell, str) else cell.text) for cell in row) + " |"
+            for row in table.rows
+        ]
+    if document.ahead is not None:
+        lines += ["", f"## {words.next_day}", "", _lead_in_markdown(document.ahead.text)]
+        if document.ahead.hours:
+            first = document.ahead.hours[0][0]
+            bars = sparkline([count for _hour, count in document.ahead.hours])
+            lines += ["", f"{words.planned_per_hour} ({first:02d}:00 →): `{bars}`"]
+    return "\n".join([*lines, "", f"{_text(document.footer)} {_code(document.command)}", ""])
 
 
 def to_html(document: Document) -> str:
@@ -95,12 +108,17 @@ def to_html(document: Document) -> str:
     if document.attention:
         parts.append(f"<h2>{escape(words.attention)}</h2><ul>")
         parts += [
-            f"<li><b>{escape(one.job)}</b>: <code>{escape(one.error)}</code> {escape(one.when)}</li>"
+            f"<li><b>{escape(one.job)}</b>{words.colon}{_joined(one, _code_in_html, escape, _command_in_html)}</li>"
             for one in document.attention
         ]
         parts.append("</ul>")
     parts += [_table(table) for table in document.tables]
-    parts.append(f'<p class="m" style="margin-top:28px">{escape(document.footer)}</p></main></body></html>\n')
+    if document.ahead is not None:
+        parts.append(f"<h2>{escape(words.next_day)}</h2><p>{_bold(escape(document.ahead.text))}</p>")
+        if document.ahead.hours:
+            parts.append(_chart_ahead(document.ahead.hours, words.planned_per_hour))
+    parts.append(f'<p class="m foot">{escape(document.footer)} {_code_in_html(document.command)}</p>')
+    parts.append("</main></body></html>\n")
     return "\n".join(parts)
 
 
@@ -135,17 +153,73 @@ def _chart(hours: Sequence[Counter[TaskStatus]], label: str, names: dict[str, st
     return "".join([*parts, "</svg>"])
 
 
+def _chart_ahead(hours: Sequence[tuple[int, int]], label: str) -> str:
+    width, height, left, base = 680.0, 40.0, 28.0, 52.0
+    step, top = (width - left) / len(hours), max(1, *(count for _hour, count in hours))
+    parts = [
+        f'<svg viewBox="0 0 {width:.0f} 68" width="100%" role="img" aria-label="{html.escape(label)}">',
+        f'<line x1="{left:.0f}" x2="{width:.0f}" y1="{base}" y2="{base}" stroke="#e9ecf1"/>',
+        f'<text x="{left - 6:.0f}" y="{base - height + 4:.1f}" text-anchor="end">{top:,}</text>',
+    ]
+    for number, (hour, count) in enumerate(hours):
+        x, size = left + number * step + 1.5, height * count / top
+        if count:
+            parts.append(
+                f'<rect x="{x:.1f}" y="{base - size:.1f}" width="{step - 3:.1f}" height="{size:.1f}" fill="#aab4c4">'
+                f"<title>{hour:02d}:00 {count:,}</title></rect>"
+            )
+        if hour % 3 == 0:
+            parts.append(f'<text x="{x + step / 2 - 1.5:.1f}" y="66" text-anchor="middle">{hour:02d}</text>')
+    return "".join([*parts, "</svg>"])
+
+
+def _joined(
+    one: Attention, code: Callable[[str], str], text: Callable[[str], str], command: Callable[[str], str]
+) -> str:
+    """What was said, what was noticed, and what to type, as far as there is any of it."""
+    parts = ((code, one.error), (text, one.when), (command, one.command))
+    return " ".join(shape(value) for shape, value in parts if value)
+
+
+def _code_in_html(text: str) -> str:
+    return f"<code>{html.escape(text)}</code>"
+
+
+def _command_in_html(text: str) -> str:
+    return f'<code class="m">{html.escape(text)}</code>'
+
+
+def _cell(cell: Cell) -> str:
+    """A table's cell; a rate is a bar with its number."""
+    if isinstance(cell, str):
+        return html.escape(cell)
+    if cell.percent is None:
+        return html.escape(cell.text)
+    return (
+        '<svg class="rate" viewBox="0 0 96 8" width="96" height="8" aria-hidden="true">'
+        '<rect width="96" height="8" rx="2" fill="#f3d3d0"/>'
+        f'<rect width="{0.96 * cell.percent:.1f}" height="8" rx="2" fill="#01a97c"/></svg>'
+        f'<span class="n">{html.escape(cell.text)}</span>'
+    )
+
+
 def _table(table: Table) -> str:
     head = "".join(
         f"<th{' class=r' if number else ''}>{html.escape(name)}</th>" for number, name in enumerate(table.head)
     )
     rows = "".join(
         f"<tr{' class=b' if number in table.bad_rows else ''}>"
-        + "".join(f"<td{' class=r' if column else ''}>{html.escape(cell)}</td>" for column, cell in enumerate(row))
+        + "".join(f"<td{_class_of(column, table)}>{_cell(cell)}</td>" for column, cell in enumerate(row))
         + "</tr>"
         for number, row in enumerate(table.rows)
     )
     return f'<h2>{html.escape(table.title)}</h2><div class="t"><table><tr>{head}</tr>{rows}</table></div>'
+
+
+def _class_of(column: int, table: Table) -> str:
+    if not column:
+        return ""
+    return ' class="r x"' if column in table.bad_columns else " class=r"
 
 
 def _bold(text: str) -> str:

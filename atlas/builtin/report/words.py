@@ -27,6 +27,8 @@ class Words:
     some_bad: str
     one_job: str
     same_error: str
+    some_same_error: str
+    colon: str
     rest_well: str
     tasks: str
     success: str
@@ -46,6 +48,19 @@ class Words:
     source_head: tuple[str, ...]
     status: dict[str, str]
     footer: str
+    slower: str
+    skipped: str
+    skip_reasons: dict[str, str]
+    source_fails: str
+    next_day: str
+    planned: str
+    nothing_planned: str
+    peak: str
+    too_many: str
+    spread: str
+    paused: str
+    paused_more: str
+    planned_per_hour: str
 
     def day(self, day: date) -> str:
         """The day with its weekday."""
@@ -94,6 +109,8 @@ WORDS: Final = {
         some_bad="{total} {noun} ended, {bad} did not succeed.",
         one_job="**{job}** caused {count} of them",
         same_error=", all with the same error since {time}",
+        some_same_error=", {count} with the same error since {time}",
+        colon=": ",
         rest_well="Everything else is normal.",
         tasks="tasks",
         success="success",
@@ -107,7 +124,7 @@ WORDS: Final = {
         times="{count} times, {first} to {last}",
         once="once, at {first}",
         jobs="Jobs",
-        job_head=("Job", "Tasks", "Failed", "Timeout", "Cancelled", "Success", "Median", "p95"),
+        job_head=("Job", "Tasks", "Failed", "Timeout", "Cancelled", "Success, 7 d", "Median", "p95", "vs. 7 d"),
         others="{count} other jobs",
         sources="Articles",
         source_head=("Source", "New"),
@@ -119,6 +136,27 @@ WORDS: Final = {
             "CANCELLED": "cancelled",
         },
         footer="Made at {time} from {total} stored {noun}.",
+        slower="took {factor} times as long as in the seven days before: {now}, then {before}",
+        skipped="{count} fire times made no task: {reason}",
+        skip_reasons={
+            "overlap": "the task before was still unfinished",
+            "paused": "the job was paused",
+            "unbound": "its function was missing",
+            "coalesced": "one later task stands for them",
+            "stopped": "the scheduler was stopping",
+            "fault": "they could not be decided",
+            "missed": "they were missed and not caught up",
+        },
+        source_fails="has failed {count} times in a row",
+        next_day="Next 24 hours",
+        planned="{count} tasks planned",
+        nothing_planned="Nothing is planned.",
+        peak="; most at {time}: {peak} at once, {slots} slots",
+        too_many="{peak} tasks at once at {time} for {slots} slots: {late} will start late",
+        spread="; a spread of {spread} for {jobs} would part them",
+        paused="{jobs} stays paused.",
+        paused_more="{jobs} stay paused.",
+        planned_per_hour="Planned tasks per hour",
     ),
     "zh": Words(
         language="zh",
@@ -130,6 +168,8 @@ WORDS: Final = {
         some_bad="结束了 {total} 个任务，其中 {bad} 个未成功。",
         one_job="其中 {count} 个来自 **{job}**",
         same_error="，自 {time} 起都是同一个错误",
+        some_same_error="，{count} 个自 {time} 起是同一个错误",
+        colon="：",
         rest_well="其余一切正常。",
         tasks="任务",
         success="成功率",
@@ -143,11 +183,32 @@ WORDS: Final = {
         times="{count} 次，{first} 至 {last}",
         once="1 次，{first}",
         jobs="作业",
-        job_head=("作业", "任务", "失败", "超时", "取消", "成功率", "中位数", "p95"),
+        job_head=("作业", "任务", "失败", "超时", "取消", "成功率，7 天", "中位数", "p95", "较 7 天"),
         others="其余 {count} 个作业",
         sources="文章",
         source_head=("来源", "新增"),
         status={"SUCCESS": "成功", "RETRYING": "重试后成功", "TIMEOUT": "超时", "FAILED": "失败", "CANCELLED": "取消"},
         footer="生成于 {time}，依据 {total} 个已存任务。",
+        slower="耗时是前七天的 {factor} 倍：现在 {now}，之前 {before}",
+        skipped="{count} 个触发时间没有产生任务：{reason}",
+        skip_reasons={
+            "overlap": "上一个任务尚未结束",
+            "paused": "作业已暂停",
+            "unbound": "找不到其函数",
+            "coalesced": "由之后的一个任务代替",
+            "stopped": "调度器正在停止",
+            "fault": "无法决定",
+            "missed": "已错过且不补跑",
+        },
+        source_fails="已连续失败 {count} 次",
+        next_day="未来 24 小时",
+        planned="计划 {count} 个任务",
+        nothing_planned="没有计划任务。",
+        peak="；最多在 {time}：同时 {peak} 个，{slots} 个槽位",
+        too_many="{time} 同时有 {peak} 个任务，只有 {slots} 个槽位：{late} 个会晚启动",
+        spread="；给 {jobs} 设置 {spread} 的分散可以错开它们",
+        paused="{jobs} 仍处于暂停。",
+        paused_more="{jobs} 仍处于暂停。",
+        planned_per_hour="每小时计划任务",
     ),
 }

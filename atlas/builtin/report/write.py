@@ -5,18 +5,26 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from atlas.builtin.report.document import compose
-from atlas.builtin.report.figures import read_day, read_totals
+from atlas.builtin.health import FAILING_AFTER
+from atlas.builtin.report.document import Compared, compose
+from atlas.builtin.report.figures import read_day, read_failing_sources, read_skips, read_totals, read_week
 from atlas.builtin.report.pages import to_html, to_markdown
 from atlas.builtin.report.words import WORDS
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.forecast import forecast
+from atlas.scheduler.job_view import JobState
+from atlas.scheduler.outlook import forecast_jobs
 from atlas.scheduler.snapshot import write_private
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import tzinfo
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
     from atlas.scheduler.clock import Clock
+    from atlas.scheduler.job_view import Job
     from atlas.scheduler.store.store import Store
 
 
@@ -29,8 +37,12 @@ def report(
     host: str,
     day: str | None = None,
     language: str = "en",
+    jobs: Sequence[Job] = (),
+    slots: int = 1,
 ) -> dict[str, Any]:
-    """Write a day's report as Markdown and HTML; returns ``day``, ``tasks``, ``success_rate`` (0–100) and ``files``.
+    """Write a day's report as Markdown and HTML.
+
+    Returns ``day``, ``tasks``, ``success_rate`` (0–100), ``summary`` (what happened, in words) and ``files``.
 
     The files are private to the user and replace an older report of that day at once, never half.
 
@@ -42,6 +54,8 @@ def report(
         host: Name of this machine.
         day: ``"2026-11-23"``, ``"today"`` or ``"yesterday"``; None is yesterday.
         language: ``"en"`` or ``"zh"``.
+        jobs: Every job as it stands, for what comes next.
+        slots: Tasks that run at once.
 
     Raises:
         ArgumentsError: The day or the language is none.
@@ -54,8 +68,15 @@ def report(
     which = day_named(day, now.astimezone(zone).date())
     start, end = midnight(which, zone), midnight(which + timedelta(days=1), zone)
     figures = store.read(lambda connection: read_day(connection, start, end, zone))
-    before = store.read(lambda connection: read_totals(connection, midnight(which - timedelta(days=1), zone), start))
-    document = compose(which, figures, before, words=words, host=host, zone=zone, made_at=now)
+    document = compose(
+        which,
+        figures,
+        store.read(lambda connection: _compared(connection, which, zone, now=now, jobs=jobs, slots=slots)),
+        words=words,
+        host=host,
+        zone=zone,
+        made_at=now,
+    )
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     name = which.isoformat() if language == "en" else f"{which.isoformat()}.{language}"
     files = {folder / f"{name}.md": to_markdown(document), folder / f"{name}.html": to_html(document)}
@@ -65,8 +86,23 @@ def report(
         "day": which.isoformat(),
         "tasks": figures.total,
         "success_rate": round(figures.success_rate or 0.0, 2),
+        "summary": document.lead.replace("**", ""),
         "files": [str(path) for path in files],
     }
+
+
+def _compared(
+    connection: Connection, day: date, zone: tzinfo, *, now: datetime, jobs: Sequence[Job], slots: int
+) -> Compared:
+    start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
+    return Compared(
+        before=read_totals(connection, midnight(day - timedelta(days=1), zone), start),
+        week=read_week(connection, midnight(day - timedelta(days=7), zone), start),
+        skips=read_skips(connection, start, end),
+        failing=read_failing_sources(connection, FAILING_AFTER),
+        forecast=forecast(forecast_jobs(connection, jobs), now=now, hours=24, slots=slots, zone=zone) if jobs else None,
+        paused=[job.name for job in jobs if job.state is JobState.PAUSED],
+    )
 
 
 def day_named(text: str | None, today: date) -> date:

@@ -1,0 +1,102 @@
+"""The command ``doctor``: the health check, looked at from outside and live."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from atlas.builtin.health import TICK_DEAD_S, TICK_LATE_S, Check, health
+from atlas.cli.exits import Exit
+from atlas.cli.installation import opened
+from atlas.cli.tables import Cell, print_json, say
+from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Mapping, Sequence
+
+    from atlas.scheduler.client import SyncAtlasClient
+    from atlas.scheduler.job_view import Job
+    from atlas.scheduler.store.leases import Lease
+    from atlas.settings import Settings
+
+LOOK: Final = {"ok": ("✓", "green"), "degraded": ("!", "yellow"), "failing": ("✗", "bold red")}
+
+
+def doctor(args: argparse.Namespace) -> int:
+    """Every check with its remedy; the exit code is 1 unless all is well."""
+    with opened(args) as (client, settings):
+        source = _FromOutside(client, settings)
+        result = health(
+            store=client.store,
+            source=source,
+            clock=client.store.clock,
+            folder=settings.root,
+            collected=[one.name for one in settings.collect.sources if one.enabled],
+            more={"scheduler": source.scheduler},
+        )
+    if args.json:
+        print_json(result)
+    else:
+        for check in result["checks"]:
+            glyph, style = LOOK[check["status"]]
+            say(Cell(f"{glyph} {check['name']:<10}", style), " ", check["detail"])
+            if check["remedy"]:
+                say(Cell(f"{'':12} → {check['remedy']}", style))
+        glyph, style = LOOK[result["status"]]
+        say(Cell(result["status"], style))
+    return Exit.OK if result["status"] == "ok" else Exit.FAILED
+
+
+class _FromOutside:
+    """What the scheduler's lease, the store and the jobs file tell another process."""
+
+    def __init__(self, client: SyncAtlasClient, settings: Settings) -> None:
+        self._client, self._settings = client, settings
+        self._lease: Lease | None = client.scheduler()
+
+    def scheduler(self) -> Check:
+        """Whether a scheduler lives, and how long ago it said so."""
+        if self._lease is None:
+            return Check(
+                name="scheduler",
+                status="failing",
+                detail="no scheduler runs: nothing fires, and what is submitted waits",
+                remedy="'atlas serve' (as a service: see the README)",
+            )
+        age_s = max(0.0, (datetime.now(UTC) - self._lease.renewed_at).total_seconds())
+        tick_s = self._lease.figures.get("last_tick_s")
+        detail = f"{self._lease.words}, heard of {age_s:.1f} s ago"
+        detail += "" if tick_s is None else f", had looked for due jobs {tick_s:.1f} s before that"
+        if tick_s is not None and tick_s > TICK_LATE_S:
+            return Check(
+                name="scheduler",
+                status="failing" if tick_s > TICK_DEAD_S else "degraded",
+                detail=detail,
+                remedy="look at the store; if that is well, restart the scheduler",
+            )
+        return Check(name="scheduler", detail=detail)
+
+    def get_queue_status(self) -> Mapping[str, Any]:
+        """The figures of the scheduler's last sign of life; of none, an empty queue."""
+        workers = {"max_workers": self._settings.scheduler.max_workers}
+        if self._lease is None:
+            return {**workers, "queue_size": 0, "running_tasks": 0}
+        return {**workers, **self._lease.figures}
+
+    def last_tick_s(self) -> float | None:
+        """Told by `scheduler`."""
+        return None
+
+    def config_error(self) -> str | None:
+        """Why the jobs file would be refused."""
+        try:
+            load_jobs(self._settings.persistence.cron_config, defaults=PolicyDefaults(), registry=None)
+        except ConfigError as error:
+            return str(error)
+        return None
+
+    def get_jobs(self) -> Sequence[Job]:
+        """Every job as it stands in the store."""
+        return self._client.jobs()
