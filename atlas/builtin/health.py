@@ -110,7 +110,7 @@ def health(
     """
     looks: dict[str, Callable[[], Check]] = {
         "store": lambda: _store(store, clock),
-        "scheduler": lambda: _scheduler(source, clock),
+        "scheduler": lambda: scheduler_check(source, clock),
         "config": lambda: _config(source),
         "queue": lambda: _queue(source),
         "threads": lambda: _threads(source),
@@ -156,7 +156,8 @@ def _write_and_undo(connection: Connection) -> None:
     connection.execute(delete(sources).where(sources.c.name == name))
 
 
-def _scheduler(source: HealthSource, clock: Clock) -> Check:
+def scheduler_check(source: HealthSource, clock: Clock) -> Check:
+    """Whether the loop looks for due jobs, and what befell it lately."""
     age_s = source.last_tick_s()
     if age_s is None:
         return Check(name="scheduler", detail="no clock runs in this process; jobs fire elsewhere or not at all")

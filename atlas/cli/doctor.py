@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.builtin.health import TICK_DEAD_S, TICK_LATE_S, Check, health
+from atlas.builtin.health import Check, health, scheduler_check
 from atlas.cli.exits import Exit
 from atlas.cli.installation import opened
 from atlas.cli.tables import Cell, print_json, say
 from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+from atlas.scheduler.loop_watch import Trouble
 
 if TYPE_CHECKING:
     import argparse
@@ -65,18 +68,8 @@ class _FromOutside:
                 detail="no scheduler runs: nothing fires, and what is submitted waits",
                 remedy="'atlas serve' (as a service: see the README)",
             )
-        age_s = max(0.0, (datetime.now(UTC) - self._lease.renewed_at).total_seconds())
-        tick_s = self._lease.figures.get("last_tick_s")
-        detail = f"{self._lease.words}, heard of {age_s:.1f} s ago"
-        detail += "" if tick_s is None else f", had looked for due jobs {tick_s:.1f} s before that"
-        if tick_s is not None and tick_s > TICK_LATE_S:
-            return Check(
-                name="scheduler",
-                status="failing" if tick_s > TICK_DEAD_S else "degraded",
-                detail=detail,
-                remedy="look at the store; if that is well, restart the scheduler",
-            )
-        return Check(name="scheduler", detail=detail)
+        found = scheduler_check(self, self._client.store.clock)
+        return replace(found, detail=f"{self._lease.words}, {found.detail}")
 
     def get_queue_status(self) -> Mapping[str, Any]:
         """The figures of the scheduler's last sign of life; of none, an empty queue."""
@@ -86,8 +79,16 @@ class _FromOutside:
         return {**workers, **self._lease.figures}
 
     def last_tick_s(self) -> float | None:
-        """Told by `scheduler`."""
-        return None
+        """Its age when the scheduler last gave a sign of life, and how long ago that was."""
+        if self._lease is None or self._lease.figures.get("last_tick_s") is None:
+            return None
+        since_s = (self._client.store.clock.now() - self._lease.renewed_at).total_seconds()
+        return float(self._lease.figures["last_tick_s"]) + max(0.0, since_s)
+
+    def troubles(self) -> Sequence[Trouble]:
+        """What befell its loop, as its lease tells."""
+        told = [] if self._lease is None else self._lease.figures.get("troubles", [])
+        return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
 
     def config_error(self) -> str | None:
         """Why the jobs file would be refused."""
