@@ -375,7 +375,13 @@ class Reconciler:
             ),
         )
         running.bridge.revision = number
-        detail = {"revision": number, "by": author, "unchanged": plan.unchanged, "words": plan.summary}
+        detail = {
+            "revision": number,
+            "file": str(self.path),
+            "by": author,
+            "unchanged": plan.unchanged,
+            "words": plan.summary,
+        }
         self._tell(SchedulerEventKind.CONFIG_APPLIED, detail)
         self._in_force(wanted)
         return plan
