@@ -16,7 +16,8 @@ from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavaila
 from atlas.scheduler.events import JobEvent
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
-from atlas.scheduler.reconcile import Plan, Reconciler, make_plan
+from atlas.scheduler.plan import Plan, make_plan
+from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.store.tables import jobs, revisions
 from tests.clockwork import DAY, LIMIT_S, Clockwork, nothing, utc
 
@@ -410,7 +411,7 @@ def test_nothing_is_half_applied_when_the_database_refuses(
 def test_two_reloads_at_once_make_one_revision(configured: Configured, monkeypatch: pytest.MonkeyPatch) -> None:
     configured.apply(job=HOURLY)
     configured.write(job=MINUTELY)
-    real, inside, go = reconcile_module.make_plan, threading.Semaphore(0), threading.Event()
+    real, inside, go = make_plan, threading.Semaphore(0), threading.Event()
 
     def slow(*args: Any, **kwargs: Any) -> Plan:
         plan = real(*args, **kwargs)

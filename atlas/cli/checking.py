@@ -10,7 +10,7 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import quiet_logs, settings_of
 from atlas.cli.tables import Cell, print_json, printable, say
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import load_jobs, schema_text
+from atlas.scheduler.jobs import read_jobs_text, schema_text
 
 if TYPE_CHECKING:
     import argparse
@@ -26,7 +26,7 @@ STYLES = {"error": "bold red", "warning": "yellow"}
 def check(args: argparse.Namespace) -> int:
     """Load the file as a scheduler would; print everything found; apply nothing."""
     settings = settings_of(args)
-    file = Path(args.file) if args.file else _shown(settings.persistence.cron_config)
+    file = Path(args.file) if args.file else shown_file(settings.persistence.cron_config)
     with quiet_logs(verbose=args.verbose):
         loaded, problems = _load(file, settings)
     errors = sum(problem.severity == "error" for problem in problems)
@@ -71,20 +71,12 @@ def nearest_job(job_id: str, known: Iterable[str]) -> str | None:
 
 def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Problem]]:
     """The file if it can be used, and what there is to say about it."""
-    from atlas.builtin.binding import bind_builtins
-    from atlas.scheduler.store.store import open_store
-    from atlas.service import AtlasScheduler
+    from atlas.cli.planning import read_wanted
 
-    atlas = AtlasScheduler(settings)
-    store = open_store(None)  # the built-in functions want one; none of them is called
     try:
-        bind_builtins(atlas.registry, store=store, settings=settings, health_source=atlas, clock=store.clock)
-        loaded = load_jobs(file, defaults=atlas.policy_defaults(), registry=atlas.registry)
+        return read_wanted(read_jobs_text(file), file, settings)
     except ConfigError as error:
         return None, error.problems
-    finally:
-        store.close()
-    return loaded, loaded.warnings
 
 
 def _print_problem(problem: Problem, text: Sequence[str]) -> None:
@@ -121,7 +113,7 @@ def _lines(file: Path) -> list[str]:
         return []
 
 
-def _shown(file: Path) -> Path:
+def shown_file(file: Path) -> Path:
     """The path as seen from here, where that is shorter."""
     return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 

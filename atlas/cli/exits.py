@@ -21,6 +21,7 @@ from atlas.scheduler.errors import (
     ScheduleError,
     UnknownFunctionError,
     UnknownJobError,
+    UnknownRevisionError,
     UnknownTaskError,
 )
 
@@ -54,6 +55,7 @@ _MEANING: tuple[tuple[type[AtlasError], Exit], ...] = (
     (UnknownFunctionError, Exit.UNKNOWN),
     (UnknownJobError, Exit.UNKNOWN),
     (UnknownTaskError, Exit.UNKNOWN),
+    (UnknownRevisionError, Exit.UNKNOWN),
     (NoSchedulerError, Exit.NO_SCHEDULER),
     (ResultNotReadyError, Exit.TIMED_OUT),
 )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.metrics import Metrics
+    from atlas.scheduler.store.leases import Lease
     from atlas.scheduler.task import Task
 
 MOST_RECENT: Final = 5_000
@@ -43,6 +44,7 @@ def jobs(args: argparse.Namespace) -> int:
         }  # as the store read them at its opening
         latest = {job.name: client.tasks(job=job.name, limit=1)[0] for job in found if figures[job.name].total_tasks}
         recent = client.tasks(since=times.now - timedelta(hours=HOURS), limit=MOST_RECENT + 1)
+        lease = client.scheduler()
     if args.json:
         print_json([_job_json(job, figures[job.name], latest.get(job.name)) for job in found])
         return Exit.OK
@@ -67,8 +69,21 @@ def jobs(args: argparse.Namespace) -> int:
         rows = [(*row[:6], strip.get(job.name, EMPTY), *row[6:]) for job, row in zip(found, rows, strict=True)]
     print_table(columns, rows)
     print_reasons(found, times)
+    print_config(lease)
     say(Cell(f"{_count_words(found, latest)} · {times.words}", "dim"))
     return Exit.OK
+
+
+def print_config(lease: Lease | None) -> None:
+    """What the running scheduler says of its config file, where something is to be said."""
+    facts = {} if lease is None else lease.figures.get("config", {})
+    if facts.get("error"):
+        runs = "nothing runs" if facts.get("revision") is None else f"revision {facts['revision']} runs on"
+        say(Cell(f"✗ The jobs file is refused; {runs}.", "bold red"))
+        for line in str(facts["error"]).splitlines()[:5]:
+            say(f"  {line}")
+    elif facts.get("drift"):
+        say(Cell(f"! {facts['drift']}", "yellow"))
 
 
 def tasks(args: argparse.Namespace) -> int:

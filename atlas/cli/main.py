@@ -156,6 +156,36 @@ def _schema(_parser: Parser) -> None:
     pass
 
 
+def _file(parser: Parser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", help="a jobs file; by default the one of the settings")
+
+
+def _plan(parser: Parser) -> None:
+    _file(parser)
+    _json(parser)
+
+
+def _revisions(parser: Parser) -> None:
+    parser.add_argument("--limit", type=_count, default=20, metavar="N", help="the newest N (20)")
+    _json(parser)
+
+
+def _diff(parser: Parser) -> None:
+    parser.add_argument("a", nargs="?", metavar="A", help="a revision's number, or 'file'; by default the one before")
+    parser.add_argument("b", nargs="?", metavar="B", help="another one; by default the one in force")
+    _json(parser)
+
+
+def _rollback(parser: Parser) -> None:
+    parser.add_argument("revision", type=_count, metavar="N", help="the revision's number")
+
+
+def _why(parser: Parser) -> None:
+    parser.add_argument("job", metavar="JOB")
+    parser.add_argument("--at", metavar="T", help='then: "09:00", "2026-11-24T09:00"; by default the latest decision')
+    _json(parser)
+
+
 def _audit(parser: Parser) -> None:
     parser.add_argument("subject", nargs="?", metavar="JOB|TASK", help="only what was done to this one")
     parser.add_argument("--by", metavar="WHO", help='only by this one: "cli", "cli:root", "web", "api", "file", "code"')
@@ -202,6 +232,12 @@ COMMANDS: Final = (
     Command("pause", "let a job make no tasks", _pause, "atlas.cli.acting:pause"),
     Command("resume", "end a pause", _resume, "atlas.cli.acting:resume"),
     Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
+    Command("plan", "what an edit of the jobs file would change", _plan, "atlas.cli.planning:plan"),
+    Command("apply", "bring a jobs file into force", _file, "atlas.cli.planning:apply"),
+    Command("revisions", "the accepted versions of the jobs file", _revisions, "atlas.cli.revising:revisions"),
+    Command("diff", "what two revisions differ in", _diff, "atlas.cli.revising:diff"),
+    Command("rollback", "bring an earlier revision back", _rollback, "atlas.cli.planning:rollback"),
+    Command("why", "why a job ran, did not run, ran late or again", _why, "atlas.cli.reasons:why"),
     Command("explain", "a schedule in words, and its next times", _explain, "atlas.cli.explaining:explain"),
     Command("audit", "who changed what, and when", _audit, "atlas.cli.auditing:audit"),
     Command("logs", "what a task logged; -f while it runs", _logs, "atlas.cli.logs:logs"),

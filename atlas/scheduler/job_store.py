@@ -261,7 +261,7 @@ class JobStore(SQLAlchemyJobStore):
             with self._lock:
                 for change in changes:
                     old = self._records.get(change.record.id)
-                    if change.keeps_next_run and old is not None and _same_times(old, change.record):
+                    if change.keeps_next_run and old is not None and _unmoved(old, change.record):
                         change.record.next_run = old.next_run
             made = self._store.write(lambda connection: _write_changes(connection, changes, removed, also))
             with self._lock:
@@ -577,8 +577,13 @@ class JobStore(SQLAlchemyJobStore):
         return job
 
 
-def _same_times(old: JobRecord, new: JobRecord) -> bool:
-    return old.enabled and new.enabled and old.trigger == new.trigger
+def _unmoved(old: JobRecord, new: JobRecord) -> bool:
+    return same_times(old, enabled=new.enabled, trigger=new.trigger)
+
+
+def same_times(old: JobRecord, *, enabled: bool, trigger: AtlasTrigger) -> bool:
+    """True if a job goes on with the starting times it has, so that a change of it moves none."""
+    return old.enabled and enabled and old.trigger == trigger
 
 
 def restore(job_id: str, raw: bytes, next_run_time: float | None) -> JobRecord:

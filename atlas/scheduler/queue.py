@@ -65,7 +65,7 @@ class TaskQueue:
         self.defaults = defaults or QueueDefaults()
         self._target = store
         self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
-        self._limits = dict(executor_limits or {})
+        self.executor_limits = dict(executor_limits or {})
         self._log_rules = log_rules or LogRules()
         self._serving: Serving | None = None
         self._starting = threading.Lock()
@@ -145,7 +145,7 @@ class TaskQueue:
                 registry=self.registry,
                 loop=loop,
                 max_workers=self.max_workers,
-                limits=self._limits,
+                limits=self.executor_limits,
                 max_waiting=self._max_waiting,
                 stop_grace_s=self._stop_grace_s,
                 log_rules=self._log_rules,

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import json
 import threading
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from loguru import logger
 
-from atlas.scheduler.config_file import REPORTED_S, Seen, content_digest, replacing
-from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
-from atlas.scheduler.errors import ConfigError, Problem, UnknownRevisionError
+from atlas.scheduler.config_file import REPORTED_S, Seen, content_digest, read_content, replacing
+from atlas.scheduler.definition import digest_of
+from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_store import JobChange
 from atlas.scheduler.jobs import JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
+from atlas.scheduler.plan import Plan, make_plan
+from atlas.scheduler.preview import Preview, make_preview
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (
     Request,
@@ -36,11 +37,12 @@ from atlas.scheduler.store.revisions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
     from atlas.scheduler.cron_manager import SyncCronManager
-    from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.errors import Problem
     from atlas.scheduler.store.store import Store
 
 FILE: Final = "file"
@@ -49,71 +51,6 @@ STALE_S: Final = 60.0
 """How old a request for a text that the file does not hold is before it is answered so."""
 MAX_TOLD: Final = 4000
 """Characters of an error in the figures that other processes see."""
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What would change.
-
-    Attributes:
-        added: Jobs that are new.
-        changed: Jobs that are different.
-        removed: Ids of file jobs that the file has no more; they stop and keep their history.
-        unchanged: How many stay as they are.
-    """
-
-    added: tuple[JobDefinition, ...]
-    changed: tuple[JobDefinition, ...]
-    removed: tuple[str, ...]
-    unchanged: int
-
-    def __bool__(self) -> bool:
-        """True if anything changes."""
-        return bool(self.added or self.changed or self.removed)
-
-    @property
-    def summary(self) -> str:
-        """``+a +b ~c -d``: what is added, changed, removed, by id."""
-        parts = (
-            [f"+{one.id}" for one in self.added]
-            + [f"~{one.id}" for one in self.changed]
-            + [f"-{one}" for one in self.removed]
-        )
-        return " ".join(parts) or "no change to jobs"
-
-
-def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsFile, *, file: Path | str) -> Plan:
-    """Compare what runs with the file; touches nothing.
-
-    Raises:
-        ConfigError: A key of the file belongs to a job made by code.
-    """
-    mine = {record.id: record for record in records}
-    clashes = [
-        Problem(
-            file=file,
-            path=f"cron_jobs.{job_id}",
-            message="a job made by code has this id; rename this one, or remove that one",
-        )
-        for job_id in wanted.definitions
-        if job_id in mine and mine[job_id].source is JobSource.CODE
-    ]
-    if clashes:
-        raise ConfigError(clashes)
-    added, changed = [], []
-    for job_id, definition in wanted.definitions.items():
-        record = mine.get(job_id)
-        if record is None:
-            added.append(definition)
-        elif record.digest != definition.digest():
-            changed.append(definition)
-    gone = [
-        record.id for record in mine.values() if record.source is JobSource.FILE and record.id not in wanted.definitions
-    ]
-    hidden = set(parked)
-    changed += [definition for definition in added if definition.id in hidden]
-    added = [definition for definition in added if definition.id not in hidden]
-    return Plan(tuple(added), tuple(changed), tuple(sorted(gone)), len(wanted.definitions) - len(added) - len(changed))
 
 
 class Reconciler:
@@ -155,19 +92,17 @@ class Reconciler:
             ConfigError: The file is refused and there is no earlier revision.
         """
         latest = self.latest_revision()
-        if latest is not None:
-            self.mode = _mode_of(latest.text)
+        self.run_last_good()
         try:
             if latest is not None and self.mode == "manual":
                 text = read_jobs_text(self.path)
                 if _digest(text) != latest.digest and self._asked(_digest(text)) is None:
-                    self.run_last_good()
                     self.known = content_digest(self.path.read_bytes())
                     self._drifted()
                     return None
             return self.reload(author=FILE)
         except ConfigError:
-            if not self.run_last_good():
+            if latest is None:
                 raise
             return None
 
@@ -243,18 +178,7 @@ class Reconciler:
         with self._lock:
             wanted = self.parse(text)
             self.plan(wanted)
-            digest, now = _digest(text), store.clock.now()
-            with replacing(self.path, text) as put_in_place:
-                asked = store.write(
-                    lambda connection: ask(
-                        connection, at=now, by=by or CODE, action=action, digest=digest, detail=detail
-                    )
-                )
-                try:
-                    put_in_place()
-                except ConfigError:
-                    store.write(lambda connection: withdraw(connection, asked))
-                    raise
+            request_replace(store, self.path, text, by=by, action=action, detail=detail)
             plan = self._apply(wanted, author=by or CODE)
             self.known = content_digest(text.encode())
             return plan
@@ -301,6 +225,21 @@ class Reconciler:
         """
         jobs = self._cron.running.jobs
         return make_plan(jobs.records(), [parked.id for parked in jobs.parked()], wanted, file=self.path)
+
+    def preview(self, text: str) -> Preview:
+        """What `replace` with this text would do, in words and figures; nothing is applied.
+
+        Raises:
+            ConfigError: It cannot be used; the error holds everything that is wrong.
+        """
+        wanted, store, queue = self.parse(text), self._store, self._cron.queue
+        limits = {kind.value: limit for kind, limit in queue.executor_limits.items()}
+        now = store.clock.now()
+        return store.read(
+            lambda connection: make_preview(
+                connection, wanted, file=self.path, now=now, slots=queue.max_workers, limits=limits
+            )
+        )
 
     def latest_revision(self) -> Revision | None:
         """The newest accepted version, None when there is none."""
@@ -431,6 +370,35 @@ class Reconciler:
         if self._asked(digest) is not None:
             now = store.clock.now()
             store.write(lambda connection: answer(connection, at=now, digest=digest, revision=revision, error=error))
+
+
+def request_replace(
+    store: Store, path: Path, text: str, *, by: str, action: Action = Action.APPLY, detail: str = ""
+) -> int:
+    """Put a checked ``text`` in the file's place and ask the scheduler for it; returns the request's number.
+
+    The request stands first: wherever the process dies, the file holds the old text or the new one, and the new one
+    counts, at once or at the next start. A file that holds the text already is left alone.
+
+    Raises:
+        ConfigError: The file cannot be replaced; nothing changed.
+        StoreUnavailableError: The database did not take the request; nothing changed.
+    """
+    digest, now = _digest(text), store.clock.now()
+
+    def put(connection: Connection) -> int:
+        return ask(connection, at=now, by=by or CODE, action=action, digest=digest, detail=detail)
+
+    if read_content(path, len(text.encode())).raw == text.encode():
+        return store.write(put)
+    with replacing(path, text) as put_in_place:
+        asked = store.write(put)
+        try:
+            put_in_place()
+        except ConfigError:
+            store.write(lambda connection: withdraw(connection, asked))
+            raise
+    return asked
 
 
 def _digest(text: str) -> str:

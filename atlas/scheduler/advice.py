@@ -1,0 +1,162 @@
+"""What a jobs file may say and hardly means: herds, one function twice in a minute, times that a clock leaves out.
+
+It looks at a day of starts, so that it is for whoever checks a file, not for every start of the scheduler.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from atlas.scheduler.cron.expression import parse_cron
+from atlas.scheduler.durations import format_duration
+from atlas.scheduler.forecast import ForecastJob, forecast, start_times
+from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.schedule import stable_offset
+from atlas.scheduler.triggers import trigger_for
+from atlas.scheduler.zones import shift_around, zone_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.errors import Problem
+    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.triggers import AtlasTrigger
+    from atlas.scheduler.zones import Shift
+
+DAY: Final = timedelta(days=1)
+LOOKED_AT: Final = 1500
+"""Starts of a day that are looked at per job: one a minute."""
+NAMED: Final = 4
+"""Jobs that a message names."""
+
+Place = tuple[str | int, ...]
+_MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def advise(
+    wanted: JobsFile, *, file: Path | str, now: datetime, slots: int, limits: Mapping[str, int] | None = None
+) -> tuple[Problem, ...]:
+    """Warnings about a file that was accepted, located, in file order.
+
+    Args:
+        wanted: The file.
+        file: Its name, for messages.
+        now: From when to look ahead.
+        slots: Tasks that run at once.
+        limits: Executor → fewer than that.
+    """
+    found = [*_herds(wanted, now, slots, limits), *_twice(wanted, now), *_gaps(wanted, now)]
+    if not found:
+        return ()
+    document = read_json(wanted.text)
+    told = [
+        document.problem(file, place, message, on_key=len(place) == 2, shown=len(place) != 2, severity="warning")
+        for place, message in found
+    ]
+    return tuple(sorted(told, key=lambda one: (one.line, one.column)))
+
+
+def _herds(
+    wanted: JobsFile, now: datetime, slots: int, limits: Mapping[str, int] | None
+) -> Iterator[tuple[Place, str]]:
+    """More jobs than slots start in one instant."""
+    jobs = [ForecastJob.of(one, _trigger(one)) for one in wanted.definitions.values()]
+    order = {job_id: number for number, job_id in enumerate(wanted.definitions)}
+    for herd in forecast(jobs, now=now, slots=slots, limits=limits).herds:
+        first, *others = sorted(herd.job_ids, key=order.__getitem__)
+        at = herd.at.astimezone(zone_named(wanted.definitions[first].schedule.timezone))
+        proposal = (
+            "move some of them"
+            if herd.spread_s is None
+            else f'"spread": "{format_duration(herd.spread_s).replace(" ", "")}" in each of them would even it out'
+        )
+        message = f"starts together with {len(others)} more jobs at {at:%H:%M:%S} ({_names(others)})"
+        yield ("cron_jobs", first), f"{message}, and {slots} run at once; {proposal}"
+
+
+def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
+    """Two jobs start one function in the same minute; each job is told of once, with the first like it."""
+    by_function: dict[str, list[JobDefinition]] = {}
+    for one in wanted.definitions.values():
+        if one.enabled:
+            by_function.setdefault(one.function, []).append(one)
+    for function, jobs in by_function.items():
+        if len(jobs) == 1:
+            continue
+        first: dict[int, JobDefinition] = {}
+        for one in jobs:
+            minutes = {int(at.timestamp()) // 60 for at in start_times(_trigger(one), now, now + DAY, LOOKED_AT)}
+            shared = min((minute for minute in minutes if minute in first), default=None)
+            for minute in minutes:
+                first.setdefault(minute, one)
+            if shared is not None:
+                at = datetime.fromtimestamp(shared * 60, UTC).astimezone(zone_named(one.schedule.timezone))
+                message = f"runs {function} in the same minute as {first[shared].id} (at {at:%H:%M})"
+                yield ("cron_jobs", one.id), f"{message}; if that is not meant, move one of them"
+
+
+def _gaps(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
+    """A fixed time that the clock leaves out on the day it goes forward."""
+    for one in wanted.definitions.values():
+        for number, text in enumerate(one.schedule.cron):
+            message = _in_gap(text, one.schedule.timezone, now.date())
+            if message is not None:
+                place: Place = ("cron_jobs", one.id, "cron_expression")
+                yield (*place, number) if len(one.schedule.cron) > 1 else place, message
+
+
+@lru_cache(maxsize=4096)
+def _in_gap(text: str, timezone: str, today: date) -> str | None:
+    fields = text.split()
+    if text.strip().lower() == "@hourly" or (len(fields) >= 5 and any(one.startswith("*") for one in fields[-5:-3])):
+        return None  # it follows the wall clock, and misses nothing that is there
+    for gap in _shifts_forward(timezone, today):
+        begin, end = (wall.replace(tzinfo=UTC, fold=0) for wall in (gap.before, gap.after))
+        meant = parse_cron(text, "UTC").next_after(begin - _MICROSECOND)
+        if meant is None or meant >= end:
+            continue
+        instead = parse_cron(text, timezone).next_after(gap.at - _MICROSECOND)
+        if instead is None:
+            continue
+        local = instead.astimezone(zone_named(timezone))
+        return (
+            f"{meant:%H:%M} is a time that the clock in {timezone} leaves out on {meant:%Y-%m-%d};"
+            f" on that day it fires at {local:%H:%M}"
+        )
+    return None
+
+
+@lru_cache(maxsize=512)
+def _shifts_forward(timezone: str, today: date) -> tuple[Shift, ...]:
+    """The times in the next 400 days at which the clock goes forward."""
+    zone, found = zone_named(timezone), []
+
+    def offset(at: datetime) -> timedelta:
+        return at.astimezone(zone).utcoffset() or timedelta()
+
+    low = datetime(today.year, today.month, today.day, tzinfo=UTC)
+    for _ in range(400):
+        high = following = low + DAY
+        if offset(following) > offset(low):
+            before = offset(low)
+            while high - low > timedelta(seconds=1):
+                middle = low + (high - low) // 2
+                low, high = (middle, high) if offset(middle) == before else (low, middle)
+            inside = (low + before + timedelta(seconds=2)).replace(tzinfo=zone, microsecond=0)
+            shift = shift_around(inside)
+            found += [] if shift is None else [shift]
+        low = following
+    return tuple(found)
+
+
+def _names(job_ids: list[str]) -> str:
+    more = len(job_ids) - NAMED
+    return ", ".join(job_ids[:NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _trigger(one: JobDefinition) -> AtlasTrigger:
+    return trigger_for(one.schedule, stable_offset(one.id, one.schedule.spread_s))

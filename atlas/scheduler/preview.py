@@ -1,0 +1,272 @@
+"""What an edit of the config file would do: a plan with its words, next fire times, load and tasks; applies nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from sqlalchemy import select, text
+
+from atlas.scheduler.changes import differences
+from atlas.scheduler.forecast import Forecast, ForecastJob, forecast
+from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.job_store import restore, same_times
+from atlas.scheduler.plan import make_plan
+from atlas.scheduler.schedule import stable_offset
+from atlas.scheduler.store.revisions import latest_revision
+from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
+from atlas.scheduler.store.task_queries import durations_of
+from atlas.scheduler.triggers import trigger_for
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.changes import Difference
+    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.errors import Problem
+    from atlas.scheduler.forecast import Herd
+    from atlas.scheduler.job_state import Pause
+    from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.jobs import JobsFile
+
+Kind = Literal["added", "changed", "removed"]
+DAY_H: Final = 24.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobPreview:
+    """One job that an edit touches.
+
+    Attributes:
+        id: The job.
+        title: Display name.
+        kind: What happens to it.
+        differences: What is different; empty unless it is changed.
+        words: The schedule it will have (or had), in English and Chinese.
+        next_before: Its next start now, None without one.
+        next_after: Its next start then.
+        a_day_before: Tasks in the next 24 h as it is.
+        a_day_after: Tasks in the next 24 h then.
+        unfinished: Its tasks that wait or run, with their status; they go on as they are.
+        pause: The pause in force; it stays.
+    """
+
+    id: str
+    title: str
+    kind: Kind
+    differences: tuple[Difference, ...]
+    words: dict[str, str]
+    next_before: datetime | None
+    next_after: datetime | None
+    a_day_before: int
+    a_day_after: int
+    unfinished: tuple[tuple[str, str], ...]
+    pause: Pause | None
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "id": self.id,
+            "title": self.title,
+            "kind": self.kind,
+            "differences": [
+                {"field": one.field, "before": one.before, "after": one.after, "words": {"en": one.en, "zh": one.zh}}
+                for one in self.differences
+            ],
+            "schedule": self.words,
+            "next_before": None if self.next_before is None else self.next_before.isoformat(),
+            "next_after": None if self.next_after is None else self.next_after.isoformat(),
+            "tasks_a_day_before": self.a_day_before,
+            "tasks_a_day_after": self.a_day_after,
+            "unfinished": [{"task": task_id, "status": status} for task_id, status in self.unfinished],
+            "pause": None if self.pause is None else self.pause.to_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What an edit would do.
+
+    Attributes:
+        revision: The revision in force, None without any.
+        is_new_text: False if the text is the one in force.
+        jobs: The jobs it touches, by id.
+        unchanged: How many it does not touch.
+        before: The next 24 h as it is.
+        after: The next 24 h then.
+        collisions: Herds that are not there now.
+        paused: Every job that is paused and stays so, with its pause.
+        warnings: What is probably not meant in the text.
+    """
+
+    revision: int | None
+    is_new_text: bool
+    jobs: tuple[JobPreview, ...]
+    unchanged: int
+    before: Forecast
+    after: Forecast
+    collisions: tuple[Herd, ...]
+    paused: dict[str, Pause]
+    warnings: tuple[Problem, ...]
+
+    def __bool__(self) -> bool:
+        """True if a job changes."""
+        return bool(self.jobs)
+
+    def count(self, kind: Kind) -> int:
+        """How many jobs are added, changed or removed."""
+        return sum(job.kind == kind for job in self.jobs)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "revision": self.revision,
+            "is_new_text": self.is_new_text,
+            "added": self.count("added"),
+            "changed": self.count("changed"),
+            "removed": self.count("removed"),
+            "unchanged": self.unchanged,
+            "jobs": [job.to_json() for job in self.jobs],
+            "tasks_a_day": {"before": self.before.tasks, "after": self.after.tasks},
+            "peak": {"before": self.before.peak, "after": self.after.peak, "slots": self.after.slots},
+            "collisions": [
+                {
+                    "at": herd.at.isoformat(),
+                    "times": herd.times,
+                    "jobs": list(herd.job_ids),
+                    "proposed_spread": herd.spread_s,
+                }
+                for herd in self.collisions
+            ],
+            "paused": {job_id: pause.to_json() for job_id, pause in self.paused.items()},
+            "warnings": [str(one) for one in self.warnings],
+        }
+
+
+def make_preview(
+    connection: Connection,
+    wanted: JobsFile,
+    *,
+    file: Path | str,
+    now: datetime,
+    slots: int,
+    limits: Mapping[str, int] | None = None,
+) -> Preview:
+    """What the file ``wanted`` would do to the jobs in the store.
+
+    Args:
+        connection: A reading one.
+        wanted: The checked file.
+        file: Its name, for messages.
+        now: The moment it would be applied.
+        slots: Tasks that run at once.
+        limits: Executor → fewer than that.
+
+    Raises:
+        ConfigError: A key of the file belongs to a job made by code.
+    """
+    records, parked = _read(connection)
+    plan = make_plan(records.values(), parked, wanted, file=file)
+    pauses = {name: one for name, one in read_pauses(connection).items() if one.holds(now)}
+    touched: list[tuple[Kind, str]] = [
+        *(("added", one.id) for one in plan.added),
+        *(("changed", one.id) for one in plan.changed),
+        *(("removed", one) for one in plan.removed),
+    ]
+    medians = durations_of(connection, [*records, *(one.id for one in plan.added)])
+    before = {record.id: record.definition for record in records.values()}
+    after = {job_id: one for job_id, one in before.items() if job_id not in set(plan.removed)}
+    after |= {one.id: one for one in (*plan.added, *plan.changed)}
+
+    def day(definitions: Mapping[str, JobDefinition]) -> Forecast:
+        return forecast(
+            [
+                ForecastJob.of(
+                    one,
+                    trigger_for(one.schedule, stable_offset(one.id, one.schedule.spread_s)),
+                    duration_s=medians[one.id].median_s,
+                    fires=one.id not in pauses,
+                )
+                for one in definitions.values()
+            ],
+            now=now,
+            hours=DAY_H,
+            slots=slots,
+            limits=limits,
+        )
+
+    days = day(before), day(after)
+    counts = [{job.id: job.starts for job in one.jobs} for one in days]
+    unfinished = _unfinished(connection, [job_id for _kind, job_id in touched])
+    changed = []
+    for kind, job_id in touched:
+        old, new = before.get(job_id), wanted.definitions.get(job_id)
+        shown = new or old
+        if shown is None:
+            continue
+        changed.append(
+            JobPreview(
+                id=job_id,
+                title=shown.title,
+                kind=kind,
+                differences=differences(old, new) if old is not None and new is not None else (),
+                words={"en": shown.schedule.describe("en"), "zh": shown.schedule.describe("zh")},
+                next_before=records[job_id].next_run if job_id in records else None,
+                next_after=None if new is None else next_start(records.get(job_id), new, now),
+                a_day_before=counts[0].get(job_id, 0),
+                a_day_after=counts[1].get(job_id, 0),
+                unfinished=unfinished.get(job_id, ()),
+                pause=pauses.get(job_id),
+            )
+        )
+    known = {frozenset(herd.job_ids) for herd in days[0].herds}
+    moved = {job_id for _kind, job_id in touched}
+    latest = latest_revision(connection)
+    return Preview(
+        revision=None if latest is None else latest.number,
+        is_new_text=latest is None or latest.digest != wanted.digest,
+        jobs=tuple(sorted(changed, key=lambda job: job.id)),
+        unchanged=plan.unchanged,
+        before=days[0],
+        after=days[1],
+        collisions=tuple(
+            herd
+            for herd in days[1].herds
+            if not moved.isdisjoint(herd.job_ids) and frozenset(herd.job_ids) not in known
+        ),
+        paused={job_id: pause for job_id, pause in sorted(pauses.items()) if job_id in after},
+        warnings=wanted.warnings,
+    )
+
+
+def next_start(old: JobRecord | None, new: JobDefinition, now: datetime) -> datetime | None:
+    """When a job starts next once ``new`` is applied at ``now``: with the same times as before it stays."""
+    trigger = trigger_for(new.schedule, stable_offset(new.id, new.schedule.spread_s))
+    if old is not None and same_times(old, enabled=new.enabled, trigger=trigger):
+        return old.next_run
+    return trigger.get_next_fire_time(None, now) if new.enabled else None
+
+
+def _read(connection: Connection) -> tuple[dict[str, JobRecord], list[str]]:
+    """The jobs in the store, and the ids of rows that cannot be read."""
+    records, parked = {}, []
+    for row in connection.execute(select(jobs)):
+        try:
+            records[row.id] = restore(row.id, bytes(row.job_state), row.next_run_time)
+        except Exception:  # noqa: BLE001 - whatever is wrong with one row is that row's alone
+            parked.append(row.id)
+    return records, parked
+
+
+def _unfinished(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[tuple[str, str], ...]]:
+    found: dict[str, tuple[tuple[str, str], ...]] = {}
+    wanted = set(job_ids)
+    statement = select(tasks.c.id, tasks.c.job_id, tasks.c.status).where(text(UNFINISHED_SQL)).order_by(tasks.c.id)
+    for row in connection.execute(statement):
+        if row.job_id in wanted:
+            found[row.job_id] = (*found.get(row.job_id, ()), (row.id, row.status))
+    return found
