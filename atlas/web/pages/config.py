@@ -11,7 +11,7 @@ from sqlalchemy import select
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.forecast import ForecastJob, forecast
 from atlas.scheduler.jobs import parse_jobs
-from atlas.scheduler.reconcile import make_plan
+from atlas.scheduler.plan import make_plan
 from atlas.scheduler.store.tables import revisions
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.triggers import trigger_for
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast import Forecast
     from atlas.scheduler.jobs import JobsFile
-    from atlas.scheduler.reconcile import Plan
+    from atlas.scheduler.plan import Plan
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 
