@@ -26,12 +26,11 @@ from atlas.scheduler.store import tables
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskIds, TaskPolicy, TaskPriority, TaskStatus
+from atlas.service import AtlasScheduler
 from atlas.settings import Settings, prepare_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from atlas.service import AtlasScheduler
 
 ZONE: Final = "Asia/Shanghai"
 
@@ -354,19 +353,24 @@ class Week:
         )
 
 
-def seed(folder: Path, *, days: float = 7.0, now: datetime | None = None) -> Settings:
-    """An installation in ``folder`` with a config file and a week behind it; returns its settings."""
-    settings = Settings.model_validate(
-        {"scheduler": {"timezone": ZONE, "max_workers": 5}, "web": {"token_file": None}}
-    ).anchored(folder)
+def bare(folder: Path, jobs: dict[str, Any], *, port: int = 0, read_only: bool = False) -> Settings:
+    """An installation in ``folder`` with these jobs and no past; returns its settings."""
+    given = {
+        "scheduler": {"timezone": ZONE, "max_workers": 5},
+        "web": {"token_file": None, "port": port, "read_only": read_only},
+    }
+    settings = Settings.model_validate(given).anchored(folder)
     prepare_folders(settings)
     file = settings.persistence.cron_config
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(
-        json.dumps({"cron_jobs": {made.id: made.entry() for made in JOBS}}, ensure_ascii=False, indent=2),
-        encoding="utf-8",
-    )
-    now = now or datetime.now(UTC)
+    file.write_text(json.dumps({"cron_jobs": jobs}, ensure_ascii=False, indent=2), encoding="utf-8")
+    return settings
+
+
+def seed(folder: Path, *, days: float = 7.0, port: int = 0) -> Settings:
+    """An installation in ``folder`` with a config file and a week behind it; returns its settings."""
+    settings = bare(folder, {made.id: made.entry() for made in JOBS}, port=port)
+    now = datetime.now(UTC)
     week = Week(now, days=days)
     week.make()
     store = open_store(settings.persistence.database)
@@ -397,16 +401,16 @@ def _write(connection: Any, week: Week, now: datetime) -> None:
 
 async def serve(folder: Path, port: int = 8788) -> None:
     """Serve the pages of a seeded installation until somebody interrupts."""
-    import uvicorn
+    from atlas.web.server import WebServer
 
-    from atlas.service import AtlasScheduler
-    from atlas.web.app import create_app
-
-    settings = seed(folder)
-    async with AtlasScheduler.from_settings(settings) as atlas:
+    async with AtlasScheduler.from_settings(seed(folder, port=port)) as atlas:
         await busy(atlas)
-        config = uvicorn.Config(create_app(atlas), port=port, log_level="warning")
-        await uvicorn.Server(config).serve()
+        server = WebServer(atlas).start()
+        print(server.address)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.to_thread(server.stop)
 
 
 async def busy(atlas: AtlasScheduler) -> None:

@@ -1,0 +1,331 @@
+"""The pages in a real Chromium: in both languages and themes, by mouse and keyboard, live, and without a script."""
+
+from __future__ import annotations
+
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import expect
+
+from atlas.scheduler.errors import TaskFailedError
+from atlas.service import AtlasScheduler
+from atlas.web.server import WebServer
+from tests import seeded
+from tests.browser import browser, chromium, tab
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import NoReturn
+
+    from playwright.sync_api import Browser, Page
+
+    from atlas.settings import Settings
+
+T = TypeVar("T")
+
+pytestmark = pytest.mark.timeout(240)
+STRANGE = 'a/b ?#%&"<x>'
+HOSTILE = "\"><script>alert(1)</script><img src=x onerror=alert(2)> 'quoted' & 中文 {{ 7*7 }}"
+PAGES = (
+    *(
+        "/",
+        "/?sort=name",
+        "/jobs",
+        "/jobs?q=llm",
+        "/jobs?q=nothing-like-it",
+        "/jobs/llm_summarize",
+        "/jobs/sync_sources",
+    ),
+    *("/jobs/warm_cache?only=skips", "/tasks", "/tasks?status=FAILED&since=24h", "/tasks?q=RateLimit", "/queue"),
+    *("/config", "/config?edit=1", "/system", "/find?q=e", "/help", "/ask/run?job=llm_summarize"),
+    *("/ask/pause?job=llm_summarize", "/ask/resume?job=sync_sources", "/ask/submit"),
+)
+SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+@dataclass
+class Served:
+    """A seeded installation that runs, with its pages."""
+
+    atlas: AtlasScheduler
+    base: str
+    server: WebServer
+
+    def task(self, status: str) -> str:
+        """The id of the newest task with this status."""
+        return self.atlas.status.get_tasks(status=status, limit=1)[0].id
+
+
+def aside(call: Callable[..., T], *args: Any, **options: Any) -> T:
+    """Call it on another thread: Playwright keeps a loop on this one, where blocking calls refuse to run."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(call, *args, **options).result(60)
+
+
+@contextmanager
+def serving(settings: Settings) -> Iterator[Served]:
+    """A scheduler by these settings, with its pages."""
+    threaded = AtlasScheduler.from_settings(settings).in_thread()
+    atlas = aside(threaded.start)
+    server = WebServer(atlas).start()
+    try:
+        yield Served(atlas, server.address.rstrip("/"), server)
+    finally:
+        server.stop()
+        seeded.HOLD.set()
+        aside(threaded.stop)
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser | None]:
+    path = chromium()
+    if path is None:
+        yield None
+        return
+    with browser(path) as running:
+        yield running
+
+
+@pytest.fixture
+def window(chrome: Browser | None, unavailable: Callable[[str], NoReturn]) -> Browser:
+    if chrome is None:
+        unavailable("Chromium")
+    return chrome
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    seeded.HOLD.clear()
+    settings = seeded.seed(tmp_path_factory.mktemp("installation"), days=2.0)
+    with serving(settings) as running:
+        for name in ("translate_batch", "import_opml", "rebuild_topics"):
+            aside(running.atlas.queue.sync.submit, name, 600)
+        yield running
+
+
+def visit(page: Page, address: str) -> None:
+    page.goto(address)
+    expect(page.locator("h1")).to_be_visible()
+
+
+def arrived(page: Page, words: str) -> None:
+    """The page with this heading is there, its script too."""
+    expect(page.locator("h1")).to_contain_text(words)
+    page.wait_for_load_state("load")
+
+
+def serious(page: Page) -> list[str]:
+    """What axe finds that is serious or critical."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{page.url}: {one['id']}: {one['nodes'][0]['html'][:200]}"
+        for one in found
+        if one["impact"] in {"serious", "critical"}
+    ]
+
+
+# --- every page -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [1440, 390], ids=["desktop", "phone"])
+@pytest.mark.parametrize(
+    ("locale", "theme"), [("en-US", "light"), ("zh-CN", "dark")], ids=["english-light", "chinese-dark"]
+)
+def test_every_page_stands_without_complaint_and_for_everybody(
+    served: Served, window: Browser, locale: str, theme: str, width: int
+) -> None:
+    findings: list[str] = []
+    task = served.task("FAILED")
+    addresses = [
+        *PAGES,
+        f"/tasks/{task}",
+        f"/tasks/{served.task('RUNNING')}",
+        f"/ask/retry?task={task}",
+        f"/ask/cancel?task={task}",
+    ]
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 900}, "locale": locale, "color_scheme": theme}
+    with tab(window, **options) as (page, complaints):
+        for address in addresses:
+            visit(page, served.base + address)
+            assert page.locator("html").get_attribute("lang") == locale.replace("en-US", "en")
+            if page.evaluate(SIDEWAYS) > 0:
+                findings.append(f"{address} scrolls sideways at {width}")
+            if width == 1440:
+                findings += serious(page)
+            if locale == "zh-CN":
+                said = page.locator("nav").inner_text() + page.locator("h1").inner_text()
+                assert re.search("[一-鿿]", said), said
+        assert findings + complaints == []
+
+
+def test_the_theme_and_the_language_of_a_link_are_remembered(served: Served, window: Browser) -> None:
+    with tab(window, java_script_enabled=False, color_scheme="light") as (page, complaints):
+        visit(page, served.base + "/jobs?lang=zh")
+        page.locator("#theme").click()
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        visit(page, served.base + "/queue")
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        expect(page.locator("h1")).to_have_text("队列")
+        assert complaints == []
+
+
+def test_without_a_script_every_page_is_reached_by_links(served: Served, window: Browser) -> None:
+    with tab(window, java_script_enabled=False) as (page, complaints):
+        visit(page, served.base + "/")
+        for name in ("Jobs", "Tasks", "Queue", "Config", "System"):
+            page.locator(".nav a", has_text=name).click()
+            expect(page.locator("h1")).to_contain_text(name)
+        page.locator(".find input").fill("summar")
+        page.keyboard.press("Enter")
+        page.locator("tbody a", has_text="llm_summarize").click()
+        expect(page.locator("h1")).to_contain_text("llm_summarize")
+        page.locator("tbody a").first.click()
+        expect(page.locator("h2", has_text="Attempts")).to_be_visible()
+        assert complaints == []
+
+
+# --- keyboard and live ------------------------------------------------------------------------------------------------
+
+
+def test_the_keyboard_moves_opens_finds_and_goes(served: Served, window: Browser) -> None:
+    with tab(window, viewport={"width": 1440, "height": 900}, color_scheme="light") as (page, complaints):
+        visit(page, served.base + "/jobs?sort=name")
+        for key in "jjk":
+            page.keyboard.press(key)
+        chosen = page.locator('tr[aria-selected="true"]')
+        expect(chosen).to_have_count(1)
+        title = chosen.locator("a").first.inner_text()
+        page.keyboard.press("Enter")
+        arrived(page, title)
+        page.keyboard.press("r")
+        arrived(page, f"Run {title} now")
+        page.go_back()
+        arrived(page, title)
+        page.keyboard.press("p")
+        arrived(page, f"Pause {title}")
+        page.keyboard.press("Escape")  # out of the field
+        page.keyboard.press("g")
+        page.keyboard.press("q")
+        arrived(page, "Queue")
+        page.keyboard.press("t")
+        expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+        page.keyboard.press("/")
+        page.keyboard.type("collect_rss")
+        page.keyboard.press("Enter")
+        arrived(page, "collect_rss")
+        page.keyboard.press("?")
+        arrived(page, "Keyboard")
+        assert complaints == []
+
+
+def test_an_open_tab_shows_what_happens_elsewhere(served: Served, window: Browser) -> None:
+    with tab(window) as (page, complaints):
+        visit(page, served.base + "/jobs?q=newsletter")
+        expect(page.locator("#live")).to_contain_text("Live")
+        aside(served.atlas.cron.sync.pause_job, "newsletter", reason="holiday", by="mei")
+        expect(page.locator("tbody")).to_contain_text("mei")
+        aside(served.atlas.cron.sync.resume_job, "newsletter")
+        expect(page.locator("tbody")).not_to_contain_text("mei")
+        assert complaints == []
+
+
+# --- drafts of the config ---------------------------------------------------------------------------------------------
+
+
+def test_a_draft_is_checked_and_shown_before_anything_changes(served: Served, window: Browser) -> None:
+    with tab(window, java_script_enabled=False) as (page, complaints):
+        visit(page, served.base + "/config?edit=1")
+        text = page.locator("textarea#text").input_value()
+        jobs = json.loads(text)
+        jobs["cron_jobs"]["system_cleanup"]["cron_expression"] = "40 2 * * *"
+        jobs["cron_jobs"]["system_cleanup"]["timeout"] = 2400
+        del jobs["cron_jobs"]["old_import"]
+        jobs["cron_jobs"]["watch_inbox"] = {"cron_expression": "15 8 * * 1-5", "function": "seeded"}
+        page.locator("textarea#text").fill(json.dumps(jobs, ensure_ascii=False, indent=2))
+        page.get_by_role("button", name="Check and show what would change").click()
+        changes = page.locator(".chg")
+        expect(changes).to_have_count(3)
+        expect(changes.nth(0)).to_contain_text("daily at 02:00 → daily at 02:40")
+        expect(changes.nth(0)).to_contain_text("1800.0 → 2400.0")
+        expect(changes.nth(1)).to_contain_text("watch_inbox")
+        expect(changes.nth(2)).to_contain_text("old_import")
+        expect(page.locator(".diff mark").first).to_be_visible()
+        expect(page.get_by_role("button", name="Apply as r2")).to_be_visible()
+        assert served.atlas.cron.sync.get_job("system_cleanup").schedule == "0 2 * * *"
+        assert complaints == []
+
+
+def test_a_bad_draft_says_where_and_what(served: Served, window: Browser) -> None:
+    with tab(window, java_script_enabled=False) as (page, complaints):
+        visit(page, served.base + "/config?edit=1")
+        text = page.locator("textarea#text").input_value().replace('"0 9 * * *"', '"61 9 * * *"')
+        page.locator("textarea#text").fill(text)
+        page.get_by_role("button", name="Check and show what would change").click()
+        expect(page.locator(".errbox")).to_contain_text("minute 61")
+        expect(page.locator(".errbox")).to_contain_text("daily_report")
+        expect(page.get_by_role("button", name="Apply")).to_have_count(0)
+        assert page.locator("textarea#text").input_value() == text
+        assert complaints == []
+
+
+# --- other installations ----------------------------------------------------------------------------------------------
+
+
+def test_an_empty_installation_says_what_to_do_and_read_only_offers_nothing(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("empty"), {}, read_only=True)
+    with serving(settings) as empty, tab(window) as (page, complaints):
+        for address, words in (
+            ("/", "No jobs yet"),
+            ("/jobs", "No jobs yet"),
+            ("/tasks", "No tasks yet"),
+            ("/queue", "Nothing waits."),
+            ("/config", "Revisions"),
+            ("/system", "Health"),
+            ("/ask/submit", "read only"),
+        ):
+            visit(page, empty.base + address)
+            expect(page.locator("main")).to_contain_text(words)
+            assert page.locator("main form[method=post]").count() == 0
+        assert complaints == []
+
+
+def test_hostile_words_are_shown_and_never_obeyed(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    job = {
+        "name": HOSTILE,
+        "description": HOSTILE,
+        "cron_expression": "0 9 * * *",
+        "function": "fails",
+        "max_retries": 0,
+    }
+    settings = seeded.bare(tmp_path_factory.mktemp("hostile"), {STRANGE: job})
+    with serving(settings) as hostile, tab(window, viewport={"width": 390, "height": 800}) as (page, complaints):
+        page.on("dialog", lambda dialog: complaints.append(dialog.message))
+        task_id = aside(hostile.atlas.cron.sync.run_job_now, STRANGE)
+        with pytest.raises(TaskFailedError, match="asked to fail"):
+            aside(hostile.atlas.queue.sync.get_task_result, task_id, timeout=30)
+        aside(hostile.atlas.cron.sync.pause_job, STRANGE, reason=HOSTILE, by=HOSTILE)
+        for address in (
+            "/",
+            "/jobs",
+            "/tasks",
+            f"/tasks/{task_id}",
+            "/queue",
+            "/config",
+            "/system",
+            "/find?q=%22%3E%3Cscr",
+        ):
+            visit(page, hostile.base + address)
+            assert page.evaluate(SIDEWAYS) <= 0, address
+        visit(page, hostile.base + "/jobs")
+        page.locator("tbody a").first.click()
+        expect(page.locator("h1")).to_contain_text(HOSTILE)
+        expect(page.locator("main")).to_contain_text("asked to fail <script>alert(1)</script>")
+        assert complaints == []
