@@ -212,7 +212,7 @@ def _differences(view: View, old: JobDefinition, new: JobDefinition) -> Iterable
     language = view.visit.language
     if old.schedule != new.schedule:
         yield f"{old.schedule.describe(language)} → {new.schedule.describe(language)}"
-    for name, words in _FIELDS.items():
+    for name, words in FIELDS.items():
         before, after = getattr(old, name), getattr(new, name)
         if before != after:
             yield f"{view.say(words)}: {_short(view, before)} → {_short(view, after)}"
@@ -223,7 +223,7 @@ def _differences(view: View, old: JobDefinition, new: JobDefinition) -> Iterable
                 yield f"{name}: {_short(view, before)} → {_short(view, after)}"
 
 
-_FIELDS: Final = {
+FIELDS: Final = {
     "title": "Name",
     "enabled": "Enabled",
     "function": "Function",

@@ -1,0 +1,229 @@
+"""What the pages are made of: words in both languages, figures against a plain count, lanes, errors, diffs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import string
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from atlas.scheduler.store.store import open_store
+from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.task import Task, TaskStatus
+from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview
+from atlas.web.pages.errors import folded, headline, place
+from atlas.web.pages.plan import Starts
+from atlas.web.pages.recent import CELL_S, Recent, worst_of
+from atlas.web.pages.rollup import Rollup
+from atlas.web.pages.said import Said
+from atlas.web.pages.view import SECTIONS, WORD_OF
+from atlas.web.words.speech import Speech
+from atlas.web.words.zh import ZH
+from tests.seeded import Week
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from atlas.scheduler.store.store import Store
+
+WEB = Path(asking.__file__).resolve().parent.parent
+NOW = datetime(2026, 11, 25, 15, 33, tzinfo=UTC)
+
+
+# --- words ------------------------------------------------------------------------------------------------------------
+
+
+def texts() -> Iterator[str]:
+    """Every text that a template or a view says, and those that stand in tables."""
+    for file in (WEB / "templates").rglob("*.html"):
+        for single, double in re.findall(r"""\bsay\((?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""", file.read_text()):
+            yield single or double
+    for file in (WEB / "pages").glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+                if name == "say":
+                    yield str(node.args[0].value)
+    yield from WORD_OF.values()
+    yield from (words for _key, words in SECTIONS)
+    yield from overview.SORTS.values()
+    yield from jobs.SORTS.values()
+    yield from job.SKIPS.values()
+    yield from (words for _keys, words in finding.KEYS)
+    yield from config.FIELDS.values()
+
+
+def places(text: str) -> set[str]:
+    return {name for _text, name, _spec, _conversion in string.Formatter().parse(text) if name}
+
+
+def test_every_text_of_the_pages_stands_in_chinese_too() -> None:
+    assert sorted({text for text in texts() if text not in ZH}) == []
+
+
+def test_no_translation_is_left_over_or_takes_other_values() -> None:
+    for english, chinese in ZH.items():
+        assert places(chinese) <= places(english), english
+        one, bar, many = english.partition("|")
+        assert not bar or places(many) >= places(one), english
+
+
+def test_one_thing_and_many_things() -> None:
+    say = Speech("en")
+    assert [say("1 job|{n} jobs", n=n) for n in (0, 1, 2)] == ["0 jobs", "1 job", "2 jobs"]
+    assert Speech("zh")("1 job|{n} jobs", n=1) == "1 个作业"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0004, "0 ms"),
+        (0.41, "410 ms"),
+        (11.84, "11.8 s"),
+        (59.96, "1m 00s"),
+        (192, "3m 12s"),
+        (3900, "1h 05m"),
+        (260_000, "3d 0h"),
+    ],
+)
+def test_a_duration_is_said_in_two_units_at_most(seconds: float, text: str) -> None:
+    assert Said.duration(seconds) == text
+
+
+def test_instants_are_said_in_the_zone_of_the_page_and_carry_their_day() -> None:
+    said = Said(ZoneInfo("Asia/Shanghai"), "Asia/Shanghai", "en", NOW)
+    assert said.moment(NOW) == "23:33:00"
+    assert said.moment(NOW + timedelta(hours=1)) == "Thu 26 Nov 00:33"
+    assert said.within(NOW + timedelta(seconds=273)) == "in 4m 33s"
+    assert said.full(NOW) == "2026-11-25 23:33:00.000 +08:00"
+    assert Said(ZoneInfo("Asia/Shanghai"), "", "zh", NOW).day(NOW) == "11月25日 周三"
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def week(tmp_path: Path) -> Iterator[tuple[Store, Week]]:
+    made = Week(NOW, days=2.5)
+    made.make()
+    store = open_store(tmp_path / "atlas.db")
+    try:
+        store.write(lambda connection: insert_tasks(connection, [full_row(task) for task in made.tasks]), wait_s=30.0)
+        yield store, made
+    finally:
+        store.close()
+
+
+def test_the_figures_of_a_day_are_those_of_a_plain_count(week: tuple[Store, Week]) -> None:
+    store, made = week
+    rollup = Rollup(store)
+    begin_s = NOW.timestamp() // 300 * 300 - 86_400
+    for _ in range(2):  # read anew, then from what is kept
+        total = rollup.total(NOW, begin_s)
+        ended = [task for task in made.tasks if task.finished_at and task.finished_at.timestamp() >= begin_s]
+        assert total.total == len(ended) > 500
+        assert total.by_status == Counter(task.status.value for task in ended)
+        assert total.retried == sum(task.failures > 0 for task in ended)
+        assert total.busy_s == pytest.approx(sum(task.duration_s or 0 for task in ended))
+        first = [t for t in ended if t.attempt == 1 and t.started_at and t.fire_time]
+        delays = sorted((t.started_at - t.fire_time).total_seconds() for t in first if t.started_at and t.fire_time)
+        assert total.worst_s == pytest.approx(delays[-1])
+        found = total.delay_s(0.95)
+        assert found is not None
+        assert found == pytest.approx(delays[int(0.95 * len(delays))], rel=0.35)
+
+
+def test_a_lane_follows_its_job_and_equals_one_that_is_read_anew(week: tuple[Store, Week]) -> None:
+    store, made = week
+    kept = Recent(store)
+    try:
+        before = kept.of(["collect_rss"], NOW)["collect_rss"]
+        mine = [task for task in made.tasks if task.job_id == "collect_rss"]
+        assert before.last is not None
+        assert before.last.id == mine[-1].id
+        old = sum(cell.total() for cell in before.cells.values())
+        task = Task(
+            id="f" * 22,
+            name="x",
+            function="seeded",
+            job_id="collect_rss",
+            created_at=NOW,
+            status=TaskStatus.RUNNING,
+            attempt=1,
+            started_at=NOW,
+        )
+        store.write(lambda connection: insert_tasks(connection, [full_row(task)]))
+        kept.forget()
+        after = kept.of(["collect_rss"], NOW + timedelta(minutes=1))["collect_rss"]
+        anew = Recent(store)
+        assert after.cells == anew.of(["collect_rss"], NOW + timedelta(minutes=1))["collect_rss"].cells
+        assert after.shown == "RUNNING"
+        assert sum(cell.total() for cell in after.cells.values()) == old + 1
+        anew.close()
+    finally:
+        kept.close()
+
+
+# --- lanes, errors, diffs ---------------------------------------------------------------------------------------------
+
+
+def test_a_cell_shows_the_worst_and_a_lane_says_it_in_words() -> None:
+    assert worst_of(Counter(SUCCESS=9, RETRYING=1)) == "RETRYING"
+    assert worst_of(Counter(SUCCESS=9, RETRYING=1, TIMEOUT=1, FAILED=1)) == "FAILED"
+    now_s = NOW.timestamp()
+    key = int(now_s // CELL_S) - 3
+    cells = {key: Counter(SUCCESS=2, FAILED=1), key + 1: Counter(SUCCESS=3)}
+    span, said = lanes.Span(now_s), Said(UTC, "UTC", "en", NOW)
+    starts = Starts([now_s + 600 * step for step in range(144)])
+    drawn = lanes.lane(span, said, Speech("en"), title='<"x">', cells=cells, starts=starts, takes_s=5.0)
+    assert (
+        'aria-label="&lt;&#34;x&#34;&gt;: 6 tasks in the last 24 hours, of them 1 failed; 144 starts planned' in drawn
+    )
+    assert "<title>14:00–14:30: 1 failed, 2 succeeded</title>" in drawn
+    assert "style=" not in drawn
+
+
+def test_a_busy_lane_costs_little() -> None:
+    now_s = NOW.timestamp()
+    first = int(now_s // CELL_S) - 47
+    cells = {first + step: Counter(FAILED=1, SUCCESS=60) for step in range(48)}
+    starts = Starts([now_s + 60 * step for step in range(300)], more_every_s=60.0)
+    said = Said(UTC, "UTC", "en", NOW)
+    drawn = lanes.lane(lanes.Span(now_s), said, Speech("en"), title="x", cells=cells, starts=starts, takes_s=1.0)
+    assert len(drawn) < 5_000
+    good = {key: Counter(SUCCESS=60) for key in cells}
+    drawn = lanes.lane(lanes.Span(now_s), said, Speech("en"), title="x", cells=good, starts=starts, takes_s=1.0)
+    assert len(drawn) < 1_500
+
+
+TRACE = """Traceback (most recent call last):
+  File "/srv/news/tasks.py", line 88, in run
+    results = step(batch)
+  File "/venv/lib/python3.11/site-packages/httpx/_client.py", line 914, in send
+    response = self._send()
+news.llm.RateLimitError: 429 Too Many Requests"""
+
+
+def test_an_error_is_named_placed_and_folded() -> None:
+    assert headline(TRACE) == "RateLimitError: 429 Too Many Requests"
+    assert headline("the attempt ran longer than its limit of 3 s") == "the attempt ran longer than its limit of 3 s"
+    assert headline(None) == ""
+    assert place(TRACE) == "srv/news/tasks.py:88"
+    stretches = folded(TRACE)
+    assert [library for library, _lines in stretches] == [False, True, False]
+    assert [line.kind for line in stretches[0][1]] == ["plain", "app", "hit"]
+    assert "\n".join(line.text for _library, lines in stretches for line in lines) == TRACE
+
+
+def test_a_diff_marks_what_differs_within_a_line() -> None:
+    lines, added, removed, is_cut = config.diff_lines('a\n"t": 180,\nb', 'a\n"t": 240,\nb\nc')
+    assert (added, removed, is_cut) == (2, 1, False)
+    assert [line.kind for line in lines] == ["h", "", "d", "a", "", "a"]
+    assert [text for text, marked in lines[2].parts if marked] == ["18"]
+    assert [text for text, marked in lines[3].parts if marked] == ["24"]
