@@ -78,7 +78,6 @@ def serving(settings: Settings) -> Iterator[Served]:
         yield Served(atlas, server.address.rstrip("/"), server)
     finally:
         server.stop()
-        seeded.HOLD.set()
         aside(threaded.stop)
 
 
@@ -106,7 +105,10 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(settings) as running:
         for name in ("translate_batch", "import_opml", "rebuild_topics"):
             aside(running.atlas.queue.sync.submit, name, 600)
-        yield running
+        try:
+            yield running
+        finally:
+            seeded.HOLD.set()
 
 
 def visit(page: Page, address: str) -> None:
