@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 from loguru import logger
 
 from atlas.scheduler.capture import FORWARDED
+from atlas.scheduler.context import running_task
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.log_lines import hide, one_line, traceback_lines, with_fields
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from loguru import Record
 
@@ -109,7 +110,7 @@ class _Layout:
         """The template for loguru; message, fields and traceback are put together here, once for all handlers."""
         values = cast("dict[str, Any]", record)
         if "text" not in values:
-            text = with_fields(record["message"], record["extra"])
+            text = with_fields(record["message"], _with_task(record["extra"]))
             values["text"] = "\n    ".join([self._hide(text), *self._traceback(record)])
         return _LINE
 
@@ -121,8 +122,8 @@ class _Layout:
             "name": record["name"],
             "message": self._hide(one_line(record["message"])),
         }
-        if record["extra"]:
-            entry["fields"] = {one_line(key): self._plain(value) for key, value in record["extra"].items()}
+        if fields := _with_task(record["extra"]):
+            entry["fields"] = {one_line(key): self._plain(value) for key, value in fields.items()}
         if trace := self._traceback(record):
             entry["traceback"] = trace
         cast("dict[str, Any]", record)["json"] = json.dumps(entry, ensure_ascii=False)
@@ -141,6 +142,14 @@ class _Layout:
         """The lines of the record's traceback; none without an exception."""
         found = record["exception"]
         return [self._hide(line) for line in traceback_lines(None if found is None else found.value)]
+
+
+def _with_task(fields: Mapping[str, object]) -> Mapping[str, object]:
+    """The bound fields, and in a running task which one it is."""
+    task = running_task()
+    if task is None or task.logs is None or "task_id" in fields:
+        return fields
+    return {**fields, "task_id": task.task_id, "attempt": task.attempt}
 
 
 def _fuller_than(limit: int) -> Callable[[str, TextIO], bool]:

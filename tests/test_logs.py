@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import json
 import logging
 import re
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from atlas.logs import configure_logging
+from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.log_lines import HIDDEN
 from atlas.settings import Settings
@@ -66,6 +68,26 @@ def test_whatever_is_logged_is_one_line(tmp_path_factory: pytest.TempPathFactory
     assert LINE.fullmatch(line)
     assert not re.search(r"[\x00-\x1f\x7f-\x9f]", line)
     assert len(entries(folder)) == 1
+
+
+def test_a_line_of_a_running_task_says_whose_it_is(files: Path) -> None:
+    class Keeper:
+        def add(self, *_line: object) -> None:
+            pass
+
+    def speak() -> None:
+        enter_task(TaskContext(task_id="t1", attempt=2, logs=Keeper()))
+        logger.bind(source="BBC").info("collected")
+        logging.getLogger("lib").warning("slow")
+
+    contextvars.copy_context().run(speak)
+    logger.info("nobody's")
+    assert [line.rpartition(" | ")[2] for line in lines(files)] == [
+        "source=BBC task_id=t1 attempt=2",
+        "task_id=t1 attempt=2",
+        "nobody's",
+    ]
+    assert entries(files)[1]["fields"] == {"task_id": "t1", "attempt": 2}
 
 
 def test_braces_and_tags_are_left_alone(files: Path) -> None:

@@ -50,6 +50,17 @@ async def log_on_the_loop() -> None:
     await asyncio.to_thread(logger.info, "in a thread of its own")
 
 
+def log_the_unspeakable() -> None:
+    logger.info("nul \x00, half \ud800, back \u202e, line \u2028")
+    logger.info("采集完成 ✓")
+    logging.getLogger("own").log(35, "a level of one's own")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def level_of_our_own() -> None:
+    logging.addLevelName(35, "Ludicrous")
+
+
 @pytest.mark.parametrize("where", ["thread", "process", "async"])
 async def test_every_line_of_a_task_is_stored_with_it(store: Store, where: str) -> None:
     async with TaskQueue(2, store=store, log_rules=LogRules(prints=True)) as queue:
@@ -154,6 +165,25 @@ async def test_nothing_is_kept_where_nothing_is_wanted(store: Store) -> None:
             task_id = await queue.submit(workloads.log_much, 3, executor=executor)
             await queue.get_task_result(task_id, timeout=LIMIT_S)
             assert lines_of(store, task_id) == []
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgres"])
+async def test_no_text_that_is_logged_upsets_the_database(
+    database: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    target = tmp_path / "atlas.db" if database == "sqlite" else request.getfixturevalue("postgres_url")
+    store = open_store(target)
+    try:
+        async with TaskQueue(1, store=store) as queue:
+            task_id = await queue.submit(log_the_unspeakable)
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+            assert messages(store, task_id) == [
+                ("INFO", r"nul \x00, half \ud800, back \u202e, line \u2028"),
+                ("INFO", "采集完成 ✓"),
+                ("Ludicrous", "a level of one's own"),
+            ]
+    finally:
+        store.close()
 
 
 async def test_a_reader_follows_a_task_that_runs(store: Store) -> None:

@@ -83,7 +83,10 @@ class TaskLogs:
             _log_again(task_id, attempt, level, message)
 
     def end(self, context: TaskContext, *, is_final: bool) -> None:
-        """An attempt is over: its last lines are kept, and what its code logs from now on is not."""
+        """An attempt is over: its last lines are kept, and what its code logs from now on is not.
+
+        Whoever reads the row of its end afterwards finds all of its lines.
+        """
         with self._lock:
             context.logs = None
             lines = self._attempts.pop((context.task_id, context.attempt), None)
@@ -94,6 +97,7 @@ class TaskLogs:
                 self._used[context.task_id] = self._used.get(context.task_id, 0) + lines.used
             if is_final:
                 self._used.pop(context.task_id, None)
+        self._buffer.push()
 
 
 def _log_again(task_id: str, attempt: int, level: str, message: str) -> None:

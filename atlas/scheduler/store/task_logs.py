@@ -15,6 +15,8 @@ from atlas.scheduler.store.tables import task_logs
 from atlas.scheduler.store.tickets import Ticket
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from sqlalchemy import Connection
 
     from atlas.scheduler.store.store import Store
@@ -101,6 +103,13 @@ class LogBuffer:
             self._under_way = True
         self._send()
 
+    def push(self) -> None:
+        """Have everything that waits written no later than what the writer is given next."""
+        with self._lock:
+            rows, self._waiting = self._waiting, []
+        for start in range(0, len(rows), GROUP):
+            self._give(rows[start : start + GROUP], after=None, failed=_lost)
+
     def flush(self) -> None:
         """Wait until everything added before is on disk.
 
@@ -120,11 +129,20 @@ class LogBuffer:
                 self._under_way = False
                 return
 
+        self._give(rows, after=self._written, failed=self._refused)
+
+    def _give(
+        self,
+        rows: list[dict[str, Any]],
+        *,
+        after: Callable[[None], None] | None,
+        failed: Callable[[BaseException], None],
+    ) -> None:
         def write(connection: Connection) -> None:
             connection.execute(_INSERT, rows)
 
         try:
-            self._store.writer.work(write, Ticket(), after=self._written, failed=self._refused)
+            self._store.writer.work(write, Ticket(), after=after, failed=failed)
         except AtlasError:  # the store is closed: nothing will be written any more
             with self._lock:
                 self._waiting.clear()
@@ -134,8 +152,12 @@ class LogBuffer:
         self._send()
 
     def _refused(self, error: BaseException) -> None:
-        logger.error("the database refuses log lines of tasks; they are lost", error=str(error))
+        _lost(error)
         self._send()
+
+
+def _lost(error: BaseException) -> None:
+    logger.error("the database refuses log lines of tasks; they are lost", error=str(error))
 
 
 def _nothing(_connection: Connection) -> None:
