@@ -1,0 +1,119 @@
+"""``make chaos``: run the scheduler for real, hurt it by seed, and judge it by what its functions wrote down.
+
+::
+
+    producer ──submit, cancel──► database ◄── schedulers ──start, end──► ledger
+                    │                             ▲                         │
+                    └── acknowledgements ──► ledger        faults           ▼
+                                                  └────── driver ──────► verdict
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import create_engine, text
+
+from scripts.chaos import broken, processes
+from scripts.chaos.databases import database
+from scripts.chaos.scene import JOBS, Scene
+from scripts.chaos.verdict import Check, Evidence, Sample, gather, judge, told
+
+PERIODS = {"each_second": 1.0, "each_five": 5.0}
+SETTLE_LIMIT_S = 120.0
+
+
+def main() -> int:
+    """Run; 0 only if every promise was kept."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__.partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=600.0, help="length of the run, the closing stretch included")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--db", choices=["sqlite", "postgresql"], default="sqlite")
+    parser.add_argument("--rate", type=float, default=40.0, help="tasks a second")
+    parser.add_argument("--break", dest="variant", choices=list(broken.VARIANTS), help="a product broken on purpose")
+    parser.add_argument("--keep", action="store_true", help="leave the folder of the run where it is")
+    args = parser.parse_args()
+    folder = Path(tempfile.mkdtemp(prefix="atlas-chaos-"))
+    try:
+        with database(args.db, folder) as under_test:
+            scene = Scene(folder, under_test, rate=args.rate, seed=args.seed, variant=args.variant)
+            try:
+                samples = run(scene, args.seconds)
+                found = gather(folder, under_test, samples)
+            finally:
+                scene.close()
+        checks = judge(found, PERIODS)
+        show(args, found, checks)
+        return 0 if all(check.holds is not False for check in checks) else 1
+    finally:
+        if args.keep:
+            print(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def run(scene: Scene, seconds: float) -> list[Sample]:
+    """The run: faults, then a stretch without, then the end; returns how the scheduler did in that stretch."""
+    stretch_s = min(180.0, seconds / 4)
+    scene.start_scheduler()
+    scene.start_producer()
+    calm_at = time.monotonic() + seconds - stretch_s
+    names = scene.faults(long=seconds >= 300)
+    queue: list[str] = []
+    time.sleep(4)
+    while time.monotonic() < calm_at:
+        if not queue:
+            queue = scene.draw.sample(names, len(names))
+        scene.hurt(queue.pop())
+        time.sleep(min(scene.draw.uniform(2, 8), max(0.0, calm_at - time.monotonic())))
+    samples = []
+    time.sleep(min(10.0, stretch_s / 3))
+    while time.monotonic() < calm_at + stretch_s:
+        leader = scene.alive()[0]
+        samples.append(Sample(time.time(), processes.memory_mb(leader.pid), processes.open_files(leader.pid)))
+        time.sleep(0.5)
+    scene.stop_producer()
+    settle(scene)
+    scene.stop_scheduler()
+    return samples
+
+
+def settle(scene: Scene) -> None:
+    """Take the jobs away and wait until all that was accepted is final, or the limit has passed: the verdict tells."""
+    scene.write_jobs({name: {**job, "enabled": False} for name, job in JOBS.items()})
+    engine = create_engine(scene.database.url)
+    until = time.monotonic() + SETTLE_LIMIT_S
+    unfinished = text("SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')")
+    quiet = 0
+    while time.monotonic() < until and quiet < 4:  # a few looks: a job may just have been served
+        with engine.connect() as connection:
+            quiet = 0 if connection.execute(unfinished).scalar_one() else quiet + 1
+        time.sleep(0.5)
+    engine.dispose()
+
+
+def show(args: argparse.Namespace, found: Evidence, checks: list[Check]) -> None:
+    """Print the table."""
+    table = Table(
+        title=f"chaos: {args.seconds:g} s, seed {args.seed}, {args.db}{f', {args.variant}' if args.variant else ''}"
+    )
+    table.add_column("must hold")
+    table.add_column("found")
+    table.add_column("")
+    for check in checks:
+        mark = {True: "[green]✓[/]", False: "[red]✗[/]", None: "–"}[check.holds]
+        table.add_row(check.name, check.figure, mark)
+    console = Console(width=None if sys.stdout.isatty() else 150)
+    console.print(table)
+    console.print(f"faults: {told(found)}; {found.refused} calls refused while the database was away")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
