@@ -16,15 +16,19 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import create_engine, text
 
-from scripts.chaos import broken, processes
+from scripts.chaos import broken, processes, stock
 from scripts.chaos.databases import database
 from scripts.chaos.scene import JOBS, Scene
-from scripts.chaos.verdict import Check, Evidence, Sample, gather, judge, told
+from scripts.chaos.verdict import Evidence, Sample, ask_store, gather, judge, told
+
+if TYPE_CHECKING:
+    from scripts.chaos.checks import Check
 
 PERIODS = {"each_second": 1.0, "each_five": 5.0}
 SETTLE_LIMIT_S = 120.0
@@ -39,17 +43,20 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=40.0, help="tasks a second")
     parser.add_argument("--break", dest="variant", choices=list(broken.VARIANTS), help="a product broken on purpose")
     parser.add_argument("--keep", action="store_true", help="leave the folder of the run where it is")
+    parser.add_argument("--stock", action="store_true", help="stock APScheduler 3.11 in the product's place")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="atlas-chaos-"))
     try:
         with database(args.db, folder) as under_test:
-            scene = Scene(folder, under_test, rate=args.rate, seed=args.seed, variant=args.variant)
+            scene = Scene(folder, under_test, rate=args.rate, seed=args.seed, variant=args.variant, stock=args.stock)
             try:
                 samples = run(scene, args.seconds)
-                found = gather(folder, under_test, samples)
+                found = gather(folder, samples)
+                if not args.stock:
+                    ask_store(found, under_test)
             finally:
                 scene.close()
-        checks = judge(found, PERIODS)
+        checks = stock.judge(found) if args.stock else judge(found, PERIODS)
         show(args, found, checks)
         return 0 if all(check.holds is not False for check in checks) else 1
     finally:
@@ -65,14 +72,15 @@ def run(scene: Scene, seconds: float) -> list[Sample]:
     scene.start_scheduler()
     scene.start_producer()
     calm_at = time.monotonic() + seconds - stretch_s
-    names = scene.faults(long=seconds >= 300)
+    long = seconds >= 300
+    names = scene.faults(long=long)
     queue: list[str] = []
     time.sleep(4)
     while time.monotonic() < calm_at:
         if not queue:
             queue = scene.draw.sample(names, len(names))
         scene.hurt(queue.pop())
-        time.sleep(min(scene.draw.uniform(2, 8), max(0.0, calm_at - time.monotonic())))
+        time.sleep(min(scene.draw.uniform(2, 8 if long else 4), max(0.0, calm_at - time.monotonic())))
     samples = []
     time.sleep(min(10.0, stretch_s / 3))
     while time.monotonic() < calm_at + stretch_s:
@@ -80,7 +88,10 @@ def run(scene: Scene, seconds: float) -> list[Sample]:
         samples.append(Sample(time.time(), processes.memory_mb(leader.pid), processes.open_files(leader.pid)))
         time.sleep(0.5)
     scene.stop_producer()
-    settle(scene)
+    if scene.stock:
+        time.sleep(10)  # nothing tells when it is done
+    else:
+        settle(scene)
     scene.stop_scheduler()
     return samples
 
@@ -101,9 +112,8 @@ def settle(scene: Scene) -> None:
 
 def show(args: argparse.Namespace, found: Evidence, checks: list[Check]) -> None:
     """Print the table."""
-    table = Table(
-        title=f"chaos: {args.seconds:g} s, seed {args.seed}, {args.db}{f', {args.variant}' if args.variant else ''}"
-    )
+    extra = ", stock APScheduler" if args.stock else f", broken on purpose: {args.variant}" if args.variant else ""
+    table = Table(title=f"chaos: {args.seconds:g} s, seed {args.seed}, {args.db}{extra}")
     table.add_column("must hold")
     table.add_column("found")
     table.add_column("")

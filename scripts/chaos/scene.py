@@ -44,11 +44,14 @@ class Scene:
         rate: Tasks a second the producer submits.
         seed: Of every draw.
         variant: How the product is broken on purpose, or None.
+        stock: Run stock APScheduler in the product's place.
     """
 
-    def __init__(self, folder: Path, database: Database, *, rate: float, seed: int, variant: str | None) -> None:
+    def __init__(
+        self, folder: Path, database: Database, *, rate: float, seed: int, variant: str | None, stock: bool = False
+    ) -> None:
         """Write the files; nothing runs yet."""
-        self.folder, self.database, self.variant = folder, database, variant
+        self.folder, self.database, self.variant, self.stock = folder, database, variant, stock
         self.draw = random.Random(seed)  # noqa: S311 - a reproducible draw, no secret
         self.schedulers: list[subprocess.Popen[bytes]] = []
         self._ended: list[subprocess.Popen[bytes]] = []
@@ -77,8 +80,9 @@ class Scene:
     def write_jobs(self, jobs: dict[str, Any]) -> None:
         """Replace the jobs file, and tell whoever runs."""
         self.jobs_file.write_text(json.dumps({"cron_jobs": jobs}, ensure_ascii=False))
-        for process in self.alive():
-            process.send_signal(signal.SIGHUP)
+        if not self.stock:
+            for process in self.alive():
+                process.send_signal(signal.SIGHUP)
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
@@ -87,6 +91,8 @@ class Scene:
         if self.variant == "no-unique-key":
             broken.drop_unique_key(str(self.database.url))
         command = [sys.executable, "-m", "scripts.chaos.victim", "--config", str(self._settings), *self._break()]
+        if self.stock:
+            command = [sys.executable, "-m", "scripts.chaos.stock", "serve", str(self.database.url)]
         with (self.folder / "scheduler.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603 - our own words
                 command,
@@ -103,7 +109,8 @@ class Scene:
 
     def start_producer(self) -> None:
         """Start the producer."""
-        command = [sys.executable, "-m", "scripts.chaos.producer", str(self.database.url), *self._break()]
+        program = ["scripts.chaos.stock", "produce"] if self.stock else ["scripts.chaos.producer"]
+        command = [sys.executable, "-m", *program, str(self.database.url), *self._break()]
         command += ["--rate", str(self._rate), "--seed", str(self._seed + self.draw.randrange(1_000_000))]
         with (self.folder / "producer.log").open("ab") as log:
             self.producer = subprocess.Popen(  # noqa: S603 - our own words
@@ -168,6 +175,8 @@ class Scene:
         """Names of what can be done here."""
         names = ["kill scheduler", "kill scheduler", "kill worker", "kill producer", "restart", "freeze"]
         names += ["damaged config", "second scheduler", *self.database.faults]
+        if self.stock:  # it has no jobs file and no process that can be killed alone
+            names = [name for name in names if name not in {"damaged config", "kill worker"}]
         return [*names, "freeze past the lease"] if long else names
 
     def hurt(self, name: str) -> None:

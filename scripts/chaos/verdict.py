@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import create_engine, text
 
 from scripts.chaos import ledger, processes
+from scripts.chaos.checks import Check, named
 from scripts.chaos.producer import KINDS
 from scripts.chaos.scene import LEASE_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
     from scripts.chaos.databases import Database
@@ -39,21 +39,6 @@ DISTURBING: Final = frozenset(
     }
 )
 """Faults after which an attempt may start once more than its retries say."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the verdict.
-
-    Attributes:
-        name: What must hold.
-        figure: What was found.
-        holds: Whether it does; None where this run cannot tell.
-    """
-
-    name: str
-    figure: str
-    holds: bool | None
 
 
 @dataclass(slots=True)
@@ -91,8 +76,8 @@ class Evidence:
         return sorted(one["at"] for starts in self.starts.values() for one in starts)
 
 
-def gather(folder: Path, database: Database, samples: list[Sample]) -> Evidence:
-    """Read the ledger, the database as any program may read it, and the list of processes."""
+def gather(folder: Path, samples: list[Sample]) -> Evidence:
+    """Read the ledger and the list of processes."""
     found = Evidence(samples=samples)
     for line in ledger.read(folder, ledger.ACCEPTED):
         if line["what"] == "accepted":
@@ -110,6 +95,12 @@ def gather(folder: Path, database: Database, samples: list[Sample]) -> Evidence:
     found.restarts = [line["at"] for line in driven if line["what"] == "start"]
     found.stuck = sum(line["what"] == "stuck" for line in driven)
     found.died = sum(line["what"] == "died" for line in driven)
+    found.left_over = processes.marked(f"{ledger.FOLDER}={folder}")
+    return found
+
+
+def ask_store(found: Evidence, database: Database) -> None:
+    """Read the database, as any program may read it."""
     engine = create_engine(database.url)
     with engine.connect() as connection:
         rows = connection.execute(text("SELECT id, status, job_id, fire_time, cause, attempt FROM tasks"))
@@ -119,8 +110,6 @@ def gather(folder: Path, database: Database, samples: list[Sample]) -> Evidence:
             found.counters[row.status] = int(row.tasks)
     engine.dispose()
     found.integrity = database.integrity()
-    found.left_over = processes.marked(f"{ledger.FOLDER}={folder}")
-    return found
 
 
 def judge(found: Evidence, periods: dict[str, float]) -> list[Check]:
@@ -142,28 +131,23 @@ def judge(found: Evidence, periods: dict[str, float]) -> list[Check]:
     ]
 
 
-def _named(names: Iterable[str]) -> str:
-    listed = sorted(names)
-    return f"{len(listed)}" + (f": {', '.join(listed[:3])}{' …' * (len(listed) > 3)}" if listed else "")
-
-
 def _acknowledged(found: Evidence) -> Check:
     lost = [task for task in found.accepted if task not in found.tasks or found.tasks[task].status not in FINAL]
     return Check(
-        "every acknowledged task is final", f"{len(found.accepted)} acknowledged, not final {_named(lost)}", not lost
+        "every acknowledged task is final", f"{len(found.accepted)} acknowledged, not final {named(lost)}", not lost
     )
 
 
 def _nothing_running(found: Evidence) -> Check:
     running = [task for task, row in found.tasks.items() if row.status not in FINAL]
-    return Check("nothing is unfinished", _named(running), not running)
+    return Check("nothing is unfinished", named(running), not running)
 
 
 def _successes(found: Evidence) -> Check:
     successes = [task for task, row in found.tasks.items() if row.status == "SUCCESS"]
     liars = [task for task in successes if task not in found.ended]
     return Check(
-        "every SUCCESS has an end in the ledger", f"{len(successes)} successes, without {_named(liars)}", not liars
+        "every SUCCESS has an end in the ledger", f"{len(successes)} successes, without {named(liars)}", not liars
     )
 
 
@@ -186,7 +170,7 @@ def _starts(found: Evidence) -> Check:
             too_often.append(task)
     count = sum(map(len, found.starts.values()))
     return Check(
-        "no task starts more often than it may", f"{count} starts, too often {_named(too_often)}", not too_often
+        "no task starts more often than it may", f"{count} starts, too often {named(too_often)}", not too_often
     )
 
 
@@ -202,7 +186,7 @@ def _cancels(found: Evidence) -> Check:
             )
             if start["at"] - at - frozen > HEARD_S:
                 late.append(task)
-    return Check("nothing starts after its cancel", f"{len(found.cancelled)} cancels, started {_named(late)}", not late)
+    return Check("nothing starts after its cancel", f"{len(found.cancelled)} cancels, started {named(late)}", not late)
 
 
 def _fire_times(found: Evidence, periods: dict[str, float]) -> list[Check]:
