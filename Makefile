@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" --all-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup cover format format-check lint types imports deps lock-check lock clean
+.PHONY: help run test check setup chaos cover format format-check lint types imports deps lock-check lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list these commands
@@ -21,6 +21,9 @@ test: setup ## run all tests (they mostly wait, so more of them than cores run a
 check: format-check lint types imports deps lock-check test ## everything CI runs
 
 setup: $(VENV)/.dev.stamp ## make .venv and install what is locked, tools included
+
+chaos: setup ## a real run that is hurt on purpose (SECONDS=600 SEED=1 DB=sqlite|postgresql ARGS=--stock)
+	@$(BIN)/python -m scripts.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --db $(or $(DB),sqlite) $(ARGS)
 
 cover: setup ## run all tests and show which branches they miss
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
