@@ -138,7 +138,7 @@ def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
         raise _unreadable(file, f"larger than {MAX_BYTES:,} bytes; is this the jobs file? If so, make fewer jobs of it")
     for mark, name in _MARKS.items():
         if raw.startswith(mark):
-            raise _unreadable(file, f"this is {name}; save the file as UTF-8")
+            raise _unreadable(file, f"this is {name}; save the file as UTF-8", "")
     if b"\0" in raw[:4]:
         raise _unreadable(file, "zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8", "")
     raw = raw.removeprefix(codecs.BOM_UTF8)

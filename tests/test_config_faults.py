@@ -1,0 +1,376 @@
+"""What a jobs file and a dying process can do to a schedule: nothing. Mutated files, kills in the middle of an apply."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import event
+
+from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
+from atlas.scheduler.reconcile import Reconciler
+from tests.clockwork import LIMIT_S, Clockwork
+from tests.installations import ROOT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+FULL: dict[str, Any] = {
+    "$schema": "./cron_jobs.schema.json",
+    "version": 1,
+    "timezone": "Asia/Shanghai",
+    "reload": "auto",
+    "defaults": {
+        "max_retries": 2,
+        "retry_delay": "30s",
+        "retry_max_delay": "15m",
+        "catchup": "latest",
+        "keep_days": 30,
+    },
+    "calendars": {"holidays": {"exclude": ["2026-10-01/2026-10-07"], "include": ["2026-10-10"]}},
+    "cron_jobs": {
+        "data_collection": {
+            "name": "数据采集",
+            "cron_expression": "@hourly",
+            "max_retries": 3,
+            "timeout": 300,
+            "function": "nothing",
+            "spread": 120,
+            "priority": "HIGH",
+            "tags": ["news"],
+        },
+        "daily_report": {
+            "function": "nothing",
+            "cron_expression": ["0 9 * * mon-fri", "0 11 * * sat,sun"],
+            "calendar": "holidays",
+            "catchup": "all",
+            "overlap": "queue",
+        },
+        "每十分钟": {
+            "function": "nothing",
+            "triggers": [{"type": "interval", "every": "10m", "anchor": "2026-01-01T00:05:00+08:00"}],
+            "timeout": "3m",
+            "on_crash": "fail",
+            "x_note": "kept, not read",
+        },
+    },
+}
+ODD: list[Any] = [
+    None, True, -1, 0, 1e308, 10**30, "", " ", "\u0000", "字", "61 * * * *", "0 0 30 2 *", [], {}, [[]], {"x": 1},
+    "9999-99-99T99:99", "1h1h", "-5m", "os:system", "builtins:eval", "../../etc/passwd", "NaN", "a" * 5000,
+]  # fmt: skip
+TOKENS = [
+    '"',
+    "{",
+    "}",
+    "[",
+    "]",
+    ",",
+    ":",
+    "NaN",
+    "Infinity",
+    "1e999",
+    "-",
+    "null",
+    "//",
+    "\\u0000",
+    "'",
+    "\ufeff",
+    "🙂",
+]
+
+
+# --- mutations -------------------------------------------------------------------------------------------------------
+
+
+def of_bytes(draw: random.Random, text: str) -> bytes:
+    """Flipped, removed, inserted, doubled or cut bytes; other encodings."""
+    raw = bytearray(text.encode())
+    for _ in range(draw.randint(1, 4)):
+        at = draw.randrange(len(raw))
+        match draw.randrange(7):
+            case 0:
+                raw[at] = draw.randrange(256)
+            case 1:
+                del raw[at : at + draw.randint(1, 40)]
+            case 2:
+                raw[at:at] = bytes(draw.randrange(256) for _ in range(draw.randint(1, 8)))
+            case 3:
+                raw[at:at] = raw[at : at + draw.randint(1, 200)]
+            case 4:
+                del raw[at:]
+            case 5:
+                raw[at:at] = draw.choice([b"\xff\xfe", b"\xef\xbb\xbf", b"\x00", "数".encode("gbk")])
+            case _:
+                return draw.choice([text.encode("utf-16"), text.encode("gbk"), b"\xef\xbb\xbf" + text.encode(), b""])
+        if not raw:
+            break
+    return bytes(raw)
+
+
+def of_tokens(draw: random.Random, text: str) -> bytes:
+    """Tokens that are removed, doubled, swapped or replaced by others."""
+    tokens = re.findall(r'"(?:\\.|[^"\\])*"|[{}\[\],:]|[^\s{}\[\],:"]+|\s+', text)
+    for _ in range(draw.randint(1, 3)):
+        at, other = draw.randrange(len(tokens)), draw.randrange(len(tokens))
+        match draw.randrange(4):
+            case 0:
+                del tokens[at]
+            case 1:
+                tokens.insert(at, tokens[other])
+            case 2:
+                tokens[at], tokens[other] = tokens[other], tokens[at]
+            case _:
+                tokens[at] = draw.choice(TOKENS)
+    return "".join(tokens).encode("utf-8", "surrogatepass")
+
+
+def of_structure(draw: random.Random, text: str) -> bytes:
+    """Keys that are renamed, removed or moved, values that are something else."""
+    document = json.loads(text)
+    for _ in range(draw.randint(1, 3)):
+        places = [place for place in _containers(document) if place]
+        container = draw.choice(places)
+        keys: list[Any] = list(container) if isinstance(container, dict) else list(range(len(container)))
+        key = draw.choice(keys)
+        match draw.randrange(4):
+            case 0:
+                del container[key]
+            case 1 if isinstance(container, dict):
+                word = str(key)
+                at = draw.randrange(len(word) + 1)
+                container[word[:at] + draw.choice(["", "x", "_", "名"]) + word[at + 1 :]] = container.pop(key)
+            case 2:
+                container[key] = json.loads(json.dumps(draw.choice(places)))
+            case _:
+                container[key] = draw.choice(ODD)
+    return json.dumps(document, ensure_ascii=draw.random() < 0.5, indent=draw.choice([None, 1])).encode(
+        "utf-8", "surrogatepass"
+    )
+
+
+def _containers(value: Any) -> list[Any]:
+    if not isinstance(value, dict | list):
+        return []
+    inner = value.values() if isinstance(value, dict) else value
+    return [value, *(found for one in inner for found in _containers(one))]
+
+
+MUTATIONS: dict[str, Callable[[random.Random, str], bytes]] = {
+    "bytes": of_bytes,
+    "tokens": of_tokens,
+    "structure": of_structure,
+}
+
+
+@pytest.fixture
+def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
+    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
+        yield made
+
+
+@pytest.mark.parametrize("kind", list(MUTATIONS))
+def test_a_mutated_file_is_refused_with_its_place_and_changes_nothing_or_is_good(
+    clockwork: Clockwork, tmp_path: Path, kind: str
+) -> None:
+    file = tmp_path / "cron_jobs.json"
+    reconciler = Reconciler(clockwork.cron, file, PolicyDefaults())
+    refused = 0
+    for number in range(200):
+        draw = random.Random(f"{kind} {number}")
+        text = json.dumps(FULL, ensure_ascii=False, indent=draw.choice([None, 1, 2]))
+        file.write_text(text, "utf-8")
+        reconciler.reload()
+        before = clockwork.rows()
+        assert set(before) == set(FULL["cron_jobs"])
+        raw = MUTATIONS[kind](draw, text)
+        file.write_bytes(raw)
+        try:
+            reconciler.reload()
+        except ConfigError as error:
+            refused += 1
+            assert clockwork.rows() == before, (number, raw)
+            assert reconciler.error is error
+            for problem in error.problems:
+                assert problem.file == file
+                assert problem.line >= 1, (number, problem, raw)
+                assert problem.column >= 1, (number, problem, raw)
+                assert problem.message, (number, raw)
+                assert str(problem).isprintable(), (number, problem, raw)
+        else:
+            wanted = parse_jobs(raw.decode("utf-8-sig"), file=file, defaults=PolicyDefaults(), registry=None)
+            assert set(clockwork.rows()) == set(wanted.definitions), (number, raw)
+    assert refused >= 20
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"[" * 100_000,
+        b'{"cron_jobs": ' * 50_000,
+        b'{"version": ' + b"9" * 1_000_000 + b"}",
+        b'{"cron_jobs": {"a": {"timeout": 1e999, "cron_expression": "@daily"}}}',
+        b'{"cron_jobs": {"a": {"cron_expression": "@daily"}, "a": {"cron_expression": "@daily"}}}',
+        b" " * 21_000_000,
+        b"\x00" * 1000,
+    ],
+    ids=["deep array", "deep object", "long number", "infinite", "doubled key", "too large", "zero bytes"],
+)
+def test_absurd_files_are_refused(clockwork: Clockwork, tmp_path: Path, raw: bytes) -> None:
+    file = tmp_path / "cron_jobs.json"
+    file.write_text(json.dumps(FULL), "utf-8")
+    reconciler = Reconciler(clockwork.cron, file, PolicyDefaults())
+    reconciler.reload()
+    before = clockwork.rows()
+    file.write_bytes(raw)
+    with pytest.raises(ConfigError):
+        reconciler.reload()
+    assert clockwork.rows() == before
+
+
+def test_one_changed_job_of_ten_thousand_writes_one_row(clockwork: Clockwork, tmp_path: Path) -> None:
+    file = tmp_path / "cron_jobs.json"
+    jobs = {f"job{number:05}": {"cron_expression": "@daily", "function": "nothing"} for number in range(10_000)}
+    file.write_text(json.dumps({"cron_jobs": jobs}), "utf-8")
+    reconciler = Reconciler(clockwork.cron, file, PolicyDefaults())
+    reconciler.reload()
+    jobs["job07777"]["timeout"] = 5  # type: ignore[assignment]
+    file.write_text(json.dumps({"cron_jobs": jobs}), "utf-8")
+    written: list[Any] = []
+
+    def execute(_connection: Connection, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if "apscheduler_jobs" in statement and not statement.lstrip().startswith("SELECT"):
+            written.extend(parameters if isinstance(parameters, list) else [parameters])
+
+    event.listen(clockwork.store.engine, "before_cursor_execute", execute)
+    assert reconciler.reload().summary == "~job07777"
+    event.remove(clockwork.store.engine, "before_cursor_execute", execute)
+    assert [row[0] for row in written] == ["job07777"]
+
+
+# --- kills -----------------------------------------------------------------------------------------------------------
+
+CHILD = """
+import os, signal, sys
+from pathlib import Path
+from atlas.scheduler import config_file, job_store, reconcile
+from atlas.scheduler.store import revisions
+from atlas.service import AtlasScheduler
+from atlas.settings import Settings, prepare_folders
+
+folder, point, text = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+def die(*_args, **_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+def before(module, name):
+    setattr(module, name, die)
+
+def after(module, name):
+    real = getattr(module, name)
+    def called(*args, **options):
+        real(*args, **options)
+        die()
+    setattr(module, name, called)
+
+settings = Settings().anchored(folder)
+prepare_folders(settings)
+with AtlasScheduler.from_settings(settings).in_thread() as atlas:
+    if point == "file written beside": after(config_file, "_write")
+    if point == "before the request": before(reconcile, "ask")
+    if point == "after the request":
+        real = config_file.Path.replace
+        config_file.Path.replace = die
+    if point == "file replaced": before(config_file, "_flush_folder")
+    if point == "before the commit": before(job_store, "_write_changes")
+    if point == "rows written, no revision": before(reconcile, "keep_revision")
+    if point == "everything but the commit": after(revisions, "answer")
+    if point == "committed": atlas.cron.sync.running.jobs._rebuild_heap = die
+    if point == "revision written, not answered": before(revisions, "answer")
+    atlas.reconciler.replace(text, by="web")
+print("lived")
+"""
+POINTS = (
+    "before the request",
+    "file written beside",
+    "after the request",
+    "file replaced",
+    "before the commit",
+    "rows written, no revision",
+    "revision written, not answered",
+    "everything but the commit",
+    "committed",
+)
+HEALTH = {"cron_expression": "0 3 * * *", "function": "health"}
+OLD = json.dumps({"reload": "manual", "cron_jobs": {"kept": HEALTH, "gone": HEALTH}})
+NEW = json.dumps({"reload": "manual", "cron_jobs": {"kept": {**HEALTH, "timeout": 7}, "new": HEALTH}})
+
+
+@pytest.mark.parametrize("point", POINTS, ids=[point.replace(" ", "-").replace(",", "") for point in POINTS])
+def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(tmp_path: Path, point: str) -> None:
+    (tmp_path / "config").mkdir()
+    file = tmp_path / "config" / "cron_jobs.json"
+    file.write_text(OLD, "utf-8")
+
+    def run(point: str, text: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-c", CHILD, str(tmp_path), point, text],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=LIMIT_S * 4,
+            check=False,
+        )
+
+    killed = run(point, NEW)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    on_disk = file.read_text("utf-8")
+    assert on_disk in {OLD, NEW}
+    jobs, newest = _stored(tmp_path)
+    assert newest in {OLD, NEW}
+    assert jobs == _jobs_of(newest)  # the rows are those of the newest revision, all of them
+    assert newest == NEW or point != "committed"
+    assert newest == OLD or on_disk == NEW
+
+    # The next start brings into force what was asked for, or goes on with what was; nothing is half done.
+    again = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            CHILD.replace('atlas.reconciler.replace(text, by="web")', "pass"),
+            str(tmp_path),
+            "",
+            "",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=LIMIT_S * 4,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr.decode()
+    jobs, newest = _stored(tmp_path)
+    assert jobs == _jobs_of(newest)
+    assert newest == file.read_text("utf-8")
+
+
+def _stored(folder: Path) -> tuple[dict[str, float], str]:
+    """The jobs' timeouts in the database, and the text of the newest revision."""
+    with sqlite3.connect(folder / "data" / "atlas.db") as connection:
+        rows = connection.execute("SELECT id, job_state FROM apscheduler_jobs").fetchall()
+        (text,) = connection.execute("SELECT content FROM revisions ORDER BY number DESC LIMIT 1").fetchone()
+    connection.close()
+    return {job_id: json.loads(state)["timeout_s"] for job_id, state in rows}, text
+
+
+def _jobs_of(text: str) -> dict[str, float]:
+    return {job_id: float(job.get("timeout", 600)) for job_id, job in json.loads(text)["cron_jobs"].items()}
