@@ -602,8 +602,8 @@ def test_what_fits_together_is_no_warning(fields: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "where", "message"),
     [
-        (DOCUMENTED.encode("utf-16"), "", "this is UTF-16"),
-        (DOCUMENTED.encode("utf-32"), "", "this is UTF-32"),
+        (DOCUMENTED.encode("utf-16"), ":1:1", "this is UTF-16"),
+        (DOCUMENTED.encode("utf-32"), ":1:1", "this is UTF-32"),
         (DOCUMENTED.encode("utf-16-le"), ":1:1", "UTF-16"),
         (DOCUMENTED.encode("gb18030"), ":4:16", "it looks like GBK"),
         (b'{"a":\n "\xff\xff"}', ":2:3", "byte 0xff is not UTF-8"),
