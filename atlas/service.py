@@ -235,6 +235,10 @@ class AtlasScheduler:
         """Why the config file is refused now; None while it is in force."""
         return None if self.reconciler.error is None else str(self.reconciler.error)
 
+    def config_drift(self) -> str | None:
+        """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""
+        return self.reconciler.drift
+
 
 class ThreadedScheduler:
     """An `AtlasScheduler` whose loop runs on a thread of its own.

@@ -692,6 +692,7 @@ class Running:
     def __init__(self) -> None:
         self.tick_s: float | None = 1.0
         self.config: str | None = None
+        self.drift: str | None = None
         self.jobs: list[Job] = []
         self.befell: list[Trouble] = []
         self.figures: dict[str, Any] = {"state": "running", "queue_size": 0, "running_tasks": 0, "max_workers": 4}
@@ -708,12 +709,25 @@ class Running:
     def config_error(self) -> str | None:
         return self.config
 
+    def config_drift(self) -> str | None:
+        return self.drift
+
     def get_jobs(self) -> Sequence[Job]:
         return self.jobs
 
 
 def a_job(state: JobState = JobState.ACTIVE, name: str = "j", **more: Any) -> Job:
     return Job(name=name, title=name, state=state, **more)
+
+
+def test_an_edit_that_waits_and_a_pause_are_told(store: Store, tmp_path: Path) -> None:
+    running, clock = Running(), SetClock(NOW)
+    running.drift = "the file differs from revision 3"
+    running.jobs = [a_job(JobState.PAUSED, "sync", detail="by cli:lin until tomorrow: 搬家"), a_job()]
+    found = looked_at(store, running, clock, tmp_path)
+    assert (found["config"]["status"], found["config"]["detail"]) == ("degraded", "the file differs from revision 3")
+    assert found["jobs"]["status"] == "ok"
+    assert found["jobs"]["detail"] == "2 jobs, 1 active; 1 paused: sync (by cli:lin until tomorrow: 搬家)"
 
 
 def stepped(**ago: float) -> Trouble:

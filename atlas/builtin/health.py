@@ -68,6 +68,9 @@ class HealthSource(Protocol):
     def config_error(self) -> str | None:
         """Why the config file is refused now; None while it is in force."""
 
+    def config_drift(self) -> str | None:
+        """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""
+
     def get_jobs(self) -> Sequence[Job]:
         """Every job as it stands."""
 
@@ -184,7 +187,9 @@ def _lately(source: HealthSource, clock: Clock, detail: str) -> Check:
 
 
 def _config(source: HealthSource) -> Check:
-    error = source.config_error()
+    error, drift = source.config_error(), source.config_drift()
+    if error is None and drift is not None:
+        return Check(name="config", status="degraded", detail=drift, remedy="'atlas plan' shows what would change")
     if error is None:
         return Check(name="config", detail="the jobs file is in force")
     return Check(
@@ -252,8 +257,12 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
         for kind, found in (("cannot run", stuck), ("late", late), ("failing", bad))
         if found
     ]
-    if not words:
-        return Check(name="jobs", detail=f"{len(jobs)} jobs, {sum(job.enabled for job in jobs)} active")
+    paused = [f"{job.name} ({job.detail})" for job in jobs if job.state is JobState.PAUSED]
+    if paused:
+        words.append(f"{len(paused)} paused: {', '.join(paused[:5])}{' …' if len(paused) > 5 else ''}")
+    if not (stuck or late or bad):  # a pause is somebody's wish
+        counts = f"{len(jobs)} jobs, {sum(job.enabled for job in jobs)} active"
+        return Check(name="jobs", detail="; ".join([counts, *words]))
     return Check(
         name="jobs",
         status="failing" if late else "degraded",

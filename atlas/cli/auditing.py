@@ -48,7 +48,10 @@ def what(entry: Entry) -> str:
     before, after = entry.before, entry.after
     if isinstance(before, dict) and isinstance(after, dict):
         names = [name for name in after if before.get(name) != after[name] and name != "paused_at"]
-        text = ", ".join(f"{name} {_short(before.get(name))} → {_short(after[name])}" for name in names)
+        text = ", ".join(
+            f"{name} {_short(before[name])} → {_short(after[name])}" if name in before else _short(after[name])
+            for name in names
+        )
     elif isinstance(after, dict):
         told = {"summary", "revision", "function", "task", "schedule", "reason", "until"}
         text = ", ".join(f"{name} {_short(value)}" for name, value in after.items() if name in told and value)

@@ -91,12 +91,25 @@ class _FromOutside:
         return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
 
     def config_error(self) -> str | None:
-        """Why the jobs file would be refused."""
+        """Why the running scheduler refuses the jobs file; without one, why it would be refused."""
+        facts = self._config_facts()
+        if facts:
+            error = facts.get("error")
+            return None if error is None else str(error)
         try:
             load_jobs(self._settings.persistence.cron_config, defaults=PolicyDefaults(), registry=None)
         except ConfigError as error:
             return str(error)
         return None
+
+    def config_drift(self) -> str | None:
+        """In words that the file waits for `atlas apply`."""
+        drift = self._config_facts().get("drift")
+        return None if drift is None else str(drift)
+
+    def _config_facts(self) -> Mapping[str, Any]:
+        facts: Mapping[str, Any] = {} if self._lease is None else self._lease.figures.get("config", {})
+        return facts
 
     def get_jobs(self) -> Sequence[Job]:
         """Every job as it stands in the store."""
