@@ -44,7 +44,7 @@ def texts() -> Iterator[str]:
     for file in (WEB / "templates").rglob("*.html"):
         for single, double in re.findall(r"""\bsay\((?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)")""", file.read_text()):
             yield single or double
-    for file in (WEB / "pages").glob("*.py"):
+    for file in (*(WEB / "pages").glob("*.py"), WEB / "actions.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.Call) and node.args and isinstance(node.args[0], ast.Constant):
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")

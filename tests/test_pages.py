@@ -331,3 +331,94 @@ def test_hostile_words_are_shown_and_never_obeyed(window: Browser, tmp_path_fact
         expect(page.locator("h1")).to_contain_text(HOSTILE)
         expect(page.locator("main")).to_contain_text("asked to fail <script>alert(1)</script>")
         assert complaints == []
+
+
+# --- actions ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
+def test_every_action_is_done_asked_first_and_told_to_the_audit(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory, javascript: bool
+) -> None:
+    entry = {"cron_expression": "0 9 * * *", "function": "seeded", "max_retries": 0}
+    jobs = {"nightly": entry, "broken": {**entry, "function": "fails"}}
+    settings = seeded.bare(tmp_path_factory.mktemp("actions"), jobs)
+    with (
+        serving(settings) as running,
+        tab(window, java_script_enabled=javascript, locale="en-GB") as (page, complaints),
+    ):
+        base, note = running.base, page.locator("p.note")
+        # run now, with other arguments; a refusal leads back to the form and says why
+        visit(page, base + "/ask/run?job=nightly")
+        if page.locator("textarea#kwargs").is_hidden():
+            page.locator("summary").click()
+        page.locator("textarea#kwargs").fill("[1]")
+        page.get_by_role("button", name="Run now").click()
+        expect(note).to_contain_text("this is no dict")
+        expect(page.locator("h1")).to_contain_text("Run nightly now")
+        if page.locator("textarea#kwargs").is_hidden():
+            page.locator("summary").click()
+        page.locator("textarea#kwargs").fill('{"batch": 7}')
+        page.get_by_role("button", name="Run now").click()
+        expect(note).to_contain_text("A task of nightly was accepted.")
+        note.locator("a").click()
+        expect(page.locator("main")).to_contain_text('"items": 7')
+        # again
+        page.locator("a.btn", has_text="Run again").click()
+        page.get_by_role("button", name="Run again").click()
+        expect(note).to_contain_text("A new task was accepted.")
+        # pause with reason and until, resume
+        visit(page, base + "/jobs/nightly")
+        page.locator("a.btn", has_text="Pause").click()
+        page.locator("#reason").fill("holiday & <b>rest</b>")
+        page.locator("#until").fill("2099-12-24T18:00")
+        page.get_by_role("button", name="Pause").click()
+        expect(note).to_contain_text("nightly is paused.")
+        expect(page.locator("main")).to_contain_text("holiday & <b>rest</b>")
+        page.locator("a.btn", has_text="Resume").click()
+        page.get_by_role("button", name="Resume").click()
+        expect(note).to_contain_text("nightly fires again.")
+        # submit, cancel
+        visit(page, base + "/queue")
+        page.locator("a.btn", has_text="Submit a task").click()
+        page.locator("#function").select_option("hold")
+        page.locator("#priority").select_option("URGENT")
+        page.locator("#args").fill("[600]")
+        page.locator("#timeout").fill("20m")
+        page.get_by_role("button", name="Submit").click()
+        expect(note).to_contain_text("A task of hold was accepted.")
+        note.locator("a").click()
+        page.locator("a.btn", has_text="Cancel").click()
+        page.get_by_role("button", name="Cancel the task").click()
+        expect(note).to_contain_text("cancelled, or asked to stop")
+        told(page, base, "run", "retry", "pause", "resume", "submit", "cancel")
+        assert complaints == []
+
+
+def told(page: Page, base: str, *deeds: str) -> None:
+    """The audit on the system page names each of them, done over the web."""
+    visit(page, base + "/system")
+    lines = page.locator("#s-audit tbody tr", has_text="web")
+    for did in deeds:
+        expect(lines.filter(has_text=did).first).to_be_visible()
+
+
+def test_a_draft_is_applied_and_rolled_back(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    jobs = {"nightly": {"cron_expression": "0 9 * * *", "function": "seeded"}}
+    settings = seeded.bare(tmp_path_factory.mktemp("drafts"), jobs)
+    file = settings.persistence.cron_config
+    with serving(settings) as running, tab(window, java_script_enabled=False) as (page, complaints):
+        base, note = running.base, page.locator("p.note")
+        visit(page, base + "/config?edit=1")
+        text = page.locator("textarea#text").input_value()
+        page.locator("textarea#text").fill(text.replace("0 9 * * *", "30 9 * * *", 1))
+        page.get_by_role("button", name="Check and show what would change").click()
+        page.get_by_role("button", name="Apply as r2").click()
+        expect(note).to_contain_text("The config is applied")
+        assert file.read_text(encoding="utf-8") == text.replace("0 9 * * *", "30 9 * * *", 1)
+        page.locator(".list a", has_text="r1").click()
+        page.get_by_role("button", name="Roll back to r1").click()
+        expect(note).to_contain_text("Rolled back to r1")
+        assert file.read_text(encoding="utf-8") == text
+        told(page, base, "apply", "rollback")
+        assert complaints == []

@@ -2,15 +2,173 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from starlette.responses import RedirectResponse
+from starlette.routing import Route
+
+from atlas.scheduler.durations import parse_duration
+from atlas.scheduler.errors import ArgumentsError, AtlasError
+from atlas.scheduler.zones import zone_named
+from atlas.web.forms import read_form
+from atlas.web.site import Note, back_of, leave_note, visit_of
+from atlas.web.words.speech import Speech
 
 if TYPE_CHECKING:
-    from starlette.routing import Route
+    from collections.abc import Callable, Mapping
 
-    from atlas.web.site import Site
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from atlas.scheduler.submission import SubmitOptions
+    from atlas.web.site import Site, Visit
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """One form.
+
+    Attributes:
+        name: What `Visit.url` calls it.
+        path: Where it is posted to.
+        do: Does it and says what happened; it may block, and raises `AtlasError` where it is refused.
+    """
+
+    name: str
+    path: str
+    do: Callable[[Visit, Speech], Note]
+
+    def route(self, site: Site) -> Route:
+        """The action as a route: it leads back to where the form says, or to the form when it was refused."""
+
+        async def answer(request: Request) -> Response:
+            form = await read_form(request)
+            visit = visit_of(site, request, form=form)
+            try:
+                note = await asyncio.to_thread(self.do, visit, Speech(visit.language))
+                back = back_of(request, form)
+            except AtlasError as error:
+                note, back = Note("error", str(error)), back_of(request, {})
+            response = RedirectResponse(back, 303)
+            leave_note(request, response, note)
+            return response
+
+        return Route(self.path, answer, methods=["POST"], name=self.name)
+
+
+def _json(form: Mapping[str, str], name: str, kind: type, example: str) -> Any:
+    """A field that holds JSON; None where it is empty."""
+    text = form.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ArgumentsError(f"{name}: this is not JSON ({error}); write {example}") from error
+    if not isinstance(value, kind):
+        raise ArgumentsError(f"{name}: this is no {kind.__name__}; write {example}")
+    return value
+
+
+def _arguments(form: Mapping[str, str]) -> tuple[list[Any] | None, dict[str, Any] | None]:
+    return _json(form, "args", list, '["a", 1]'), _json(form, "kwargs", dict, '{"name": "value"}')
+
+
+def _run(visit: Visit, say: Speech) -> Note:
+    args, kwargs = _arguments(visit.form)
+    job = visit.form.get("job", "")
+    task_id = visit.atlas.cron.sync.run_job_now(job, args=args, kwargs=kwargs, by=visit.by)
+    return Note("ok", say("A task of {job} was accepted.", job=job), _below(visit, "task", task=task_id))
+
+
+def _pause(visit: Visit, say: Speech) -> Note:
+    job, text = visit.form.get("job", ""), visit.form.get("until", "").strip()
+    until = None
+    if text:
+        try:
+            until = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise ArgumentsError(f"until {text!r} is no date and time such as 2026-12-24T18:00") from error
+        if until.tzinfo is None:
+            until = until.replace(tzinfo=zone_named(visit.atlas.timezone))
+    reason = visit.form.get("reason", "").strip()[:500]
+    visit.atlas.cron.sync.pause_job(job, reason=reason, by=visit.by, until=until)
+    return Note("ok", say("{job} is paused.", job=job))
+
+
+def _resume(visit: Visit, say: Speech) -> Note:
+    job = visit.form.get("job", "")
+    if visit.atlas.cron.sync.resume_job(job, by=visit.by):
+        return Note("ok", say("{job} fires again.", job=job))
+    return Note("ok", say("{job} was not paused.", job=job))
+
+
+def _cancel(visit: Visit, say: Speech) -> Note:
+    task = visit.form.get("task", "")
+    if visit.atlas.queue.cancel_task(task, by=visit.by):
+        return Note("ok", say("The task is cancelled, or asked to stop."))
+    return Note("error", say("The task had ended already."))
+
+
+def _retry(visit: Visit, say: Speech) -> Note:
+    task_id = visit.atlas.queue.sync.retry_task(visit.form.get("task", ""), by=visit.by)
+    return Note("ok", say("A new task was accepted."), _below(visit, "task", task=task_id))
+
+
+def _submit(visit: Visit, say: Speech) -> Note:
+    form = visit.form
+    args, kwargs = _arguments(form)
+    options: SubmitOptions = {"priority": form.get("priority", "NORMAL"), "kwargs": kwargs or {}, "by": visit.by}
+    if form.get("timeout", "").strip():
+        options["timeout"] = parse_duration(form["timeout"])
+    retries = form.get("max_retries", "").strip()
+    if retries:
+        if not (retries.isascii() and retries.isdigit()):
+            raise ArgumentsError(f"max_retries {retries!r} is no whole number")
+        options["max_retries"] = int(retries)
+    function = form.get("function", "")
+    if function not in visit.atlas.registry.names():
+        raise ArgumentsError(f"function {function!r} is not registered")
+    task_id = visit.atlas.queue.sync.submit(function, *(args or ()), **options)
+    return Note("ok", say("A task of {job} was accepted.", job=function), _below(visit, "task", task=task_id))
+
+
+def _apply(visit: Visit, say: Speech) -> Note:
+    # A textarea loses the line break it begins with; the form gives one more to lose.
+    text = visit.form.get("text", "")
+    plan = visit.atlas.reconciler.replace(text, by=visit.by)
+    return Note("ok", say("The config is applied: {what}", what=plan.summary[:300]))
+
+
+def _rollback(visit: Visit, say: Speech) -> Note:
+    number = visit.form.get("number", "")
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
+        raise ArgumentsError(f"revision {number!r} is no number")
+    plan = visit.atlas.reconciler.rollback(int(number), by=visit.by)
+    return Note("ok", say("Rolled back to r{n}: {what}", n=number, what=plan.summary[:300]))
+
+
+def _below(visit: Visit, name: str, **params: str) -> str:
+    """The address of a page, below the prefix."""
+    return visit.url(name, **params).removeprefix(visit.root)
+
+
+ACTIONS: Final = (
+    Action("run_job", "/act/run", _run),
+    Action("pause_job", "/act/pause", _pause),
+    Action("resume_job", "/act/resume", _resume),
+    Action("cancel_task", "/act/cancel", _cancel),
+    Action("retry_task", "/act/retry", _retry),
+    Action("submit_task", "/act/submit", _submit),
+    Action("apply_config", "/act/apply", _apply),
+    Action("rollback", "/act/rollback", _rollback),
+)
 
 
 def routes(site: Site) -> list[Route]:
     """One route per action."""
-    del site
-    return []
+    return [action.route(site) for action in ACTIONS]

@@ -494,4 +494,14 @@ ZH: Final[dict[str, str]] = {
     "go to the system": "前往系统",
     "leave a field": "离开输入框",
     "this page": "本页",
+    # what actions say
+    "A task of {job} was accepted.": "已接受 {job} 的任务。",
+    "{job} is paused.": "{job} 已暂停。",
+    "{job} fires again.": "{job} 已恢复触发。",
+    "{job} was not paused.": "{job} 没有暂停。",
+    "The task is cancelled, or asked to stop.": "任务已取消，或已请求停止。",
+    "The task had ended already.": "任务已经结束。",
+    "A new task was accepted.": "已接受新任务。",
+    "The config is applied: {what}": "配置已应用：{what}",
+    "Rolled back to r{n}: {what}": "已回滚到 r{n}：{what}",
 }
