@@ -1,4 +1,4 @@
-"""The commands that act, through the store: ``run``, ``submit``, ``cancel``, ``pause``, ``resume``."""
+"""The commands that act, through the store: ``run``, ``submit``, ``cancel``, ``retry``, ``pause``, ``resume``."""
 
 from __future__ import annotations
 
@@ -65,6 +65,15 @@ def cancel(args: argparse.Namespace) -> int:
             _note("no scheduler runs; the task is cancelled when one starts")
     say(f"{args.task}: asked to end" if was is TaskStatus.RUNNING else f"{args.task}: cancelled")
     return Exit.OK
+
+
+def retry(args: argparse.Namespace) -> int:
+    """Run a final task once more."""
+    _check_wait(args)
+    with opened(args) as (client, _settings):
+        old = client.task(args.task)
+        task_id = client.retry(args.task, by=who())
+        return _accepted(client, task_id, args, label=old.job_id or old.name, typical_s=old.duration_s)
 
 
 def pause(args: argparse.Namespace) -> int:

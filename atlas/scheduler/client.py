@@ -34,11 +34,11 @@ from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
 from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions
+from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions, again, refuse_lost
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -205,18 +205,31 @@ class SyncAtlasClient:
         self._insert(task, unique="task_id" in options, action=Action.SUBMIT, by=options.get("by", ""))
         return task.id
 
-    def run_job(self, name: str, *, by: str = "") -> str:
+    def run_job(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        by: str = "",
+    ) -> str:
         """`AtlasClient.run_job`."""
         refuse_on_loop()
         record = self.store.read(lambda connection: _record(connection, name))
         if record is None:
             raise self._unknown_job(name)
         definition, now = record.definition, self.store.clock.now()
+        arguments = definition.arguments
+        if args is not None or kwargs is not None:
+            if definition.volatile:
+                msg = f"job {name}: its function lives in the scheduler's process, and takes arguments there alone"
+                raise ArgumentsError(msg)
+            arguments = encode_arguments(list(args or ()), dict(kwargs or {}))
         task = Task(
             id=IDS.new(now),
             name=definition.title,
             function=definition.function,
-            arguments=definition.arguments,
+            arguments=arguments,
             job_id=name,
             origin=Origin.FIRE,
             reason="run now",
@@ -228,7 +241,16 @@ class SyncAtlasClient:
         self._insert(task, unique=False, action=Action.RUN, by=by)
         return task.id
 
-    def _insert(self, task: Task, *, unique: bool, action: Action, by: str) -> None:
+    def retry(self, task_id: str, *, by: str = "") -> str:
+        """`AtlasClient.retry`."""
+        refuse_on_loop()
+        new = again(self.task(task_id), now=self.store.clock.now())
+        if new.volatile and new.job_id is None:
+            refuse_lost(new)
+        self._insert(new, unique=False, action=Action.RETRY, by=by, subject=task_id)
+        return new.id
+
+    def _insert(self, task: Task, *, unique: bool, action: Action, by: str, subject: str | None = None) -> None:
         def insert(connection: Connection) -> None:
             if unique and fetch(connection, task.id) is not None:
                 raise DuplicateTaskError(task.id)
@@ -238,8 +260,9 @@ class SyncAtlasClient:
                 if limit is not None and len(unfinished) >= limit:
                     raise JobBusyError(task.job_id, unfinished[0])
             insert_tasks(connection, [full_row(task)])
-            after = {"task": task.id} if action is Action.RUN else {"function": task.function}
-            write_audit(connection, action, task.job_id or task.id, by=by, at=task.created_at, after=after)
+            after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
+            about = subject or task.job_id or task.id
+            write_audit(connection, action, about, by=by, at=task.created_at, after=after)
 
         self.store.write(insert, wait_s=ACCEPT_S)
 
@@ -416,14 +439,38 @@ class AtlasClient:
         """
         return await asyncio.to_thread(lambda: self._sync.submit(function, *args, **options))
 
-    async def run_job(self, name: str, *, by: str = "") -> str:
+    async def run_job(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        by: str = "",
+    ) -> str:
         """Put a task of the job into the store; works while it is paused. The audit keeps who asked (``by``).
+
+        Args:
+            name: The job.
+            args: Positional arguments, JSON values, in place of all the job's arguments.
+            kwargs: Keyword arguments, likewise. None for both: the job's own.
+            by: Who asks.
 
         Raises:
             UnknownJobError: No such job.
             JobBusyError: Its overlap rule allows no further task now.
         """
-        return await asyncio.to_thread(lambda: self._sync.run_job(name, by=by))
+        return await asyncio.to_thread(lambda: self._sync.run_job(name, args=args, kwargs=kwargs, by=by))
+
+    async def retry(self, task_id: str, *, by: str = "") -> str:
+        """Put a new task with the function, arguments, policy and job of a final one into the store; returns its id.
+
+        Raises:
+            UnknownTaskError: No such task.
+            TaskUnfinishedError: It is not final.
+            FunctionRefusedError: It was recorded by hand, or its function lived in the process that submitted it.
+            JobBusyError: The overlap rule of its job allows no further task now.
+        """
+        return await asyncio.to_thread(lambda: self._sync.retry(task_id, by=by))
 
     async def cancel(self, task_id: str, *, by: str = "") -> bool:
         """Ask for a task's end; False if it is final already. The scheduler acts within 1 s.

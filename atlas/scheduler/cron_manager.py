@@ -39,12 +39,13 @@ from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.submission import executor_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
     from typing import Unpack
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.live import Live
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
     from atlas.scheduler.store.store import Store
@@ -90,7 +91,7 @@ class SyncCronManager:
             store,
             on_released=store.writer.hand_over,
             on_dropped=serving.withdraw_tasks,
-            on_replaced=self._replace,
+            on_replaced=serving.stop_replaced,
         )
         bridge = Bridge(jobs, states, serving.lifecycle)
         scheduler = _make_scheduler(serving, jobs, bridge)
@@ -305,18 +306,41 @@ class SyncCronManager:
             running.states.bind(name, None)
             running.states.forget_pause(name)
 
-    def run_job_now(self, name: str, *, by: str = "") -> str:
+    def run_job_now(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        by: str = "",
+    ) -> str:
         """`CronManager.run_job_now`."""
         refuse_on_loop()
         serving, task = self._now(name)
-        lives = [self.running.states.live(task)]
+        live = self.running.states.live(task)
+        if args is not None or kwargs is not None:
+            self._with_arguments(live, list(args or ()), dict(kwargs or {}))
+        lives = [live]
 
         def told(connection: Connection) -> None:
-            write_audit(connection, Action.RUN, name, by=by, at=task.created_at, after={"task": task.id})
+            after: dict[str, Any] = {"task": task.id}
+            if args is not None or kwargs is not None:
+                after["arguments"] = json.loads(task.arguments)
+            write_audit(connection, Action.RUN, name, by=by, at=task.created_at, after=after)
 
         serving.submit(lives, unique=False, loop=None, also=told).wait()
-        self._replace(serving.lifecycle.replaced_by(task))
+        serving.stop_replaced(serving.lifecycle.replaced_by(task))
         return task.id
+
+    def _with_arguments(self, live: Live, args: list[Any], kwargs: dict[str, Any]) -> None:
+        """Call the function of ``live`` with these arguments instead of the job's."""
+        live.task.arguments = encode_arguments(args, kwargs)
+        function = live.function or self.queue.registry.find(live.task.function)
+        if live.function is not None:
+            live.args, live.kwargs = args, kwargs
+        refusal = function.refusal(args, kwargs)
+        if refusal is not None:
+            raise ArgumentsError(refusal)
 
     def _now(self, name: str) -> tuple[Serving, Task]:
         running = self.running
@@ -336,12 +360,6 @@ class SyncCronManager:
         except FunctionError as error:
             raise JobUnboundError(name, str(error)) from error
         return running.serving, task
-
-    def _replace(self, task_ids: Sequence[str]) -> None:
-        lifecycle = self.running.serving.lifecycle
-        for task_id in task_ids:
-            lifecycle.cancel(task_id, "replaced")
-            lifecycle.stop_running(task_id, "replaced")
 
     # --- pauses ---------------------------------------------------------------------------------------------------
 
@@ -533,8 +551,21 @@ class CronManager:
         """
         await asyncio.to_thread(self._sync.remove_job, name, by=by)
 
-    async def run_job_now(self, name: str, *, by: str = "") -> str:
+    async def run_job_now(
+        self,
+        name: str,
+        *,
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        by: str = "",
+    ) -> str:
         """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
+
+        Args:
+            name: The job.
+            args: Positional arguments, JSON values, in place of all the job's arguments.
+            kwargs: Keyword arguments, likewise. None for both: the job's own.
+            by: Who asks, for the audit.
 
         The audit keeps who asked (``by``).
 
@@ -542,8 +573,9 @@ class CronManager:
             UnknownJobError: No such job.
             JobBusyError: Its overlap rule allows no further task now.
             JobUnboundError: Its function is missing.
+            ArgumentsError: The arguments are not JSON, or the function does not accept them.
         """
-        return await asyncio.to_thread(self._sync.run_job_now, name, by=by)
+        return await asyncio.to_thread(self._sync.run_job_now, name, args=args, kwargs=kwargs, by=by)
 
     async def disable_job(self, name: str, *, by: str = "code") -> None:
         """Pause a job without end; it survives restarts and `add_job`.

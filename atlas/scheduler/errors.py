@@ -15,6 +15,7 @@
     │   ├── UnknownTaskError (LookupError)
     │   ├── DuplicateTaskError (ValueError)
     │   ├── TransitionError (ValueError)
+    │   ├── TaskUnfinishedError (ValueError)
     │   ├── TaskFailedError
     │   ├── TaskTimeoutError
     │   ├── TaskCancelledError
@@ -224,6 +225,10 @@ class TransitionError(TaskError, ValueError):
         """Compose the message."""
         super().__init__(task_id, f"cannot go from {old} to {new}")
         self.old, self.new = old, new
+
+
+class TaskUnfinishedError(TaskError, ValueError):
+    """What was asked for needs a final task, and this one is not."""
 
 
 class TaskFailedError(TaskError):

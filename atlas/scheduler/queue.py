@@ -9,7 +9,13 @@ import threading
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.scheduler.capture import LogRules
-from atlas.scheduler.errors import ArgumentsError, QueueStoppedError, ResultNotReadyError, StoreMismatchError
+from atlas.scheduler.errors import (
+    ArgumentsError,
+    QueueStoppedError,
+    ResultNotReadyError,
+    StoreMismatchError,
+    UnknownTaskError,
+)
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.engine import database_url
@@ -268,6 +274,30 @@ class TaskQueue:
         """
         return self.serving.cancel(task_id, by=by)
 
+    async def retry_task(self, task_id: str, *, by: str = "") -> str:
+        """Make a new task with the function, arguments, policy and job of a final one; returns its id.
+
+        Args:
+            task_id: The final task; it stays as it is.
+            by: Who asks, for the audit.
+
+        Raises:
+            UnknownTaskError: No such task.
+            TaskUnfinishedError: It is not final.
+            FunctionRefusedError: It was recorded by hand, or its function lived in another process.
+            JobBusyError: The overlap rule of its job allows no further task now.
+            QueueFullError: As many tasks wait as may.
+            StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
+        """
+        serving = self.serving
+        found = await serving.store.read_async(lambda connection: fetch(connection, task_id))
+        if found is None:
+            raise UnknownTaskError(task_id)
+        task, ticket = serving.retry(found, by=by, loop=asyncio.get_running_loop())
+        await ticket.future()
+        await asyncio.to_thread(serving.stop_replaced, serving.lifecycle.replaced_by(task))
+        return task.id
+
     def get_queue_status(self) -> dict[str, Any]:
         """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
         if self._serving is None:
@@ -346,6 +376,18 @@ class SyncTaskQueue:
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """`TaskQueue.cancel_task`."""
         return self._queue.cancel_task(task_id, by=by)
+
+    def retry_task(self, task_id: str, *, by: str = "") -> str:
+        """`TaskQueue.retry_task`."""
+        refuse_on_loop()
+        serving = self._queue.serving
+        found = serving.store.read(lambda connection: fetch(connection, task_id))
+        if found is None:
+            raise UnknownTaskError(task_id)
+        task, ticket = serving.retry(found, by=by, loop=None)
+        ticket.wait()
+        serving.stop_replaced(serving.lifecycle.replaced_by(task))
+        return task.id
 
     def get_queue_status(self) -> dict[str, Any]:
         """`TaskQueue.get_queue_status`."""

@@ -30,6 +30,7 @@ from atlas.scheduler.store.leases import RENEW_S
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
+from atlas.scheduler.submission import again, refuse_lost
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.scheduler.task_log import TaskLogs
 from atlas.scheduler.timekeeper import Timekeeper
@@ -282,6 +283,24 @@ class Serving:
             return True
         ticket.wait()
         return True
+
+    def retry(self, task: Task, *, by: str, loop: asyncio.AbstractEventLoop | None) -> tuple[Task, Ticket]:
+        """See `TaskQueue.retry_task`; the ticket is settled by the commit."""
+        new = again(task, now=self.store.clock.now())
+        live = self.lifecycle.live_of(new)
+        if new.volatile and live.function is None:
+            refuse_lost(new)
+
+        def told(connection: Connection) -> None:
+            write_audit(connection, Action.RETRY, task.id, by=by, at=new.created_at, after={"task": new.id})
+
+        return new, self.submit([live], unique=False, loop=loop, also=told)
+
+    def stop_replaced(self, task_ids: Sequence[str]) -> None:
+        """End tasks in whose place a newer one of their job has come."""
+        for task_id in task_ids:
+            self.lifecycle.cancel(task_id, "replaced")
+            self.lifecycle.stop_running(task_id, "replaced")
 
     def result_of(self, task: Task | None, task_id: str) -> Any:
         """The result of a final task, or the error that tells why there is none."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from loguru import logger
 
-from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError
+from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, TaskUnfinishedError
 from atlas.scheduler.live import Live
 from atlas.scheduler.registry import Function, Registry, describe, encode_arguments, function_from
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Task, TaskIds, TaskPolicy, TaskPriority
+from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -165,6 +165,44 @@ def submitted(lives: Sequence[Live], options: SubmitOptions) -> Callable[[Connec
             )
 
     return write
+
+
+def again(task: Task, *, now: datetime) -> Task:
+    """A new task with the function, arguments, policy and job of ``task``.
+
+    Raises:
+        TaskUnfinishedError: It is not final.
+        FunctionRefusedError: It was recorded by hand: nothing here runs it.
+    """
+    if not task.status.is_final:
+        raise TaskUnfinishedError(task.id, f"is {task.status}: only a final task can be retried")
+    if task.origin is Origin.MANUAL:
+        msg = f"task {task.id} was recorded by hand: no function is known that would run again"
+        raise FunctionRefusedError(msg)
+    return Task(
+        id=IDS.new(now),
+        name=task.name,
+        function=task.function,
+        arguments=task.arguments,
+        job_id=task.job_id,
+        origin=task.origin,
+        reason=f"retry of {task.id}",
+        priority=task.priority,
+        policy=task.policy,
+        revision=task.revision,
+        volatile=task.volatile,
+        created_at=now,
+    )
+
+
+def refuse_lost(task: Task) -> None:
+    """Raise for a task whose function lived in another call or process.
+
+    Raises:
+        FunctionRefusedError: Always.
+    """
+    msg = f"{task.function} or its arguments lived in the process that submitted it; submit it there again"
+    raise FunctionRefusedError(msg)
 
 
 def _id(task_id: str | None) -> str | None:
