@@ -64,3 +64,4 @@ document.addEventListener("visibilitychange", () => document.hidden ? close() : 
 addEventListener("pagehide", close);
 addEventListener("pageshow", open);
 open();
+document.querySelector("[data-focus]")?.focus();
