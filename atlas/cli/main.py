@@ -121,6 +121,12 @@ def _cancel(parser: Parser) -> None:
     parser.add_argument("task", metavar="TASK", help="its id")
 
 
+def _retry(parser: Parser) -> None:
+    parser.add_argument("task", metavar="TASK", help="its id")
+    _waiting(parser, "--timeout", "--wait-timeout")
+    _json(parser)
+
+
 def _pause(parser: Parser) -> None:
     parser.add_argument("job", metavar="JOB")
     parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
@@ -229,6 +235,7 @@ COMMANDS: Final = (
     Command("run", "run a job now", _run, "atlas.cli.acting:run"),
     Command("submit", "put a task of a registered function into the queue", _submit, "atlas.cli.acting:submit"),
     Command("cancel", "cancel a waiting or running task", _cancel, "atlas.cli.acting:cancel"),
+    Command("retry", "run a final task once more, as a new one", _retry, "atlas.cli.acting:retry"),
     Command("pause", "let a job make no tasks", _pause, "atlas.cli.acting:pause"),
     Command("resume", "end a pause", _resume, "atlas.cli.acting:resume"),
     Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
