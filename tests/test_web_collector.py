@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import gzip
+import re
 import time
+import tracemalloc
+import zlib
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,15 +30,18 @@ from atlas.scheduler.store.tables import articles
 from atlas.settings import Settings
 from tests.feed_server import (
     RSS,
+    RSS_TYPE,
     SENTENCES,
     SENTENCES_ZH,
     SIGN_IN,
     FeedServer,
     Handler,
+    Item,
     document,
     index,
     page,
     redirect,
+    rss,
 )
 
 if TYPE_CHECKING:
@@ -362,3 +368,61 @@ def test_barren_pages_are_forgotten_in_the_end() -> None:
         barren.add(str(number))
     assert "0" not in barren
     assert str(MAX_BARREN) in barren
+
+
+# --- everything hostile at once --------------------------------------------------------------------------------------
+
+WEB_TOO = ("bomb", "huge", "dies", "loop", "inward", "busy")
+
+
+def bomb() -> bytes:
+    """200 kB that unpack to 200 MB."""
+    packer, piece = zlib.compressobj(1, wbits=31), bytes(1_000_000)
+    return b"".join([*(packer.compress(piece) for _ in range(200)), packer.flush()])
+
+
+async def test_a_hostile_world_costs_no_good_source_its_articles_and_is_named_in_bounded_memory(
+    server: FeedServer, store: Store
+) -> None:
+    news_site(server)
+    body = bomb()
+    server.routes["/bomb"] = lambda handler: handler.send(body, RSS_TYPE, Content_Encoding="gzip")
+    items = [Item(f"Item {number}", f"https://many.example/{number}", f"m-{number}") for number in range(5000)]
+    server.routes["/many"] = document(rss(*items))
+    good = {"rss": 2, "gbk": 1, "big5": 1, "lies": 0, "many": 5000}  # "lies" is the article of "gbk" again
+    bad = {
+        "bomb": "100 times",
+        "huge": "longer than",
+        "dies": "connection failed",
+        "loop": "redirects",
+        "inward": "link-local",
+        "file": "only http and https",
+        "entities": "entities",
+        "empty": "empty",
+        "sign-in": "sign-in page",
+        "busy": "503",
+    }
+    sources = [
+        *({"name": name, "url": f"{server.base}/{name}"} for name in (*good, *bad)),
+        *({"name": f"web {name}", "url": f"{server.base}/{name}", "type": "web"} for name in WEB_TOO),
+        {"name": "site", "url": server.base + "/", "type": "web"},
+    ]
+    tracemalloc.start()
+    try:
+        start_s = time.monotonic()
+        result = await collection(server, store, sources=sources, timeout=30, per_host=8).run()
+        took_s, (_now, peak) = time.monotonic() - start_s, tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    told = result["by_source"]
+    assert {name: told[name].get("new") for name in good if name not in {"gbk", "lies"}} == {
+        name: new for name, new in good.items() if name not in {"gbk", "lies"}
+    }
+    assert told["gbk"]["new"] + told["lies"]["new"] == 1
+    assert told["site"]["new"] == 5
+    for name, why in bad.items():
+        assert re.search(why, told[name]["reason"]), name
+        if name in WEB_TOO:
+            assert re.search(why, told[f"web {name}"]["reason"]), name
+    assert took_s < 55
+    assert peak < 250_000_000

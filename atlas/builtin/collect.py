@@ -132,7 +132,10 @@ class Collection:
         failed = {report.name: report.reason or "" for report in reports if report.status == "failed"}
         if failed and len(failed) == sum(report.status != "skipped" for report in reports):
             raise CollectError(failed)
-        return _result(reports)
+        result = _result(reports)
+        told = {name: result[name] for name in ("sources", "new", "unchanged", "failed", "skipped")}
+        logger.info("collected", **told)
+        return result
 
     async def _collect(self, sources: Sequence[Source]) -> list[_Report]:
         if not sources:
