@@ -337,6 +337,17 @@ def test_a_restart_with_a_bad_file_says_so_and_runs_on(edited: Edited) -> None:
     assert edited.atlas.config_error() is None
 
 
+def test_a_function_that_appears_binds_its_job(edited: Edited, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = "appears_later_in_the_watch"
+    monkeypatch.setattr(edited.atlas.registry, "_allow", (name,))
+    in_place(edited.file, text_of(one=HEALTH, two={**HEALTH, "function": f"{name}:work"}))
+    edited.wait_for(APPLIED)
+    assert edited.states()["two"] is JobState.UNBOUND
+    (tmp_path / f"{name}.py").write_text("def work(): return 1\n", "utf-8")
+    assert edited.states()["two"] is JobState.ACTIVE
+
+
 # --- reload: manual --------------------------------------------------------------------------------------------------
 
 

@@ -11,19 +11,22 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from atlas.cli.main import main
 from atlas.scheduler.advice import advise
 from atlas.scheduler.changes import differences
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
 from tests.clockwork import DAY, START, Clockwork, utc
-from tests.installations import Installation, Served
+from tests.installations import Finished, Installation, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from atlas.scheduler.preview import Preview
+
+    Typed = Callable[..., Finished]
 
 HOURLY = {"cron_expression": "@hourly", "function": "nothing"}
 
@@ -237,6 +240,14 @@ def test_two_jobs_of_one_function_in_one_minute_are_told_once() -> None:
     assert "cron_jobs.c: runs f in the same minute as a (at 05:00)" in told
 
 
+def test_many_jobs_of_one_function_are_told_together() -> None:
+    jobs = {f"job{number:03}": {"cron_expression": f"{number % 40} 5 * * *", "function": "f"} for number in range(120)}
+    told = advice(document(**jobs), slots=999)
+    assert len(told) == 20
+    assert "runs f in the same minute as job000 (at 05:00), and so do job080; if that is" in told[0]
+    assert told[-1].endswith("20 more minutes have such jobs")
+
+
 @pytest.mark.parametrize(
     ("cron", "zone", "words"),
     [
@@ -262,12 +273,24 @@ def test_a_fixed_time_that_a_clock_leaves_out_is_told(cron: str, zone: str, word
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
+    """The command line in this process: a process for each of thirty commands would take half a minute."""
+
+    def run(at: Installation, *argv: str) -> Finished:
+        code = main([*argv, "--config", str(at.config)])
+        out, err = capsys.readouterr()
+        return Finished(code, out, err)
+
+    return run
+
+
 GREET = {"cron_expression": "0 9 * * *", "function": "work_of_tests:greet"}
 
 
-def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Path) -> None:
+def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", {"greet": GREET})
-    assert "no revision yet" in made.atlas("revisions").out
+    assert "no revision yet" in typed(made, "revisions").out
     planned = made.atlas("plan")
     assert planned.code == 0
     assert planned.out.startswith("config/cron_jobs.json against nothing yet\n+ greet  daily at 09:00")
@@ -275,47 +298,47 @@ def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
     other.write_text(document(greet={**GREET, "timeout": 5}, 第二={**GREET, "cron_expression": "0 3 * * *"}), "utf-8")
     original = made.jobs_file.read_text("utf-8")
     with Served(made):
-        assert "Nothing changes" in made.atlas("plan").out
-        planned = made.atlas("plan", str(other))
+        assert "Nothing changes" in typed(made, "plan").out
+        planned = typed(made, "plan", str(other))
         assert "~ greet  timeout 10m → 5s" in planned.out
         assert "+ 第二" in planned.out
         assert "1 changed, 1 added, 0 removed" in planned.out
-        assert made.atlas("plan", str(other), "--json").json["tasks_a_day"] == {"before": 1, "after": 2}
-        applied = made.atlas("apply", str(other))
+        assert typed(made, "plan", str(other), "--json").json["tasks_a_day"] == {"before": 1, "after": 2}
+        applied = typed(made, "apply", str(other))
         assert applied.code == 0, applied.err
         assert "Revision 2 is in force." in applied.out
         assert json.loads(made.jobs_file.read_text("utf-8")) == json.loads(other.read_text("utf-8"))
         assert made.jobs_file.with_name("cron_jobs.json.bak").read_text("utf-8") == original
-        assert "nothing to do" in made.atlas("apply", str(other)).out
+        assert "nothing to do" in typed(made, "apply", str(other)).out
         bad = tmp_path / "bad.json"
         bad.write_text('{"cron_jobs": {"a": {"cron_expression": "61 * * * *"}}}')
-        refused = made.atlas("apply", str(bad))
+        refused = typed(made, "apply", str(bad))
         assert refused.code == 2
         assert "bad.json:1:" in refused.err
-        back = made.atlas("rollback", "1")
+        back = typed(made, "rollback", "1")
         assert back.code == 0, back.err
         assert "Revision 3 is in force." in back.out
         assert made.jobs_file.read_text("utf-8") == original
-        missing = made.atlas("rollback", "99")
+        missing = typed(made, "rollback", "99")
         assert (missing.code, "the newest is 3" in missing.err) == (3, True)
-        listed = made.atlas("revisions")
+        listed = typed(made, "revisions")
         assert [line.split()[0] for line in listed.out.splitlines()[1:4]] == ["3", "2", "1"]
         assert listed.out.splitlines()[-1].startswith("3 revisions; 3 is in force")
-        assert [one["source"] for one in made.atlas("revisions", "--json").json] == ["cli", "cli", "file"]
-        compared = made.atlas("diff", "1", "2")
+        assert [one["source"] for one in typed(made, "revisions", "--json").json] == ["cli", "cli", "file"]
+        compared = typed(made, "diff", "1", "2")
         assert "~ greet  timeout 10m → 5s" in compared.out
         assert "+++ revision 2" in compared.out
-        assert "are the same" in made.atlas("diff", "3", "file").out
-        assert made.atlas("diff", "x").code == 2
-        assert made.atlas("diff", "7", "8").code == 3
+        assert "are the same" in typed(made, "diff", "3", "file").out
+        assert typed(made, "diff", "x").code == 2
+        assert typed(made, "diff", "7", "8").code == 3
         made.jobs_file.write_text("{", "utf-8")
-        listed = made.atlas("jobs")
+        listed = typed(made, "jobs")
         for _ in range(100):
             if "refused" in listed.out:
                 break
-            listed = made.atlas("jobs")
+            listed = typed(made, "jobs")
         assert "The jobs file is refused; revision 3 runs on." in listed.out
-    audited = made.atlas("audit", "--json").json
+    audited = typed(made, "audit", "--json").json
     assert [(one["action"], one["after"]["revision"]) for one in audited] == [
         ("rollback", 3),
         ("apply", 2),
@@ -334,9 +357,9 @@ def test_without_a_scheduler_an_apply_waits_for_one(tmp_path: Path) -> None:
         assert [one["author"].partition(":")[0] for one in made.atlas("revisions", "--json").json] == ["cli"]
 
 
-def test_check_warns_of_what_is_hardly_meant(tmp_path: Path) -> None:
+def test_check_warns_of_what_is_hardly_meant(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", {"one": GREET, "two": GREET})
-    checked = made.atlas("check")
+    checked = typed(made, "check")
     assert checked.code == 0
     assert "warning cron_jobs.two: " in checked.out
     assert "in the same minute as one" in checked.out

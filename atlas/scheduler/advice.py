@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 DAY: Final = timedelta(days=1)
 LOOKED_AT: Final = 1500
 """Starts of a day that are looked at per job: one a minute."""
+MAX_TWICE: Final = 20
+"""Minutes with jobs of one function that are told of."""
 NAMED: Final = 4
 """Jobs that a message names."""
 
@@ -79,24 +81,30 @@ def _herds(
 
 
 def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
-    """Two jobs start one function in the same minute; each job is told of once, with the first like it."""
+    """Jobs that start one function in the same minute; those that meet the same job are told of once, together."""
     by_function: dict[str, list[JobDefinition]] = {}
     for one in wanted.definitions.values():
         if one.enabled:
             by_function.setdefault(one.function, []).append(one)
-    for function, jobs in by_function.items():
-        if len(jobs) == 1:
-            continue
+    met: dict[str, list[tuple[JobDefinition, int]]] = {}
+    for jobs in by_function.values():
         first: dict[int, JobDefinition] = {}
-        for one in jobs:
+        for one in jobs if len(jobs) > 1 else ():
             minutes = {int(at.timestamp()) // 60 for at in start_times(_trigger(one), now, now + DAY, LOOKED_AT)}
             shared = min((minute for minute in minutes if minute in first), default=None)
+            if shared is not None:
+                met.setdefault(first[shared].id, []).append((one, shared))
             for minute in minutes:
                 first.setdefault(minute, one)
-            if shared is not None:
-                at = datetime.fromtimestamp(shared * 60, UTC).astimezone(zone_named(one.schedule.timezone))
-                message = f"runs {function} in the same minute as {first[shared].id} (at {at:%H:%M})"
-                yield ("cron_jobs", one.id), f"{message}; if that is not meant, move one of them"
+    for number, (other, found) in enumerate(met.items()):
+        one, minute = found[0]
+        at = datetime.fromtimestamp(minute * 60, UTC).astimezone(zone_named(one.schedule.timezone))
+        message = f"runs {one.function} in the same minute as {other} (at {at:%H:%M})"
+        message += f", and so do {_names([job.id for job, _minute in found[1:]])}" if len(found) > 1 else ""
+        if number == MAX_TWICE - 1 and len(met) > MAX_TWICE:
+            yield ("cron_jobs", one.id), f"{message}; {len(met) - MAX_TWICE} more minutes have such jobs"
+            return
+        yield ("cron_jobs", one.id), f"{message}; if that is not meant, move one of them"
 
 
 def _gaps(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
