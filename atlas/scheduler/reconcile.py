@@ -20,7 +20,7 @@ from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_store import JobChange
-from atlas.scheduler.jobs import JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
+from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
 from atlas.scheduler.plan import Plan, make_plan
 from atlas.scheduler.preview import Preview, make_preview
 from atlas.scheduler.store.audit import CODE, Action
@@ -114,13 +114,17 @@ class Reconciler:
         """
         with self._lock:
             try:
-                self.known = None  # whatever happens now, the watcher looks again
-                text = read_jobs_text(self.path)
+                self.known = None  # whatever goes wrong now, the watcher looks again
+                seen = read_content(self.path, MAX_BYTES)
+                text = read_jobs_text(self.path) if seen.raw is None else decode_jobs_text(seen.raw, file=self.path)
                 try:
-                    return self._apply(self.parse(text), author=author)
+                    plan = self._apply(self.parse(text), author=author)
                 except ConfigError as error:
                     self._answer(_digest(text), None, str(error))
                     raise
+                if seen.raw is not None:
+                    self.known = seen.digest
+                return plan
             except ConfigError as error:
                 self._refused(error)
                 raise
