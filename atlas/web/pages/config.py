@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from atlas.web.site import Visit
 
 MAX_TEXT: Final = 2_000_000
+MAX_EDITED: Final = 100_000
+"""Characters above which the file is not edited here: the page would be too heavy."""
 MOST_CHANGES: Final = 60
 MOST_LINES: Final = 800
 MOST_COMPARED: Final = 200_000
@@ -83,7 +85,7 @@ def config(visit: Visit) -> Shown:
     elif on_disk is not None and on_disk != in_force:
         wanted, label = on_disk, view.say("file on disk")
     draft = _look(view, in_force, wanted, path) if label and wanted != in_force else None
-    editing = bool(view.asked("edit")) or label == view.say("draft")
+    editing = (bool(view.asked("edit")) or label == view.say("draft")) and len(wanted) <= MAX_EDITED
     return view.shown(
         "config.html",
         view.say("Config"),
@@ -93,6 +95,7 @@ def config(visit: Visit) -> Shown:
         label=label,
         draft=draft,
         text=wanted if editing else "",
+        too_large=len(wanted) > MAX_EDITED,
         editing=editing,
         wanted=wanted,
         in_force=in_force,

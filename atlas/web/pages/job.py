@@ -36,7 +36,7 @@ _SKIP_COLUMNS: Final = (
     *(fires.c[name] for name in ("fire_time", "skip_reason", "detail", "last")),
     fires.c.count.label("times"),
 )
-_WITH: Final = 200
+_WITH: Final = 100
 """Jobs whose next start is compared with this one's: "with …"."""
 SKIPS: Final = {
     "overlap": "its last task was unfinished",
@@ -132,11 +132,12 @@ def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, s
         return []
     found = [record.next_run]
     found += start_times(record.trigger, record.next_run, record.next_run.replace(year=9000), _FIRES - 1)
-    others = [other for other in view.desk.records()[:_WITH] if other.id != record.id]
+    wanted = {at.timestamp() for at in found}
     beside: dict[float, str] = {}
-    for other in others:
-        for at in view.desk.plans.of(other, view.now).at[:300]:
-            beside.setdefault(at, other.definition.title if len(beside) < 2000 else other.id)
+    for other in view.desk.records()[:_WITH]:
+        if other.id != record.id:
+            for at in wanted.intersection(view.desk.plans.of(other, view.now).at):
+                beside.setdefault(at, other.id)
     return [(at, beside.get(at.timestamp(), "")) for at in found]
 
 

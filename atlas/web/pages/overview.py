@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -262,7 +263,7 @@ def running_tasks(desk: Desk, now: datetime, figures: dict[str, Any], *, most: i
 
 def _next_up(desk: Desk, stand: Standing, now: datetime) -> list[tuple[datetime, JobRow]]:
     waiting = [r for r in desk.records() if r.next_run is not None and r.id not in stand.paused]
-    soon = by_next_fire(waiting)[:6]
+    soon = heapq.nsmallest(6, waiting, key=lambda record: (record.next_run, record.id))
     rows = rows_of(desk, soon, now)
     return [(row.job.next_run_at, row) for row in rows if row.job.next_run_at is not None]
 

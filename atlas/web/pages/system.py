@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from atlas.web.site import Visit
 
 LINES: Final = 50
-_LOOKS_S: Final = 20.0
+_LOOKS_S: Final = 60.0
 """Health writes to the store and looks at disks: it is asked so often at most."""
 
 

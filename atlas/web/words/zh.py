@@ -383,6 +383,7 @@ ZH: Final[dict[str, str]] = {
     "1 change not applied|{n} changes not applied": "{n} 处更改未应用",
     "cannot be used": "无法使用",
     "the file is refused": "文件被拒绝",
+    "Too large to edit here: use a file and atlas apply.": "文件过大，无法在此编辑：请用文件和 atlas apply。",
     "draft": "草稿",
     "file on disk": "磁盘上的文件",
     "The scheduler still runs revision": "调度器仍运行版本",
