@@ -6,12 +6,13 @@ import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CHROMIUM: Final = ("chromium", "chromium-browser", "google-chrome")
+expect.set_options(timeout=20_000)  # a busy machine takes its time
 FLAGS: Final = (
     "--no-sandbox",
     "--disable-gpu",

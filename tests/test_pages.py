@@ -192,6 +192,16 @@ def test_without_a_script_every_page_is_reached_by_links(served: Served, window:
         assert complaints == []
 
 
+def test_a_page_that_is_not_there_says_so_and_leads_back(served: Served, window: Browser) -> None:
+    with tab(window, java_script_enabled=False) as (page, _complaints):
+        for address in ("/jobs/nope", "/tasks/nope", "/ask/run?job=nope", "/nowhere"):
+            answer = page.goto(served.base + address)
+            assert answer is not None
+            assert answer.status == 404, address
+            page.locator("main a").click()
+            expect(page.locator("h1")).to_have_text("Overview")
+
+
 # --- keyboard and live ------------------------------------------------------------------------------------------------
 
 
@@ -254,7 +264,7 @@ def test_a_draft_is_checked_and_shown_before_anything_changes(served: Served, wi
         changes = page.locator(".chg")
         expect(changes).to_have_count(3)
         expect(changes.nth(0)).to_contain_text("daily at 02:00 → daily at 02:40")
-        expect(changes.nth(0)).to_contain_text("1800.0 → 2400.0")
+        expect(changes.nth(0)).to_contain_text("1800 → 2400")
         expect(changes.nth(1)).to_contain_text("watch_inbox")
         expect(changes.nth(2)).to_contain_text("old_import")
         expect(page.locator(".diff mark").first).to_be_visible()

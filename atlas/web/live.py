@@ -70,6 +70,7 @@ class Live:
         self._closed = False
         self._turn = asyncio.Lock()
         self._kept: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
+        self._happened_s = 0.0
 
     @property
     def streams(self) -> int:
@@ -78,6 +79,7 @@ class Live:
 
     def bump(self, _event: object = None) -> None:
         """Something happened; called on any thread, cheaply: all it does is wake streams that sleep."""
+        self._happened_s = time.monotonic()
         for stream in tuple(self._streams):
             if not stream.told:
                 stream.told = True
@@ -167,7 +169,9 @@ class Live:
         key = (visit.path, visit.root, visit.language, visit.theme)
         async with self._turn:
             now = time.monotonic()
-            self._kept = {one: kept for one, kept in self._kept.items() if now - kept[0] < SPACING_S}
+            # What was rendered before something happened is old: a tab that was opened after it must not go back.
+            oldest_s = max(now - SPACING_S, self._happened_s)
+            self._kept = {one: kept for one, kept in self._kept.items() if kept[0] > oldest_s}
             if key in self._kept:
                 return self._kept[key][1]
             start = time.monotonic()

@@ -254,6 +254,8 @@ def _short(view: View, value: Any) -> str:
         return view.say("not set")
     if isinstance(value, bool):
         return view.say("yes") if value else view.say("no")
+    if isinstance(value, float):
+        return f"{value:g}"
     if isinstance(value, tuple):
         return ", ".join(str(one) for one in value) or "–"
     name = getattr(value, "name", None)
