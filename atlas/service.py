@@ -18,6 +18,7 @@ from atlas.scheduler.config_watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
 from atlas.scheduler.event_log import log_event
+from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.reconcile import Reconciler
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
+    from atlas.scheduler.events import Event
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.loop_watch import Trouble
 
@@ -173,6 +175,15 @@ class AtlasScheduler:
         self.reconciler.start()
         self._watch = ConfigWatch(self.reconciler, self.store)
         self._watch.start()
+        self.store.events.subscribe(self._keep_revision)
+
+    def _keep_revision(self, event: Event) -> None:
+        """A database that was made anew gets the config file as its first revision."""
+        if isinstance(event, SchedulerEvent) and event.kind is SchedulerEventKind.STORE_REBUILT:
+            try:
+                self.reload(author="rebuild")
+            except AtlasError as error:
+                logger.error("the config file was not stored in the new database: {}", error)
 
     def reload(self, *, author: str = "file") -> str:
         """Read the config file now and apply it; returns what changed, in short. Blocks.

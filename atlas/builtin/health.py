@@ -35,6 +35,8 @@ SLOW_STORE_S: Final = 1.0
 TICK_LATE_S: Final = 60.0
 """The clock looks for due jobs at least every 30 s, and a pass may wait for the store a little."""
 TICK_DEAD_S: Final = 180.0
+LOSS_S: Final = 7 * 86_400.0
+"""How long a database that was lost and made anew is told."""
 TROUBLE_S: Final = 3600.0
 """How long a restart of the loop, a step of the clock or a sleep is told."""
 LONG_WAIT_S: Final[Mapping[TaskPriority, float]] = {
@@ -144,6 +146,14 @@ def _store(store: Store, clock: Clock) -> Check:
     read_s = clock.monotonic()
     store.write(_write_and_undo)
     write_s = clock.monotonic()
+    lost = [loss for loss in store.losses if (clock.now() - loss.at).total_seconds() <= LOSS_S]
+    if lost:
+        return Check(
+            name="store",
+            status="degraded",
+            detail=f"{lost[-1].at.isoformat(timespec='seconds')} {lost[-1].words}",
+            remedy="find out who touches the file; to go back to a backup, stop the scheduler first",
+        )
     detail = f"read {(read_s - start_s) * 1000:.1f} ms, write {(write_s - read_s) * 1000:.1f} ms"
     if write_s - start_s > SLOW_STORE_S:
         remedy = "look for another process that locks the database, and at the load of its disk"

@@ -73,6 +73,7 @@ class SyncCronManager:
         """Describe the manager; `open` and `start` set it going."""
         self.queue, self.timezone = queue, timezone
         self._running: _Running | None = None
+        self._forget_keepers: list[Callable[[], None]] = []
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
         self.more_figures: Callable[[], dict[str, Any]] = dict  # what a lease tells beside the manager's own
         self._adding = threading.Lock()  # a job's row and its function are those of one call
@@ -98,6 +99,7 @@ class SyncCronManager:
         states.load()
         jobs.load()
         store.on_foreign(states.load)
+        self._forget_keepers = [store.on_rebuild(jobs.keep), store.on_rebuild(states.keep)]
         watch = LoopWatch(self, store.clock, store.events)
         self._running, self._unbound = _Running(serving, states, jobs, bridge, scheduler, watch), None
         serving.lifecycle.live_of = states.live
@@ -120,6 +122,8 @@ class SyncCronManager:
         running, self._running = self._running, None
         if running is not None:
             running.serving.store.off_foreign(running.states.load)
+            for forget in self._forget_keepers:
+                forget()
             running.serving.extra_figures = dict
             running.watch.close()
             if running.scheduler.running:
@@ -195,6 +199,7 @@ class SyncCronManager:
         return {
             **self.more_figures(),
             "last_tick_s": self.last_tick_s(),
+            "losses": [[loss.at.isoformat(), loss.words] for loss in running.serving.store.losses],
             "troubles": [[trouble.at.isoformat(), trouble.words] for trouble in self.troubles()],
             "functions": self.queue.registry.names(),
             "unbound_jobs": self._unbound[1],

@@ -32,7 +32,12 @@ SCHEDULER_LEVELS: Final = MappingProxyType(
     },
 )
 TOLD_ALREADY: Final = frozenset(
-    {SchedulerEventKind.RESTARTED, SchedulerEventKind.CLOCK_STEPPED, SchedulerEventKind.SUSPENDED}
+    {
+        SchedulerEventKind.RESTARTED,
+        SchedulerEventKind.CLOCK_STEPPED,
+        SchedulerEventKind.SUSPENDED,
+        SchedulerEventKind.STORE_REBUILT,
+    }
 )
 """Logged where they are noticed, since an embedded scheduler may have no event log."""
 LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, JobEventKind.PARKED})

@@ -87,6 +87,8 @@ class SchedulerEventKind(enum.StrEnum):
     FAULT = "fault"
     """Something is wrong and work waits; ``detail`` says what."""
     RECOVERED = "recovered"
+    STORE_REBUILT = "store_rebuilt"
+    """The database was deleted, replaced or damaged and made anew; ``detail["store"]`` says what is lost."""
     RESTARTED = "restarted"
     """The loop that looks for due jobs was dead or stalled; ``detail["clock"]`` says which."""
     CLOCK_STEPPED = "clock_stepped"

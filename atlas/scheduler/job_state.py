@@ -123,6 +123,14 @@ class JobStates:
         with self._lock:
             self._pauses.pop(job_id, None)
 
+    def keep(self, connection: Connection) -> str:
+        """Write every pause into a database that was lost; says how many."""
+        with self._lock:
+            pauses = dict(self._pauses)
+        for job_id, pause in pauses.items():
+            write_pause(connection, job_id, pause)
+        return f"{len(pauses)} pause{'s' * (len(pauses) != 1)}"
+
     # --- bindings -----------------------------------------------------------------------------------------------------
 
     def bind(self, job_id: str, binding: Binding | None) -> Binding | None:

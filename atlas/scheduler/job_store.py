@@ -206,6 +206,12 @@ class JobStore(SQLAlchemyJobStore):
                     self._records[row.id] = record
             self._rebuild_heap()
 
+    def keep(self, connection: Connection) -> str:
+        """Write every readable job into a database that was lost; says how many."""
+        records = self.records()
+        _write_changes(connection, [JobChange(record, JobEventKind.CHANGED) for record in records], (), None)
+        return f"{len(records)} job{'s' * (len(records) != 1)}"
+
     def record(self, job_id: str) -> JobRecord | None:
         """The record of a job, or None."""
         with self._lock:

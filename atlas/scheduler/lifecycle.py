@@ -31,7 +31,7 @@ from atlas.scheduler.live import Attempt, Live
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
 from atlas.scheduler.registry import Registry, decode_arguments
 from atlas.scheduler.store.recovery import apply_verdict
-from atlas.scheduler.store.task_rows import attempt_row
+from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.task import WAITING, Cause, ExecutorKind, OnCrash, Task, TaskPriority, TaskStatus
 
@@ -348,6 +348,13 @@ class Lifecycle:
                 self._idle.notify_all()
         wake_all(tickets)
         self._line.resume()
+
+    def keep(self, connection: Connection) -> str:
+        """Write every unfinished task that has a row into a database that was lost; says how many."""
+        with self._lock:
+            rows = [full_row(live.task) for live in self._live.values() if live.on_disk]
+        insert_tasks(connection, rows)
+        return f"{len(rows)} unfinished task{'s' * (len(rows) != 1)}"
 
     # --- time -----------------------------------------------------------------------------------------------------
 

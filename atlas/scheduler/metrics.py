@@ -202,6 +202,14 @@ class Totals:
             self._final, self._all_final = {}, {}
             self._add(moves)
 
+    def restore(self, connection: Connection) -> None:
+        """Write the lifetime totals into a database that has none."""
+        moves = Moves()
+        with self._lock:
+            for key, sums in self._final.items():
+                moves.final[key].add(sums)
+        moves.write(connection)
+
     def add(self, moves: Moves) -> None:
         """Count what a commit has put on disk."""
         with self._lock:

@@ -99,6 +99,7 @@ class Serving:
             ProcessSlots(self.line, self.lifecycle),
         )
         self._renewal: Ticket | None = None
+        self._forget_keeper: Callable[[], None] = _nothing
         self.extra_figures: Callable[[], dict[str, Any]] = dict
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -124,6 +125,7 @@ class Serving:
             raise
         self._logs.start()
         store.on_foreign(self._look_for_requests)
+        self._forget_keeper = store.on_rebuild(self.lifecycle.keep)
         self._timekeeper.start()
         self.renew()
 
@@ -144,6 +146,7 @@ class Serving:
         self.lifecycle.adopt(to_serve, claim_first=not clean)
 
     def _let_go(self) -> None:
+        self._forget_keeper()
         self.lifecycle.taking = False
         self.store.off_foreign(self._look_for_requests)
         self.store.writer.on_accepted = self.store.writer.on_written = None
@@ -358,3 +361,7 @@ class Serving:
             for task_id in self.lifecycle.replaced_by(task):
                 self.lifecycle.cancel(task_id, "replaced")
                 self.lifecycle.stop_running(task_id, "replaced")
+
+
+def _nothing() -> None:
+    """Nothing was asked to be kept."""

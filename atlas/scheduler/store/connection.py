@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 
+from atlas.scheduler.store.database_file import DatabaseFile
 from atlas.scheduler.store.engine import file_of
 
 if TYPE_CHECKING:
@@ -20,12 +21,11 @@ class WriterConnection:
     """
 
     def __init__(self, engine: Engine) -> None:
-        """Connect later; `remember_file` says which file is meant."""
+        """Connect later; `DatabaseFile.remember` says which file is meant."""
         self._engine = engine
         self._connection: Connection | None = None
         self._data_version: int | None = None
-        self._file = file_of(engine.url)
-        self._file_id: tuple[int, int] | None = None
+        self.file = DatabaseFile(file_of(engine.url))
 
     def get(self) -> Connection:
         """The connection, opened if there is none."""
@@ -41,26 +41,6 @@ class WriterConnection:
                 connection.close()
             except SQLAlchemyError:
                 connection.invalidate()
-
-    def remember_file(self) -> None:
-        """The database file that is there now is the one that is meant."""
-        self._file_id = self._identify_file()
-
-    def _identify_file(self) -> tuple[int, int] | None:
-        if self._file is None:
-            return None
-        found = self._file.stat()
-        return found.st_dev, found.st_ino
-
-    def refuse_other_file(self) -> None:
-        """Commits to a database file that was deleted or replaced would succeed, and be lost.
-
-        Raises:
-            OSError: The file is not the one that was opened.
-        """
-        if self._identify_file() != self._file_id:
-            msg = f"{self._file} was replaced by another file; stop this process, or move the old file back"
-            raise OSError(msg)
 
     def forget_seen(self) -> None:
         """Take other processes' commits for unseen."""

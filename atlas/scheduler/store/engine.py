@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -69,7 +71,7 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     if path is None:
         options["poolclass"] = StaticPool
     else:
-        _make_private(path)
+        make_private(path)
     engine = create_engine(url, **options)
 
     @event.listens_for(engine, "connect")
@@ -90,11 +92,21 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     return engine
 
 
-def _make_private(path: Path) -> None:
+def make_private(path: Path) -> None:
+    """Make the file with mode 0600, if it is not there; one that is there is not touched.
+
+    Closing a handle of a file that this process has open in SQLite would free all of SQLite's locks on it.
+
+    Raises:
+        StoreError: The folder does not allow it.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         # SQLite gives its -wal and -shm files the mode of the database itself.
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:
         msg = f"database {path}: {error.strerror}; make its folder writable or set persistence.database in config.yaml"
         raise StoreError(msg) from error

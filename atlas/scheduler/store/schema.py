@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -26,17 +27,29 @@ def prepare(engine: Engine) -> None:
     Raises:
         StoreVersionError: The database was made by a newer Atlas.
     """
+    if _brought_up_to_date(engine) and engine.dialect.name == "sqlite":
+        connection = engine.raw_connection()  # the mark must stand in the file, not only in its log
+        try:
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        finally:
+            connection.close()
+
+
+def _brought_up_to_date(engine: Engine) -> bool:
+    """True if the tables were made."""
     with engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         version = _version(connection)
         if version == HEAD:
-            return
+            return False
         if version is None:
             metadata.create_all(connection)
+            if connection.dialect.name == "sqlite":  # a mark that tells this database from any other one
+                connection.exec_driver_sql(f"PRAGMA user_version = {secrets.randbelow(2**31 - 1) + 1}")
             connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
             connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": HEAD})
-            return
+            return True
         if version > HEAD:
             msg = (
                 f"{engine.url.render_as_string()} has schema {version}, this program knows up to {HEAD}: "
@@ -44,6 +57,13 @@ def prepare(engine: Engine) -> None:
             )
             raise StoreVersionError(msg)
         upgrade(connection)
+        return False
+
+
+def is_prepared(engine: Engine) -> bool:
+    """True if the database has this program's tables."""
+    with engine.connect() as connection:
+        return _version(connection) == HEAD
 
 
 def upgrade(connection: Connection, revision: str = "head") -> None:

@@ -7,15 +7,17 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, TypeVar
 
+from loguru import logger
 from sqlalchemy.exc import DBAPIError
 
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import StoreHeldError, StoreUnavailableError
-from atlas.scheduler.events import EventStream
+from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Totals
-from atlas.scheduler.store.engine import Durability, database_url, file_of, open_engine
+from atlas.scheduler.store.database_file import Loss
+from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
-from atlas.scheduler.store.schema import prepare
+from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import full_row
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.store.writer import Writer
@@ -48,6 +50,7 @@ class Store:
         totals: Counters of what is on disk.
         events: What happened, told behind the commits.
         writer: The one writer.
+        losses: Times the database was lost and made anew.
         is_private: True for a database in memory: nothing survives the process.
     """
 
@@ -70,6 +73,9 @@ class Store:
         self.writer.on_foreign = self._foreign
         self._foreign_listeners: list[Callable[[], None]] = []
         self._claim: Claim | None = None
+        self._keepers: list[Callable[[Connection], str]] = []
+        self.losses: list[Loss] = []
+        self.writer.on_lost = None if self.path is None else self._make_anew
         self._users = 1
         try:
             prepare(self.engine)
@@ -146,6 +152,49 @@ class Store:
         self.read(self.totals.load)
         for listener in list(self._foreign_listeners):
             listener()
+
+    # --- a lost database --------------------------------------------------------------------------------------------
+
+    def on_rebuild(self, keeper: Callable[[Connection], str]) -> Callable[[], None]:
+        """Let ``keeper`` write what memory has into a database that was lost and made anew; returns its undoing.
+
+        It runs on the writer's thread, in the transaction that makes the database whole again, and says in words what
+        it has written; it must not wait for the writer.
+        """
+        self._keepers.append(keeper)
+
+        def undo() -> None:
+            if keeper in self._keepers:
+                self._keepers.remove(keeper)
+
+        return undo
+
+    def _make_anew(self, why: str) -> None:
+        """Make the lost database again; runs on the writer's thread, which tries again if it raises."""
+        assert self.path is not None
+        self.engine.dispose()
+        now, claim = self.clock.now(), self._claim
+        if claim is None:  # whoever schedules here makes it anew, and then this process goes on with it
+            # One that is empty still is not even opened: SQLite would take the old one's log for its own.
+            if not self.path.exists() or not self.path.stat().st_size or not is_prepared(self.engine):
+                raise OSError(f"{why}; stop this process, or move the old file back")
+            self.read(lambda _connection: self.writer.file.remember())
+            return
+        logger.error("{}; it is made anew from memory", why)
+        self.events.publish(SchedulerEvent(kind=SchedulerEventKind.FAULT, at=now, detail={"store": why}))
+        aside = self.writer.file.set_aside(now)
+        make_private(self.path)
+        prepare(self.engine)
+        with self.engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
+            claim.enter(connection, now)
+            self.totals.restore(connection)
+            kept = [keeper(connection) for keeper in self._keepers]
+        self.read(lambda _connection: self.writer.file.remember())
+        self.writer.look_again()
+        loss = Loss(now, why, aside, ", ".join(kept) or "nothing")
+        self.losses.append(loss)
+        logger.error("{}", loss.words)
+        self.events.publish(SchedulerEvent(kind=SchedulerEventKind.STORE_REBUILT, at=now, detail={"store": loss.words}))
 
     # --- the claim --------------------------------------------------------------------------------------------------
 

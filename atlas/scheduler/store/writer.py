@@ -21,6 +21,7 @@ from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
 from atlas.scheduler.store.commit import Batch, Work, accepted_event, duration_s_of, events_of, refused_event
 from atlas.scheduler.store.connection import WriterConnection
+from atlas.scheduler.store.database_file import is_corrupt
 from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.task import TaskStatus
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.events import EventStream
     from atlas.scheduler.metrics import Totals
+    from atlas.scheduler.store.database_file import DatabaseFile
     from atlas.scheduler.task import Task
 
 POLL_S: Final = 0.5
@@ -72,14 +74,17 @@ class Writer:
         self.on_accepted: Callable[[list[Task]], None] | None = None
         self.on_written: Callable[[list[tuple[Task, TaskStatus]]], None] | None = None
         self.on_foreign: Callable[[], None] | None = None
+        self.on_lost: Callable[[str], None] | None = None
         self.guard: threading.RLock | None = None
+        self._damage: str | None = None
         self.commits = 0
 
     # --- the producers' side --------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread."""
-        self._connection.remember_file()
+        self._connection.get()  # the file is looked at through it
+        self._connection.file.remember()
         self._thread = threading.Thread(target=self._loop, name="atlas-writer", daemon=True)
         self._thread.start()
 
@@ -186,7 +191,7 @@ class Writer:
             if self._clock.monotonic() - self._looked_s >= POLL_S:
                 self._looked_s = self._clock.monotonic()
                 self._look_for_foreign()
-            if not batch:
+            if not batch and not self._is_lost():
                 continue
             if self._commit(batch):
                 pause_s = 0.0
@@ -231,7 +236,7 @@ class Writer:
         for task, was, row, _at, _wait in batch.moves:
             status = TaskStatus(row["status"])
             moves.moved(task.job_id, was, status, duration_s_of(was, row) if status.is_final else None)
-        self._connection.refuse_other_file()
+        self._refuse_lost_file()
         if self.guard is not None:
             self.guard.acquire()
         try:
@@ -323,6 +328,8 @@ class Writer:
             self._events.publish(
                 SchedulerEvent(kind=SchedulerEventKind.FAULT, at=self._clock.now(), detail={"store": text}),
             )
+        if is_corrupt(error):
+            self._damage = f"the database file {self.file.path} is damaged ({text})"
         if not isinstance(error, SQLAlchemyError) and not isinstance(error, OSError):
             logger.opt(exception=error).error("unexpected error in a commit")
         self._fault = text
@@ -357,6 +364,33 @@ class Writer:
             self._events.publish(
                 SchedulerEvent(kind=SchedulerEventKind.RECOVERED, at=self._clock.now(), detail={"after_s": seconds}),
             )
+
+    # --- when the database is lost ----------------------------------------------------------------------------------
+
+    @property
+    def file(self) -> DatabaseFile:
+        """The database file."""
+        return self._connection.file
+
+    def _is_lost(self) -> bool:
+        return self._damage is not None or self.file.lost() is not None
+
+    def _refuse_lost_file(self) -> None:
+        """Commits to a database file that was deleted or replaced would succeed, and be gone.
+
+        With ``on_lost`` it is made anew, and the commit goes on there.
+
+        Raises:
+            OSError: The file is not the one that was opened, and nobody makes it anew.
+        """
+        why = self._damage or self.file.lost()
+        if why is None:
+            return
+        self._connection.drop()
+        if self.on_lost is None:
+            raise OSError(f"{why}; stop this process, or move the old file back")
+        self.on_lost(why)
+        self._damage = None
 
     def _look_for_foreign(self) -> None:
         """Notice commits of other processes."""

@@ -1,0 +1,125 @@
+"""The SQLite file as the operating system sees it: whether it still is the one that was opened, and getting it aside.
+
+Nothing here opens the file while it is in use: closing any handle of it would free SQLite's locks (fcntl(2)).
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+_MAGIC: Final = b"SQLite format 3\0"
+_IDENTITY: Final = slice(60, 64)
+"""Where a header has PRAGMA user_version, which Atlas draws by chance for each database it makes."""
+_CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_PARTS: Final = ("", "-wal", "-shm")
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A database that was lost and made anew.
+
+    Attributes:
+        at: When it was noticed, aware UTC.
+        why: What had happened to it.
+        aside: Where the old file is now; None if nothing was left of it.
+        kept: What memory still had, in words.
+    """
+
+    at: datetime
+    why: str
+    aside: Path | None
+    kept: str
+
+    @property
+    def words(self) -> str:
+        """All of it in one line."""
+        old = f"; what was found is kept in {self.aside}" if self.aside else ""
+        return f"{self.why}: made anew with {self.kept}, the history before is lost{old}"
+
+
+class DatabaseFile:
+    """One database file in use.
+
+    Args:
+        path: Where it is; None for databases that are no file, of which nothing is ever lost here.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """Describe it; `remember` says that what is there now is meant."""
+        self.path = path
+        self._id: tuple[int, int] | None = None
+        self._looked: tuple[int, int] | None = None
+        self._header: bytes | None = None
+
+    def remember(self) -> None:
+        """The file that is there now is the one that is meant."""
+        if self.path is not None:
+            found = self.path.stat()
+            self._id, self._looked = (found.st_dev, found.st_ino), (found.st_size, found.st_mtime_ns)
+            self._header = self._read_header()
+
+    def lost(self) -> str | None:
+        """What happened to the file, in words; None while it is the one that was opened."""
+        if self.path is None or self._id is None:
+            return None
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return f"the database file {self.path} was deleted"
+        if (found.st_dev, found.st_ino) != self._id:
+            return f"the database file {self.path} was replaced by another one"
+        looked = (found.st_size, found.st_mtime_ns)
+        if looked != self._looked:
+            header = self._read_header()
+            if header is not None and not self._is_mine(header):
+                return f"the database file {self.path} was overwritten"
+            self._looked = looked
+        return None
+
+    def _is_mine(self, header: bytes) -> bool:
+        if not header.startswith(_MAGIC):
+            return False
+        known = self._header
+        return known is None or not any(known[_IDENTITY]) or header[_IDENTITY] == known[_IDENTITY]
+
+    def _read_header(self) -> bytes | None:
+        """The first bytes of the file, through a handle that SQLite has open already; None if none is to be found."""
+        with suppress(OSError):
+            for handle in Path("/proc/self/fd").iterdir():
+                with suppress(OSError):
+                    if handle.readlink() == self.path:
+                        return os.pread(int(handle.name), 100, 0)
+        return None
+
+    def set_aside(self, now: datetime) -> Path | None:
+        """Rename what is there, its write-ahead log included; returns the new name, None if there was nothing.
+
+        SQLite sees that a file which is still open has moved, and then leaves the new one's log alone.
+        """
+        if self.path is None:
+            return None
+        aside = self.path.with_name(f"{self.path.name}.lost-{now:%Y%m%dT%H%M%S}")
+        number = 1
+        while any(Path(f"{aside}{part}").exists() for part in _PARTS):
+            number += 1
+            aside = self.path.with_name(f"{self.path.name}.lost-{now:%Y%m%dT%H%M%S}-{number}")
+        was_there = self.path.exists()
+        for part in _PARTS:
+            with suppress(FileNotFoundError):
+                Path(f"{self.path}{part}").rename(f"{aside}{part}")
+        self._id = None
+        return aside if was_there else None
+
+
+def is_corrupt(error: BaseException) -> bool:
+    """True if SQLite says that the file is damaged, or no database at all."""
+    cause: Any = getattr(error, "orig", error)
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT
