@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,6 +17,7 @@ from atlas.scheduler.job_store import restore
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import jobs
+from atlas.scheduler.year_ahead import next_clock_change, times_a_year
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from atlas.settings import Settings
 
-COUNTED: Final = 2_000
-"""Fire times that are counted one by one; what fires more often in a year is told by its average."""
-YEAR: Final = timedelta(days=365)
+MANY: Final = 2_000
+"""Times a year that are told by the day instead."""
 
 
 def explain(args: argparse.Namespace) -> int:
@@ -43,7 +42,8 @@ def explain(args: argparse.Namespace) -> int:
         schedule = _schedule_of(what, args, settings, here)
     times = LocalTimes(zone_named(schedule.timezone), here.now)
     following = list(islice(_fire_times(schedule, here.now), args.count))
-    yearly = _times_a_year(schedule, here.now)
+    yearly, _exact = times_a_year(schedule, here.now)
+    change = next_clock_change(schedule, here.now)
     if args.json:
         print_json(
             {
@@ -51,14 +51,24 @@ def explain(args: argparse.Namespace) -> int:
                 "timezone": schedule.timezone,
                 "words": {"en": schedule.describe("en"), "zh": schedule.describe("zh")},
                 "times_a_year": yearly,
+                "clock_change": change
+                and {
+                    "at": change.at.isoformat(),
+                    "words": {"en": change.describe("en"), "zh": change.describe("zh")},
+                },
                 "next": [at.astimezone(times.zone).isoformat() for at in following],
             }
         )
         return Exit.OK
-    often = f"{yearly:,} times a year" if yearly < COUNTED else _per_day(yearly)
+    often = f"{yearly:,} times a year" if yearly < MANY else _per_day(yearly)
     say(Cell(schedule.describe("en"), "bold"), f", {schedule.timezone}, {often if yearly != 1 else 'once a year'}")
     say(schedule.describe("zh"))
     say(Cell("next  ", "dim"), "   ".join(map(times.day, following)) or "never again")
+    if change is None:
+        say(Cell(f"{schedule.timezone} has no clock change ahead", "dim"))
+    else:
+        say(Cell(change.describe("en"), "dim"))
+        say(Cell(change.describe("zh"), "dim"))
     return Exit.OK
 
 
@@ -100,14 +110,6 @@ def _fire_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
     while found is not None:
         yield found
         found = schedule.next_after(found)
-
-
-def _times_a_year(schedule: Schedule, now: datetime) -> int:
-    """Fire times in the next 365 days: counted up to `COUNTED`, beyond it as their average says."""
-    counted = [at for at in islice(_fire_times(schedule, now), COUNTED) if at <= now + YEAR]
-    if len(counted) < COUNTED:
-        return len(counted)
-    return round((COUNTED - 1) * (YEAR / (counted[-1] - counted[0])))
 
 
 def _per_day(yearly: int) -> str:
