@@ -13,7 +13,7 @@ from starlette.staticfiles import StaticFiles
 
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import AtlasError
-from atlas.web import actions, api, health, pages, sign_in
+from atlas.web import actions, api, health, metrics, pages, sign_in
 from atlas.web.access import Access, read_or_make_token
 from atlas.web.answers import on_error
 from atlas.web.guards import Guard
@@ -67,6 +67,7 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
         *sign_in.routes(site),
         *actions.routes(site),
         *health.routes(site),
+        *metrics.routes(site),
         *api.routes(site),
         Mount("/static", StaticFiles(directory=STATIC), name="static"),
     ]

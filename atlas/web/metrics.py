@@ -1,0 +1,106 @@
+"""``/metrics``: the figures in the text format of Prometheus, version 0.0.4."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from atlas.scheduler.task import FINAL, TaskPriority
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from starlette.requests import Request
+
+    from atlas.web.site import Site
+
+MOST_JOBS: Final = 1_000
+"""Jobs that get labels of their own, by name; further ones are summed as ``other``."""
+OTHER: Final = "other"
+Sample = tuple["Mapping[str, str]", float]
+
+
+def routes(site: Site) -> list[Route]:
+    """The one route; it asks for the token as every page does."""
+
+    async def metrics(request: Request) -> PlainTextResponse:
+        del request
+        text = await site.renders.run(lambda: figures(site))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    return [Route("/metrics", metrics, name="metrics")]
+
+
+def figures(site: Site) -> str:
+    """Everything that is measured, now."""
+    atlas, totals = site.atlas, site.store.totals
+    queue = atlas.get_queue_status()
+    running = atlas.cron.sync.running
+    tick_s = atlas.last_tick_s()
+    overall = totals.metrics()
+    waits = queue.get("oldest_wait_s", {})
+    priorities = [priority.name for priority in TaskPriority]
+    parts = [
+        _family("atlas_tasks_total", "counter", "Tasks that ended, by job and status.", _ended(site)),
+        _family(
+            "atlas_tasks_unfinished",
+            "gauge",
+            "Tasks that have not ended, by status.",
+            [({"status": one.value}, n) for one, n in overall.by_status.items() if one not in FINAL],
+        ),
+        _family(
+            "atlas_queue_depth",
+            "gauge",
+            "Tasks that wait, by priority.",
+            [({"priority": name}, queue["by_priority"][name]) for name in priorities],
+        ),
+        _family(
+            "atlas_queue_oldest_wait_seconds",
+            "gauge",
+            "How long the oldest task in line waits, by priority.",
+            [({"priority": name}, waits.get(name, 0.0)) for name in priorities],
+        ),
+        _one("atlas_slots", "Tasks that can run at once.", queue["max_workers"]),
+        _one("atlas_slots_busy", "Tasks that run.", queue["running_tasks"]),
+        _one("atlas_threads_abandoned", "Threads that do not stop and were given up.", queue["abandoned_threads"]),
+        _one("atlas_jobs", "Jobs that are known.", len(running.jobs.records())),
+        _one("atlas_config_revision", "Revision of the config file in force.", running.bridge.revision or 0),
+        _one("atlas_config_error", "1 while the config file is refused.", float(atlas.config_error() is not None)),
+    ]
+    if tick_s is not None:
+        parts.append(_one("atlas_last_tick_age_seconds", "Since the clock last looked for due jobs.", tick_s))
+    return "".join(parts)
+
+
+def _ended(site: Site) -> list[Sample]:
+    """Final tasks per job and status; the rest (no job, or one too many) is ``other``; together they are the whole."""
+    totals = site.store.totals
+    jobs = sorted(record.id for record in site.atlas.cron.sync.running.jobs.records())[:MOST_JOBS]
+    left = {status: totals.metrics().by_status[status] for status in sorted(FINAL)}
+    found: list[Sample] = []
+    for job_id in jobs:
+        by_status = totals.metrics(job_id).by_status
+        for status in left:
+            if by_status[status]:
+                left[status] -= by_status[status]
+                found.append(({"job": job_id, "status": status.value}, by_status[status]))
+    found += [({"job": OTHER, "status": status.value}, max(0, count)) for status, count in left.items()]
+    return found
+
+
+def _one(name: str, text: str, value: float) -> str:
+    return _family(name, "gauge", text, [({}, value)])
+
+
+def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> str:
+    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    for labels, value in samples:
+        inside = ",".join(f'{label}="{_escaped(of)}"' for label, of in labels.items())
+        lines.append(f"{name}{{{inside}}} {value!r}" if inside else f"{name} {value!r}")
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
