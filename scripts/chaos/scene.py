@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LEASE_S: Final = 20.0
+MEMBER: Final = "CHAOS_MEMBER"
+"""The variable that the schedulers, the producer and their children have, and a database server has not."""
 STOP_LIMIT_S: Final = 60.0
 
 JOBS: Final[dict[str, Any]] = {
@@ -60,6 +62,7 @@ class Scene:
         self.environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("ATLAS_")},
             ledger.FOLDER: str(folder),
+            MEMBER: str(folder),
             "PYTHONPATH": str(ROOT),
         }
         os.environ[ledger.FOLDER] = str(folder)
@@ -166,7 +169,7 @@ class Scene:
 
     def close(self) -> None:
         """Kill whatever is left."""
-        for pid in processes.marked(f"{ledger.FOLDER}={self.folder}"):
+        for pid in processes.marked(f"{MEMBER}={self.folder}"):
             os.kill(pid, signal.SIGKILL)
 
     # --- faults -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from sqlalchemy import create_engine, text
 from scripts.chaos import ledger, processes
 from scripts.chaos.checks import Check, named
 from scripts.chaos.producer import KINDS
-from scripts.chaos.scene import LEASE_S
+from scripts.chaos.scene import LEASE_S, MEMBER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,7 +95,7 @@ def gather(folder: Path, samples: list[Sample]) -> Evidence:
     found.restarts = [line["at"] for line in driven if line["what"] == "start"]
     found.stuck = sum(line["what"] == "stuck" for line in driven)
     found.died = sum(line["what"] == "died" for line in driven)
-    found.left_over = processes.marked(f"{ledger.FOLDER}={folder}")
+    found.left_over = processes.marked(f"{MEMBER}={folder}")
     return found
 
 
