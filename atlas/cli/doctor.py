@@ -86,8 +86,9 @@ class _FromOutside:
         return float(self._lease.figures["last_tick_s"]) + max(0.0, since_s)
 
     def troubles(self) -> Sequence[Trouble]:
-        """What befell its loop, as its lease tells."""
-        told = [] if self._lease is None else self._lease.figures.get("troubles", [])
+        """What befell its loop and its database, as its lease tells."""
+        figures: Mapping[str, Any] = {} if self._lease is None else self._lease.figures
+        told = [*figures.get("troubles", []), *figures.get("losses", [])]
         return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
 
     def config_error(self) -> str | None:
