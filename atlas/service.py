@@ -17,7 +17,7 @@ from atlas.scheduler.capture import LogRules
 from atlas.scheduler.config_watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
-from atlas.scheduler.event_log import log_event
+from atlas.scheduler.event_log import event_log
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
@@ -159,7 +159,7 @@ class AtlasScheduler:
         prepare_folders(settings)
         persistence = settings.persistence
         store = self._store = open_store(persistence.database, durability=persistence.durability)
-        store.events.subscribe(log_event)
+        store.events.subscribe(event_log(settings.logging.level))
         self._status = StatusManager(
             persistence.status_file,
             store=store,

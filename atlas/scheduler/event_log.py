@@ -11,6 +11,8 @@ from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, Sched
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from atlas.scheduler.events import Event
 
 TASK_LINES: Final = MappingProxyType(
@@ -43,8 +45,23 @@ TOLD_ALREADY: Final = frozenset(
 LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, JobEventKind.PARKED})
 
 
+def event_log(level: str = "DEBUG") -> Callable[[Event], None]:
+    """A subscriber that logs events of ``level`` and above.
+
+    Two of three events of a task are of level DEBUG: a line that nobody reads costs more than the move it tells of.
+    """
+    least = logger.level(level).no
+    heard = frozenset(status for status, (name, _message) in TASK_LINES.items() if logger.level(name).no >= least)
+
+    def log(event: Event) -> None:
+        if not isinstance(event, TaskEvent) or event.status in heard:
+            log_event(event)
+
+    return log
+
+
 def log_event(event: Event) -> None:
-    """Log one event; a subscriber for `EventStream.subscribe`."""
+    """Log one event, whatever its level."""
     match event:
         case TaskEvent():
             level, message = TASK_LINES[event.status]

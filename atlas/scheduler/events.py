@@ -208,6 +208,8 @@ class EventStream:
                 self._tell(make)
 
     def _tell(self, make: Callable[[], Sequence[Event]]) -> None:
+        if not self._subscriptions:
+            return
         try:
             events = make()
         except Exception:  # noqa: BLE001 - the stream must go on

@@ -22,13 +22,13 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
 from sqlalchemy import MetaData, bindparam, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.passes import Pass, write_earlier_starts, write_pass
 from atlas.scheduler.schedule import stable_offset
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.store import CALL_S
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.tickets import Ticket
@@ -119,15 +119,15 @@ class JobChange:
     keeps_next_run: bool = True
 
 
-def _upsert(dialect: Any) -> Any:
-    statement = dialect(jobs)
+def _write_job(database: Any) -> Any:
+    statement = database.insert(jobs)
     return statement.on_conflict_do_update(
         index_elements=["id"],
         set_={"next_run_time": statement.excluded.next_run_time, "job_state": statement.excluded.job_state},
     )
 
 
-_UPSERT: Final = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+_UPSERT: Final = Statement(_write_job)
 
 
 class Answer(BaseTrigger):
@@ -614,18 +614,17 @@ def _write_changes(
     removed: Sequence[str],
     also: Callable[[Connection], T] | None,
 ) -> T | None:
-    if changes:
-        connection.execute(
-            _UPSERT[connection.dialect.name],
-            [
-                {
-                    "id": change.record.id,
-                    "next_run_time": None if change.record.next_run is None else change.record.next_run.timestamp(),
-                    "job_state": change.record.text.encode(),
-                }
-                for change in changes
-            ],
-        )
+    _UPSERT.run(
+        connection,
+        [
+            {
+                "id": change.record.id,
+                "next_run_time": None if change.record.next_run is None else change.record.next_run.timestamp(),
+                "job_state": change.record.text.encode(),
+            }
+            for change in changes
+        ],
+    )
     if removed:
         connection.execute(delete(jobs).where(jobs.c.id == bindparam("b_id")), [{"b_id": job_id} for job_id in removed])
     return None if also is None else also(connection)

@@ -33,7 +33,7 @@ from atlas.scheduler.registry import Registry, decode_arguments
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
-from atlas.scheduler.task import WAITING, Cause, ExecutorKind, OnCrash, Task, TaskPriority, TaskStatus
+from atlas.scheduler.task import FINAL, WAITING, Cause, ExecutorKind, OnCrash, Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     import asyncio
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.line import Line
+    from atlas.scheduler.store.commit import Move
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task_log import TaskLogs
 
@@ -333,17 +334,19 @@ class Lifecycle:
         heapq.heappush(self._retries, (due_s, next(self._numbers), live))
         self._on_timer(due_s)
 
-    def written(self, moves: Sequence[tuple[Task, TaskStatus]]) -> None:
+    def written(self, moves: Sequence[Move]) -> None:
         """A commit holds these moves: final tasks leave memory and their waiters wake."""
         tickets: list[Ticket] = []
         with self._lock:
-            for task, status in moves:
-                if status.is_final and (live := self._live.get(task.id)) is not None and live.task is task:
+            for move in moves:
+                task = move.task
+                if move.status in FINAL and (live := self._live.get(task.id)) is not None and live.task is task:
                     del self._live[task.id]
-                    self._counts[status, task.priority] -= 1
-                    for ticket in live.tickets:
-                        ticket.settle(task)
-                    tickets += live.tickets
+                    self._counts[move.status, task.priority] -= 1
+                    if live.tickets:
+                        for ticket in live.tickets:
+                            ticket.settle(task)
+                        tickets += live.tickets
             if not self._live:
                 self._idle.notify_all()
         wake_all(tickets)

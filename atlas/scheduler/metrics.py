@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, func, select, text
-from sqlalchemy.dialects import postgresql, sqlite
 
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import UNFINISHED_SQL, counters, tasks
 from atlas.scheduler.task import FINAL, TaskStatus
 
@@ -92,6 +92,16 @@ class _Sums:
     min_s: float | None = None
     max_s: float | None = None
 
+    def count(self, duration_s: float | None) -> None:
+        self.tasks += 1
+        if duration_s is not None:
+            self.timed += 1
+            self.duration_s += duration_s
+            if self.min_s is None or duration_s < self.min_s:
+                self.min_s = duration_s
+            if self.max_s is None or duration_s > self.max_s:
+                self.max_s = duration_s
+
     def add(self, other: _Sums) -> None:
         self.tasks += other.tasks
         self.timed += other.timed
@@ -124,16 +134,14 @@ class Moves:
         self.unfinished[job, was] -= 1
         if now not in FINAL:
             self.unfinished[job, now] += 1
-        elif duration_s is None:
-            self.final[job, now].add(_Sums(tasks=1))
         else:
-            self.final[job, now].add(_Sums(1, 1, duration_s, duration_s, duration_s))
+            self.final[job, now].count(duration_s)
 
     def write(self, connection: Connection) -> None:
         """Move the lifetime totals on disk."""
         if self.final:
-            connection.execute(
-                _UPSERT[connection.dialect.name],
+            _UPSERT.run(
+                connection,
                 [
                     {
                         "job_id": job,
@@ -149,8 +157,8 @@ class Moves:
             )
 
 
-def _upsert(insert: Any) -> Any:
-    statement = insert(counters)
+def _totals(database: Any) -> Any:
+    statement = database.insert(counters)
     new = statement.excluded
 
     def extreme(name: str, *, smallest: bool) -> Any:
@@ -170,7 +178,7 @@ def _upsert(insert: Any) -> Any:
     )
 
 
-_UPSERT: Final = {"sqlite": _upsert(sqlite.insert), "postgresql": _upsert(postgresql.insert)}
+_UPSERT: Final = Statement(_totals)
 _UNFINISHED: Final = (
     select(tasks.c.job_id, tasks.c.status, func.count())
     .where(text(UNFINISHED_SQL))  # to the letter as in the partial index, or SQLite does not use it

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 from sqlalchemy import and_, bindparam, delete, insert, null, select, tuple_, update
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
@@ -48,13 +48,18 @@ class Pass:
     events: list[JobEvent] = field(default_factory=list)
 
 
-_MOVE: Final = update(jobs).where(jobs.c.id == bindparam("b_id")).values(next_run_time=bindparam("next_run_time"))
+_MOVE: Final = Statement(
+    lambda _database: (
+        update(jobs).where(jobs.c.id == bindparam("b_id")).values(next_run_time=bindparam("next_run_time"))
+    ),
+)
+_FIRES: Final = Statement(lambda _database: insert(fires))
 
 
-def _longer(dialect: Any) -> Any:
+def _longer(database: Any) -> Any:
     # Rows that went meanwhile (retention, a pass that was not written) are made again, and a row that is sent twice
     # counts once.
-    statement = dialect(fires)
+    statement = database.insert(fires)
     new = statement.excluded
     return statement.on_conflict_do_update(
         index_elements=["job_id", "fire_time"],
@@ -63,7 +68,7 @@ def _longer(dialect: Any) -> Any:
     )
 
 
-_LONGER: Final = {"sqlite": _longer(sqlite.insert), "postgresql": _longer(postgresql.insert)}
+_LONGER: Final = Statement(_longer)
 
 
 _OF_JOB: Final = and_(fires.c.job_id == bindparam("b_id"), fires.c.skip_reason.is_not(None))
@@ -80,7 +85,7 @@ def write_earlier_starts(connection: Connection, starts: Mapping[str, datetime],
     ids = [{"b_id": job_id, "b_now": now.timestamp()} for job_id in starts]
     connection.execute(_FORGET_LATER, ids)
     connection.execute(_CUT, ids)
-    connection.execute(_MOVE, [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in starts.items()])
+    _MOVE.run(connection, [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in starts.items()])
 
 
 def write_pass(connection: Connection, decided: Pass) -> list[Task]:
@@ -89,16 +94,14 @@ def write_pass(connection: Connection, decided: Pass) -> list[Task]:
     if decided.fires:
         try:
             with connection.begin_nested():
-                connection.execute(insert(fires), decided.fires)
+                _FIRES.run(connection, decided.fires)
         except IntegrityError:
             kept = _write_free_fires(connection, decided)
     insert_tasks(connection, [full_row(task) for task in kept])
-    if decided.longer:
-        connection.execute(_LONGER[connection.dialect.name], decided.longer)
+    _LONGER.run(connection, decided.longer)
     moves = [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in decided.next_run.items()]
     moves += [{"b_id": job_id, "next_run_time": None} for job_id in decided.ended]
-    if moves:
-        connection.execute(_MOVE, moves)
+    _MOVE.run(connection, moves)
     return kept
 
 
@@ -122,7 +125,6 @@ def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
     twice = len(decided.fires) - len(free) - len(mine)
     if twice:
         logger.warning("fire times were served already; they are not served twice", fires=twice)
-    if free:
-        connection.execute(insert(fires), free)
+    _FIRES.run(connection, free)
     kept = {row["task_id"] for row in free + mine}
     return [task for task in decided.tasks if task.id in kept]

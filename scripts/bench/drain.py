@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +15,7 @@ SLOTS = 4
 
 def atlas(folder: Path, size: int) -> Figures:
     """Atlas as it comes: SQLite, durability ``full``."""
-    from atlas.scheduler.event_log import log_event
+    from atlas.scheduler.event_log import event_log
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.registry import Registry
     from scripts.bench.workloads import Gates, log_to, rows, wait_final
@@ -38,7 +35,7 @@ def atlas(folder: Path, size: int) -> Figures:
         store = queue.store
         assert store is not None
         writer = store.writer
-        store.events.subscribe(log_event)
+        store.events.subscribe(event_log("INFO"))
         gates = Gates(SLOTS)
         gates.close(queue)
         begun_s = time.perf_counter()
@@ -49,7 +46,9 @@ def atlas(folder: Path, size: int) -> Figures:
         wait_final(queue, size + SLOTS)
         wall_s, cpu_s = time.perf_counter() - begun_s, time.process_time() - cpu_s
         commits = writer.commits - commits
-    found = dict(rows(folder / "atlas.db", "SELECT id, result FROM tasks WHERE status = 'SUCCESS' AND function = 'nothing'"))
+    found = dict(
+        rows(folder / "atlas.db", "SELECT id, result FROM tasks WHERE status = 'SUCCESS' AND function = 'nothing'")
+    )
     check([found[one] for one in ids] == [str(number) for number in range(size)], "results are what was sent")
     lines = sum("task succeeded" in line for line in (folder / "atlas.log").open(encoding="utf-8"))
     check(lines >= size, f"{lines} lines of log for {size} tasks")
@@ -73,7 +72,9 @@ def huey(folder: Path, size: int) -> Figures:
         return number
 
     handles = [nothing(number) for number in range(size)]
-    consumer = queue.create_consumer(workers=SLOTS, worker_type="thread", periodic=False, initial_delay=0.001, max_delay=0.01)
+    consumer = queue.create_consumer(
+        workers=SLOTS, worker_type="thread", periodic=False, initial_delay=0.001, max_delay=0.01
+    )
     begun_s, cpu_s = time.perf_counter(), time.process_time()
     consumer.start()
     while queue.result_count() < size:
@@ -145,14 +146,33 @@ MEASURE = Measure(
     title="drain of 20,000 no-op functions, 4 slots",
     sizes=(20_000,),
     sides=(
-        Side(name="Atlas", run=atlas, durability="accepted work is on the disk; at most 100 ends may be repeated after a crash"),
-        Side(name="huey", run=huey, home="peer", durability="each step is on the disk (synchronous=FULL); a task that was taken is lost by a crash", rounds=2),
-        Side(name="Celery", run=celery, home="peer", asked=True, durability="in Redis's memory; written to disk as Redis is set up", rounds=1),
+        Side(
+            name="Atlas",
+            run=atlas,
+            durability="accepted work is on the disk; at most 100 ends may be repeated after a crash",
+        ),
+        Side(
+            name="huey",
+            run=huey,
+            home="peer",
+            durability="each step is on the disk (synchronous=FULL); a task that was taken is lost by a crash",
+            rounds=2,
+        ),
+        Side(
+            name="Celery",
+            run=celery,
+            home="peer",
+            asked=True,
+            durability="in Redis's memory; written to disk as Redis is set up",
+            rounds=1,
+        ),
         Side(name="thread pool", run=pool, durability="none", rounds=3),
     ),
     goals=(
         Goal(what="drained per second, × huey", figure="per_s", to="huey", must=8, reach=12, least=True, unit="/s"),
-        Goal(what="drained per second, × Celery", figure="per_s", to="Celery", must=20, reach=35, least=True, unit="/s"),
+        Goal(
+            what="drained per second, × Celery", figure="per_s", to="Celery", must=20, reach=35, least=True, unit="/s"
+        ),
         Goal(what="tasks started between two commits", figure="between_commits", must=104, reach=104, unit=""),
     ),
     shown={"per_s": "/s", "cpu_us": "µs CPU a task"},

@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, insert, or_, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import bindparam, or_, select, update
 
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection, Row
 
@@ -33,26 +33,21 @@ _MOVING: Final = (
 )
 
 # A generated id never meets another one; a lost COMMIT reply makes the writer send the same rows again.
-INSERT: Final = {
-    "sqlite": sqlite.insert(tasks).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(tasks).on_conflict_do_nothing(),
-}
-UPDATE: Final = (
-    update(tasks)
-    .where(tasks.c.id == bindparam("b_id"), tasks.c.attempt <= bindparam("attempt"))
-    .values(
-        {name: bindparam(name) for name in _MOVING}
-        | {"cancel_requested": or_(tasks.c.cancel_requested, bindparam("cancel_requested"))},
+INSERT: Final = Statement(lambda database: database.insert(tasks).on_conflict_do_nothing())
+UPDATE: Final = Statement(
+    lambda _database: (
+        update(tasks)
+        .where(tasks.c.id == bindparam("b_id"), tasks.c.attempt <= bindparam("attempt"))
+        .values(
+            {name: bindparam(name) for name in _MOVING}
+            | {"cancel_requested": or_(tasks.c.cancel_requested, bindparam("cancel_requested"))},
+        )
     )
 )
 """An attempt that was fenced off (its number is behind the row's) changes nothing; a cancel that another process asked
 for meanwhile stays asked for."""
 
-INSERT_ATTEMPT: Final = {
-    "sqlite": sqlite.insert(attempts).on_conflict_do_nothing(),
-    "postgresql": postgresql.insert(attempts).on_conflict_do_nothing(),
-}
-PLAIN_INSERT: Final = insert(tasks)
+INSERT_ATTEMPT: Final = Statement(lambda database: database.insert(attempts).on_conflict_do_nothing())
 SELECT: Final = select(tasks)
 BY_ID: Final = SELECT.where(tasks.c.id == bindparam("id"))
 
@@ -128,16 +123,14 @@ def fetch(connection: Connection, task_id: str) -> Task | None:
     return None if row is None else task_of(row)
 
 
-def insert_tasks(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def insert_tasks(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert rows of `full_row`; ids that are there already are left alone."""
-    if rows:
-        connection.execute(INSERT[connection.dialect.name], rows)
+    INSERT.run(connection, rows)
 
 
-def update_tasks(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+def update_tasks(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Update rows of `moving_row`."""
-    if rows:
-        connection.execute(UPDATE, rows)
+    UPDATE.run(connection, rows)
 
 
 def attempt_row(
@@ -157,5 +150,4 @@ def attempt_row(
 
 def insert_attempts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows of `attempt_row`."""
-    if rows:
-        connection.execute(INSERT_ATTEMPT[connection.dialect.name], rows)
+    INSERT_ATTEMPT.run(connection, rows)

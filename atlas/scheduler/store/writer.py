@@ -19,12 +19,11 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingErr
 from atlas.scheduler.errors import QueueStoppedError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
-from atlas.scheduler.store.commit import Batch, Work, accepted_event, duration_s_of, events_of, refused_event
+from atlas.scheduler.store.commit import Accept, Batch, Move, Work, accepted_event, events_of, move_of, refused_event
 from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.database_file import is_corrupt
 from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
-from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.events import EventStream
     from atlas.scheduler.metrics import Totals
     from atlas.scheduler.store.database_file import DatabaseFile
-    from atlas.scheduler.task import Task
+    from atlas.scheduler.task import Task, TaskStatus
 
 POLL_S: Final = 0.5
 """How often the writer looks for other processes' commits while it has nothing to write."""
@@ -72,7 +71,7 @@ class Writer:
         self._looked_s = float("-inf")
         self._thread: threading.Thread | None = None
         self.on_accepted: Callable[[list[Task]], None] | None = None
-        self.on_written: Callable[[list[tuple[Task, TaskStatus]]], None] | None = None
+        self.on_written: Callable[[list[Move]], None] | None = None
         self.on_foreign: Callable[[], None] | None = None
         self.on_lost: Callable[[str], None] | None = None
         self.guard: threading.RLock | None = None
@@ -92,9 +91,7 @@ class Writer:
         """Insert new tasks; behind the commit they go to ``on_accepted`` and ``ticket`` gets the value None."""
         with self._ready:
             self._refuse_if_closed()
-            last = len(tasks) - 1
-            for number, (task, row) in enumerate(zip(tasks, rows, strict=True)):
-                self._batch.accepts.append((task, row, ticket if number == last else None))
+            self._batch.accepts.append(Accept(tasks, rows, ticket))
             self._ready.notify()
 
     def change(
@@ -112,11 +109,11 @@ class Writer:
 
         ``ticket`` is settled by its commit, of which ``also`` is a part.
         """
-        row = moving_row(task)
+        row, move = moving_row(task), move_of(task, was, at, wait_s)
         with self._ready:
             batch = self._batch
             batch.changes[task.id] = row
-            batch.moves.append((task, was, row, at, wait_s))
+            batch.moves.append(move)
             if attempt is not None:
                 batch.attempts.append(attempt)
             if ticket is not None:
@@ -220,32 +217,27 @@ class Writer:
 
     def _commit(self, batch: Batch) -> bool:
         try:
-            moves = self._write(batch)
+            counts = self._write(batch)
         except Exception as error:  # noqa: BLE001 - a database error must not end the writer, whatever its class
             self._put_back(batch, error)
             return False
         self.commits += 1
         self._recovered()
-        self._after(batch, moves)
+        self._after(batch, counts)
         return True
 
     def _write(self, batch: Batch) -> Moves:
-        moves = Moves()
-        for task, _row, _ticket in batch.accepts:
-            moves.made(task.job_id)
-        for task, was, row, _at, _wait in batch.moves:
-            status = TaskStatus(row["status"])
-            moves.moved(task.job_id, was, status, duration_s_of(was, row) if status.is_final else None)
+        counts = batch.counted()
         self._refuse_lost_file()
         if self.guard is not None:
             self.guard.acquire()
         try:
             connection = self._connection.get()
             with connection.begin():
-                insert_tasks(connection, [row for _task, row, _ticket in batch.accepts])
+                insert_tasks(connection, [row for accept in batch.accepts for row in accept.rows])
                 update_tasks(connection, list(batch.changes.values()))
                 insert_attempts(connection, batch.attempts)
-                moves.write(connection)
+                counts.write(connection)
                 for work in batch.works:
                     self._run(connection, work)
         except Exception:
@@ -254,7 +246,7 @@ class Writer:
         finally:
             if self.guard is not None:
                 self.guard.release()
-        return moves
+        return counts
 
     @staticmethod
     def _run(connection: Connection, work: Work) -> None:
@@ -271,30 +263,27 @@ class Writer:
             savepoint.rollback()
             work.error = error
 
-    def _after(self, batch: Batch, moves: Moves) -> None:
-        self._totals.add(moves)
+    def _after(self, batch: Batch, counts: Moves) -> None:
+        self._totals.add(counts)
         with self._ready:
             self._in_commit = 0
             self._oldest_s = self._clock.monotonic() if self._batch.changes else None
-        if batch.accepts and self.on_accepted is not None:
-            self._guarded(self.on_accepted, [task for task, _row, _ticket in batch.accepts])
+        accepted, moves = batch.accepted, batch.moves
+        if accepted and self.on_accepted is not None:
+            self._guarded(self.on_accepted, accepted)
         if self.on_written is not None:  # before anybody wakes, who may then take the queue apart
-            self._guarded(
-                self.on_written, [(task, TaskStatus(row["status"])) for task, _was, row, _at, _wait in batch.moves]
-            )
-        if batch.accepts or batch.moves:
-            self._events.publish_later(lambda: events_of(batch))
-        tickets = [ticket for _task, _row, ticket in batch.accepts if ticket is not None]
-        for ticket in tickets:
-            ticket.settle(None)
+            self._guarded(self.on_written, moves)
+        if accepted or moves:
+            self._events.publish_later(lambda: events_of(accepted, moves))
+        for accept in batch.accepts:
+            accept.ticket.settle(None)
         for work in batch.works:
             if work.error is not None and work.failed is not None:
                 self._guarded(work.failed, work.error)
             elif work.error is None and work.after is not None:
                 self._guarded(work.after, work.value)
             work.ticket.settle(work.value, work.error)
-            tickets.append(work.ticket)
-        wake_all(tickets)
+        wake_all(batch.tickets)
 
     @staticmethod
     def _guarded(call: Callable[[Any], None], value: Any) -> None:
@@ -350,10 +339,9 @@ class Writer:
         for work in batch.works:
             if work.failed is not None:
                 self._guarded(work.failed, StoreUnavailableError(message, waited_s=self.failing_s))
-        tickets = [ticket for _task, _row, ticket in batch.accepts if ticket] + [work.ticket for work in batch.works]
-        for ticket in tickets:
+        for ticket in batch.tickets:
             ticket.settle(None, StoreUnavailableError(message, waited_s=self.failing_s))
-        wake_all(tickets)
+        wake_all(batch.tickets)
         logger.error("closed with changes the database did not take", changes=len(batch.changes), error=self._fault)
 
     def _recovered(self) -> None:
