@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" --all-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup chaos cover format format-check lint types imports deps lock-check lock clean
+.PHONY: help run test check setup chaos bench cover format format-check lint types imports deps lock-check lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list these commands
@@ -24,6 +24,9 @@ setup: $(VENV)/.dev.stamp ## make .venv and install what is locked, tools includ
 
 chaos: setup ## a real run that is hurt on purpose (SECONDS=600 SEED=1 DB=sqlite|postgresql ARGS=--stock)
 	@$(BIN)/python -m scripts.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --db $(or $(DB),sqlite) $(ARGS)
+
+bench: setup ## Atlas beside its peers, and the README's table of it (ONLY=drain,herd PEERS=all)
+	@$(BIN)/python -m scripts.bench --only '$(ONLY)' --peers $(or $(PEERS),some)
 
 cover: setup ## run all tests and show which branches they miss
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
@@ -47,16 +50,17 @@ deps: setup
 	@$(BIN)/deptry .
 
 lock-check: # the lock names versions and hashes; where to get them from is each machine's own setting
-	@! grep -nE '^ *--(index|extra-index|find-links|trusted)|^-[if]|://' requirements.lock requirements-dev.lock \
+	@! grep -nE '^ *--(index|extra-index|find-links|trusted)|^-[if]|://' requirements.lock requirements-dev.lock scripts/bench/requirements.lock \
 		|| { echo 'The lock files must not hold an address.' >&2; exit 1; }
 
 lock: setup ## lock anew after a change in pyproject.toml (UPGRADE=1 takes the newest versions)
 	@$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) $(LOCK) --group build pyproject.toml -o requirements.lock
 	@$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) $(LOCK) --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet $(if $(UPGRADE),--upgrade) $(LOCK:--all-extras=) scripts/bench/requirements.in -o scripts/bench/requirements.lock
 	@$(MAKE) lock-check
 
 clean: ## remove .venv and caches (never data, logs or config)
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
+	@rm -rf $(VENV) .venv-bench .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage dist
 
 # Running needs a fifth of what developing needs, so each has its lock; the tools' lock holds the other one whole.
 $(VENV)/.run.stamp: requirements.lock pyproject.toml | $(BIN)/pip
