@@ -24,6 +24,7 @@ from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.status import StatusManager
+from atlas.scheduler.store.leases import Lease, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.task import ExecutorKind
@@ -132,13 +133,17 @@ class AtlasScheduler:
     async def start(self, *, clock: bool = True) -> None:
         """Open the store, recover, read the config file and let the clock run. Starting twice does nothing.
 
+        Where another process schedules on this database, this one stands by (`stands_by`): it submits, cancels, asks
+        and runs jobs through the same methods, and takes over when that one stops, dies or is silent for 20 s.
+
         With a config file that is refused, the last good revision runs on; `reconciler` keeps the reason.
 
         Args:
             clock: False starts the queue alone: no job fires, and the config file is not read.
 
         Raises:
-            StoreHeldError: Another process schedules on this database.
+            StoreHeldError: Another scheduler of this process uses this database, or another process and ``clock`` is
+                False.
             StoreError: The database cannot be opened.
             ConfigError: The config file is refused and there is no earlier revision.
         """
@@ -146,9 +151,10 @@ class AtlasScheduler:
             return
         await asyncio.to_thread(self._open)
         try:
+            self.queue.standby = clock
             await self.queue.start()
             if clock:
-                await asyncio.to_thread(self._load_jobs)
+                self.cron.sync.before_clock = self._load_jobs
                 await self.cron.start()
         except BaseException:
             await self.stop()
@@ -170,9 +176,10 @@ class AtlasScheduler:
         bind_builtins(self.registry, store=store, settings=settings, health_source=self, clock=store.clock)
 
     def _load_jobs(self) -> None:
-        self.cron.sync.open()
         self.is_first_start = self.reconciler.latest_revision() is None
         self.reconciler.start()
+        if self._watch is not None:  # it led before
+            self._watch.stop()
         self._watch = ConfigWatch(self.reconciler, self.store)
         self._watch.start()
         self.store.events.subscribe(self._keep_revision)
@@ -192,6 +199,7 @@ class AtlasScheduler:
 
         Raises:
             ConfigError: It is refused; what runs goes on.
+            QueueStoppedError: This process stands by: the one that leads reads the file.
         """
         return self.reconciler.reload(author=author).summary
 
@@ -223,6 +231,23 @@ class AtlasScheduler:
     def in_thread(self) -> ThreadedScheduler:
         """The scheduler on a thread of its own, for applications without an event loop; a context manager."""
         return ThreadedScheduler(self)
+
+    # --- leader and standby -------------------------------------------------------------------------------------------
+
+    @property
+    def stands_by(self) -> bool:
+        """True while another process schedules here and this one waits for its turn."""
+        return self.queue.stands_by
+
+    def leader(self) -> Lease | None:
+        """The process that schedules on this database now, this one included; None when none does."""
+        lease = self.store.read(scheduler_lease)
+        return lease if lease is not None and lease.lives(self.store.clock.now()) else None
+
+    def standbys(self) -> list[Lease]:
+        """The processes that wait for their turn, oldest first."""
+        now = self.store.clock.now()
+        return [lease for lease in self.store.read(standbys) if lease.lives(now)]
 
     # --- what `health` asks -------------------------------------------------------------------------------------------
 
@@ -349,10 +374,11 @@ async def _serve(
         task.add_done_callback(reloads.discard)
 
     await atlas.start()
+    _Roles(atlas, note)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
     companion = ExitStack()
     try:
-        if atlas.is_first_start:
+        if atlas.is_first_start and not atlas.stands_by:
             await _collect_at_once(atlas)
         await asyncio.to_thread(companion.enter_context, beside(atlas))
         if on_ready is not None:
@@ -369,6 +395,24 @@ async def _serve(
         await asyncio.to_thread(companion.close)
         await atlas.stop()
     return 0
+
+
+class _Roles:
+    """Tells whoever sits at the terminal which process leads."""
+
+    def __init__(self, atlas: AtlasScheduler, note: Callable[[str], None]) -> None:
+        self._atlas, self._note = atlas, note
+        atlas.queue.on_role(self)
+        if atlas.stands_by:
+            leader = atlas.leader()
+            who = "another process" if leader is None else leader.words
+            note(f"standing by: {who} schedules on this database; this process takes over when that one ends")
+
+    def lead(self) -> None:
+        self._note("this process schedules from now on")
+
+    def step_down(self) -> None:
+        self._note("another process took over while this one was silent; standing by")
 
 
 async def _reload(atlas: AtlasScheduler) -> None:

@@ -63,6 +63,13 @@ class SyncAtlasClient:
         self._defaults = defaults or QueueDefaults()
         self._store: Store | None = None
 
+    @classmethod
+    def over(cls, store: Store, defaults: QueueDefaults | None = None) -> Self:
+        """A client on an open store, whose owner closes it; for a process that does not serve it itself."""
+        client = cls(store.url, defaults=defaults)
+        client._store = store
+        return client
+
     @property
     def store(self) -> Store:
         """The store, opened when first asked for.
@@ -119,12 +126,17 @@ class SyncAtlasClient:
             found.append(Job.of(record.definition, record.trigger, record.next_run, in_force, unbound.get(row.id)))
         return sorted(found, key=lambda job: job.id)
 
-    def job_status(self, name: str) -> dict[str, Any]:
-        """`AtlasClient.job_status`."""
-        refuse_on_loop()
+    def job(self, name: str) -> Job:
+        """`AtlasClient.job`."""
         job = next((job for job in self.jobs() if job.id == name), None)
         if job is None:
             raise self._unknown_job(name)
+        return job
+
+    def job_status(self, name: str) -> dict[str, Any]:
+        """`AtlasClient.job_status`."""
+        refuse_on_loop()
+        job = self.job(name)
         record = self.store.read(lambda connection: _record(connection, name))
         return status_of(
             job,
@@ -388,6 +400,14 @@ class AtlasClient:
     async def jobs(self) -> list[Job]:
         """Every job, by name."""
         return await asyncio.to_thread(self._sync.jobs)
+
+    async def job(self, name: str) -> Job:
+        """One job.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
+        return await asyncio.to_thread(self._sync.job, name)
 
     async def job_status(self, name: str) -> dict[str, Any]:
         """Everything about one job, as `CronManager.get_job_status` gives it.

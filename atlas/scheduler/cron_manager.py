@@ -16,9 +16,11 @@ from loguru import logger
 from sqlalchemy import func, select
 
 from atlas.scheduler.bridge import Bridge, make_task
+from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import (
     ArgumentsError,
+    AtlasError,
     FunctionError,
     JobOwnershipError,
     JobUnboundError,
@@ -34,9 +36,11 @@ from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.registry import describe, encode_arguments, function_from
+from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.submission import executor_for
+from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -77,6 +81,10 @@ class SyncCronManager:
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
         self.more_figures: Callable[[], dict[str, Any]] = dict  # what a lease tells beside the manager's own
         self._adding = threading.Lock()  # a job's row and its function are those of one call
+        self._ticking = threading.RLock()  # the clock is started and stopped by one thread at a time
+        self._wanted = False
+        self._made: dict[str, tuple[JobDefinition, Binding | None, str]] = {}  # by add_job, for whoever takes the lead
+        self.before_clock: Callable[[], None] | None = None
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
@@ -108,26 +116,76 @@ class SyncCronManager:
             logger.warning("the wall clock was ahead when this database was last used; starts brought back: {}", moved)
 
     def start(self) -> None:
-        """Let APScheduler's clock run. Starting twice does nothing."""
-        self.open()
-        scheduler = self.running.scheduler
-        if not scheduler.running:
-            scheduler.start()
-            self.running.watch.start()
-            self.running.serving.renew()
+        """Let APScheduler's clock run, now or, where the queue stands by, when it leads. Starting twice does nothing.
+
+        Between reading the jobs and the first tick `before_clock` is called, each time this process takes the lead.
+        """
+        refuse_on_loop()
+        if not self._wanted:
+            self._wanted = True
+            self.queue.on_role(self)
+        if not self.queue.stands_by:
+            try:
+                self._tick()
+            except BaseException:
+                self.stop()
+                raise
+
+    def _tick(self) -> None:
+        with self._ticking:
+            if self._running is not None and self._running.scheduler.running:
+                return
+            self.open()
+            running = self.running
+            for definition, binding, by in list(self._made.values()):
+                self._add(running, definition, binding, by)
+            if self.before_clock is not None:
+                self.before_clock()
+            running.scheduler.start()
+            running.watch.start()
+            running.serving.renew()
+
+    def lead(self) -> None:
+        """`RoleListener`: this process leads from now on."""
+        with self._ticking:
+            if not self._wanted:
+                return
+            try:
+                self._tick()
+            except AtlasError as error:  # what the rows say must fire, whatever else cannot be read
+                logger.error("the jobs of code or config file could not be applied; those on disk fire\n{}", error)
+                if not self.running.scheduler.running:
+                    self.running.scheduler.start()
+                    self.running.watch.start()
+
+    def step_down(self) -> None:
+        """`RoleListener`: another process leads from now on."""
+        self._close()
 
     def stop(self) -> None:
         """Stop the clock; tasks that are made already go on in the queue. Stopping twice does nothing."""
         refuse_on_loop()
-        running, self._running = self._running, None
-        if running is not None:
-            running.serving.store.off_foreign(running.states.load)
-            for forget in self._forget_keepers:
-                forget()
-            running.serving.extra_figures = dict
-            running.watch.close()
-            if running.scheduler.running:
-                _end(running)
+        self._wanted = False
+        self.queue.off_role(self)
+        self._close()
+
+    def _close(self) -> None:
+        with self._ticking:
+            running, self._running = self._running, None
+            if running is not None:
+                running.serving.store.off_foreign(running.states.load)
+                for forget in self._forget_keepers:
+                    forget()
+                running.serving.extra_figures = dict
+                running.watch.close()
+                if running.scheduler.running:
+                    _end(running)
+
+    @property
+    def _away(self) -> SyncAtlasClient | None:
+        """The leader's jobs as rows show them, while this process stands by."""
+        desk = self.queue.desk if self._wanted and self._running is None else None
+        return SyncAtlasClient.over(desk.store, self.queue.defaults) if isinstance(desk, Standby) else None
 
     @property
     def running(self) -> _Running:
@@ -219,13 +277,18 @@ class SyncCronManager:
     ) -> Job:
         """`CronManager.add_job`."""
         refuse_on_loop()
-        running = self.running
+        client = self._away
         if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
             msg = f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters"
             raise ArgumentsError(msg)
         definition, binding = self._define(name, cron_expression, func, description, options)
+        if client is not None:  # the leader has its own add_job; this one counts once this process leads
+            self._made[name] = definition, binding, by
+            found = next((job for job in client.jobs() if job.name == name), None)
+            return found or Job.of(definition, trigger_for(definition.schedule), None, None, None)
         with self._adding:
-            self._add(running, definition, binding, by)
+            self._add(self.running, definition, binding, by)
+            self._made[name] = definition, binding, by
         return self.get_job(name)
 
     @staticmethod
@@ -293,6 +356,8 @@ class SyncCronManager:
     def remove_job(self, name: str, *, by: str = "") -> None:
         """`CronManager.remove_job`."""
         refuse_on_loop()
+        if self._away is not None:
+            raise JobOwnershipError(name, "another process leads and fires it; remove it there")
         running = self.running
         record = running.jobs.record(name)
         if record is None and name not in {parked.id for parked in running.jobs.parked()}:
@@ -310,6 +375,7 @@ class SyncCronManager:
             running.jobs.apply(removed=[name], also=told)
             running.states.bind(name, None)
             running.states.forget_pause(name)
+            self._made.pop(name, None)
 
     def run_job_now(
         self,
@@ -321,6 +387,8 @@ class SyncCronManager:
     ) -> str:
         """`CronManager.run_job_now`."""
         refuse_on_loop()
+        if (client := self._away) is not None:
+            return client.run_job(name, by=by)
         serving, task = self._now(name)
         live = self.running.states.live(task)
         if args is not None or kwargs is not None:
@@ -371,6 +439,9 @@ class SyncCronManager:
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
         """`CronManager.pause_job`."""
         refuse_on_loop()
+        if (client := self._away) is not None:
+            client.pause_job(name, reason=reason, by=by, until=until)
+            return
         running = self.running
         self._record(name)
         now = running.serving.store.clock.now()
@@ -383,6 +454,8 @@ class SyncCronManager:
     def resume_job(self, name: str, *, by: str = "") -> bool:
         """`CronManager.resume_job`."""
         refuse_on_loop()
+        if (client := self._away) is not None:
+            return client.resume_job(name, by=by)
         record = self._record(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
@@ -399,6 +472,8 @@ class SyncCronManager:
 
     def get_job(self, name: str) -> Job:
         """`CronManager.get_job`."""
+        if (client := self._away) is not None:
+            return client.job(name)
         running = self.running
         for parked in running.jobs.parked():
             if parked.id == name:
@@ -408,6 +483,8 @@ class SyncCronManager:
     def get_all_jobs(self) -> list[Job]:
         """`CronManager.get_all_jobs`."""
         refuse_on_loop()
+        if (client := self._away) is not None:
+            return client.jobs()
         running = self.running
         found = [self._job(record) for record in running.jobs.records()]
         found += [Job.of_parked(parked) for parked in running.jobs.parked()]
@@ -416,6 +493,8 @@ class SyncCronManager:
     def get_job_status(self, name: str) -> dict[str, Any]:
         """`CronManager.get_job_status`."""
         refuse_on_loop()
+        if (client := self._away) is not None:
+            return client.job_status(name)
         running = self.running
         job = self.get_job(name)
         store = running.serving.store

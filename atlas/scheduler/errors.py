@@ -32,6 +32,7 @@
     └── StoreError
         ├── StoreUnavailableError (TimeoutError)
         ├── StoreHeldError
+        ├── LeaseLostError
         ├── StoreVersionError
         └── StoreMismatchError (ValueError)
 
@@ -364,6 +365,14 @@ class StoreHeldError(StoreError):
         """Compose the message."""
         super().__init__(f"{url} is held by {holder}; stop that one first, or point this one at another database")
         self.holder = holder
+
+
+class LeaseLostError(StoreError):
+    """Another process took over while this one was stopped, so its late write is refused; it stands by from now on."""
+
+    def __init__(self, url: str) -> None:
+        """Compose the message."""
+        super().__init__(f"{url}: another process took over from this one; nothing of this was written")
 
 
 class StoreVersionError(StoreError):

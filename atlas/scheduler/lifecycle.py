@@ -482,6 +482,23 @@ class Lifecycle:
                 self._ask_to_stop(live, "shutdown")
                 self._abandon(live)
 
+    def dispossess(self) -> dict[str, list[Ticket]]:
+        """Another process took everything over: ask what runs to stop, forget all; returns who waits for which task.
+
+        From here on every outcome is refused, as that of an abandoned attempt.
+        """
+        with self._lock:
+            self.taking = self.taking_starts = False
+            for live in list(self._running.values()):
+                self._ask_to_stop(live, "shutdown")
+            self.abandoned += len(self._running)
+            waiting = {task_id: live.tickets for task_id, live in self._live.items() if live.tickets}
+            for live in self._live.values():
+                live.tickets = []
+            self._running.clear()
+        self.close()
+        return waiting
+
     def lose_volatile(self) -> int:
         """Fail what waits and cannot survive this process; returns how many."""
         lost = 0

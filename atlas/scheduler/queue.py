@@ -6,23 +6,34 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol, Self
+
+from loguru import logger
 
 from atlas.scheduler.capture import LogRules
 from atlas.scheduler.errors import (
     ArgumentsError,
     QueueStoppedError,
     ResultNotReadyError,
+    ResultOmittedError,
+    StoreHeldError,
     StoreMismatchError,
+    TaskCancelledError,
+    TaskFailedError,
+    TaskTimeoutError,
     UnknownTaskError,
 )
+from atlas.scheduler.leadership import Leadership
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.serving import Serving
+from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
-from atlas.scheduler.store.tickets import Ticket
+from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.submission import QueueDefaults, Submission, SubmitOptions, submitted
+from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -31,7 +42,18 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from atlas.scheduler.live import Live
-    from atlas.scheduler.task import ExecutorKind
+    from atlas.scheduler.store.leases import Lease
+    from atlas.scheduler.task import ExecutorKind, Task
+
+
+class RoleListener(Protocol):
+    """Who must know which process leads."""
+
+    def lead(self) -> None:
+        """This process leads from now on."""
+
+    def step_down(self) -> None:
+        """Another process leads from now on; nothing may be written for the old lead."""
 
 
 class TaskQueue:
@@ -47,6 +69,8 @@ class TaskQueue:
         max_waiting: Most tasks that may wait; `submit` raises `QueueFullError` beyond it.
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         executor_limits: Tighter bounds than ``max_workers`` per executor.
+        standby: Where another process serves the store, `start` stands by and takes over when that one ends; without
+            it, `start` raises.
         log_rules: What is kept of what tasks log.
     """
 
@@ -61,6 +85,7 @@ class TaskQueue:
         stop_grace_s: float = 5.0,
         executor_limits: Mapping[ExecutorKind, int] | None = None,
         log_rules: LogRules | None = None,
+        standby: bool = False,
     ) -> None:
         """Describe the queue; `start` starts it."""
         if max_workers < 1:
@@ -73,7 +98,12 @@ class TaskQueue:
         self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
         self.executor_limits = dict(executor_limits or {})
         self._log_rules = log_rules or LogRules()
-        self._serving: Serving | None = None
+        self._desk: Serving | Standby | None = None
+        self.standby = standby
+        self._store: Store | None = None  # opened here
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._leadership: Leadership | None = None
+        self._role_listeners: list[RoleListener] = []
         self._starting = threading.Lock()
         self._submission = Submission(self.registry, self.defaults)
 
@@ -85,8 +115,8 @@ class TaskQueue:
     @property
     def store(self) -> Store | None:
         """The store, None before `start` of a queue that keeps its own."""
-        if self._serving is not None:
-            return self._serving.store
+        if self._desk is not None:
+            return self._desk.store
         return self._target if isinstance(self._target, Store) else None
 
     def bind(self, store: Store) -> None:
@@ -113,7 +143,7 @@ class TaskQueue:
         Raises:
             StoreHeldError: Another process, or another queue, serves this store.
         """
-        if self._serving is None:
+        if self._desk is None:
             await asyncio.to_thread(self._start, asyncio.get_running_loop())
 
     async def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
@@ -126,9 +156,8 @@ class TaskQueue:
             drain: False asks running tasks to stop at once.
             timeout: Seconds for the drain.
         """
-        serving, self._serving = self._serving, None
-        if serving is not None:
-            await asyncio.to_thread(serving.stop, drain=drain, timeout_s=timeout)
+        if self._desk is not None:
+            await asyncio.to_thread(self._stop, drain=drain, timeout_s=timeout)
 
     async def __aenter__(self) -> Self:
         """`start`."""
@@ -143,33 +172,130 @@ class TaskQueue:
 
     def _start(self, loop: asyncio.AbstractEventLoop | None) -> None:
         with self._starting:
-            if self._serving is not None:
+            if self._desk is not None:
                 return
-            serving = Serving(
-                self._target if isinstance(self._target, Store) else open_store(self._target),
-                owns_store=not isinstance(self._target, Store),
-                registry=self.registry,
-                loop=loop,
-                max_workers=self.max_workers,
-                limits=self.executor_limits,
-                max_waiting=self._max_waiting,
-                stop_grace_s=self._stop_grace_s,
-                log_rules=self._log_rules,
-            )
-            serving.start()
-            self._serving = serving
+            self._loop = loop
+            if not isinstance(self._target, Store):
+                self._store = open_store(self._target)
+            store = self._target if isinstance(self._target, Store) else self._store
+            assert store is not None
+            serving = self._new_serving(store)
+            desk: Serving | Standby = serving
+            try:
+                serving.start()
+            except StoreHeldError:
+                if not self.standby or store.holds_claim:
+                    self._close_store()
+                    raise
+                desk = Standby(store)
+                desk.start()
+            except BaseException:
+                self._close_store()
+                raise
+            self._desk = desk
+            if not store.is_private:
+                self._leadership = Leadership(store, lead=self._lead, step_down=self._step_down)
+                self._leadership.start(leads=desk is serving)
+
+    def _new_serving(self, store: Store) -> Serving:
+        return Serving(
+            store,
+            registry=self.registry,
+            loop=self._loop,
+            max_workers=self.max_workers,
+            limits=self.executor_limits,
+            max_waiting=self._max_waiting,
+            stop_grace_s=self._stop_grace_s,
+            log_rules=self._log_rules,
+        )
+
+    def _stop(self, *, drain: bool, timeout_s: float) -> None:
+        leadership, self._leadership = self._leadership, None
+        if leadership is not None:
+            leadership.close()
+        desk, self._desk = self._desk, None
+        if isinstance(desk, Serving):
+            desk.stop(drain=drain, timeout_s=timeout_s)
+        elif desk is not None:
+            for tickets in desk.close().values():
+                for ticket in tickets:
+                    ticket.settle(None, QueueStoppedError("the queue stopped before the task ended"))
+                wake_all(tickets)
+        if desk is not None:
+            self._close_store()
+
+    def _close_store(self) -> None:
+        store, self._store = self._store, None
+        if store is not None:
+            store.close()
+
+    # --- leader and standby -------------------------------------------------------------------------------------------
+
+    @property
+    def stands_by(self) -> bool:
+        """True while another process serves the store and this one waits for its turn."""
+        return isinstance(self._desk, Standby)
+
+    def on_role(self, listener: RoleListener) -> None:
+        """Tell ``listener`` whenever this queue takes the lead or steps down, on a thread of its own."""
+        self._role_listeners.append(listener)
+
+    def off_role(self, listener: RoleListener) -> None:
+        """Tell ``listener`` no more."""
+        if listener in self._role_listeners:
+            self._role_listeners.remove(listener)
+
+    def _lead(self, silent: Lease | None) -> None:
+        standby = self._desk
+        assert isinstance(standby, Standby)
+        serving = self._new_serving(standby.store)
+        serving.start(silent=silent)
+        self._desk = serving
+        for task_id, tickets in standby.close().items():
+            for ticket in tickets:
+                if not serving.watch(task_id, ticket):
+                    task = standby.store.read(partial(fetch, task_id=task_id))
+                    ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
+                    wake_all([ticket])
+        was = "" if silent is None else f"; {silent.words} was silent"
+        logger.warning("this process takes the lead{}", was, store=standby.store.url)
+        for listener in list(self._role_listeners):
+            listener.lead()
+
+    def _step_down(self) -> None:
+        serving = self._desk
+        assert isinstance(serving, Serving)
+        logger.error("another process took over while this one was silent; this one stands by from now on")
+        for listener in list(self._role_listeners):
+            listener.step_down()
+        standby = Standby(serving.store)
+        self._desk = standby
+        standby.start(serving.step_down())
+
+    @property
+    def desk(self) -> Serving | Standby:
+        """What takes orders: the running parts, or what stands in for them while another process serves.
+
+        Raises:
+            QueueStoppedError: The queue is not started.
+        """
+        if self._desk is None:
+            msg = "the queue is not started: 'await queue.start()' or 'async with TaskQueue(…) as queue'"
+            raise QueueStoppedError(msg)
+        return self._desk
 
     @property
     def serving(self) -> Serving:
         """The running parts.
 
         Raises:
-            QueueStoppedError: The queue is not started.
+            QueueStoppedError: The queue is not started, or stands by.
         """
-        if self._serving is None:
-            msg = "the queue is not started: 'await queue.start()' or 'async with TaskQueue(…) as queue'"
+        desk = self.desk
+        if isinstance(desk, Standby):
+            msg = "the queue stands by: another process serves this store"
             raise QueueStoppedError(msg)
-        return self._serving
+        return desk
 
     # --- submit ---------------------------------------------------------------------------------------------------
 
@@ -192,7 +318,7 @@ class TaskQueue:
         """
         lives = self._prepare(func, [args], options)
         loop, also = asyncio.get_running_loop(), submitted(lives, options)
-        ticket = self.serving.submit(lives, unique="task_id" in options, loop=loop, also=also)
+        ticket = self.desk.submit(lives, unique="task_id" in options, loop=loop, also=also)
         await ticket.future()
         return lives[0].task.id
 
@@ -206,7 +332,7 @@ class TaskQueue:
         lives = self._prepare(func, arguments, options, many=True)
         if lives:
             loop, also = asyncio.get_running_loop(), submitted(lives, options)
-            await self.serving.submit(lives, unique=False, loop=loop, also=also).future()
+            await self.desk.submit(lives, unique=False, loop=loop, also=also).future()
         return [live.task.id for live in lives]
 
     def _prepare(
@@ -220,7 +346,7 @@ class TaskQueue:
         if many and "task_id" in options:
             msg = "submit_many() takes no task_id: it makes many tasks"
             raise TypeError(msg)
-        store = self.serving.store
+        store = self.desk.store
         now = store.clock.now()
         prepare, note = self._submission.prepare, not store.is_private
         return [prepare(func, args, options, now=now, note_volatile=note) for args in arguments]
@@ -244,20 +370,19 @@ class TaskQueue:
             ResultOmittedError: It succeeded, but its result was not kept.
             ResultNotReadyError: ``timeout`` passed first.
         """
-        serving = self.serving
+        desk = self.desk
         ticket = Ticket(asyncio.get_running_loop())
-        if not serving.lifecycle.watch(task_id, ticket):
-            return serving.result_of(
-                await serving.store.read_async(lambda connection: fetch(connection, task_id)), task_id
-            )
+        if not desk.watch(task_id, ticket):
+            return result_of(desk, await desk.store.read_async(lambda connection: fetch(connection, task_id)), task_id)
         try:
             async with asyncio.timeout(timeout):
                 task = await ticket.future()
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
         finally:
-            serving.lifecycle.unwatch(task_id, ticket)
-        return serving.result_of(task, task_id)
+            if self._desk is not None:  # the lead may have changed hands meanwhile
+                self._desk.unwatch(task_id, ticket)
+        return result_of(desk, task, task_id)
 
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """Cancel a waiting task, or ask a running one to end; False if it is final already.
@@ -272,7 +397,7 @@ class TaskQueue:
             UnknownTaskError: No such task.
             StoreUnavailableError: The store did not take the request.
         """
-        return self.serving.cancel(task_id, by=by)
+        return self.desk.cancel(task_id, by=by)
 
     async def retry_task(self, task_id: str, *, by: str = "") -> str:
         """Make a new task with the function, arguments, policy and job of a final one; returns its id.
@@ -300,9 +425,10 @@ class TaskQueue:
 
     def get_queue_status(self) -> dict[str, Any]:
         """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
-        if self._serving is None:
+        if self._desk is None:
             return {"state": "stopped", "queue_size": 0, "running_tasks": 0, "max_workers": self.max_workers}
-        return {"state": "running", "max_workers": self.max_workers, **self._serving.figures()}
+        state = "standby" if self.stands_by else "running"
+        return {"state": state, "max_workers": self.max_workers, **self._desk.figures()}
 
 
 class SyncTaskQueue:
@@ -324,9 +450,7 @@ class SyncTaskQueue:
     def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
         """`TaskQueue.stop`."""
         refuse_on_loop()
-        serving, self._queue._serving = self._queue._serving, None
-        if serving is not None:
-            serving.stop(drain=drain, timeout_s=timeout)
+        self._queue._stop(drain=drain, timeout_s=timeout)
 
     def __enter__(self) -> Self:
         """`start`."""
@@ -341,8 +465,8 @@ class SyncTaskQueue:
     def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
         """`TaskQueue.submit`."""
         refuse_on_loop()
-        serving, lives = self._queue.serving, self._queue._prepare(func, [args], options)
-        serving.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
+        desk, lives = self._queue.desk, self._queue._prepare(func, [args], options)
+        desk.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
         return lives[0].task.id
 
     def submit_many(
@@ -353,25 +477,26 @@ class SyncTaskQueue:
     ) -> list[str]:
         """`TaskQueue.submit_many`."""
         refuse_on_loop()
-        serving, lives = self._queue.serving, self._queue._prepare(func, arguments, options, many=True)
+        desk, lives = self._queue.desk, self._queue._prepare(func, arguments, options, many=True)
         if lives:
-            serving.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
+            desk.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
         return [live.task.id for live in lives]
 
     def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
         """`TaskQueue.get_task_result`."""
         refuse_on_loop()
-        serving = self._queue.serving
+        desk = self._queue.desk
         ticket = Ticket()
-        if not serving.lifecycle.watch(task_id, ticket):
-            return serving.result_of(serving.store.read(lambda connection: fetch(connection, task_id)), task_id)
+        if not desk.watch(task_id, ticket):
+            return result_of(desk, desk.store.read(lambda connection: fetch(connection, task_id)), task_id)
         try:
             task = ticket.wait(timeout)
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
         finally:
-            serving.lifecycle.unwatch(task_id, ticket)
-        return serving.result_of(task, task_id)
+            if self._queue._desk is not None:
+                self._queue._desk.unwatch(task_id, ticket)
+        return result_of(desk, task, task_id)
 
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """`TaskQueue.cancel_task`."""
@@ -392,6 +517,28 @@ class SyncTaskQueue:
     def get_queue_status(self) -> dict[str, Any]:
         """`TaskQueue.get_queue_status`."""
         return self._queue.get_queue_status()
+
+
+def result_of(desk: Serving | Standby, task: Task | None, task_id: str) -> Any:
+    """The result of a final task, or the error that tells why there is none."""
+    if task is None:
+        raise UnknownTaskError(task_id)
+    match task.status:
+        case TaskStatus.SUCCESS:
+            found, value = desk.live_result(task.id)
+            if found:
+                return value
+            if task.result_omitted:
+                raise ResultOmittedError(task.id, "SUCCESS, but its result was not kept: not JSON, or over 64 kB")
+            return task.value
+        case TaskStatus.CANCELLED:
+            raise TaskCancelledError(task.id, f"was cancelled ({task.cause})")
+        case TaskStatus.TIMEOUT:
+            raise TaskTimeoutError(task.id, task.error or "ran longer than its limit")
+        case TaskStatus.FAILED:
+            raise TaskFailedError(task.id, task.error or "", cause=str(task.cause))
+        case _:
+            raise ResultNotReadyError(task_id, f"is {task.status}, and this queue does not serve it")
 
 
 def refuse_on_loop() -> None:

@@ -12,11 +12,6 @@ from loguru import logger
 from atlas.scheduler.errors import (
     AtlasError,
     DuplicateTaskError,
-    ResultNotReadyError,
-    ResultOmittedError,
-    TaskCancelledError,
-    TaskFailedError,
-    TaskTimeoutError,
     UnknownTaskError,
 )
 from atlas.scheduler.executors.loop import LoopExecutor
@@ -26,7 +21,7 @@ from atlas.scheduler.lifecycle import Lifecycle
 from atlas.scheduler.line import Line
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.store.leases import RENEW_S
+from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Lease
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
@@ -54,7 +49,6 @@ class Serving:
 
     Args:
         store: Where tasks live.
-        owns_store: True if stopping closes it.
         registry: Functions by name.
         loop: Where coroutines run; None makes a private loop when one is needed.
         max_workers: Tasks that run at once.
@@ -68,7 +62,6 @@ class Serving:
         self,
         store: Store,
         *,
-        owns_store: bool,
         registry: Registry,
         loop: asyncio.AbstractEventLoop | None,
         max_workers: int,
@@ -78,9 +71,9 @@ class Serving:
         log_rules: LogRules,
     ) -> None:
         """Put the parts together; `start` sets them going."""
-        self.store, self._owns_store = store, owns_store
+        self.store = store
         self._stop_grace_s = stop_grace_s
-        self.line = Line(max_workers, limits=limits, may_start=store.writer.may_start, clock=store.clock)
+        self.line = Line(max_workers, limits=limits, may_start=self._may_start, clock=store.clock)
         self._logs = TaskLogs(store, log_rules)
         self._timekeeper = Timekeeper(store.clock, self._tick, self.renew, RENEW_S)
         self.lifecycle = Lifecycle(
@@ -100,28 +93,28 @@ class Serving:
         )
         self._renewal: Ticket | None = None
         self._forget_keeper: Callable[[], None] = _nothing
+        self._fresh_until_s = float("-inf")
         self.extra_figures: Callable[[], dict[str, Any]] = dict
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
-    def start(self) -> None:
+    def start(self, *, silent: Lease | None = None) -> None:
         """Claim the store, recover what its last owner left and serve.
+
+        Args:
+            silent: The lease of a leader that counts as dead, see `Claim.enter`.
 
         Raises:
             StoreHeldError: Another process, or another queue, serves this store.
         """
         store = self.store
+        self._claim, clean = store.claim(silent=silent)
+        self._renewed()
         try:
-            self._claim, clean = store.claim()
-            try:
-                self._recover(clean=clean)
-            except BaseException:
-                self._let_go()
-                store.unclaim(clean=False)
-                raise
+            self._recover(clean=clean)
         except BaseException:
-            if self._owns_store:
-                store.close()
+            self._let_go()
+            store.unclaim(clean=False)
             raise
         self._logs.start()
         store.on_foreign(self._look_for_requests)
@@ -186,9 +179,26 @@ class Serving:
             store.unclaim(clean=clean)
         except AtlasError as error:
             logger.error("the clean stop could not be noted", error=str(error))
-        finally:
-            if self._owns_store:
-                store.close()
+
+    def step_down(self) -> dict[str, list[Ticket]]:
+        """Another process leads: stop everything and write nothing; returns who waits for which task."""
+        self._let_go()
+        waiting = self.lifecycle.dispossess()
+        self.line.close()
+        self._timekeeper.close()
+        for executor in self._executors:
+            executor.close(1.0)
+        self.store.unclaim(clean=False)
+        self._logs.close()  # after: behind the fence its last lines would be refused
+        return waiting
+
+    def _may_start(self) -> bool:
+        """False while too much is unwritten, or so long after the last renewal that another may lead."""
+        return self.store.clock.monotonic() < self._fresh_until_s and self.store.writer.may_start()
+
+    def _renewed(self, _value: None = None) -> None:
+        self._fresh_until_s = self.store.clock.monotonic() + LEASE_S - RENEW_S
+        self.line.resume()
 
     def _tick(self) -> float | None:
         return self.lifecycle.tick()
@@ -199,7 +209,9 @@ class Serving:
             return  # the database does not answer, and the last one waits still
         figures, claim, clock = self.figures() | self.extra_figures(), self._claim, self.store.clock
         self._renewal = Ticket()
-        self.store.writer.work(lambda connection: claim.renew(connection, clock.now(), figures), self._renewal)
+        self.store.writer.work(
+            lambda connection: claim.renew(connection, clock.now(), figures), self._renewal, after=self._renewed
+        )
 
     # --- work from this process -------------------------------------------------------------------------------------
 
@@ -305,26 +317,17 @@ class Serving:
             self.lifecycle.cancel(task_id, "replaced")
             self.lifecycle.stop_running(task_id, "replaced")
 
-    def result_of(self, task: Task | None, task_id: str) -> Any:
-        """The result of a final task, or the error that tells why there is none."""
-        if task is None:
-            raise UnknownTaskError(task_id)
-        match task.status:
-            case TaskStatus.SUCCESS:
-                found, value = self.lifecycle.live_result(task.id)
-                if found:
-                    return value
-                if task.result_omitted:
-                    raise ResultOmittedError(task.id, "SUCCESS, but its result was not kept: not JSON, or over 64 kB")
-                return task.value
-            case TaskStatus.CANCELLED:
-                raise TaskCancelledError(task.id, f"was cancelled ({task.cause})")
-            case TaskStatus.TIMEOUT:
-                raise TaskTimeoutError(task.id, task.error or "ran longer than its limit")
-            case TaskStatus.FAILED:
-                raise TaskFailedError(task.id, task.error or "", cause=str(task.cause))
-            case _:
-                raise ResultNotReadyError(task_id, f"is {task.status}, and this queue does not serve it")
+    def watch(self, task_id: str, ticket: Ticket) -> bool:
+        """See `Lifecycle.watch`."""
+        return self.lifecycle.watch(task_id, ticket)
+
+    def unwatch(self, task_id: str, ticket: Ticket) -> None:
+        """See `Lifecycle.unwatch`."""
+        self.lifecycle.unwatch(task_id, ticket)
+
+    def live_result(self, task_id: str) -> tuple[bool, Any]:
+        """See `Lifecycle.live_result`."""
+        return self.lifecycle.live_result(task_id)
 
     def figures(self) -> dict[str, Any]:
         """See `TaskQueue.get_queue_status`."""

@@ -1,4 +1,4 @@
-"""Who schedules on a database: an operating-system lock frees the claim at death, a row tells who holds it."""
+"""Who schedules on a database: a row with a token tells who leads, an operating-system lock frees it at death."""
 
 from __future__ import annotations
 
@@ -7,28 +7,29 @@ import json
 import os
 import secrets
 import socket
+import struct
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import delete, func, insert, or_, select, text, update
+from sqlalchemy import bindparam, delete, insert, or_, select, text, update
+from sqlalchemy.exc import DBAPIError
 
-from atlas.scheduler.errors import StoreHeldError
+from atlas.scheduler.errors import LeaseLostError, StoreHeldError
 from atlas.scheduler.store.engine import file_of
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
 
 if TYPE_CHECKING:
-    from datetime import datetime
-    from pathlib import Path
-
-    from sqlalchemy import Connection, Engine
+    from sqlalchemy import Connection, Engine, Row
 
 LEASE_S: Final = 20.0
 """How long a lease lasts. It outlasts a database lock of 12 s."""
 RENEW_S: Final = 5.0
 SCHEDULER: Final = "scheduler"
+STANDBY: Final = "standby"
 _ADVISORY_KEY: Final = 0x61746C61736C
+_LEADER_KEY: Final = 0x61746C61
 
 
 def new_owner() -> str:
@@ -42,6 +43,7 @@ class Lease:
 
     Attributes:
         owner: Its name.
+        token: The fencing token; the highest one leads. 0 for one that stands by.
         holder: Host, process id and command, for people.
         started_at: When it claimed.
         renewed_at: When it last said that it lives.
@@ -51,6 +53,7 @@ class Lease:
     """
 
     owner: str
+    token: int
     holder: dict[str, Any]
     started_at: datetime
     renewed_at: datetime
@@ -74,62 +77,91 @@ def describe_holder(holder: dict[str, Any]) -> str:
 
 
 class Claim:
-    """The exclusive claim on a database, held from `take` until `release` or the death of the process.
+    """The claim on a database: the newest scheduler's row, whose token fences older ones, and a lock that death frees.
 
-    SQLite: `flock` on a file beside the database. PostgreSQL: an advisory lock of a connection of its own. A database
-    in memory is nobody else's.
+    The row counts: whoever writes a higher token leads, and every transaction of the one before is refused from then
+    on. The operating system's lock (SQLite: a byte of a file beside the database, PostgreSQL: an advisory lock; both
+    numbered by the token) only tells at once that a leader died. A database in memory is nobody else's.
     """
 
     def __init__(self, engine: Engine, owner: str, now: datetime) -> None:
-        """Describe the claimant; `take` does the work."""
+        """Describe the claimant; `enter` claims."""
         self._engine, self._owner = engine, owner
         self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")}
+        self.token = 0
+        path = file_of(engine.url)
+        self._path = None if path is None else path.with_name(path.name + ".lock")
         self._file: int | None = None
         self._connection: Connection | None = None
 
-    def take(self) -> None:
-        """Claim the database.
+    def enter(self, connection: Connection, now: datetime, silent: Lease | None = None) -> bool:
+        """Write this process's row; True if the scheduler before it stopped cleanly.
+
+        Args:
+            connection: Within the writer's transaction.
+            now: The instant.
+            silent: The lease of a leader that was seen to renew nothing for `LEASE_S`: it counts as dead although its
+                process still holds the lock.
 
         Raises:
-            StoreHeldError: Another living process holds it; the message names it.
+            StoreHeldError: Another living process leads; the message names it.
         """
-        path = file_of(self._engine.url)
-        if path is not None:
-            self._take_file(path.with_name(path.name + ".lock"))
-        elif self._engine.dialect.name == "postgresql":
-            self._take_advisory()
+        if connection.dialect.name == "postgresql":  # one claimant at a time; SQLite's transactions are
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_KEY})
+        last = scheduler_lease(connection)
+        clean = last is None or last.stopped_at is not None
+        if last is not None and not clean and not _same_renewal(last, silent) and not self.is_dead(connection, last):
+            raise StoreHeldError(self._engine.url.render_as_string(), last.words)
+        self.token = 1 if last is None else last.token + 1
+        self._hold()
+        gone = or_(leases.c.role == SCHEDULER, leases.c.owner == self._owner, leases.c.expires_at < now.timestamp())
+        connection.execute(delete(leases).where(gone))
+        connection.execute(insert(leases).values(_row(self._owner, SCHEDULER, self.holder, now, self.token)))
+        return clean
 
-    def _take_file(self, path: Path) -> None:
-        handle = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+    def is_dead(self, connection: Connection, last: Lease) -> bool:
+        """True if the process of ``last`` is known to have ended: nobody holds the lock of its token."""
+        if self._path is not None:
+            handle = self._open_file()
             try:
-                holder = json.loads(os.pread(handle, 4096, 0) or b"{}")
-            except ValueError:
-                holder = {}
-            os.close(handle)
-            raise StoreHeldError(str(self._engine.url), describe_holder(holder)) from None
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, json.dumps(self.holder).encode(), 0)
-        self._file = handle
+                return _lock_byte(handle, last.token)
+            finally:
+                os.close(handle)
+        if connection.dialect.name != "postgresql":
+            return True
+        started = connection.execute(text("SELECT extract(epoch FROM pg_postmaster_start_time())")).scalar_one()
+        if float(started) >= last.renewed_at.timestamp():
+            return False  # the server forgot all locks since: only silence tells
+        return bool(
+            connection.execute(
+                text("SELECT pg_try_advisory_xact_lock(:key, :token)"), {"key": _LEADER_KEY, "token": last.token}
+            ).scalar()
+        )
 
-    def _take_advisory(self) -> None:
-        connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": _ADVISORY_KEY}).scalar():
-            row = connection.execute(
-                select(leases.c.holder)
-                .where(leases.c.role == SCHEDULER, leases.c.stopped_at.is_(None))
-                .order_by(leases.c.renewed_at.desc()),
-            ).first()
-            connection.close()
-            raise StoreHeldError(
-                self._engine.url.render_as_string(), describe_holder(json.loads(row.holder) if row else {})
-            )
-        self._connection = connection
+    def _open_file(self) -> int:
+        return os.open(str(self._path), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+    def _hold(self) -> None:
+        """Hold the lock of the token; what it cannot get (a lock of a server that just restarted) it asks for later."""
+        if self._path is not None:
+            if self._file is None:
+                self._file = self._open_file()
+            _lock_byte(self._file, self.token)
+        elif self._engine.dialect.name == "postgresql":
+            if self._connection is not None:
+                try:
+                    self._connection.execute(text("SELECT 1"))
+                except DBAPIError:
+                    self.release()
+                else:
+                    return
+            self._connection = self._engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+            numbers = {"key": _LEADER_KEY, "token": self.token}
+            if not self._connection.execute(text("SELECT pg_try_advisory_lock(:key, :token)"), numbers).scalar():
+                self.release()
 
     def release(self) -> None:
-        """Give the claim up; does nothing when it is not held."""
+        """Give the lock up; does nothing when it is not held."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
@@ -138,31 +170,15 @@ class Claim:
             self._connection.close()
             self._connection = None
 
-    # --- the row --------------------------------------------------------------------------------------------------
+    def check(self, connection: Connection) -> None:
+        """Refuse the transaction unless this process still leads; nobody else can take the lead until it ends.
 
-    def enter(self, connection: Connection, now: datetime) -> bool:
-        """Write this process's row; True if every scheduler before it stopped cleanly.
-
-        Rows of schedulers that died are marked as ended here: their claim is ours now.
+        Raises:
+            LeaseLostError: Another process took over.
         """
-        died = connection.execute(
-            select(func.count()).where(leases.c.role == SCHEDULER, leases.c.stopped_at.is_(None)),
-        ).scalar_one()
-        connection.execute(
-            delete(leases).where(or_(leases.c.role == SCHEDULER, leases.c.expires_at < now.timestamp())),
-        )
-        connection.execute(
-            insert(leases).values(
-                owner=self._owner,
-                role=SCHEDULER,
-                holder=json.dumps(self.holder),
-                started_at=now.timestamp(),
-                renewed_at=now.timestamp(),
-                expires_at=now.timestamp() + LEASE_S,
-                figures="{}",
-            ),
-        )
-        return died == 0
+        statement = _MINE_SHARED if connection.dialect.name == "postgresql" else _MINE
+        if connection.execute(statement, {"owner": self._owner, "token": self.token}).first() is None:
+            raise LeaseLostError(self._engine.url.render_as_string())
 
     def renew(self, connection: Connection, now: datetime, figures: dict[str, Any]) -> None:
         """Say that this process lives, with its live figures."""
@@ -172,28 +188,85 @@ class Claim:
             .where(leases.c.owner == self._owner)
             .values(renewed_at=now.timestamp(), expires_at=expires.timestamp(), figures=json.dumps(figures)),
         )
+        self._hold()
 
     def leave(self, connection: Connection, now: datetime) -> None:
         """Mark a clean stop: nothing was running and everything is written."""
         connection.execute(update(leases).where(leases.c.owner == self._owner).values(stopped_at=now.timestamp()))
 
 
+_MINE: Final = select(leases.c.owner).where(
+    leases.c.owner == bindparam("owner"), leases.c.role == SCHEDULER, leases.c.token == bindparam("token")
+)
+_MINE_SHARED: Final = _MINE.with_for_update(read=True)
+
+
+def _row(owner: str, role: str, holder: dict[str, Any], now: datetime, token: int) -> dict[str, Any]:
+    seconds = now.timestamp()
+    return {
+        "owner": owner,
+        "role": role,
+        "token": token,
+        "holder": json.dumps(holder),
+        "started_at": seconds,
+        "renewed_at": seconds,
+        "expires_at": seconds + LEASE_S,
+        "figures": "{}",
+    }
+
+
+def _same_renewal(last: Lease, silent: Lease | None) -> bool:
+    return silent is not None and (last.token, last.renewed_at) == (silent.token, silent.renewed_at)
+
+
+def _lock_byte(handle: int, token: int) -> bool:
+    """Lock byte ``token`` of an open file until it is closed; False if somebody else has."""
+    try:
+        if hasattr(fcntl, "F_OFD_SETLK"):  # of the open file, so that two stores of one process are two
+            flock = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, token, 1, 0)
+            fcntl.fcntl(handle, fcntl.F_OFD_SETLK, flock)
+        else:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, token)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
+def stand_by(connection: Connection, owner: str, now: datetime) -> None:
+    """Write or renew the row of a process that waits for its turn."""
+    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")}
+    renewed = {"renewed_at": now.timestamp(), "expires_at": now.timestamp() + LEASE_S}
+    if connection.execute(update(leases).where(leases.c.owner == owner).values(**renewed)).rowcount == 0:
+        connection.execute(insert(leases).values(_row(owner, STANDBY, holder, now, 0)))
+
+
+def leave_standby(connection: Connection, owner: str) -> None:
+    """Forget a process that waits no more."""
+    connection.execute(delete(leases).where(leases.c.owner == owner, leases.c.role == STANDBY))
+
+
+def standbys(connection: Connection) -> list[Lease]:
+    """The processes that wait for their turn, oldest first; see `Lease.lives`."""
+    rows = connection.execute(select(leases).where(leases.c.role == STANDBY).order_by(leases.c.started_at))
+    return [_lease_of(row) for row in rows]
+
+
 def scheduler_lease(connection: Connection) -> Lease | None:
     """The latest scheduler's lease, living or not; None when none ever ran here."""
     row = connection.execute(
-        select(leases).where(leases.c.role == SCHEDULER).order_by(leases.c.renewed_at.desc()).limit(1),
+        select(leases).where(leases.c.role == SCHEDULER).order_by(leases.c.token.desc()).limit(1),
     ).first()
-    if row is None:
-        return None
-    started, renewed, expires = instant(row.started_at), instant(row.renewed_at), instant(row.expires_at)
-    if started is None or renewed is None or expires is None:
-        return None
+    return None if row is None else _lease_of(row)
+
+
+def _lease_of(row: Row[Any]) -> Lease:
     return Lease(
         owner=row.owner,
+        token=row.token,
         holder=json.loads(row.holder),
-        started_at=started,
-        renewed_at=renewed,
-        expires_at=expires,
+        started_at=datetime.fromtimestamp(row.started_at, UTC),
+        renewed_at=datetime.fromtimestamp(row.renewed_at, UTC),
+        expires_at=datetime.fromtimestamp(row.expires_at, UTC),
         stopped_at=instant(row.stopped_at),
         figures=json.loads(row.figures or "{}"),
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.clock import Clock
+    from atlas.scheduler.store.leases import Lease
     from atlas.scheduler.task import Task
 
 T = TypeVar("T")
@@ -198,8 +199,11 @@ class Store:
 
     # --- the claim --------------------------------------------------------------------------------------------------
 
-    def claim(self) -> tuple[Claim, bool]:
+    def claim(self, *, silent: Lease | None = None) -> tuple[Claim, bool]:
         """Become the process that schedules here; the second value is True if the one before stopped cleanly.
+
+        Args:
+            silent: See `Claim.enter`.
 
         Raises:
             StoreHeldError: Another living process, or another queue of this one, does.
@@ -207,14 +211,23 @@ class Store:
         if self._claim is not None:
             raise StoreHeldError(self.url, "another queue of this process")
         claim = Claim(self.engine, self.owner, self.clock.now())
-        claim.take()
+
+        def entered(_clean: object) -> None:
+            self.writer.fence = claim.check
+
         try:
-            clean = self.write(lambda connection: claim.enter(connection, self.clock.now()))
+            clean = self.write(lambda connection: claim.enter(connection, self.clock.now(), silent), after=entered)
         except BaseException:
+            self.writer.fence = None
             claim.release()
             raise
         self._claim = claim
         return claim, clean
+
+    @property
+    def holds_claim(self) -> bool:
+        """True while a queue of this process serves the store."""
+        return self._claim is not None
 
     def unclaim(self, *, clean: bool) -> None:
         """Give the claim up; ``clean`` leaves the mark that nothing was left running."""
@@ -225,6 +238,7 @@ class Store:
             if clean:
                 self.write(lambda connection: claim.leave(connection, self.clock.now()))
         finally:
+            self.writer.fence = None
             claim.release()
 
     # --- the end ----------------------------------------------------------------------------------------------------

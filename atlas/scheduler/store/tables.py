@@ -181,6 +181,7 @@ leases: Final = Table(
     metadata,
     Column("owner", String(64), primary_key=True),
     Column("role", String(16), nullable=False),
+    Column("token", Integer, nullable=False),
     Column("holder", Text, nullable=False),
     Column("started_at", Float, nullable=False),
     Column("renewed_at", Float, nullable=False),

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
-from atlas.scheduler.errors import QueueStoppedError, StoreUnavailableError
+from atlas.scheduler.errors import LeaseLostError, QueueStoppedError, StoreError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
 from atlas.scheduler.store.commit import Accept, Batch, Move, Work, accepted_event, events_of, move_of, refused_event
@@ -74,6 +74,8 @@ class Writer:
         self.on_written: Callable[[list[Move]], None] | None = None
         self.on_foreign: Callable[[], None] | None = None
         self.on_lost: Callable[[str], None] | None = None
+        self.fence: Callable[[Connection], None] | None = None
+        self.on_fenced: Callable[[], None] | None = None
         self.guard: threading.RLock | None = None
         self._damage: str | None = None
         self.commits = 0
@@ -218,6 +220,9 @@ class Writer:
     def _commit(self, batch: Batch) -> bool:
         try:
             counts = self._write(batch)
+        except LeaseLostError as error:
+            self._refuse(batch, error)
+            return True
         except Exception as error:  # noqa: BLE001 - a database error must not end the writer, whatever its class
             self._put_back(batch, error)
             return False
@@ -234,6 +239,8 @@ class Writer:
         try:
             connection = self._connection.get()
             with connection.begin():
+                if self.fence is not None:
+                    self.fence(connection)
                 insert_tasks(connection, [row for accept in batch.accepts for row in accept.rows])
                 update_tasks(connection, list(batch.changes.values()))
                 insert_attempts(connection, batch.attempts)
@@ -332,17 +339,30 @@ class Writer:
             ticket.settle(None, StoreUnavailableError(message, waited_s=ticket.waited_s))
         wake_all(expired)
 
+    def _refuse(self, batch: Batch, error: LeaseLostError) -> None:
+        """Another process leads: nothing of this batch is true any more."""
+        with self._ready:
+            self._in_commit = 0
+            self._oldest_s = None
+        logger.error("late writes are refused: {}", error, changes=len(batch.changes), accepts=len(batch.accepts))
+        self._fail(batch, error)
+        if self.on_fenced is not None:
+            self.on_fenced()
+
     def _fail_all(self) -> None:
         with self._ready:
             batch, self._batch = self._batch, Batch()
         message = f"the store was closed while the database did not answer ({self._fault})"
+        self._fail(batch, StoreUnavailableError(message, waited_s=self.failing_s))
+        logger.error("closed with changes the database did not take", changes=len(batch.changes), error=self._fault)
+
+    def _fail(self, batch: Batch, error: StoreError) -> None:
         for work in batch.works:
             if work.failed is not None:
-                self._guarded(work.failed, StoreUnavailableError(message, waited_s=self.failing_s))
+                self._guarded(work.failed, error)
         for ticket in batch.tickets:
-            ticket.settle(None, StoreUnavailableError(message, waited_s=self.failing_s))
+            ticket.settle(None, error)
         wake_all(batch.tickets)
-        logger.error("closed with changes the database did not take", changes=len(batch.changes), error=self._fault)
 
     def _recovered(self) -> None:
         if self._failing_since_s is not None:

@@ -134,6 +134,7 @@ def upgrade() -> None:
         "leases",
         sa.Column("owner", sa.String(64), primary_key=True),
         sa.Column("role", sa.String(16), nullable=False),
+        sa.Column("token", sa.Integer, nullable=False),
         sa.Column("holder", sa.Text, nullable=False),
         sa.Column("started_at", sa.Float, nullable=False),
         sa.Column("renewed_at", sa.Float, nullable=False),

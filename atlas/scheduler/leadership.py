@@ -1,0 +1,129 @@
+"""Who of several processes serves a store: one thread that waits for its turn, takes the lead and steps down.
+
+::
+
+    standing by ── the leader stopped, died, or was silent for a lease ──► leading
+         ▲                                                                   │
+         └───────── another process took over: a write was fenced ◄──────────┘
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Final
+
+from loguru import logger
+
+from atlas.scheduler.errors import AtlasError, StoreHeldError
+from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Claim, leave_standby, scheduler_lease, stand_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.store.leases import Lease
+    from atlas.scheduler.store.store import Store
+
+LOOK_S: Final = 1.0
+"""How often a process that stands by looks whether the leader lives."""
+
+
+class Leadership:
+    """Watches over the lead of one store, from the start of a queue to its stop.
+
+    Args:
+        store: The store.
+        lead: Takes the lead, given the lease of a leader that fell silent; raises `StoreHeldError` if another process
+            was faster.
+        step_down: Ends what a leader does; nothing of it may write any more.
+    """
+
+    def __init__(self, store: Store, *, lead: Callable[[Lease | None], None], step_down: Callable[[], None]) -> None:
+        """Describe it; `start` starts the thread."""
+        self._store, self._lead, self._step_down = store, lead, step_down
+        self._changed = threading.Condition()
+        self._leads = self._fenced = self._closed = False
+        self._seen: Lease | None = None
+        self._seen_at_s = 0.0
+        self._renewed_s = float("-inf")
+        self._thread: threading.Thread | None = None
+
+    @property
+    def leads(self) -> bool:
+        """True while this process leads."""
+        return self._leads
+
+    def start(self, *, leads: bool) -> None:
+        """Start watching."""
+        self._leads = leads
+        self._store.writer.on_fenced = self._on_fenced
+        self._thread = threading.Thread(target=self._loop, name="atlas-leadership", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop watching; whoever leads still does."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        self._store.writer.on_fenced = None
+        if not self._leads:
+            try:
+                self._store.write(lambda connection: leave_standby(connection, self._store.owner))
+            except AtlasError as error:
+                logger.debug("the row of a process that stood by stays: {}", error)
+
+    def _on_fenced(self) -> None:
+        with self._changed:
+            self._fenced = True
+            self._changed.notify()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                if not self._closed and not self._fenced:
+                    self._store.clock.wait(self._changed, None if self._leads else LOOK_S)
+                if self._closed:
+                    return
+                fenced, self._fenced = self._fenced, False
+            try:
+                if fenced and self._leads:
+                    self._leads = False
+                    self._seen = None
+                    self._step_down()
+                elif not self._leads:
+                    self._look()
+            except StoreHeldError as error:
+                logger.debug("another process was faster: {}", error)
+            except AtlasError as error:
+                logger.debug("the lead cannot be looked at: {}", error)
+            except Exception:  # noqa: BLE001 - it must be tried again, whatever went wrong
+                logger.exception("taking or leaving the lead raised")
+
+    def _look(self) -> None:
+        store, now_s = self._store, self._store.clock.monotonic()
+        if now_s - self._renewed_s >= RENEW_S:
+            self._renewed_s = now_s
+            store.write(lambda connection: stand_by(connection, store.owner, store.clock.now()))
+        last, dead = store.read(self._read)
+        if last is not None and not dead and not self._is_silent(last, now_s):
+            return
+        self._lead(None if dead else last)
+        self._leads = True
+        self._renewed_s = float("-inf")
+
+    def _read(self, connection: Connection) -> tuple[Lease | None, bool]:
+        last = scheduler_lease(connection)
+        if last is None or last.stopped_at is not None:
+            return last, True
+        claim = Claim(self._store.engine, self._store.owner, self._store.clock.now())
+        return last, claim.is_dead(connection, last)
+
+    def _is_silent(self, last: Lease, now_s: float) -> bool:
+        """True if nothing was renewed for a lease, by this process's own clock: clocks that step fool nobody."""
+        seen = self._seen
+        if seen is None or (seen.token, seen.renewed_at) != (last.token, last.renewed_at):
+            self._seen, self._seen_at_s = last, now_s
+        return now_s - self._seen_at_s >= LEASE_S

@@ -1,0 +1,170 @@
+"""What a queue does while another process serves its store: accept, cancel and wait through the rows."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+from sqlalchemy import select
+
+from atlas.scheduler.errors import AtlasError, DuplicateTaskError, FunctionRefusedError, UnknownTaskError
+from atlas.scheduler.metrics import Totals
+from atlas.scheduler.store import recovery
+from atlas.scheduler.store.leases import scheduler_lease
+from atlas.scheduler.store.store import ACCEPT_S
+from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, task_of
+from atlas.scheduler.store.tickets import wake_all
+from atlas.scheduler.task import Origin, Task
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Mapping, Sequence
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.live import Live
+    from atlas.scheduler.store.store import Store
+    from atlas.scheduler.store.tickets import Ticket
+
+
+class Standby:
+    """The desk of a queue that waits for its turn.
+
+    Args:
+        store: Where tasks live.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Start without waiters."""
+        self.store = store
+        self._lock = threading.Lock()
+        self._waiting: dict[str, list[Ticket]] = {}
+
+    def start(self, waiting: Mapping[str, Sequence[Ticket]] | None = None) -> None:
+        """Hear of what the leader commits; ``waiting`` are tickets that a leader's desk held."""
+        self.store.on_foreign(self._look)
+        for task_id, tickets in (waiting or {}).items():
+            for ticket in tickets:
+                if not self.watch(task_id, ticket):
+                    task = self.store.read(partial(fetch, task_id=task_id))
+                    ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
+                    wake_all([ticket])
+
+    def close(self) -> dict[str, list[Ticket]]:
+        """Hear no more; returns who waits still."""
+        self.store.off_foreign(self._look)
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+        return waiting
+
+    def submit(
+        self,
+        lives: Sequence[Live],
+        *,
+        unique: bool,
+        loop: asyncio.AbstractEventLoop | None,
+        also: Callable[[Connection], None] | None = None,
+    ) -> Ticket:
+        """Write tasks for the leader, and ``also`` with them.
+
+        Raises:
+            FunctionRefusedError: A function or its arguments live in this process only.
+        """
+        for live in lives:
+            if live.task.volatile:
+                msg = (
+                    f"{live.task.function} lives in this process only, and another one serves this store: "
+                    "register the function and give it JSON arguments"
+                )
+                raise FunctionRefusedError(msg)
+        made = [live.task for live in lives]
+
+        def insert(connection: Connection) -> None:
+            if unique and fetch(connection, made[0].id) is not None:
+                raise DuplicateTaskError(made[0].id)
+            insert_tasks(connection, [full_row(task) for task in made])
+            if also is not None:
+                also(connection)
+
+        ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
+        self.store.writer.work(insert, ticket)
+        return ticket
+
+    def cancel(self, task_id: str, *, by: str = "") -> bool:
+        """See `TaskQueue.cancel_task`."""
+        task = self.store.read(lambda connection: fetch(connection, task_id))
+        if task is None:
+            raise UnknownTaskError(task_id)
+        if task.status.is_final or task.origin is Origin.MANUAL:
+            return False
+        now = self.store.clock.now()
+        return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now)))
+
+    def watch(self, task_id: str, ticket: Ticket) -> bool:
+        """Settle ``ticket`` with the task once its end is on disk; False if it is final or unknown."""
+        with self._lock:  # first: it may end between the look and the note
+            self._waiting.setdefault(task_id, []).append(ticket)
+        task = self.store.read(lambda connection: fetch(connection, task_id))
+        if task is not None and not task.status.is_final:
+            return True
+        self.unwatch(task_id, ticket)
+        return False
+
+    def unwatch(self, task_id: str, ticket: Ticket) -> None:
+        """Forget a ticket of `watch`."""
+        with self._lock:
+            tickets = self._waiting.get(task_id, [])
+            if ticket in tickets:
+                tickets.remove(ticket)
+            if not tickets:
+                self._waiting.pop(task_id, None)
+
+    def _look(self) -> None:
+        with self._lock:
+            asked = list(self._waiting)
+        ended: list[Task] = []
+        for start in range(0, len(asked), 400):
+            some = asked[start : start + 400]
+            ended += self.store.read(partial(_final, task_ids=some))
+        settled: list[Ticket] = []
+        with self._lock:
+            for task in ended:
+                for ticket in self._waiting.pop(task.id, ()):
+                    ticket.settle(task)
+                    settled.append(ticket)
+        wake_all(settled)
+
+    def live_result(self, _task_id: str) -> tuple[bool, Any]:
+        """(False, None): the leader has it."""
+        return False, None
+
+    def figures(self) -> dict[str, Any]:
+        """The leader's live figures, and who it is."""
+        totals = Totals()
+        try:
+            self.store.read(totals.load)
+            lease = self.store.read(scheduler_lease)
+        except AtlasError as error:
+            logger.debug("the leader's figures cannot be read: {}", error)
+            return {"leader": None, "queue_size": 0, "running_tasks": 0, "store_fault": str(error)}
+        metrics = totals.metrics()
+        told = {} if lease is None else {name: lease.figures[name] for name in _TOLD if name in lease.figures}
+        living = lease is not None and lease.lives(self.store.clock.now())
+        return {
+            "store_fault": self.store.writer.fault,
+            **told,
+            "leader": lease.words if lease is not None and living else None,
+            "queue_size": metrics.pending_tasks,
+            "running_tasks": metrics.running_tasks,
+        }
+
+
+_TOLD = ("by_priority", "oldest_wait_s", "retrying_tasks", "held_tasks", "abandoned_threads", "free_slots", "running")
+
+
+def _final(connection: Connection, task_ids: Sequence[str]) -> list[Task]:
+    rows = connection.execute(select(tasks).where(tasks.c.id.in_(task_ids), tasks.c.finished_at.is_not(None)))
+    return [task for task in map(task_of, rows) if task.status.is_final]

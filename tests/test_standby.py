@@ -1,0 +1,184 @@
+"""Several processes, one store: one leads, the others stand by, take over, and late writes are refused."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from atlas.scheduler.cron_manager import CronManager
+from atlas.scheduler.errors import FunctionRefusedError, JobOwnershipError, UnknownTaskError
+from atlas.scheduler.queue import TaskQueue
+from atlas.scheduler.registry import Registry
+from atlas.scheduler.store.leases import LEASE_S, scheduler_lease, standbys
+from atlas.scheduler.store.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+LIMIT_S = 30.0
+
+LEADER = textwrap.dedent(
+    """
+    import sys
+    from atlas.scheduler import CronManager, Registry, TaskQueue
+
+    def echo(word):
+        return f"leader {word}"
+
+    registry = Registry()
+    registry.add("echo", echo)
+    queue = TaskQueue(2, store=sys.argv[1], registry=registry, standby=True)
+    with queue.sync:
+        cron = CronManager(queue).sync
+        cron.start()
+        cron.add_job("yearly", "@yearly", "echo", args=["job"])
+        print("leads", flush=True)
+        sys.stdin.read()
+        print("stands by" if queue.stands_by else "leads", flush=True)
+        cron.stop()
+    """,
+)
+
+
+class Role:
+    """Hears which process leads."""
+
+    def __init__(self) -> None:
+        self.leads, self.left = threading.Event(), threading.Event()
+
+    def lead(self) -> None:
+        self.leads.set()
+
+    def step_down(self) -> None:
+        self.left.set()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "atlas.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+
+
+@pytest.fixture
+def leader(database: str) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", LEADER, database],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == "leads\n"
+    yield process
+    process.kill()
+    process.wait(LIMIT_S)
+    process.stdin.close()
+    process.stdout.close()
+
+
+@pytest.fixture
+def second(database: str, leader: subprocess.Popen[str]) -> Iterator[tuple[TaskQueue, CronManager, Role]]:
+    """A queue and a cron manager of this process, which stand by."""
+    assert leader.poll() is None
+    registry, role = Registry(), Role()
+    registry.add("echo", lambda word: f"standby {word}")
+    store = Store(database)
+    queue = TaskQueue(2, store=store, registry=registry, standby=True)
+    queue.sync.start()
+    assert queue.stands_by
+    cron = CronManager(queue)
+    cron.sync.start()
+    queue.on_role(role)
+    yield queue, cron, role
+    cron.sync.stop()
+    queue.sync.stop()
+    store.close()
+
+
+Second = tuple[TaskQueue, CronManager, Role]
+
+
+@pytest.mark.timeout(120)
+def test_who_stands_by_submits_cancels_and_asks_as_the_leader_does(second: Second) -> None:
+    queue, cron, _role = second
+    task_id = queue.sync.submit("echo", "a", task_id="mine")
+    assert queue.sync.get_task_result(task_id, timeout=LIMIT_S) == "leader a"
+    assert not queue.cancel_task(task_id), "it is final"
+    with pytest.raises(UnknownTaskError):
+        queue.cancel_task("nobody")
+    with pytest.raises(FunctionRefusedError, match="lives in this process only"):
+        queue.sync.submit(lambda: None)
+    status = queue.get_queue_status()
+    assert status["state"] == "standby"
+    assert "process " in status["leader"]
+    assert [job.name for job in cron.sync.get_all_jobs()] == ["yearly"]
+    ran = cron.sync.run_job_now("yearly", by="test")
+    assert queue.sync.get_task_result(ran, timeout=LIMIT_S) == "leader job"
+    cron.sync.pause_job("yearly", by="test")
+    assert cron.sync.get_job("yearly").pause is not None
+    assert cron.sync.resume_job("yearly")
+    with pytest.raises(JobOwnershipError, match="another process leads"):
+        cron.sync.remove_job("yearly")
+    store = queue.store
+    assert store is not None
+
+
+@pytest.mark.timeout(120)
+def test_the_death_of_the_leader_is_noticed_at_once_and_its_jobs_go_on(
+    second: Second, leader: subprocess.Popen[str]
+) -> None:
+    queue, cron, role = second
+    cron.sync.add_job("mine", "@yearly", "echo", args=["mine"])
+    assert [job.name for job in cron.sync.get_all_jobs()] == ["yearly"], "it counts once this process leads"
+    leader.send_signal(signal.SIGKILL)
+    leader.wait(LIMIT_S)
+    task_id = queue.sync.submit("echo", "b")
+    assert role.leads.wait(LEASE_S / 2), "well within the lease"
+    assert queue.sync.get_task_result(task_id, timeout=LIMIT_S) == "standby b"
+    ran = cron.sync.run_job_now("mine")
+    assert queue.sync.get_task_result(ran, timeout=LIMIT_S) == "standby mine"
+    store = queue.store
+    assert store is not None
+    lease = store.read(scheduler_lease)
+    assert lease is not None
+    assert (lease.owner, lease.token) == (store.owner, 2)
+    assert store.read(standbys) == []
+
+
+@pytest.mark.timeout(180)
+def test_a_frozen_leader_is_taken_over_from_and_steps_down_when_it_goes_on(
+    second: Second, leader: subprocess.Popen[str]
+) -> None:
+    queue, _cron, role = second
+    leader.send_signal(signal.SIGSTOP)
+    assert role.leads.wait(LEASE_S + LIMIT_S)
+    task_id = queue.sync.submit("echo", "c")
+    assert queue.sync.get_task_result(task_id, timeout=LIMIT_S) == "standby c"
+    leader.send_signal(signal.SIGCONT)
+    store = queue.store
+    assert store is not None
+    pause, waiting = threading.Condition(), store.read(standbys)
+    for _ in range(300):
+        waiting = store.read(standbys)
+        if waiting:
+            break
+        with pause:
+            pause.wait(0.1)
+    assert [lease.holder["pid"] for lease in waiting] == [leader.pid]
+    assert leader.stdin is not None
+    assert leader.stdout is not None
+    leader.stdin.close()
+    assert leader.stdout.readline() == "stands by\n"
+    assert leader.wait(LIMIT_S) == 0
+    assert not queue.stands_by
+    assert not role.left.is_set()
