@@ -178,11 +178,12 @@ class AtlasScheduler:
     def _load_jobs(self) -> None:
         self.is_first_start = self.reconciler.latest_revision() is None
         self.reconciler.start()
-        if self._watch is not None:  # it led before
+        if self._watch is None:
+            self.store.events.subscribe(self._keep_revision)
+        else:  # it led before
             self._watch.stop()
         self._watch = ConfigWatch(self.reconciler, self.store)
         self._watch.start()
-        self.store.events.subscribe(self._keep_revision)
 
     def _keep_revision(self, event: Event) -> None:
         """A database that was made anew gets the config file as its first revision."""

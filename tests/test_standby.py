@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
 
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import FunctionRefusedError, JobOwnershipError, UnknownTaskError
@@ -182,3 +183,14 @@ def test_a_frozen_leader_is_taken_over_from_and_steps_down_when_it_goes_on(
     assert leader.wait(LIMIT_S) == 0
     assert not queue.stands_by
     assert not role.left.is_set()
+
+
+def test_postgres_takes_the_locks_of_a_frozen_commit_before_its_lease_is_over(postgres_url: str) -> None:
+    store = Store(postgres_url)
+    try:
+        limit = store.read(
+            lambda connection: connection.execute(text("SHOW idle_in_transaction_session_timeout")).scalar_one()
+        )
+        assert 0 < float(limit.removesuffix("s")) < LEASE_S
+    finally:
+        store.close()

@@ -21,6 +21,8 @@ Durability = Literal["full", "normal"]
 a crash of the process takes none."""
 
 MEMORY_URL: Final = "sqlite://"
+FROZEN_S: Final = 15.0
+"""How long PostgreSQL lets a transaction stand idle before it takes its locks away; less than a lease."""
 BUSY_S: Final = 1.0
 """How long one statement waits for another process's lock. Longer outages are the writer's to wait for."""
 
@@ -54,6 +56,13 @@ def file_of(url: URL) -> Path | None:
     return Path(str(url.database))
 
 
+def _postgres_options(url: URL) -> dict[str, Any]:
+    options: dict[str, Any] = {"connect_timeout": 5}
+    if "options" not in url.query:  # a process that is frozen in a transaction would keep its rows from its successor
+        options["options"] = f"-c idle_in_transaction_session_timeout={FROZEN_S:g}s"
+    return options
+
+
 def open_engine(url: URL, durability: Durability) -> Engine:
     """An engine whose connections are set up for Atlas; the file is made with mode 0600.
 
@@ -62,7 +71,7 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     """
     if url.get_backend_name() == "postgresql":
         try:
-            return create_engine(url, pool_pre_ping=True, pool_size=5, connect_args={"connect_timeout": 5})
+            return create_engine(url, pool_pre_ping=True, pool_size=5, connect_args=_postgres_options(url))
         except ModuleNotFoundError as error:
             msg = f"PostgreSQL needs the extra: pip install 'atlas-scheduler[postgres]' ({error})"
             raise StoreError(msg) from error
