@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import threading
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scripts.bench.measure import check
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from atlas.scheduler.queue import TaskQueue
+    from atlas.service import AtlasScheduler
 
 LIMIT_S = 300.0
 
@@ -79,3 +82,39 @@ class Gates:
     def open(self) -> None:
         """Let the slots go on."""
         self._open.set()
+
+
+def write_jobs_file(path: Path, count: int, schedule: str) -> None:
+    """A jobs file as one writes it, with ``count`` jobs on one schedule."""
+    jobs = {
+        f"job_{number}": {"name": f"Job {number}", "cron_expression": schedule, "function": "nothing"}
+        for number in range(count)
+    }
+    path.write_text(json.dumps({"cron_jobs": jobs}, indent=1), encoding="utf-8")
+
+
+@contextmanager
+def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasScheduler]:
+    """The whole scheduler on ``folder``, with the jobs file that stands there; left, it has stopped."""
+    from atlas import AtlasScheduler
+    from atlas.settings import PersistenceSettings, SchedulerSettings, Settings
+
+    log_to(folder)
+    settings = Settings(
+        scheduler=SchedulerSettings(max_workers=4, timezone="UTC"),
+        persistence=PersistenceSettings(
+            database=folder / "atlas.db", cron_config=folder / "jobs.json", status_file=None, durability="full"
+        ),
+    ).anchored(folder)
+    atlas = AtlasScheduler.from_settings(settings)
+    atlas.registry.add("nothing", call)
+    with atlas.in_thread():
+        yield atlas
+
+
+@contextmanager
+def run_jobs_file(folder: Path, count: int, schedule: str, call: Callable[[], object]) -> Iterator[AtlasScheduler]:
+    """`scheduler_in` with a new jobs file."""
+    write_jobs_file(folder / "jobs.json", count, schedule)
+    with scheduler_in(folder, call) as atlas:
+        yield atlas
