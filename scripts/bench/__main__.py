@@ -49,6 +49,7 @@ def main() -> int:
         except SideFailedError as error:
             print(error, file=sys.stderr)
             failed = True
+    kept["machine"]["load_after"] = round(os.getloadavg()[0], 1)
     text = report.table(report.keep(KEPT, kept, MEASURES))
     print(text)
     if not report.write_readme(peers.ROOT / "README.md", text):

@@ -57,7 +57,7 @@ def table(kept: dict[str, Any]) -> str:
         "",
         (
             f"`make bench`, {kept['date']}: {machine['cores']} cores, Python {machine['python']}, "
-            f"SQLite {machine['sqlite']}, load {machine['load']} before it began; "
+            f"SQLite {machine['sqlite']}, load {machine['load']} before and {machine['load_after']} after it; "
             "sides in turn, each in a process of its own."
         ),
         "",
