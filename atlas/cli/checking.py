@@ -31,13 +31,7 @@ def check(args: argparse.Namespace) -> int:
         loaded, problems = _load(file, settings)
     errors = sum(problem.severity == "error" for problem in problems)
     if args.json:
-        told = [
-            {
-                name: _plain(getattr(problem, name))
-                for name in ("file", "line", "column", "severity", "path", "value", "message")
-            }
-            for problem in problems
-        ]
+        told = [problem.to_json() for problem in problems]
         print_json(
             {"file": str(file), "ok": not errors, "jobs": list(loaded.definitions) if loaded else [], "problems": told}
         )
@@ -116,7 +110,3 @@ def _lines(file: Path) -> list[str]:
 def shown_file(file: Path) -> Path:
     """The path as seen from here, where that is shorter."""
     return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
-
-
-def _plain(value: object) -> object:
-    return str(value) if isinstance(value, Path) else value

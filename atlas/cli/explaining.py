@@ -17,13 +17,11 @@ from atlas.scheduler.job_store import restore
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import jobs
-from atlas.scheduler.year_ahead import next_clock_change, times_a_year
+from atlas.scheduler.year_ahead import explained, fire_times, next_clock_change, times_a_year
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
-    from datetime import datetime
 
     from atlas.settings import Settings
 
@@ -41,25 +39,12 @@ def explain(args: argparse.Namespace) -> int:
     else:
         schedule = _schedule_of(what, args, settings, here)
     times = LocalTimes(zone_named(schedule.timezone), here.now)
-    following = list(islice(_fire_times(schedule, here.now), args.count))
+    if args.json:
+        print_json({"what": what, **explained(schedule, here.now, args.count)})
+        return Exit.OK
+    following = list(islice(fire_times(schedule, here.now), args.count))
     yearly, _exact = times_a_year(schedule, here.now)
     change = next_clock_change(schedule, here.now)
-    if args.json:
-        print_json(
-            {
-                "what": what,
-                "timezone": schedule.timezone,
-                "words": {"en": schedule.describe("en"), "zh": schedule.describe("zh")},
-                "times_a_year": yearly,
-                "clock_change": change
-                and {
-                    "at": change.at.isoformat(),
-                    "words": {"en": change.describe("en"), "zh": change.describe("zh")},
-                },
-                "next": [at.astimezone(times.zone).isoformat() for at in following],
-            }
-        )
-        return Exit.OK
     often = f"{yearly:,} times a year" if yearly < MANY else _per_day(yearly)
     say(Cell(schedule.describe("en"), "bold"), f", {schedule.timezone}, {often if yearly != 1 else 'once a year'}")
     say(schedule.describe("zh"))
@@ -103,13 +88,6 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
     unknown = UnknownJobError(job_id, nearest=nearest_job(job_id, [*known, *definitions]))
     unknown.add_note('a cron expression has five fields: atlas explain "0 9 * * mon-fri"')
     raise unknown
-
-
-def _fire_times(schedule: Schedule, now: datetime) -> Iterator[datetime]:
-    found = schedule.next_after(now)
-    while found is not None:
-        yield found
-        found = schedule.next_after(found)
 
 
 def _per_day(yearly: int) -> str:

@@ -11,7 +11,7 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.planning import functions_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
-from atlas.scheduler.changes import differences
+from atlas.scheduler.changes import changed_jobs
 from atlas.scheduler.errors import ArgumentsError, ConfigError, UnknownRevisionError
 from atlas.scheduler.jobs import parse_jobs, read_jobs_text
 from atlas.scheduler.store.revisions import find_revisions, latest_revision, revision_numbered
@@ -56,7 +56,7 @@ def diff(args: argparse.Namespace) -> int:
     lines = list(
         difflib.unified_diff(texts[0].splitlines(), texts[1].splitlines(), _name(first), _name(second), lineterm="")
     )
-    words = [] if jobs[0] is None or jobs[1] is None else _words(jobs[0], jobs[1])
+    words = [] if jobs[0] is None or jobs[1] is None else changed_jobs(jobs[0], jobs[1])
     if args.json:
         print_json(
             {
@@ -101,16 +101,3 @@ def _jobs(text: str, file: str, settings: Settings) -> Mapping[str, JobDefinitio
         except ConfigError as error:
             print(f"atlas: {error.problems[0]}", file=sys.stderr)
             return None
-
-
-def _words(old: Mapping[str, JobDefinition], new: Mapping[str, JobDefinition]) -> list[tuple[str, str, str]]:
-    found = []
-    for job_id in sorted(old.keys() | new.keys()):
-        before, after = old.get(job_id), new.get(job_id)
-        if before is None and after is not None:
-            found.append(("+", job_id, after.schedule.describe("en")))
-        elif after is None and before is not None:
-            found.append(("-", job_id, before.schedule.describe("en")))
-        elif before is not None and after is not None and (told := differences(before, after)):
-            found.append(("~", job_id, ", ".join(one.en for one in told)))
-    return found

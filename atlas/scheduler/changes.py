@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from atlas.scheduler.durations import format_duration
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from atlas.scheduler.definition import JobDefinition
 
@@ -142,6 +142,22 @@ def differences(old: JobDefinition, new: JobDefinition) -> tuple[Difference, ...
             )
         )
     return tuple(found)
+
+
+def changed_jobs(
+    old: Mapping[str, JobDefinition], new: Mapping[str, JobDefinition]
+) -> list[tuple[Literal["+", "-", "~"], str, str]]:
+    """What two files say differently: new, gone or changed, the job's id, and in English words what."""
+    found: list[tuple[Literal["+", "-", "~"], str, str]] = []
+    for job_id in sorted(old.keys() | new.keys()):
+        before, after = old.get(job_id), new.get(job_id)
+        if before is None and after is not None:
+            found.append(("+", job_id, after.schedule.describe("en")))
+        elif after is None and before is not None:
+            found.append(("-", job_id, before.schedule.describe("en")))
+        elif before is not None and after is not None and (told := differences(before, after)):
+            found.append(("~", job_id, ", ".join(one.en for one in told)))
+    return found
 
 
 def _schedule(old: JobDefinition, new: JobDefinition) -> Difference:

@@ -43,7 +43,7 @@ function does not swallow a cancel or a timeout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -99,6 +99,18 @@ class Problem:
             where[0] += f":{self.line}:{self.column}"
         value = [] if self.value is None else [self.value]
         return ": ".join([*where, *([self.path] if self.path else []), *value, self.message])
+
+    def to_json(self) -> dict[str, Any]:
+        """The parts as JSON values."""
+        return {
+            "file": None if self.file is None else str(self.file),
+            "line": self.line,
+            "column": self.column,
+            "severity": self.severity,
+            "path": self.path,
+            "value": self.value,
+            "message": self.message,
+        }
 
 
 class ConfigError(AtlasError, ValueError):

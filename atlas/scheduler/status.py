@@ -330,12 +330,15 @@ class StatusManager:
         since: datetime | None = None,
         until: datetime | None = None,
         text: str | None = None,
+        before: str | None = None,
         limit: int = 100,
     ) -> list[Task]:
         """Tasks by status, job, time of acceptance and text, newest first.
 
+        ``before`` is the `cursor` of the last task of the page before.
+
         Raises:
-            ArgumentsError: There is no such status, or an instant is naive.
+            ArgumentsError: There is no such status, an instant is naive, or ``before`` is no cursor.
         """
         wanted = TaskFilter(
             job=job,
@@ -343,6 +346,7 @@ class StatusManager:
             since=since,
             until=until,
             text=text,
+            before=before,
             limit=limit,
         )
         return self.store.read(lambda connection: find_tasks(connection, wanted))

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.zones import local_time, zone_named
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from zoneinfo import ZoneInfo
 
     from atlas.scheduler.schedule import Schedule
@@ -85,6 +86,27 @@ class ClockChange:
     def _named(self, comma: str, more: str) -> str:
         shown = [f"{at:%H:%M:%S}" if at.second else f"{at:%H:%M}" for at in self.times[:_SHOWN]]
         return comma.join(shown) + (more if len(self.times) > _SHOWN else "")
+
+
+def explained(schedule: Schedule, now: datetime, count: int) -> dict[str, Any]:
+    """A schedule in words of both languages, how often, its clock change and next ``count`` times, as JSON."""
+    change, zone = next_clock_change(schedule, now), zone_named(schedule.timezone)
+    return {
+        "timezone": schedule.timezone,
+        "words": {"en": schedule.describe("en"), "zh": schedule.describe("zh")},
+        "times_a_year": times_a_year(schedule, now)[0],
+        "clock_change": change
+        and {"at": change.at.isoformat(), "words": {"en": change.describe("en"), "zh": change.describe("zh")}},
+        "next": [at.astimezone(zone).isoformat() for at in islice(fire_times(schedule, now), count)],
+    }
+
+
+def fire_times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
+    """Its fire times behind ``after``, as long as there are any."""
+    found = schedule.next_after(after)
+    while found is not None:
+        yield found
+        found = schedule.next_after(found)
 
 
 def next_clock_change(schedule: Schedule, after: datetime) -> ClockChange | None:

@@ -23,6 +23,7 @@ from atlas.scheduler.errors import (
     TransitionError,
     UnknownFunctionError,
     UnknownJobError,
+    UnknownRevisionError,
     UnknownTaskError,
 )
 from atlas.web.rendering import BusyError
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 STATUSES: Final[tuple[tuple[type[Exception], int, str], ...]] = (
     (UnknownJobError, 404, "unknown_job"),
     (UnknownTaskError, 404, "unknown_task"),
+    (UnknownRevisionError, 404, "unknown_revision"),
     (UnknownFunctionError, 422, "unknown_function"),
     (JobBusyError, 409, "job_busy"),
     (JobUnboundError, 409, "job_unbound"),
@@ -94,18 +96,7 @@ async def on_error(request: Request, error: Exception) -> Response:
     status, code = status_of(error)
     detail = None
     if isinstance(error, ConfigError):
-        detail = [
-            {
-                "file": None if problem.file is None else str(problem.file),
-                "line": problem.line,
-                "column": problem.column,
-                "path": problem.path,
-                "value": problem.value,
-                "message": problem.message,
-                "severity": problem.severity,
-            }
-            for problem in error.problems
-        ]
+        detail = [problem.to_json() for problem in error.problems]
     wait_s = 1.0 if status == 503 else None
     message = "too many requests wait" if isinstance(error, BusyError) else str(error)
     return refusal(request, status, code, message, detail=detail, wait_s=wait_s)

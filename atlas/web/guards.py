@@ -44,7 +44,7 @@ MAX_BODY: Final = 262_144
 MAX_CONFIG_BODY: Final = 8_388_608
 """A jobs file, percent-encoded."""
 OPEN: Final = frozenset({"/healthz", "/readyz", "/sign-in"})
-LARGE: Final = ("/config", "/actions/apply", "/api/v1/check", "/api/v1/plan", "/api/v1/apply")
+LARGE: Final = ("/config", "/act/apply", "/api/v1/check", "/api/v1/plan", "/api/v1/apply")
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+
+from atlas.builtin.health import health
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -14,6 +16,13 @@ if TYPE_CHECKING:
 
 STALLED_S: Final = 60.0
 """The clock looks at least every 30 s; twice that without a tick is a stall."""
+
+
+def look(site: Site) -> dict[str, Any]:
+    """Every check of `health`, now; it writes to the store and looks at disks, so ask seldom."""
+    store = site.store
+    folder = site.settings.persistence.cron_config.parent if store.path is None else store.path.parent
+    return health(store=store, source=site.atlas, clock=store.clock, folder=folder)
 
 
 def routes(site: Site) -> list[Route]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from atlas.scheduler.task import Task
 
@@ -35,6 +35,7 @@ class TaskFilter:
         since: Accepted at or after this instant.
         until: Accepted before this instant.
         text: With this text in id, name or error.
+        before: Behind the task of this `cursor`, for the next page.
         limit: At most so many.
 
     Raises:
@@ -46,6 +47,7 @@ class TaskFilter:
     since: datetime | None = None
     until: datetime | None = None
     text: str | None = None
+    before: str | None = None
     limit: int = 100
 
     def __post_init__(self) -> None:
@@ -73,10 +75,34 @@ def find_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
         statement = statement.where(tasks.c.created_at >= wanted.since.timestamp())
     if wanted.until is not None:
         statement = statement.where(tasks.c.created_at < wanted.until.timestamp())
+    if wanted.before is not None:
+        statement = statement.where(behind(wanted.before))
     if wanted.text is not None:
         columns = (tasks.c.id, tasks.c.name, tasks.c.error)
         statement = statement.where(or_(*(column.contains(wanted.text, autoescape=True) for column in columns)))
     return [task_of(row) for row in connection.execute(statement)]
+
+
+def cursor(created_at_s: float, task_id: str) -> str:
+    """The place of a task in the list, newest first; it holds when that task is removed."""
+    return f"{created_at_s!r},{task_id}"
+
+
+def behind(place: str) -> ColumnElement[bool]:
+    """The tasks behind the one of this `cursor`.
+
+    Raises:
+        ArgumentsError: It is none.
+    """
+    at, _, task_id = place.partition(",")
+    try:
+        at_s = float(at)
+    except ValueError:
+        at_s = math.nan
+    if not math.isfinite(at_s):
+        msg = f"{place!r} is no place in the list: give what the page before named as next"
+        raise ArgumentsError(msg)
+    return or_(tasks.c.created_at < at_s, (tasks.c.created_at == at_s) & (tasks.c.id < task_id))
 
 
 def find_attempts(connection: Connection, task_id: str) -> list[dict[str, Any]]:

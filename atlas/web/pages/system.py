@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
 from atlas import __version__
-from atlas.builtin.health import health
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
+from atlas.web.health import look
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
@@ -61,7 +61,7 @@ def system(visit: Visit) -> Shown:
         "system.html",
         say("System"),
         "system",
-        health=view.desk.health(view.now, _LOOKS_S, lambda: _health(view)),
+        health=view.desk.health(view.now, _LOOKS_S, lambda: look(visit.site)),
         facts=[(words, value) for words, value in facts if value],
         owners=[
             {
@@ -79,12 +79,6 @@ def system(visit: Visit) -> Shown:
         short_json=short_json,
         metrics=store.totals.metrics(),
     )
-
-
-def _health(view: View) -> dict[str, Any]:
-    store = view.desk.store
-    folder = view.visit.atlas.settings.persistence.cron_config.parent if store.path is None else store.path.parent
-    return health(store=store, source=view.visit.atlas, clock=store.clock, folder=folder)
 
 
 SYSTEM: Final = Page(

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import func, or_, select
 
+from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.store.task_queries import behind, cursor
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority, TaskStatus
 from atlas.web.pages.errors import headline
@@ -65,7 +67,7 @@ def task_list(visit: Visit) -> Shown:
         ],
         ranges=[("", view.say("any time")), *((key, view.say(f"last {key}")) for key in SINCE)],
         newest=visit.here(before=None) if before else "",
-        following=visit.here(before=f"{rows[-1].created_at!r},{rows[-1].id}") if more else "",
+        following=visit.here(before=cursor(rows[-1].created_at, rows[-1].id)) if more else "",
         narrowed=any(wanted.values()),
         searched=MOST_SEARCHED,
     )
@@ -83,11 +85,8 @@ def _find(connection: Connection, view: View, wanted: dict[str, str], before: st
     until = _instant(view, wanted["until"])
     if until is not None:
         conditions.append(tasks.c.created_at < until.timestamp())
-    at, _, task_id = before.partition(",")
-    with suppress(ValueError):
-        conditions.append(
-            or_(tasks.c.created_at < float(at), (tasks.c.created_at == float(at)) & (tasks.c.id < task_id))
-        )
+    with suppress(ArgumentsError):
+        conditions.append(behind(before))
     order = (tasks.c.created_at.desc(), tasks.c.id.desc())
     if wanted["q"]:
         newest = statement.where(*conditions).order_by(*order).limit(MOST_SEARCHED).subquery()
