@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import re
 import warnings
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import pytest
+import schemathesis
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from schemathesis import GenerationMode
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.result import Ok
+from schemathesis.specs.openapi.checks import response_schema_conformance
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+
+from atlas.scheduler.clock import SystemClock
 from atlas.service import AtlasScheduler
 from atlas.web import create_app
+from atlas.web.access import Brake
+from atlas.web.api import VERBS
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2
@@ -15,10 +32,19 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from atlas.settings import Settings
 
+EXAMPLES = 8
+CHECKS = [not_a_server_error, response_schema_conformance]
 
-def test_the_verbs_work_with_the_token_and_refuse_without(settings: Settings) -> None:
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """An installation with one job."""
     settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
     settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    return settings
+
+
+def test_the_verbs_work_with_the_token_and_refuse_without(settings: Settings) -> None:
     with AtlasScheduler(settings).in_thread() as atlas:
         client = TestClient(create_app(atlas), base_url="http://127.0.0.1")
         assert client.get("/api/v1/jobs").status_code == 401
@@ -37,3 +63,160 @@ def test_the_verbs_work_with_the_token_and_refuse_without(settings: Settings) ->
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unknown_function")
         assert client.post("/api/v1/tasks", content=b"[" * 9000).status_code == 400
         assert client.get("/api/v1/tasks?limit=0").status_code == 400
+
+
+CHECKED = '{"cron_jobs": {"health": {"cron_expression": "0 3 * * *"}}}'
+
+
+def test_the_config_is_checked_planned_applied_compared_and_rolled_back(settings: Settings) -> None:
+    file = settings.persistence.cron_config
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        broken = client.post("/api/v1/check", json={"text": '{"cron_jobs": {"a": {"cron_expression": "61 * * * *"}}}'})
+        assert broken.json()["ok"] is False
+        assert "minute 61" in str(broken.json()["problems"])
+        refused = client.post("/api/v1/apply", json={"text": "{"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (422, "config_refused")
+        assert client.post("/api/v1/check", json={"text": CHECKED}).json()["jobs"] == ["health"]
+        assert client.post("/api/v1/plan", json={"text": CHECKED}).json()["changed"] == 1
+        assert "@yearly" in file.read_text()
+        applied = client.post("/api/v1/apply", json={"text": CHECKED}).json()
+        assert (applied["revision"], applied["changed"]) == (2, 1)
+        assert file.read_text() == CHECKED
+        newest = client.get("/api/v1/revisions?limit=1").json()
+        assert (newest["items"][0]["number"], newest["items"][0]["author"], newest["next"]) == (2, "api", 2)
+        older = client.get(f"/api/v1/revisions?before={newest['next']}").json()
+        assert [one["number"] for one in older["items"]] == [1]
+        assert client.get("/api/v1/revisions/2").json()["text"] == CHECKED
+        told = client.get("/api/v1/diff?a=1&b=2").json()
+        assert [(one["id"], one["kind"]) for one in told["jobs"]] == [("health", "~")]
+        assert told["lines"][0] == "--- revision 1"
+        assert client.post("/api/v1/rollback", json={"number": 1}).json()["revision"] == 3
+        assert "@yearly" in file.read_text()
+        unknown = client.get("/api/v1/revisions/99")
+        assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "unknown_revision")
+
+
+def test_what_is_asked_about_times_health_and_pages_of_tasks(settings: Settings) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        made = [client.post("/api/v1/jobs/health/run").json()["task"]]
+        atlas.queue.sync.get_task_result(made[0], timeout=20)
+        for _ in range(4):
+            made.append(client.post(f"/api/v1/tasks/{made[0]}/retry").json()["task"])
+            atlas.queue.sync.get_task_result(made[-1], timeout=20)
+        seen: list[str] = []
+        after = ""
+        while True:
+            page = client.get(f"/api/v1/tasks?limit=2{after}").json()
+            seen += [task["id"] for task in page["items"]]
+            if page["next"] is None:
+                break
+            after = f"&before={page['next']}"
+        assert seen == made[::-1]
+        assert client.get("/api/v1/tasks?until=2020-01-01T00:00:00Z").json()["items"] == []
+        assert client.get("/api/v1/tasks?since=2020-01-01").status_code == 400
+        assert client.get("/api/v1/tasks?before=nonsense").status_code == 422
+        assert client.get("/api/v1/jobs/health/why").json()["verdict"] == "ran"
+        explained = client.get("/api/v1/jobs/health/explain?count=3").json()
+        assert len(explained["next"]) == 3
+        assert client.get("/api/v1/explain?expression=0 9 * * mon-fri").json()["words"]["zh"]
+        assert client.get("/api/v1/explain?expression=0 99 * * *").status_code == 422
+        assert client.get("/api/v1/forecast?hours=8760").json()["tasks"] == 1
+        assert {check["name"] for check in client.get("/api/v1/health").json()["checks"]} >= {"store", "queue"}
+        past = client.post("/api/v1/jobs/health/pause", json={"until": "2020-01-01T00:00:00Z"})
+        assert past.status_code == 422
+        until = "2099-01-01T00:00:00+00:00"
+        assert client.post("/api/v1/jobs/health/pause", json={"until": until, "reason": "维护"}).status_code == 200
+        assert "维护" in client.get("/api/v1/jobs/health").text
+        assert client.post("/api/v1/jobs/health/resume").json() == {"resumed": True}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b'{"text": "\\u0000"}', b'{"text": "\\ud800"}', b'{"text": NaN}', b'{"text": 1e999}', b'{"txt": ""}', b"[]"],
+    ids=["nul", "half", "nan", "infinite", "unknown", "list"],
+)
+def test_a_body_that_cannot_be_meant_is_refused(settings: Settings, body: bytes) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        answer = signed_in(atlas).post("/api/v1/check", content=body)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
+
+
+def test_without_the_token_every_route_asks_for_it(settings: Settings) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        app = create_app(atlas)
+        client = TestClient(app, base_url="http://127.0.0.1", follow_redirects=False)
+        asked = set()
+        for route in app.routes:
+            if not isinstance(route, Route) or route.path in {"/healthz", "/readyz", "/sign-in"}:
+                continue
+            path = re.sub(r"{\w+(:\w+)?}", "health", route.path)
+            for method in (route.methods or set()) - {"HEAD"}:
+                answer = client.request(method, path)
+                assert answer.status_code == 401 or answer.headers["location"].startswith("/sign-in"), (method, path)
+                assert "health" not in answer.text, (method, path)
+                asked.add(path)
+        assert {"/", "/metrics", "/live", "/act/apply", "/api/v1/apply", "/api/v1/openapi.json"} <= asked
+        assert atlas.status.get_tasks() == []
+
+
+def test_no_example_of_the_description_breaks_the_api(settings: Settings) -> None:
+    """Schemathesis: right and wrong values for every operation of the mounted app, none answered 5xx."""
+    with AtlasScheduler(settings).in_thread() as atlas:
+        known = {"job": "health", "task": atlas.cron.sync.run_job_now("health"), "number": "1"}
+        atlas.queue.sync.get_task_result(known["task"], timeout=20)
+        site = create_app(atlas)
+        site.state.site.changes = Brake(1_000_000, 1.0, SystemClock())
+        token = (settings.web.token_file or Path()).read_text().strip()
+        headers = {"host": "127.0.0.1", "authorization": f"Bearer {token}"}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            mounted = Starlette(routes=[Mount("/atlas", site)])
+            schema = schemathesis.openapi.from_asgi("/atlas/api/v1/openapi.json", mounted, headers=headers)
+            told, statuses = set(), defaultdict[str, set[int]](set)
+            for found in schema.get_all_operations():
+                assert isinstance(found, Ok)
+                operation = found.ok()
+                told.add((operation.method.upper(), operation.path))
+
+                for mode in GenerationMode:
+                    names = known if mode is GenerationMode.POSITIVE else {}
+                    name = f"{operation.method.upper()} {operation.path}"
+                    statuses[name] |= seen_of(operation.as_strategy(generation_mode=mode), names, headers)
+        refused_all = {name for name, seen in statuses.items() if 200 not in seen}
+        assert refused_all <= {
+            "POST /tasks",
+            "POST /plan",
+            "POST /apply",
+            "POST /rollback",
+            "GET /diff",
+            "GET /explain",
+        }
+        assert told == {(verb.method, verb.path) for verb in VERBS}
+
+
+def seen_of(cases: Any, names: dict[str, str], headers: dict[str, str]) -> set[int]:
+    """Call some cases, with ``names`` in their paths; the statuses they were answered."""
+    seen = set()
+
+    @given(case=cases)
+    @hypothesis_settings(max_examples=EXAMPLES, derandomize=True, database=None, deadline=None)
+    def holds(case: schemathesis.Case[Any]) -> None:
+        for name in (case.path_parameters or {}).keys() & names.keys():
+            case.path_parameters[name] = names[name]
+        answer = case.call(headers=headers)
+        case.validate_response(answer, checks=CHECKS)
+        seen.add(answer.status_code)
+
+    holds()
+    return seen
+
+
+def signed_in(atlas: AtlasScheduler) -> TestClient:
+    """A program with the token."""
+    client = TestClient(create_app(atlas), base_url="http://127.0.0.1")
+    token_file = atlas.settings.web.token_file
+    assert token_file is not None
+    client.headers["authorization"] = f"Bearer {token_file.read_text().strip()}"
+    return client

@@ -1,0 +1,159 @@
+"""The config file: check, plan, apply, revisions, diff, rollback."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic import Field
+
+from atlas.scheduler.advice import advise
+from atlas.scheduler.changes import changed_jobs
+from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.store.revisions import find_revisions
+from atlas.web.api.verb import MAX_NUMBER, Call, Facts, Listed, Paged, Taken, Told, Verb, facts
+
+if TYPE_CHECKING:
+    from atlas.scheduler.plan import Plan
+
+
+class Text(Taken):
+    """A whole config file."""
+
+    text: str
+
+
+class RevisionPage(Paged):
+    """A page of the revisions, newest first."""
+
+    before: int | None = Field(None, ge=1, le=MAX_NUMBER, description="Older than this one.")
+
+
+class Two(Taken):
+    """Two revisions."""
+
+    a: int = Field(ge=1, le=MAX_NUMBER)
+    b: int = Field(ge=1, le=MAX_NUMBER)
+
+
+class Wanted(Taken):
+    """A revision."""
+
+    number: int = Field(ge=1, le=MAX_NUMBER)
+
+
+class Checked(Told):
+    """What is wrong with a text."""
+
+    ok: bool = Field(description="True if it could be applied.")
+    jobs: list[str]
+    problems: list[dict[str, Any]]
+
+
+class Applied(Told):
+    """What came into force."""
+
+    revision: int | None
+    summary: str
+    added: int
+    changed: int
+    removed: int
+    unchanged: int
+
+
+class Compared(Told):
+    """What is different between two revisions."""
+
+    a: int
+    b: int
+    jobs: list[dict[str, Any]]
+    lines: list[str]
+
+
+def check(call: Call) -> Checked:
+    """What is wrong, and what is probably not meant, with a text; nothing is applied."""
+    reconciler, scheduler = call.atlas.reconciler, call.site.settings.scheduler
+    try:
+        wanted = reconciler.parse(call.taken(Text).text)
+        reconciler.plan(wanted)
+    except ConfigError as error:
+        return Checked(ok=False, jobs=[], problems=[one.to_json() for one in error.problems])
+    limits = {str(kind): limit for kind, limit in scheduler.executor_limits.items()}
+    advised = advise(
+        wanted, file=reconciler.path, now=call.store.clock.now(), slots=scheduler.max_workers, limits=limits
+    )
+    found = sorted((*wanted.warnings, *advised), key=lambda one: (one.line, one.column))
+    return Checked(ok=True, jobs=list(wanted.definitions), problems=[one.to_json() for one in found])
+
+
+def plan(call: Call) -> Facts:
+    """What a text would change; nothing is applied."""
+    return facts(call.atlas.reconciler.preview(call.taken(Text).text).to_json())
+
+
+def apply(call: Call) -> Applied:
+    """Put a text in the file's place and in force."""
+    return _applied(call, call.atlas.reconciler.replace(call.taken(Text).text, by=call.by))
+
+
+def revisions(call: Call) -> Listed:
+    """Accepted versions of the file, newest first."""
+    asked = call.taken(RevisionPage)
+    found = call.store.read(lambda one: find_revisions(one, limit=asked.limit + 1, before=asked.before))
+    shown = found[: asked.limit]
+    return Listed(items=[one.to_json() for one in shown], next=shown[-1].number if len(found) > asked.limit else None)
+
+
+def revision(call: Call) -> Facts:
+    """One accepted version, with its text."""
+    found = call.atlas.reconciler.revision(_number(call.path["number"]))
+    return facts({**found.to_json(), "text": found.text})
+
+
+def diff(call: Call) -> Compared:
+    """What is different between two revisions: in words, then line by line."""
+    asked, reconciler = call.taken(Two), call.atlas.reconciler
+    old, new = (reconciler.revision(number) for number in (asked.a, asked.b))
+    names = f"revision {asked.a}", f"revision {asked.b}"
+    try:
+        jobs = changed_jobs(reconciler.parse(old.text).definitions, reconciler.parse(new.text).definitions)
+    except ConfigError:  # what was good then: a function or a zone may be gone since
+        jobs = []
+    return Compared(
+        a=asked.a,
+        b=asked.b,
+        jobs=[{"id": job_id, "kind": kind, "words": words} for kind, job_id, words in jobs],
+        lines=list(difflib.unified_diff(old.text.splitlines(), new.text.splitlines(), *names, lineterm="")),
+    )
+
+
+def rollback(call: Call) -> Applied:
+    """Bring an earlier revision back; it becomes a new one."""
+    return _applied(call, call.atlas.reconciler.rollback(call.taken(Wanted).number, by=call.by))
+
+
+def _applied(call: Call, done: Plan) -> Applied:
+    latest = call.atlas.reconciler.latest_revision()
+    return Applied(
+        revision=None if latest is None else latest.number,
+        summary=done.summary,
+        added=len(done.added),
+        changed=len(done.changed),
+        removed=len(done.removed),
+        unchanged=done.unchanged,
+    )
+
+
+def _number(text: str) -> int:
+    return min(int(text[:12]), MAX_NUMBER) if text.isascii() and text.isdecimal() else 0  # nothing has the number 0
+
+
+VERBS: Final = (
+    Verb("POST", "/check", check, Text, Checked),
+    Verb("POST", "/plan", plan, Text),
+    Verb("POST", "/apply", apply, Text, Applied),
+    Verb("POST", "/rollback", rollback, Wanted, Applied),
+    Verb("GET", "/revisions", revisions, RevisionPage, Listed),
+    Verb("GET", "/revisions/{number}", revision),
+    Verb("GET", "/diff", diff, Two, Compared),
+)
