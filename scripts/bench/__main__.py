@@ -49,7 +49,8 @@ def main() -> int:
         except SideFailedError as error:
             print(error, file=sys.stderr)
             failed = True
-    kept["machine"]["load_after"] = round(os.getloadavg()[0], 1)
+        else:
+            report.keep(KEPT, kept, MEASURES)  # a run that is broken off keeps what it has
     text = report.table(report.keep(KEPT, kept, MEASURES))
     print(text)
     if not report.write_readme(peers.ROOT / "README.md", text):
@@ -60,6 +61,7 @@ def main() -> int:
 def _measured(name: str, measure: Measure, *, every_peer: bool) -> dict[str, Any]:
     """Run all sides of one measure in turn, round by round."""
     sides = [side for side in measure.sides if every_peer or not side.asked]
+    load = round(os.getloadavg()[0], 1)
     found: dict[str, dict[int, list[Figures]]] = {side.name: {} for side in sides}
     for number in range(measure.rounds):
         for side in sides:
@@ -74,6 +76,7 @@ def _measured(name: str, measure: Measure, *, every_peer: bool) -> dict[str, Any
     }
     return {
         "title": measure.title,
+        "load": load,
         "units": dict(measure.shown),
         "sides": {
             side.name: {
@@ -117,7 +120,6 @@ def _machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "sqlite": sqlite3.sqlite_version,
-        "load": round(os.getloadavg()[0], 1),
     }
 
 

@@ -52,12 +52,12 @@ def table(kept: dict[str, Any]) -> str:
     lines = ["| what, median | Atlas | beside it | ratio | goal |", "|---|---|---|---|---|"]
     for measure in kept["measures"].values():
         lines.extend(_row(goal) for goal in measure["goals"])
-    machine = kept["machine"]
+    machine, loads = kept["machine"], [measure["load"] for measure in kept["measures"].values()]
     lines += [
         "",
         (
             f"`make bench`, {kept['date']}: {machine['cores']} cores, Python {machine['python']}, "
-            f"SQLite {machine['sqlite']}, load {machine['load']} before and {machine['load_after']} after it; "
+            f"SQLite {machine['sqlite']}, load {min(loads)} to {max(loads)} before a measure; "
             "sides in turn, each in a process of its own."
         ),
         "",
