@@ -29,6 +29,10 @@ async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Pat
         with pytest.raises(TaskFailedError):
             await atlas.queue.get_task_result(await atlas.cron.run_job_now("broken"), timeout=30)
         await atlas.queue.get_task_result(await atlas.queue.submit("seeded"), timeout=30)
+        atlas.status.create_task("by hand", "tried twice", max_retries=1)
+        for _ in range(2):
+            atlas.status.start_task("by hand")
+            atlas.status.fail_task("by hand", "no")
         transport = httpx.ASGITransport(create_app(atlas))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             answer = await client.get("/metrics")
@@ -46,6 +50,16 @@ async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Pat
         assert by_job[STRANGE, "SUCCESS"] == 3
         assert by_job["broken", "FAILED"] == 1
         assert by_job["other", "SUCCESS"] == 1
+        took = {(one.name, one.labels["job"]): one.value for one in families["atlas_task_duration_seconds"].samples}
+        assert took["atlas_task_duration_seconds_count", STRANGE] == 3
+        assert took["atlas_task_duration_seconds_count", "other"] == 2
+        total_s = sum(value for (name, _job), value in took.items() if name.endswith("_sum"))
+        assert total_s == pytest.approx((metrics.average_duration_s or 0.0) * 6)
+        lags = families["atlas_recent_start_lag_seconds"].samples
+        assert [one.labels["quantile"] for one in lags] == ["0.5", "0.99"]
+        assert 0 <= lags[0].value <= lags[1].value
+        counted = [families[f"atlas_recent_{name}"].samples[0].value for name in ("tasks", "retries", "crashes")]
+        assert counted == [6, 1, 0]
         assert families["atlas_slots"].samples[0].value == 5
         assert families["atlas_config_revision"].samples[0].value == 1
         assert families["atlas_config_error"].samples[0].value == 0

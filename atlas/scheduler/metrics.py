@@ -242,6 +242,15 @@ class Totals:
                 unfinished = {status: self._unfinished[job_id, status] for status in TaskStatus}
             return _metrics(sums.items(), unfinished)
 
+    def ran(self, job_id: str | None = None) -> tuple[int, float]:
+        """Final tasks that ran, and the seconds of their last attempts together; of all jobs, or of one."""
+        with self._lock:
+            if job_id is None:
+                sums = list(self._all_final.values())
+            else:
+                sums = [self._final[job_id, status] for status in FINAL if (job_id, status) in self._final]
+            return sum(one.timed for one in sums), sum(one.duration_s for one in sums)
+
 
 def _metrics(finals: Iterable[tuple[TaskStatus, _Sums]], unfinished: dict[TaskStatus, int]) -> Metrics:
     by_status, together = dict(unfinished), _Sums()

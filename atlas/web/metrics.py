@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from atlas.scheduler.task import FINAL, TaskPriority
+from atlas.scheduler.store.tables import tasks
+from atlas.scheduler.task import FINAL, Cause, TaskPriority
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 MOST_JOBS: Final = 1_000
 """Jobs that get labels of their own, by name; further ones are summed as ``other``."""
 OTHER: Final = "other"
+NEWEST: Final = 1_000
+_FINAL: Final = frozenset(status.value for status in FINAL)
+_FAILURES: Final = frozenset({Cause.ERROR.value, Cause.TIMEOUT.value})
+"""What the failure that ended a task is counted under: no retry followed it."""
 Sample = tuple["Mapping[str, str]", float]
 
 
@@ -44,6 +50,8 @@ def figures(site: Site) -> str:
     priorities = [priority.name for priority in TaskPriority]
     parts = [
         _family("atlas_tasks_total", "counter", "Tasks that ended, by job and status.", _ended(site)),
+        _durations(site),
+        *_lately(site),
         _family(
             "atlas_tasks_unfinished",
             "gauge",
@@ -74,13 +82,68 @@ def figures(site: Site) -> str:
     return "".join(parts)
 
 
+def _jobs(site: Site) -> list[str]:
+    """The jobs with labels of their own."""
+    return sorted(record.id for record in site.atlas.cron.sync.running.jobs.records())[:MOST_JOBS]
+
+
+def _durations(site: Site) -> str:
+    """How long final tasks ran, per job; the rest is ``other``."""
+    totals = site.store.totals
+    count, seconds = totals.ran()
+    name = "atlas_task_duration_seconds"
+    lines = [f"# HELP {name} How long final tasks ran, the last attempt of each, by job.", f"# TYPE {name} summary"]
+    for job_id in _jobs(site):
+        ran, took_s = totals.ran(job_id)
+        count, seconds = count - ran, seconds - took_s
+        lines += _summed(name, job_id, ran, took_s)
+    lines += _summed(name, OTHER, max(0, count), max(0.0, seconds))
+    return "\n".join(lines) + "\n"
+
+
+def _summed(name: str, job_id: str, count: int, seconds: float) -> list[str]:
+    label = f'{{job="{_escaped(job_id)}"}}'
+    return [f"{name}_sum{label} {seconds!r}", f"{name}_count{label} {count!r}"]
+
+
+def _lately(site: Site) -> list[str]:
+    """The newest tasks: how late they started, how often they were tried again or their process died."""
+    columns = (
+        tasks.c[name] for name in ("created_at", "started_at", "attempt", "failures", "crashes", "status", "cause")
+    )
+    newest = select(*columns).order_by(tasks.c.created_at.desc()).limit(NEWEST)
+    rows = site.store.read(lambda connection: connection.execute(newest).all())
+    lags = sorted(
+        max(0.0, row.started_at - row.created_at) for row in rows if row.attempt == 1 and row.started_at is not None
+    )
+    at = [(one, lags[min(len(lags) - 1, int(one * len(lags)))]) for one in (0.5, 0.99)] if lags else []
+    return [
+        _family(
+            "atlas_recent_start_lag_seconds",
+            "gauge",
+            f"From acceptance to the start of the first attempt, of the newest {NEWEST} tasks.",
+            [({"quantile": f"{one:g}"}, lag) for one, lag in at],
+        ),
+        _one("atlas_recent_tasks", f"The tasks that the figures named recent look at, at most {NEWEST}.", len(rows)),
+        _one(
+            "atlas_recent_retries",
+            f"Failed attempts that another one follows or followed, of the newest {NEWEST} tasks.",
+            sum(row.failures - (row.status in _FINAL and row.cause in _FAILURES) for row in rows),
+        ),
+        _one(
+            "atlas_recent_crashes",
+            f"Attempts that ended with their process, of the newest {NEWEST} tasks.",
+            sum(row.crashes for row in rows),
+        ),
+    ]
+
+
 def _ended(site: Site) -> list[Sample]:
     """Final tasks per job and status; the rest (no job, or one too many) is ``other``; together they are the whole."""
     totals = site.store.totals
-    jobs = sorted(record.id for record in site.atlas.cron.sync.running.jobs.records())[:MOST_JOBS]
     left = {status: totals.metrics().by_status[status] for status in sorted(FINAL)}
     found: list[Sample] = []
-    for job_id in jobs:
+    for job_id in _jobs(site):
         by_status = totals.metrics(job_id).by_status
         for status in left:
             if by_status[status]:
