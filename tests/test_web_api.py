@@ -196,6 +196,14 @@ def test_no_example_of_the_description_breaks_the_api(settings: Settings) -> Non
         assert told == {(verb.method, verb.path) for verb in VERBS}
 
 
+@pytest.mark.parametrize("path", ["/act/apply", "/api/v1/apply", "/api/v1/check"])
+def test_a_large_config_is_read_and_a_larger_one_is_not(settings: Settings, path: str) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        assert client.post(path, content=b"x" * 300_000).status_code in {400, 415}
+        assert client.post(path, content=b"x" * 9_000_000).status_code == 413
+
+
 def seen_of(cases: Any, names: dict[str, str], headers: dict[str, str]) -> set[int]:
     """Call some cases, with ``names`` in their paths; the statuses they were answered."""
     seen = set()
