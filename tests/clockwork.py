@@ -7,16 +7,17 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 import apscheduler.schedulers.base as apscheduler_base
-from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 from sqlalchemy import select
 
-from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.store import open_store
-from atlas.scheduler.store.tables import fires, jobs, tasks
-from atlas.scheduler.store.task_rows import task_of
+from atlas.scheduler.store.tables import jobs
+from atlas.scheduler.testing.clocks import SetClock
+from atlas.scheduler.testing.looking import decision, fires_of, tasks_of
+from atlas.scheduler.testing.virtual_time import close_by_hand, open_by_hand, step
+from tests.queue_bench import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,42 +43,6 @@ def utc(text: str) -> datetime:
 
 DAY = "2026-03-02"
 START = utc(f"{DAY} 12:00:30")
-
-
-class SetClock(SystemClock):
-    """A clock whose wall time stands still until somebody sets it; waiting and durations are the machine's."""
-
-    __slots__ = ("instant",)
-
-    def __init__(self, instant: datetime = START) -> None:
-        self.instant = instant
-
-    def now(self) -> datetime:
-        return self.instant
-
-
-class Gate:
-    """A function that a test holds shut: its tasks stay unfinished until `open`."""
-
-    def __init__(self) -> None:
-        self.entered = threading.Semaphore(0)
-        self._open = threading.Event()
-        self.calls = 0
-
-    def __call__(self) -> str:
-        self.calls += 1
-        self.entered.release()
-        assert self._open.wait(LIMIT_S)
-        return "through"
-
-    def open(self) -> None:
-        self._open.set()
-
-    def shut(self) -> None:
-        self._open.clear()
-
-    def wait_entered(self) -> None:
-        assert self.entered.acquire(timeout=LIMIT_S), "nothing entered the gate"
 
 
 def nothing() -> None:
@@ -112,11 +77,7 @@ class Clockwork:
         self.queue = TaskQueue(self.max_workers, store=self.store, registry=self.registry, stop_grace_s=0.2)
         self.queue.sync.start()
         self.manager = CronManager(self.queue)
-        self.cron.open()
-        running = self.cron.running
-        running.scheduler._event = threading.Event()
-        running.scheduler.state = STATE_RUNNING
-        running.jobs.start(running.scheduler, "default")
+        open_by_hand(self.cron, self.clock)
 
     def restart(self, now: datetime | None = None) -> None:
         """Stop cleanly and start again, at ``now``."""
@@ -144,9 +105,7 @@ class Clockwork:
 
     def close(self) -> None:
         self.gate.open()
-        if self.cron._running is not None:
-            self.cron.running.scheduler.state = STATE_STOPPED
-        self.cron.stop()
+        close_by_hand(self.cron)
         self.queue.sync.stop(timeout=LIMIT_S)
         self.store.close()
 
@@ -156,8 +115,7 @@ class Clockwork:
         """Set the time to ``at`` and let APScheduler look once; returns the seconds it would sleep then."""
         if at is not None:
             self.clock.instant = at
-        waited: float | None = self.cron.running.scheduler._process_jobs()
-        return waited
+        return step(self.cron)
 
     def at(self, *times: str) -> float | None:
         """`tick` at each of these times of the day; tasks may still run from one to the next."""
@@ -180,8 +138,7 @@ class Clockwork:
 
     def fires(self, job: str = "job") -> list[Row[Any]]:
         """The job's fire times as they were decided, oldest first."""
-        statement = select(fires).where(fires.c.job_id == job).order_by(fires.c.fire_time)
-        return self.store.read(lambda connection: list(connection.execute(statement)))
+        return fires_of(self.store, job)
 
     def decisions(self, job: str = "job") -> list[str]:
         """Each fire as ``12:01 task``, ``12:02 skip paused`` or ``12:03-12:05 skip paused x3``."""
@@ -189,8 +146,7 @@ class Clockwork:
 
     def tasks(self, job: str = "job") -> list[Task]:
         """The job's tasks, oldest fire time first."""
-        statement = select(tasks).where(tasks.c.job_id == job).order_by(tasks.c.fire_time, tasks.c.id)
-        return self.store.read(lambda connection: [task_of(row) for row in connection.execute(statement)])
+        return tasks_of(self.store, job)
 
     def rows(self) -> dict[str, Row[Any]]:
         """APScheduler's table."""
@@ -204,22 +160,6 @@ class Clockwork:
         assert self.queue.serving.lifecycle.wait_idle(LIMIT_S, waiting_too=True)
         self.store.write(lambda _connection: None)
         assert self.store.events.drain()
-
-
-def decision(row: Row[Any]) -> str:
-    """See `Clockwork.decisions`."""
-
-    def clock(value: float) -> str:
-        at = datetime.fromtimestamp(value, UTC)
-        return at.strftime("%H:%M" if at.second == 0 else "%H:%M:%S")
-
-    when = clock(row.fire_time)
-    if row.task_id is not None:
-        return f"{when} task"
-    count = row._mapping["count"]  # a row has a method of this name
-    if row.last == row.fire_time and count == 1:
-        return f"{when} skip {row.skip_reason}"
-    return f"{when}-{clock(row.last)} skip {row.skip_reason} x{count}"
 
 
 def until(condition: Callable[[], bool], store: Store) -> None:

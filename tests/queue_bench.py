@@ -44,6 +44,9 @@ class Gate:
     def open(self) -> None:
         self._open.set()
 
+    def shut(self) -> None:
+        self._open.clear()
+
     def wait_entered(self, times: int = 1) -> None:
         for _ in range(times):
             assert self.entered.acquire(timeout=LIMIT_S), "nothing entered the gate"

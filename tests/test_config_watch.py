@@ -22,8 +22,9 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.revisions import Revision, ask, find_revisions, open_requests, request_numbered
 from atlas.scheduler.store.tables import jobs
+from atlas.scheduler.testing.clocks import SetClock
 from atlas.service import AtlasScheduler
-from tests.clockwork import LIMIT_S, SetClock
+from tests.clockwork import LIMIT_S, START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -504,7 +505,7 @@ def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
 def test_a_quiet_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"one")
-    clock = SetClock()  # far from the file's times: nothing is fresh
+    clock = SetClock(START)  # far from the file's times: nothing is fresh
     reads: list[Path] = []
     read = config_file.read_content
 
@@ -528,7 +529,7 @@ def test_a_quiet_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monk
 def test_more_than_enough_is_not_read(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"x" * 1000)
-    seen, _stood = FileWatch(file, SetClock(), max_bytes=10).look(None)
+    seen, _stood = FileWatch(file, SetClock(START), max_bytes=10).look(None)
     assert seen is not None
     assert seen.raw == b"x" * 11
 

@@ -16,8 +16,9 @@ from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKi
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.loop_watch import LoopWatch
 from atlas.scheduler.store.tables import fires
+from atlas.scheduler.testing.clocks import SetClock
 from atlas.scheduler.triggers import AtlasTrigger
-from tests.clockwork import DAY, LIMIT_S, START, Clockwork, SetClock, utc
+from tests.clockwork import DAY, LIMIT_S, START, Clockwork, utc
 from tests.test_traps import running
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Hands(SetClock):
     __slots__ = ("boot_seconds", "seconds")
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(START)
         self.seconds = self.boot_seconds = 1000.0
 
     def monotonic(self) -> float:

@@ -20,7 +20,8 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
-from tests.clockwork import LIMIT_S, Gate
+from tests.clockwork import LIMIT_S
+from tests.queue_bench import Gate
 from tests.test_traps import running
 
 if TYPE_CHECKING:

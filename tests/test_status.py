@@ -31,7 +31,8 @@ from atlas.scheduler.store import task_queries
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import counters, tasks
 from atlas.scheduler.task import FINAL, MOVES, Origin, TaskStatus
-from tests.clockwork import LIMIT_S, START, SetClock
+from atlas.scheduler.testing.clocks import SetClock
+from tests.clockwork import LIMIT_S, START
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -42,7 +43,7 @@ class Book:
 
     def __init__(self, folder: Path) -> None:
         self.file, self.database = folder / "status.json", folder / "status.db"
-        self.clock = SetClock()
+        self.clock = SetClock(START)
         self.open()
 
     def open(self, **options: Any) -> None:
