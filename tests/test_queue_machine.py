@@ -232,6 +232,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.fill()
         self.store.write(nothing)
         self.clock.ahead_s += LONG_S + 1
+        self.queue.serving.renew()  # the timekeeper would, within 5 s: until then nothing starts on so old a lease
         lifecycle.tick()
 
     # --- what must hold -----------------------------------------------------------------------------------------------
