@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from scripts.bench import report
+from scripts.bench import peers, report
 from scripts.bench.__main__ import MEASURES
 from scripts.bench.fire_time import expressions, steps, stock_triggers
 from scripts.bench.measure import Goal, Measure, Side
@@ -88,6 +91,18 @@ def test_every_measure_names_figures_and_sides_that_there_are(name: str) -> None
     for goal in found.goals:
         for side, size in ((goal.side, goal.size), (goal.to or goal.side, goal.to_size)):
             assert (size or found.sizes[0]) in (sides[side].sizes or found.sizes)
+
+
+@pytest.mark.parametrize(("name", "size"), [("edit", 20), ("history", 200)])
+def test_a_tiny_run_gives_every_figure_that_a_goal_names(name: str, size: int, tmp_path: Path) -> None:
+    import importlib
+
+    found: Measure = importlib.import_module(f"scripts.bench.{name}").MEASURE
+    command = [sys.executable, "-m", "scripts.bench.child", name, "Atlas", str(size), str(tmp_path)]
+    done = subprocess.run(command, cwd=peers.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout.splitlines()[-1])
+    assert {goal.figure for goal in found.goals if goal.side == "Atlas"} <= set(figures)
 
 
 def test_both_sides_read_the_expressions_alike() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from scripts.bench.measure import Figures, Goal, Measure, Side, check
@@ -17,31 +15,24 @@ SCHEDULE = "20 15 3 * * *"
 
 def atlas(folder: Path, size: int) -> Figures:
     """From nothing to a running scheduler, database and all; then once more, with not one row of a job written."""
-    from scripts.bench.workloads import rows, scheduler_in, write_jobs_file
+    from scripts.bench.workloads import counted_writes, write_jobs_file
 
     write_jobs_file(folder / "jobs.json", size, SCHEDULE)
-    figures: Figures = {}
-    for name in ("new_s", "again_s"):
-        begun_s = time.perf_counter()
-        with scheduler_in(folder, int) as scheduler:
-            figures[name] = time.perf_counter() - begun_s
-            check(len(scheduler.get_jobs()) == size, "every job is there")
-        if name == "new_s":
-            _watch(folder / "atlas.db")
-    check(rows(folder / "atlas.db", "SELECT count(*) FROM bench_writes") == [(0,)], "a restart writes no row of a job")
-    return figures
+    new_s = _started_s(folder, size)
+    writes = counted_writes(folder / "atlas.db", "apscheduler_jobs")
+    again_s = _started_s(folder, size)
+    check(writes() == [], "a restart writes no row of a job")
+    return {"new_s": new_s, "again_s": again_s}
 
 
-def _watch(file: Path) -> None:
-    """Let the database itself count what is written to the table of jobs."""
-    with closing(sqlite3.connect(file)) as connection:
-        connection.execute("CREATE TABLE bench_writes (what TEXT)")
-        for what in ("INSERT", "UPDATE", "DELETE"):
-            connection.execute(
-                f"CREATE TRIGGER bench_{what} AFTER {what} ON apscheduler_jobs "  # noqa: S608 - three fixed words
-                f"BEGIN INSERT INTO bench_writes VALUES ('{what}'); END"
-            )
-        connection.commit()
+def _started_s(folder: Path, size: int) -> float:
+    from scripts.bench.workloads import scheduler_in
+
+    begun_s = time.perf_counter()
+    with scheduler_in(folder, int) as scheduler:
+        started_s = time.perf_counter() - begun_s
+        check(len(scheduler.get_jobs()) == size, "every job is there")
+    return started_s
 
 
 def stock(file: Path | None, size: int) -> Figures:

@@ -6,7 +6,7 @@ import json
 import sqlite3
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from scripts.bench.measure import check
@@ -44,6 +44,19 @@ def rows(path: Path, sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
     finally:
         connection.close()
+
+
+def counted_writes(path: Path, table: str) -> Callable[[], list[str]]:
+    """Have the database itself note what is written to ``table`` from now on; the call tells."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bench_writes (what TEXT)")
+        for what in ("INSERT", "UPDATE", "DELETE"):
+            connection.execute(
+                f"CREATE TRIGGER bench_{what} AFTER {what} ON {table} "  # noqa: S608 - fixed words
+                f"BEGIN INSERT INTO bench_writes VALUES ('{what}'); END"
+            )
+        connection.commit()
+    return lambda: [what for (what,) in rows(path, "SELECT what FROM bench_writes")]
 
 
 def wait_final(queue: TaskQueue, count: int) -> None:
