@@ -102,10 +102,12 @@ class AtlasScheduler:
         given = {"task_timeout": "timeout", "max_retries": "max_retries", "timezone": "timezone"}
         named = {given[name] for name in scheduler.model_fields_set if name in given}
         named |= {"keep_days"} & persistence.model_fields_set
+        named |= {"log_max_bytes"} & self.settings.logging.model_fields_set
         return PolicyDefaults(
             timeout_s=scheduler.task_timeout,
             max_retries=scheduler.max_retries,
             keep_days=persistence.keep_days,
+            log_max_bytes=self.settings.logging.log_max_bytes,
             timezone=self.timezone,
             set_in_settings=frozenset(named),
         )

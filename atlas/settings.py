@@ -94,6 +94,14 @@ class PersistenceSettings(_Section):
     keep_tasks: Count | None = Field(100_000, ge=1, description="finished tasks kept; null: no limit by number")
     keep_log_days: Count | None = Field(14, ge=1, description="days a line that a task logged is kept; null: no limit")
     keep_log_lines: Count | None = Field(1_000_000, ge=1, description="lines of tasks kept; null: no limit by number")
+    keep_audit_days: Count | None = Field(365, ge=1, description="days a line of the audit is kept; null: no limit")
+    keep_audit_lines: Count | None = Field(100_000, ge=1, description="lines of the audit kept; null: no limit")
+    keep_revision_days: Count | None = Field(
+        None, ge=1, description="days a revision of the jobs file is kept, the one in force always; null: no limit"
+    )
+    keep_revisions: Count | None = Field(
+        200, ge=1, description="revisions of the jobs file kept; null: no limit by number"
+    )
     keep_article_days: Count | None = Field(365, ge=1, description="days an article is kept; null: no limit by age")
     keep_articles: Count | None = Field(200_000, ge=1, description="articles kept; null: no limit by number")
     keep_report_days: Count | None = Field(365, ge=1, description="days a daily report is kept; null: no limit by age")

@@ -38,10 +38,23 @@ from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.loop_watch import Trouble
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.batches import in_batches
 from atlas.scheduler.store.retention import delete_final_tasks, delete_old_fires, enforce_task_limits
+from atlas.scheduler.store.revisions import ask, keep_revision, latest_revision, open_requests
 from atlas.scheduler.store.store import open_store
-from atlas.scheduler.store.tables import articles, attempts, fires, jobs, sources, task_logs, tasks
+from atlas.scheduler.store.tables import (
+    articles,
+    attempts,
+    audit,
+    config_requests,
+    fires,
+    jobs,
+    revisions,
+    sources,
+    task_logs,
+    tasks,
+)
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import Task, TaskStatus
 from atlas.settings import CollectSettings, Settings, Source
@@ -671,6 +684,41 @@ def test_log_lines_go_by_age_and_number(store: Store, clock: SetClock, keep: Kee
     assert count(store, task_logs, task_logs.c.logged_at == rows[-1]["logged_at"]) == (left > 0)
 
 
+@pytest.mark.parametrize(
+    ("keep", "left"),
+    [
+        pytest.param(Keep(), (9, 9, 9), id="no limit"),
+        pytest.param(Keep(audit_days=3, revision_days=3), (3, 3, 3), id="age"),
+        pytest.param(Keep(audit_lines=2, revisions=4), (2, 4, 9), id="number"),
+        pytest.param(Keep(audit_days=0, revision_days=0), (0, 1, 1), id="nothing but what is in force or unanswered"),
+    ],
+)
+def test_audit_revisions_and_answered_requests_go_by_age_and_number(
+    store: Store, clock: SetClock, tmp_path: Path, keep: Keep, left: tuple[int, int, int]
+) -> None:
+    keep_one = partial(keep_revision, file=tmp_path / "jobs.json", summary="", text="{}")
+
+    def write(connection: Connection) -> None:
+        for age in range(8, -1, -1):
+            at = NOW - age * DAY - timedelta(seconds=1)
+            request = ask(connection, at=at, by="cli:me", action=Action.APPLY, digest=f"d{age}")
+            asked = next(one for one in open_requests(connection) if one.id == request)
+            if age:
+                keep_one(connection, at=at, by="cli:me", digest=f"d{age}", asked=asked)
+        keep_one(connection, at=NOW - timedelta(milliseconds=1), by="file", digest="new", asked=None)
+
+    store.write(write)
+    in_force = store.read(latest_revision)
+    tables = (audit, revisions, config_requests)
+    for dry_run in (True, False):
+        removed = cleanup(store=store, keep=keep, clock=clock, collected=[], dry_run=dry_run)
+        told = tuple(9 - removed[name] for name in ("audit_lines", "revisions", "requests"))
+        assert told == left
+        assert tuple(count(store, table) for table in tables) == ((9, 9, 9) if dry_run else left)
+    assert store.read(latest_revision) == in_force
+    assert len(store.read(open_requests)) == 1
+
+
 def test_only_the_newest_days_keep_their_reports(store: Store, clock: SetClock, tmp_path: Path) -> None:
     reports = tmp_path / "reports"
     reports.mkdir()
@@ -1064,6 +1112,9 @@ async def test_the_built_in_functions_work_by_name_and_by_the_documented_job_ids
         "tasks": 0,
         "fires": 0,
         "log_lines": 0,
+        "audit_lines": 0,
+        "revisions": 0,
+        "requests": 0,
         "articles": 0,
         "reports": 0,
         "dry_run": True,

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 import pytest
 from loguru import logger
 
-from atlas.scheduler.capture import MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
+from atlas.scheduler.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
+from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import TaskFailedError
 from atlas.scheduler.queue import TaskQueue
+from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_logs import read_logs
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from atlas.scheduler.job_options import JobOptions
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.task_logs import LogLine
 
@@ -165,6 +168,31 @@ async def test_nothing_is_kept_where_nothing_is_wanted(store: Store) -> None:
             task_id = await queue.submit(workloads.log_much, 3, executor=executor)
             await queue.get_task_result(task_id, timeout=LIMIT_S)
             assert lines_of(store, task_id) == []
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+@pytest.mark.parametrize(
+    ("of_queue", "of_job", "kept"),
+    [(1_000_000, 2000, (1, 1000)), (1_000_000, 0, (0, 0)), (0, 4000, (1001, 2000)), (2000, None, (1, 1000))],
+    ids=["a job that may say less", "a job that is silent", "a job alone that may speak", "as the queue says"],
+)
+async def test_a_job_has_a_log_limit_of_its_own(
+    store: Store, executor: str, of_queue: int, of_job: int | None, kept: tuple[int, int]
+) -> None:
+    registry = Registry(parent=REGISTRY)
+    registry.add("loud", workloads.log_much)
+    async with TaskQueue(1, store=store, registry=registry, log_rules=LogRules(max_bytes=of_queue)) as queue:
+        cron = CronManager(queue)
+        await cron.start()
+        options: JobOptions = {"executor": executor, "args": [1000]}
+        if of_job is not None:
+            options["log_max_bytes"] = of_job
+        await cron.add_job("loud", "0 0 1 1 *", "loud", **options)
+        task_id = await cron.run_job_now("loud")
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+        await cron.stop()
+    size = sum(len(line.message) + LINE_COST for line in lines_of(store, task_id) if line.level != NOTE)
+    assert kept[0] <= size <= kept[1]
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])

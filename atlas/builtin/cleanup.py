@@ -1,4 +1,4 @@
-"""The job `cleanup`: removes tasks, fire times, log lines, articles and reports that have stayed long enough."""
+"""The job `cleanup`: removes what has stayed long enough, from tasks and their lines to articles and reports."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import and_, delete, exists, func, or_, select
+from sqlalchemy import and_, delete, exists, func, not_, or_, select
 
 from atlas.builtin.progress import check
 from atlas.scheduler.store.batches import BATCH, in_batches
 from atlas.scheduler.store.retention import datetime_before, delete_old_fires, enforce_task_limits
-from atlas.scheduler.store.tables import articles, sources, task_logs
+from atlas.scheduler.store.tables import articles, audit, config_requests, revisions, sources, task_logs
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from datetime import datetime
     from pathlib import Path
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Column, ColumnElement, Connection
 
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.store.store import Store
@@ -41,6 +41,10 @@ class Keep:
         reports: Days whose reports stay, the newest.
         log_days: Days the lines of tasks stay; they go with their task in any case.
         logs: Lines of tasks that stay, the newest.
+        audit_days: Days lines of the audit stay, and answered requests about the config file.
+        audit_lines: Lines of the audit that stay, the newest.
+        revision_days: Days revisions of the config file stay; the one in force stays in any case.
+        revisions: Revisions that stay, the newest.
     """
 
     task_days: float | None = 30
@@ -51,6 +55,10 @@ class Keep:
     reports: int | None = None
     log_days: float | None = None
     logs: int | None = None
+    audit_days: float | None = None
+    audit_lines: int | None = None
+    revision_days: float | None = None
+    revisions: int | None = None
 
 
 def cleanup(
@@ -84,40 +92,79 @@ def cleanup(
         "fires": 0
         if keep.task_days is None
         else delete_old_fires(store, now=now, keep_days=keep.task_days, dry_run=dry_run, between=check),
-        "log_lines": _remove_log_lines(store, now, keep, dry_run=dry_run),
+        **{name: rows.remove(store, now, dry_run=dry_run) for name, rows in _numbered(keep).items()},
         "articles": _remove_articles(store, now, keep, collected, dry_run=dry_run),
         "reports": 0 if reports is None else _remove_reports(reports, now, keep, dry_run=dry_run),
     }
     return {**removed, "dry_run": dry_run}
 
 
-def _remove_log_lines(store: Store, now: datetime, keep: Keep, *, dry_run: bool) -> int:
-    before_s = None if keep.log_days is None else datetime_before(now, keep.log_days).timestamp()
-    last = store.read(lambda connection: _last_log_line_to_go(connection, before_s, keep.logs))
-    if last is None:
-        return 0
-    line = task_logs.c.id
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Numbered:
+    """Rows whose numbers follow their times, so that every limit is a place in their order.
 
-    def step(connection: Connection, after: int | None) -> tuple[int, int | None]:
-        page = select(line).where(line <= last).order_by(line).limit(BATCH)
-        ids = connection.execute(page if after is None else page.where(line > after)).scalars().all()
-        if ids and not dry_run:
-            connection.execute(delete(task_logs).where(line <= ids[-1]))
-        return len(ids), ids[-1] if len(ids) == BATCH else None
+    Attributes:
+        number: Their primary key.
+        at: When they were made.
+        days: Days they stay.
+        count: How many of the newest stay.
+        spared: What stays whatever the limits say; None spares nothing.
+    """
 
-    return in_batches(store, step, dry_run=dry_run, between=check)
+    number: Column[int]
+    at: Column[float]
+    days: float | None
+    count: int | None = None
+    spared: ColumnElement[bool] | None = None
+
+    def last_to_go(self, connection: Connection, now: datetime) -> int | None:
+        """The number up to which they go, None if all stay."""
+        places = []
+        if self.days is not None:
+            young = select(self.number).where(self.at >= datetime_before(now, self.days).timestamp())
+            first = connection.execute(young.order_by(self.number).limit(1)).scalar()
+            places.append(connection.execute(select(func.max(self.number))).scalar() if first is None else first - 1)
+        if self.count is not None:
+            newest = select(self.number).order_by(self.number.desc())
+            places.append(connection.execute(newest.offset(self.count).limit(1)).scalar())
+        return max((place for place in places if place is not None), default=None)
+
+    def remove(self, store: Store, now: datetime, *, dry_run: bool) -> int:
+        """Remove what is beyond a limit; returns how many rows."""
+        last = store.read(lambda connection: self.last_to_go(connection, now))
+        if last is None:
+            return 0
+        page = select(self.number).where(self.number <= last).order_by(self.number).limit(BATCH)
+        page = page if self.spared is None else page.where(not_(self.spared))
+
+        def step(connection: Connection, after: int | None) -> tuple[int, int | None]:
+            numbers = connection.execute(page if after is None else page.where(self.number > after)).scalars().all()
+            if numbers and not dry_run:
+                connection.execute(delete(self.number.table).where(self.number.in_(numbers)))
+            return len(numbers), numbers[-1] if len(numbers) == BATCH else None
+
+        return in_batches(store, step, dry_run=dry_run, between=check)
 
 
-def _last_log_line_to_go(connection: Connection, before_s: float | None, keep: int | None) -> int | None:
-    """The id up to which lines go: ids follow time, so both limits are one place in their order."""
-    line, places = task_logs.c.id, []
-    if before_s is not None:
-        young = select(line).where(task_logs.c.logged_at >= before_s).order_by(line).limit(1)
-        first = connection.execute(young).scalar()
-        places.append(connection.execute(select(func.max(line))).scalar() if first is None else first - 1)
-    if keep is not None:
-        places.append(connection.execute(select(line).order_by(line.desc()).offset(keep).limit(1)).scalar())
-    return max((place for place in places if place is not None), default=None)
+def _numbered(keep: Keep) -> dict[str, _Numbered]:
+    newest = select(func.max(revisions.c.number)).scalar_subquery()
+    return {
+        "log_lines": _Numbered(number=task_logs.c.id, at=task_logs.c.logged_at, days=keep.log_days, count=keep.logs),
+        "audit_lines": _Numbered(number=audit.c.id, at=audit.c.at, days=keep.audit_days, count=keep.audit_lines),
+        "revisions": _Numbered(
+            number=revisions.c.number,
+            at=revisions.c.accepted_at,
+            days=keep.revision_days,
+            count=keep.revisions,
+            spared=revisions.c.number == newest,  # it is in force
+        ),
+        "requests": _Numbered(
+            number=config_requests.c.id,
+            at=config_requests.c.asked_at,
+            days=keep.audit_days,
+            spared=config_requests.c.answered_at.is_(None),
+        ),
+    }
 
 
 def _remove_articles(store: Store, now: datetime, keep: Keep, collected: Collection[str], *, dry_run: bool) -> int:

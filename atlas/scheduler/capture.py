@@ -17,7 +17,7 @@ import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from loguru import logger
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from loguru import Message, Record
 
-    from atlas.scheduler.context import TaskContext
+    from atlas.scheduler.context import LineKeeper, TaskContext
 
 FORWARDED: Final = "forwarded"
 """A loguru record with this key was logged elsewhere and is captured there."""
@@ -50,7 +50,8 @@ class LogRules:
 
     Attributes:
         level: Lines from this level up.
-        max_bytes: Most that is kept of one task; an attempt may use half of what its task has left. 0 keeps nothing.
+        max_bytes: Most that is kept of a task whose job says nothing else; an attempt may use half of what its task has
+            left. 0 keeps nothing.
         prints: Keep what a task prints to stdout too, as lines of the level ``PRINT``.
         redact: What the first group of each matches is hidden; without a group all it matches.
     """
@@ -62,13 +63,6 @@ class LogRules:
 
 
 DEFAULT_RULES: Final = LogRules()
-
-
-class LineKeeper(Protocol):
-    """Who keeps the lines of the tasks that name it (`TaskContext.logs`)."""
-
-    def add(self, context: TaskContext, at_s: float, level: str, message: str) -> None:
-        """Keep one line of an attempt; called on the thread that logs, and must not log."""
 
 
 class AttemptLines:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from atlas.scheduler.errors import TaskStopped
 
@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
 
-    from atlas.scheduler.capture import LineKeeper
+
+class LineKeeper(Protocol):
+    """Who keeps the lines of the tasks that name it (`TaskContext.logs`)."""
+
+    def add(self, context: TaskContext, at_s: float, level: str, message: str) -> None:
+        """Keep one line of an attempt; called on the thread that logs, and must not log."""
 
 
 class TaskContext:
@@ -24,6 +29,7 @@ class TaskContext:
         deadline: When this attempt runs out of time, aware UTC; None without a limit.
         fire_time: The fire time it serves, or None.
         logs: Who keeps the lines it logs; None where nobody does, and after its end.
+        log_max_bytes: Most that is kept of them over all attempts of the task, bytes.
         unprinted: The beginning of a line that it has printed only in part.
     """
 
@@ -35,6 +41,7 @@ class TaskContext:
         "done",
         "fire_time",
         "job_id",
+        "log_max_bytes",
         "logs",
         "task_id",
         "total",
@@ -51,6 +58,7 @@ class TaskContext:
         fire_time: datetime | None = None,
         on_progress: Callable[[float, float | None], None] | None = None,
         logs: LineKeeper | None = None,
+        log_max_bytes: int = 0,
     ) -> None:
         """Describe one attempt."""
         self.task_id, self.job_id, self.attempt = task_id, job_id, attempt
@@ -58,7 +66,7 @@ class TaskContext:
         self.done: float = 0.0
         self.total: float | None = None
         self._on_progress = on_progress
-        self.logs, self.unprinted = logs, ""
+        self.logs, self.log_max_bytes, self.unprinted = logs, log_max_bytes, ""
         self._stop_reason: str | None = None
 
     @property

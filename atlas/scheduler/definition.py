@@ -54,7 +54,7 @@ class JobDefinition:
         catchup_limit: How many missed fire times ``all`` catches up.
         keep_days: How long its final tasks stay, days; None leaves it to the settings.
         keep_tasks: How many of its final tasks stay at most; None leaves it to the settings.
-        log_max_bytes: Longest log of one task, bytes.
+        log_max_bytes: Most that is kept of what one of its tasks logs, bytes; None leaves it to the settings.
         enabled: False in the file means DISABLED: no fire times.
         volatile: True if its function lives in this process only.
         value_from: Policy field → ``job``, ``defaults``, ``config.yaml`` or ``built in``.
@@ -82,7 +82,7 @@ class JobDefinition:
     catchup_limit: int = 100
     keep_days: float | None = None
     keep_tasks: int | None = None
-    log_max_bytes: int = 1_000_000
+    log_max_bytes: int | None = None
     enabled: bool = True
     volatile: bool = False
     value_from: Mapping[str, str] = field(default_factory=dict, hash=False)
@@ -96,6 +96,7 @@ class JobDefinition:
             executor=executor,
             overlap=self.overlap,
             max_instances=self.max_instances,
+            log_max_bytes=self.log_max_bytes,
         )
 
     def to_json(self) -> str:

@@ -59,6 +59,7 @@ class JobOptions(TypedDict, total=False):
         catchup_limit: How many missed fire times ``all`` makes up for.
         keep_days: How long final tasks stay.
         keep_tasks: How many final tasks stay.
+        log_max_bytes: Most that is kept of what one task logs, bytes; 0 keeps nothing. By default the queue's limit.
     """
 
     title: str
@@ -91,6 +92,7 @@ class JobOptions(TypedDict, total=False):
     catchup_limit: int
     keep_days: float
     keep_tasks: int
+    log_max_bytes: int
 
 
 _WHOLE: Final = {
@@ -98,6 +100,7 @@ _WHOLE: Final = {
     "max_instances": (1, 1_000),
     "catchup_limit": (1, 100_000),
     "keep_tasks": (0, 1_000_000_000),
+    "log_max_bytes": (0, 1_000_000_000),
 }
 MAX_KEEP_DAYS: Final = 36_500
 _RETRY: Final = {
@@ -109,7 +112,7 @@ _RETRY: Final = {
 _POLICIES: Final = (
     "priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter", "retry_on",
     "on_crash", "timeout", "overlap", "max_instances", "catchup", "catchup_window", "catchup_limit", "executor",
-    "keep_days", "keep_tasks",
+    "keep_days", "keep_tasks", "log_max_bytes",
 )  # fmt: skip
 
 
@@ -177,6 +180,7 @@ def define(
         catchup_limit=options.get("catchup_limit", 100),
         keep_days=options.get("keep_days"),
         keep_tasks=options.get("keep_tasks"),
+        log_max_bytes=options.get("log_max_bytes"),
         value_from={name: "job" if name in options else "built in" for name in _POLICIES},
     )
     definition.policy(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time

@@ -183,6 +183,7 @@ def status_of(
             "executor": None if definition.executor is None else definition.executor.value,
             "keep_days": definition.keep_days,
             "keep_tasks": definition.keep_tasks,
+            "log_max_bytes": definition.log_max_bytes,
         }
         status["policy"] = {
             name: {"value": value, "from": definition.value_from.get(name, "built in")}

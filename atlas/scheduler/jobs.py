@@ -50,9 +50,10 @@ class PolicyDefaults:
         timeout_s: Longest one attempt may run, seconds; None is no limit.
         max_retries: Retries after the first attempt.
         keep_days: How long final tasks stay, days; None leaves it to the settings.
+        log_max_bytes: Most that is kept of what one task logs, bytes; None leaves it to the queue.
         timezone: Zone of a file without one.
-        set_in_settings: Those of ``timeout``, ``max_retries``, ``keep_days``, ``timezone`` that ``config.yaml`` sets;
-            the others are built in.
+        set_in_settings: Those of ``timeout``, ``max_retries``, ``keep_days``, ``log_max_bytes``, ``timezone`` that
+            ``config.yaml`` sets; the others are built in.
 
     Raises:
         ScheduleError: There is no such zone.
@@ -61,6 +62,7 @@ class PolicyDefaults:
     timeout_s: float | None = 600.0
     max_retries: int = 3
     keep_days: float | None = None
+    log_max_bytes: int | None = None
     timezone: str = "UTC"
     set_in_settings: frozenset[str] = frozenset()
 
@@ -74,6 +76,7 @@ class PolicyDefaults:
             "timeout": self.timeout_s,
             "max_retries": self.max_retries,
             "keep_days": self.keep_days,
+            "log_max_bytes": self.log_max_bytes,
             "timezone": self.timezone,
         }
 

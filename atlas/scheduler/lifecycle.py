@@ -227,12 +227,14 @@ class Lifecycle:
                 task.attempt += 1
             task.cause = task.error = task.due_at = None
             task.started_at = now
+            kept = 0 if self.logs is None else self.logs.limit_of(task.policy)
             live.context = context = TaskContext(
                 task_id=task.id,
                 job_id=task.job_id,
                 attempt=task.attempt,
                 fire_time=task.fire_time,
-                logs=self.logs if self.logs is not None and self.logs.wanted else None,
+                logs=self.logs if kept else None,
+                log_max_bytes=kept,
             )
             live.stop, live.stopper, live.deadline_s = None, None, None
             self._running[task.id] = live

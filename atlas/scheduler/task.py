@@ -172,6 +172,7 @@ class TaskPolicy:
         executor: Where it runs.
         overlap: For tasks of a job: what happens while another one of it is unfinished.
         max_instances: For ``overlap: allow``, unfinished tasks of the job at once.
+        log_max_bytes: Most that is kept of what it logs, bytes; 0 keeps nothing, None leaves it to the queue.
     """
 
     retry: RetryPolicy = RetryPolicy()
@@ -180,6 +181,7 @@ class TaskPolicy:
     executor: ExecutorKind = ExecutorKind.THREAD
     overlap: Overlap = Overlap.SKIP
     max_instances: int = 1
+    log_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
@@ -222,6 +224,7 @@ def _policy_json(policy: TaskPolicy) -> str:
             "executor": policy.executor,
             "overlap": policy.overlap,
             "max_instances": policy.max_instances,
+            "log_max_bytes": policy.log_max_bytes,
         },
     )
 
@@ -235,6 +238,7 @@ def _policy_from_json(text: str) -> TaskPolicy:
         executor=ExecutorKind(raw.pop("executor")),
         overlap=Overlap(raw.pop("overlap")),
         max_instances=raw.pop("max_instances"),
+        log_max_bytes=raw.pop("log_max_bytes"),
         retry=RetryPolicy(retry_on=tuple(raw.pop("retry_on")), **raw),
     )
 

@@ -15,6 +15,7 @@ from atlas.scheduler.store.task_logs import LogBuffer
 if TYPE_CHECKING:
     from atlas.scheduler.context import TaskContext
     from atlas.scheduler.store.store import Store
+    from atlas.scheduler.task import TaskPolicy
 
 
 class TaskLogs:
@@ -34,15 +35,13 @@ class TaskLogs:
         self._used: dict[str, int] = {}
         self._capture: Capture | None = None
 
-    @property
-    def wanted(self) -> bool:
-        """False if nothing is kept at all."""
-        return self.rules.max_bytes > 0
-
     def start(self) -> None:
         """Capture what this process's tasks log."""
-        if self.wanted:
-            self._capture = Capture(self, self.rules)
+        self._capture = Capture(self, self.rules)
+
+    def limit_of(self, policy: TaskPolicy) -> int:
+        """Most bytes that are kept of a task with this policy; 0 keeps nothing."""
+        return self.rules.max_bytes if policy.log_max_bytes is None else policy.log_max_bytes
 
     def close(self) -> None:
         """Capture nothing more, and wait until what was logged is on disk.
@@ -55,15 +54,15 @@ class TaskLogs:
             self._capture = None
             self._buffer.flush()
 
-    def allowance(self, task_id: str) -> int:
-        """Bytes the next attempt of a task may use: half of what the task has left."""
+    def allowance(self, context: TaskContext) -> int:
+        """Bytes an attempt may use that begins: half of what its task has left."""
         with self._lock:
-            return max(0, self.rules.max_bytes - self._used.get(task_id, 0)) // 2
+            return max(0, context.log_max_bytes - self._used.get(context.task_id, 0)) // 2
 
     def add(self, context: TaskContext, at_s: float, level: str, message: str) -> None:
         """Keep one line of an attempt that runs in this process."""
         task_id, attempt = key = context.task_id, context.attempt
-        allowance = self.allowance(task_id)
+        allowance = self.allowance(context)
         with self._lock:
             if context.logs is not self:
                 return  # the attempt ended meanwhile

@@ -12,6 +12,7 @@ from atlas.scheduler.outcome import Outcome, Stopped, raised
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
+    from atlas.scheduler.context import TaskContext
     from atlas.scheduler.lifecycle import Lifecycle
     from atlas.scheduler.line import Line
     from atlas.scheduler.live import Attempt
@@ -69,7 +70,7 @@ class ProcessSlots:
             job_id=live.task.job_id,
             deadline=attempt.context.deadline,
             fire_time=live.task.fire_time,
-            **self._log_limits(live.task.id),
+            **self._log_limits(attempt.context),
         )
         try:
             handle = pool.start(call, partial(self._done, attempt))
@@ -78,9 +79,9 @@ class ProcessSlots:
             return
         self._lifecycle.set_stopper(attempt, handle.stop)
 
-    def _log_limits(self, task_id: str) -> dict[str, Any]:
+    def _log_limits(self, context: TaskContext) -> dict[str, Any]:
         logs = self._lifecycle.logs
-        return {} if logs is None else {"log_bytes": logs.allowance(task_id), "log_rules": logs.rules}
+        return {} if logs is None else {"log_bytes": logs.allowance(context), "log_rules": logs.rules}
 
     def _done(self, attempt: Attempt, outcome: Outcome) -> None:
         if self._lifecycle.finish(attempt, outcome):

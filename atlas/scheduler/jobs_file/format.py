@@ -112,7 +112,7 @@ class Policies(_Entry):
     keep_tasks: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
     """Finished tasks kept at most."""
     log_max_bytes: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
-    """Longest log of one task, bytes. Default 1,000,000."""
+    """Most that is kept of what one task logs, bytes; 0 keeps nothing. Default: that of config.yaml, else 1,000,000."""
 
 
 class IntervalTrigger(_Entry):
