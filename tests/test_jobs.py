@@ -313,6 +313,7 @@ REFUSED: list[tuple[str, str, str]] = [
     ('"triggers": [{"type": "event"}]', '23 triggers[0].type "event"', "not in this release"),
     ('"triggers": [{"type": "cron"}]', '23 triggers[0].type "cron"', "cron_expression"),
     ('"triggers": [{"type": "intervall"}]', '23 triggers[0].type "intervall"', 'did you mean "interval"?'),
+    ('"triggers": [{"type": []}]', "23 triggers[0].type []", 'write "interval" or "date"'),
     ('"triggers": [{"type": "interval"}]', "14 triggers[0].every None", '"every": "10m"'),
     ('"triggers": [{"type": "interval", "every": 0.5}]', "44 triggers[0].every 0.5", "at least 1 seconds"),
     ('"triggers": [{"type": "interval", "every": 9, "at": 1}]', '47 triggers[0].at "at"', "unknown key"),

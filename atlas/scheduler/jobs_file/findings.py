@@ -149,7 +149,7 @@ def _bad_id(error: ErrorDetails) -> str:
 
 def _bad_trigger(trigger: Any) -> str:
     kind = trigger.get("type") if isinstance(trigger, dict) else None
-    if kind in TRIGGERS_NOT_IN_THIS_RELEASE:
+    if isinstance(kind, str) and kind in TRIGGERS_NOT_IN_THIS_RELEASE:  # it may be a list or an object as well
         return f"triggers of type {kind} are not in this release; remove it"
     if kind == "cron":
         return 'a cron text is no trigger; write it as "cron_expression" of the job'
