@@ -21,7 +21,19 @@ from scripts.bench import peers, report
 if TYPE_CHECKING:
     from scripts.bench.measure import Figures, Measure, Side
 
-MEASURES = ("herd", "drain", "submit", "start", "edit", "history", "memory", "fire_time", "imports")
+MEASURES = (
+    "herd",
+    "drain",
+    "submit",
+    "latency",
+    "urgent",
+    "start",
+    "edit",
+    "history",
+    "memory",
+    "fire_time",
+    "imports",
+)
 KEPT = Path(__file__).with_name("benchmarks.json")
 LIMIT_S = 400.0
 

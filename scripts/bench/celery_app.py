@@ -1,23 +1,36 @@
-"""The Celery side: an app on a Redis database of the bench's own, and its worker."""
+"""The Celery side: an app on Redis below a prefix of its own, and its worker.
+
+The prefix is the bench's process id, so that two benches on one Redis, or whatever else lives there, never meet.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery
 from redis import Redis
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 URL = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379/13")
-"""Flushed before and after; nothing else may live in this database."""
+PREFIX = os.environ.setdefault("BENCH_PREFIX", f"atlas-bench-{os.getpid()}:")
+"""Of every key; the worker inherits it."""
 
 app = Celery("scripts.bench.celery_app", broker=URL, backend=URL)
-app.conf.update(task_ignore_result=False, worker_prefetch_multiplier=4, broker_connection_retry_on_startup=True)
+app.conf.update(
+    task_ignore_result=False,
+    worker_prefetch_multiplier=4,
+    broker_connection_retry_on_startup=True,
+    broker_transport_options={"global_keyprefix": PREFIX},
+    result_backend_transport_options={"global_keyprefix": PREFIX},
+)
 
 
 @app.task  # type: ignore[untyped-decorator]
@@ -27,39 +40,58 @@ def nothing(number: int) -> int:
 
 
 @app.task  # type: ignore[untyped-decorator]
-def started(_number: int) -> float:
+def started(number: int) -> tuple[int, float]:
     """Tell when it started."""
-    import time
-
-    return time.time()
+    return number, time.monotonic()
 
 
-def redis() -> Any:
-    """The database."""
-    return Redis.from_url(URL)
+class Keys:
+    """What this bench has in Redis."""
+
+    def __init__(self) -> None:
+        """Connect."""
+        self._redis: Any = Redis.from_url(URL)
+
+    def waiting(self) -> int:
+        """Tasks that no worker has taken yet."""
+        return int(self._redis.llen(f"{PREFIX}celery"))
+
+    def results(self) -> int:
+        """Results that are there; looks at every key, so not to be asked often."""
+        return sum(1 for _ in self._redis.scan_iter(f"{PREFIX}*celery-task-meta-*", count=5000))
+
+    def clear(self) -> None:
+        """Leave nothing behind."""
+        for key in self._redis.scan_iter(f"{PREFIX}*", count=5000):
+            self._redis.delete(key)
 
 
-def results(database: Any) -> int:
-    """Results that are there: every key that is neither a queue nor a binding."""
-    return sum(1 for _ in database.scan_iter("celery-task-meta-*", count=5000))
-
-
-def start_worker(folder: Path, slots: int) -> subprocess.Popen[bytes]:
-    """A worker with threads, in a process of its own."""
-    command = [sys.executable, "-m", "celery", "-A", "scripts.bench.celery_app", "worker"]
-    log = (folder / "celery.log").open("wb")
-    return subprocess.Popen(  # noqa: S603 - the command is fixed above
-        [*command, "-P", "threads", "-c", str(slots), "-l", "WARNING", "--without-gossip", "--without-mingle"],
-        stdout=log,
-        stderr=log,
-    )
-
-
-def stop_worker(worker: subprocess.Popen[bytes]) -> None:
-    """End it."""
-    worker.terminate()
+@contextmanager
+def keys() -> Iterator[Keys]:
+    """What is put into Redis meanwhile; left, it is gone."""
+    found = Keys()
     try:
-        worker.wait(20)
-    except subprocess.TimeoutExpired:
-        worker.kill()
-        worker.wait()
+        yield found
+    finally:
+        found.clear()
+
+
+@contextmanager
+def worker(folder: Path, slots: int) -> Iterator[Keys]:
+    """A worker with threads, in a process of its own; left, it has stopped and Redis holds nothing of it."""
+    command = [sys.executable, "-m", "celery", "-A", "scripts.bench.celery_app", "worker"]
+    with keys() as found, (folder / "celery.log").open("wb") as log:
+        process = subprocess.Popen(  # noqa: S603 - the command is fixed above
+            [*command, "-P", "threads", "-c", str(slots), "-l", "WARNING", "--without-gossip", "--without-mingle"],
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            yield found
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
