@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import itertools
 import json
 from collections import defaultdict
@@ -21,6 +20,7 @@ from atlas.collectors.barren import Barren
 from atlas.collectors.errors import SourceError
 from atlas.collectors.memory import NOTHING, recall, remember_failure, remember_reading, remember_unchanged
 from atlas.scheduler.errors import ArgumentsError, AtlasError
+from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -243,10 +243,8 @@ def _wanted(sources: Sequence[Source], only: Sequence[str] | None) -> list[tuple
     names = {source.name for source in sources}
     for word in words:
         if word not in names and word not in TYPES:
-            nearest = difflib.get_close_matches(str(word), [*names, *TYPES], n=1)
-            hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-            message = f"only: {word!r} is no source in the settings and no type ({', '.join(TYPES)}){hint}"
-            raise ArgumentsError(message)
+            hint = did_you_mean(word, [*names, *TYPES])
+            raise ArgumentsError(f"only: {word!r} is no source in the settings and no type ({', '.join(TYPES)}){hint}")
     return [
         (source, None if source.enabled else "enabled: false in the settings")
         for source in sources

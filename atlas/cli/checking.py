@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from atlas.scheduler.jobs import read_jobs_text, schema_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.jobs import JobsFile
@@ -56,11 +55,6 @@ def schema(_args: argparse.Namespace) -> int:
     """The JSON Schema of the jobs file."""
     print(schema_text(), end="")
     return Exit.OK
-
-
-def nearest_job(job_id: str, known: Iterable[str]) -> str | None:
-    """The most similar job id."""
-    return next(iter(difflib.get_close_matches(job_id, list(known), n=1)), None)
 
 
 def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Problem]]:

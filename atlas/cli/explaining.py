@@ -6,17 +6,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
-
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, print_json, say
 from atlas.cli.times import LocalTimes
-from atlas.scheduler.errors import AtlasError, ConfigError, UnknownJobError
-from atlas.scheduler.job_store import restore
+from atlas.scheduler.errors import ConfigError, UnknownJobError
+from atlas.scheduler.job_rows import read_job
+from atlas.scheduler.job_store import Parked
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+from atlas.scheduler.nearest import nearest
 from atlas.scheduler.schedule import Schedule
-from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.year_ahead import explained, fire_times, next_clock_change, times_a_year
 from atlas.scheduler.zones import zone_named
 
@@ -63,21 +62,16 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
     Raises:
         UnknownJobError: Neither knows it.
     """
-    from atlas.cli.checking import nearest_job
-
     known: list[str] = []
     database = settings.persistence.database
     if not isinstance(database, Path) or database.exists():
         with opened(args) as (client, _settings):
-            row = client.store.read(
-                lambda connection: connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-            )
-            known += [] if row else [job.name for job in client.jobs()]
-        if row is not None:
-            try:
-                return restore(row.id, bytes(row.job_state), row.next_run_time).definition.schedule
-            except (AtlasError, ValueError) as error:
-                raise UnknownJobError(f"{job_id} (its row cannot be read: {error})") from error
+            found = client.store.read(lambda connection: read_job(connection, job_id))
+            known += [] if found else [job.name for job in client.jobs()]
+        if isinstance(found, Parked):
+            raise UnknownJobError(f"{job_id} (its row cannot be read: {found.error})")
+        if found is not None:
+            return found.definition.schedule
     try:
         defaults = PolicyDefaults(timezone=here.zone.key)
         definitions = load_jobs(settings.persistence.cron_config, defaults=defaults, registry=None).definitions
@@ -85,7 +79,7 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
         definitions = {}
     if job_id in definitions:
         return definitions[job_id].schedule
-    unknown = UnknownJobError(job_id, nearest=nearest_job(job_id, [*known, *definitions]))
+    unknown = UnknownJobError(job_id, nearest=nearest(job_id, [*known, *definitions]))
     unknown.add_note('a cron expression has five fields: atlas explain "0 9 * * mon-fri"')
     raise unknown
 

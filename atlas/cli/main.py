@@ -39,27 +39,25 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line, with the nearest name, and exit 2."""
+        from atlas.scheduler.nearest import did_you_mean
+
         choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)", message)
         if choice:
             names = re.findall(r"[\w-]+", choice[2])
-            message = f"there is no {choice[1]!r}" + (nearest(choice[1], names) or f"; choose from {', '.join(names)}")
+            hint = did_you_mean(choice[1], names) or f"; choose from {', '.join(names)}"
+            message = f"there is no {choice[1]!r}{hint}"
         self.exit(2, f"{self.prog}: {message} ('{self.prog} --help' explains)\n")
 
     def refuse_extra(self, extra: Sequence[str]) -> NoReturn:
         """Exit 2 over arguments that nothing takes."""
+        from atlas.scheduler.nearest import did_you_mean
+
         option = next((word for word in extra if word.startswith("-")), None)
         if option is None:
             self.error(f"one argument too many: {extra[0]!r}")
         known = [name for action in self._actions for name in action.option_strings]
-        self.error(f"there is no option {option.partition('=')[0]!r}{nearest(option.partition('=')[0], known)}")
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """``; did you mean 'x'?``, or nothing when no known name is like it."""
-    import difflib
-
-    found = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {found[0]!r}?" if found else ""
+        name = option.partition("=")[0]
+        self.error(f"there is no option {name!r}{did_you_mean(name, known)}")
 
 
 # --- the commands ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import print_json, say
 from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.nearest import nearest
 from atlas.scheduler.why import why as reason_of
 
 if TYPE_CHECKING:
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 def why(args: argparse.Namespace) -> int:
     """One paragraph of plain words."""
-    from atlas.cli.checking import nearest_job
-
     with opened(args) as (client, settings):
         times = local_times(settings)
         at = times.read(args.at, ahead=False) if args.at else None
@@ -27,7 +26,7 @@ def why(args: argparse.Namespace) -> int:
                 lambda connection: reason_of(connection, args.job, at=at, now=times.now, zone=times.zone)
             )
         except UnknownJobError:
-            raise UnknownJobError(args.job, nearest=nearest_job(args.job, [job.id for job in client.jobs()])) from None
+            raise UnknownJobError(args.job, nearest=nearest(args.job, [job.id for job in client.jobs()])) from None
     if args.json:
         print_json(found.to_json())
         return Exit.OK

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -15,15 +14,18 @@ from atlas.scheduler.errors import (
     DuplicateTaskError,
     JobBusyError,
     JobOwnershipError,
+    JobUnboundError,
     ResultNotReadyError,
     UnknownFunctionError,
     UnknownJobError,
     UnknownTaskError,
 )
+from atlas.scheduler.job_rows import read_job, read_jobs
 from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
-from atlas.scheduler.job_store import JobRecord, Parked, restore
+from atlas.scheduler.job_store import JobRecord, Parked
 from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.metrics import Metrics, Totals
+from atlas.scheduler.nearest import nearest
 from atlas.scheduler.queue import refuse_on_loop
 from atlas.scheduler.registry import Registry, encode_arguments
 from atlas.scheduler.store import recovery
@@ -108,23 +110,17 @@ class SyncAtlasClient:
     def jobs(self) -> list[Job]:
         """`AtlasClient.jobs`."""
         refuse_on_loop()
-        rows, pauses = self.store.read(
-            lambda connection: (connection.execute(select(jobs)).all(), read_pauses(connection))
+        (records, parked), pauses, lease = self.store.read(
+            lambda connection: (read_jobs(connection), read_pauses(connection), scheduler_lease(connection))
         )
-        lease = self.store.read(scheduler_lease)
         unbound = lease.figures.get("unbound_jobs", {}) if lease is not None else {}
         now = self.store.clock.now()
-        found = []
-        for row in rows:
-            try:
-                record = restore(row.id, bytes(row.job_state), row.next_run_time)
-            except Exception as error:  # noqa: BLE001 - shown as PARKED, whatever is wrong with the row
-                found.append(Job.of_parked(Parked(row.id, f"{type(error).__name__}: {error}")))
-                continue
-            pause = pauses.get(row.id)
-            in_force = pause if pause is not None and pause.holds(now) else None
-            found.append(Job.of(record.definition, record.trigger, record.next_run, in_force, unbound.get(row.id)))
-        return sorted(found, key=lambda job: job.id)
+        in_force = {job_id: pause for job_id, pause in pauses.items() if pause.holds(now)}
+        found = [
+            Job.of(one.definition, one.trigger, one.next_run, in_force.get(one.id), unbound.get(one.id))
+            for one in records.values()
+        ]
+        return sorted([*found, *map(Job.of_parked, parked.values())], key=lambda job: job.id)
 
     def job(self, name: str) -> Job:
         """`AtlasClient.job`."""
@@ -137,10 +133,10 @@ class SyncAtlasClient:
         """`AtlasClient.job_status`."""
         refuse_on_loop()
         job = self.job(name)
-        record = self.store.read(lambda connection: _record(connection, name))
+        record = self.store.read(lambda connection: read_job(connection, name))
         return status_of(
             job,
-            None if record is None else record.definition,
+            record.definition if isinstance(record, JobRecord) else None,
             metrics=self.metrics(name),
             latest=self.store.read(lambda connection: last_tasks(connection, name, 1)),
             unfinished=self.store.read(lambda connection: _unfinished(connection, name)),
@@ -203,8 +199,7 @@ class SyncAtlasClient:
         lease = self.store.read(scheduler_lease)
         known: list[str] = lease.figures.get("functions", []) if lease is not None else []
         if known and ":" not in function and function not in known:
-            nearest = difflib.get_close_matches(function, known, n=1)
-            raise UnknownFunctionError(function, nearest=nearest[0] if nearest else None)
+            raise UnknownFunctionError(function, nearest=nearest(function, known))
         registry = Registry()
         registry.add("placeholder", _placeholder)  # the scheduler finds the real one, and the executor that fits it
         asked = options.get("executor")
@@ -227,10 +222,7 @@ class SyncAtlasClient:
     ) -> str:
         """`AtlasClient.run_job`."""
         refuse_on_loop()
-        record = self.store.read(lambda connection: _record(connection, name))
-        if record is None:
-            raise self._unknown_job(name)
-        definition, now = record.definition, self.store.clock.now()
+        definition, now = self._known_job(name).definition, self.store.clock.now()
         arguments = definition.arguments
         if args is not None or kwargs is not None:
             if definition.volatile:
@@ -333,15 +325,16 @@ class SyncAtlasClient:
                 clock.wait(pause, left_s)
 
     def _known_job(self, name: str) -> JobRecord:
-        record = self.store.read(lambda connection: _record(connection, name))
-        if record is None:
+        found = self.store.read(lambda connection: read_job(connection, name))
+        if found is None:
             raise self._unknown_job(name)
-        return record
+        if isinstance(found, Parked):
+            raise JobUnboundError(name, f"its row cannot be read: {found.error}")
+        return found
 
     def _unknown_job(self, name: str) -> UnknownJobError:
         known = self.store.read(lambda connection: list(connection.execute(select(jobs.c.id)).scalars()))
-        nearest = difflib.get_close_matches(name, known, n=1)
-        return UnknownJobError(name, nearest=nearest[0] if nearest else None)
+        return UnknownJobError(name, nearest=nearest(name, known))
 
 
 def _placeholder(*_args: object, **_kwargs: object) -> None:
@@ -354,11 +347,6 @@ def _kind(asked: ExecutorKind | str) -> ExecutorKind:
     except ValueError:
         msg = f"executor {asked!r} is not one of thread, process, async"
         raise ArgumentsError(msg) from None
-
-
-def _record(connection: Connection, name: str) -> JobRecord | None:
-    row = connection.execute(select(jobs).where(jobs.c.id == name)).first()
-    return None if row is None else restore(row.id, bytes(row.job_state), row.next_run_time)
 
 
 def _unfinished(connection: Connection, name: str) -> list[str]:

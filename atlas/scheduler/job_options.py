@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Interval, Schedule
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority
@@ -147,9 +147,7 @@ def define(
     """
     unknown = sorted(options.keys() - JobOptions.__annotations__.keys())
     if unknown:
-        nearest = difflib.get_close_matches(unknown[0], JobOptions.__annotations__, n=1)
-        hint = f"; did you mean {nearest[0]!r}?" if nearest else ""
-        msg = f"add_job() got an unknown option {unknown[0]!r}{hint}"
+        msg = f"add_job() got an unknown option {unknown[0]!r}{did_you_mean(unknown[0], JobOptions.__annotations__)}"
         raise TypeError(msg)
     given = {option: value for option, value in options.items() if value is not None or option == "timeout"}
     _check(given)

@@ -9,12 +9,13 @@ from sqlalchemy import select, text
 
 from atlas.scheduler.changes import differences
 from atlas.scheduler.forecast import Forecast, ForecastJob, forecast
+from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
-from atlas.scheduler.job_store import restore, same_times
+from atlas.scheduler.job_store import same_times
 from atlas.scheduler.plan import make_plan
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.store.revisions import latest_revision
-from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
+from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_queries import durations_of
 from atlas.scheduler.triggers import trigger_for
 
@@ -169,7 +170,7 @@ def make_preview(
     Raises:
         ConfigError: A key of the file belongs to a job made by code.
     """
-    records, parked = _read(connection)
+    records, parked = read_jobs(connection)
     plan = make_plan(records.values(), parked, wanted, file=file)
     pauses = {name: one for name, one in read_pauses(connection).items() if one.holds(now)}
     touched: list[tuple[Kind, str]] = [
@@ -249,17 +250,6 @@ def next_start(old: JobRecord | None, new: JobDefinition, now: datetime) -> date
     if old is not None and same_times(old, enabled=new.enabled, trigger=trigger):
         return old.next_run
     return trigger.get_next_fire_time(None, now) if new.enabled else None
-
-
-def _read(connection: Connection) -> tuple[dict[str, JobRecord], list[str]]:
-    """The jobs in the store, and the ids of rows that cannot be read."""
-    records, parked = {}, []
-    for row in connection.execute(select(jobs)):
-        try:
-            records[row.id] = restore(row.id, bytes(row.job_state), row.next_run_time)
-        except Exception:  # noqa: BLE001 - whatever is wrong with one row is that row's alone
-            parked.append(row.id)
-    return records, parked
 
 
 def _unfinished(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -7,7 +7,6 @@ the allow-list. Nothing else can be reached, so a row or a file cannot call ``os
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import json
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from loguru import logger
 
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
+from atlas.scheduler.nearest import nearest
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
@@ -163,8 +163,7 @@ class Registry:
             return function
         if ":" in name:
             return self._imported(name)
-        nearest = difflib.get_close_matches(name, self.names(), n=1)
-        raise UnknownFunctionError(name, nearest=nearest[0] if nearest else None)
+        raise UnknownFunctionError(name, nearest=nearest(name, self.names()))
 
     def name_of(self, call: Callable[..., Any]) -> str | None:
         """The name by which rows may mean ``call``, or None: then work with it is volatile."""

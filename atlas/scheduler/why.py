@@ -11,11 +11,12 @@ from sqlalchemy import func, select
 
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.job_rows import read_job
 from atlas.scheduler.job_state import read_pauses
-from atlas.scheduler.job_store import restore
+from atlas.scheduler.job_store import Parked
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.revisions import latest_revision, revision_numbered
-from atlas.scheduler.store.tables import fires, jobs, leases, tasks
+from atlas.scheduler.store.tables import fires, leases, tasks
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, instant
 from atlas.scheduler.task import Cause, Task, TaskStatus
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
     from sqlalchemy import Connection, Row
-
-    from atlas.scheduler.job_store import JobRecord
 
 NEAR: Final = timedelta(minutes=1)
 """A time that somebody names means the minute it stands in."""
@@ -95,16 +94,11 @@ class _Inquiry:
         self, connection: Connection, job_id: str, at: datetime | None, now: datetime, zone: ZoneInfo | None
     ) -> None:
         self.connection, self.job_id, self.at, self.now = connection, job_id, at, now
-        self.record = self._record()
+        found = read_job(connection, job_id)
+        # The history of a job whose row cannot be read can be told all the same.
+        self.record = None if isinstance(found, Parked) else found
         self.zone = zone or zone_named("UTC" if self.record is None else self.record.definition.schedule.timezone)
         self.why = Why(job_id, at, "never")
-
-    def _record(self) -> JobRecord | None:
-        row = self.connection.execute(select(jobs).where(jobs.c.id == self.job_id)).first()
-        try:
-            return None if row is None else restore(row.id, bytes(row.job_state), row.next_run_time)
-        except Exception:  # noqa: BLE001 - a row that cannot be read is PARKED; its history can be told all the same
-            return None
 
     # --- what was decided -----------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
@@ -10,6 +9,7 @@ from typing import NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from atlas.scheduler.errors import ScheduleError
+from atlas.scheduler.nearest import nearest
 
 _SECOND = timedelta(seconds=1)
 
@@ -44,8 +44,8 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
     if not name.startswith(("right/", "posix/")):
         with suppress(KeyError, OSError, ValueError):  # no such file, a directory, a path that leaves the database
             return ZoneInfo(name)
-    nearest = _nearest(name)
-    hint = f"did you mean {nearest!r}?" if nearest else "names look like 'Asia/Shanghai' or 'UTC'"
+    meant = _meant(name)
+    hint = f"did you mean {meant!r}?" if meant else "names look like 'Asia/Shanghai' or 'UTC'"
     msg = f"no time zone {name[:60]!r}; {hint}"
     raise ScheduleError(msg)
 
@@ -58,11 +58,11 @@ def _names() -> dict[str, str]:
     return cities | {zone.lower(): zone for zone in zones}
 
 
-def _nearest(name: str) -> str | None:
+def _meant(name: str) -> str | None:
     """The name most like ``name``: equal but for case or spaces, the city alone, or nearly the same letters."""
     wanted = name[:60].strip().lower().replace(" ", "_").removeprefix("right/").removeprefix("posix/")
-    close = difflib.get_close_matches(wanted, _names(), n=1, cutoff=0.7)
-    return _names()[close[0]] if close else None
+    close = nearest(wanted, _names(), cutoff=0.7)
+    return None if close is None else _names()[close]
 
 
 def local_time(instant: datetime, zone: ZoneInfo) -> datetime:

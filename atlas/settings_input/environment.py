@@ -10,7 +10,8 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 from pydantic_settings.sources.utils import parse_env_vars
 
 from atlas.scheduler.errors import Problem
-from atlas.settings_input.problems import model_of, nearest, shorten
+from atlas.scheduler.nearest import nearest
+from atlas.settings_input.problems import LIKE, model_of, shorten
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +56,7 @@ def read_variables(environ: Mapping[str, str], settings: type[BaseSettings]) -> 
         if not name.upper().startswith(PREFIX) or name.upper() == FILE_VARIABLE:
             continue
         if name.upper() not in places:
-            near = nearest(name, places)
+            near = nearest(name, places, cutoff=LIKE)
             hint = f"did you mean {near}?" if near else f"they are named {PREFIX}<SECTION>__<KEY>, as in config.yaml"
             problems.append(Problem(file="environment", path=name, message=f"unknown variable; {hint}"))
             continue

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import TYPE_CHECKING, Final, get_args
 
 from pydantic import BaseModel
 
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from atlas.scheduler.nearest import nearest
 
+if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
     from pydantic_core import ErrorDetails
 
     Place = tuple[str | int, ...]
 
+LIKE: Final = 0.7
+"""How like a known key another one must be to be taken for it, 0 to 1; sections have similar keys."""
 _CREDENTIALS: Final = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
@@ -36,19 +37,13 @@ def unknown_key(place: Place, model: type[BaseModel]) -> str:
     *above, key = place
     section = _model_at(tuple(above), model)
     known = list(section.model_fields) if section else []
-    if near := nearest(str(key), known):
+    if near := nearest(key, known, cutoff=LIKE):
         return f"unknown key; did you mean {near}?"
     for name, field in model.model_fields.items():
         inner = model_of(field)
-        if inner and (near := nearest(str(key), inner.model_fields)):
+        if inner and (near := nearest(key, inner.model_fields, cutoff=LIKE)):
             return f"unknown key; did you mean {name}.{near}?"
     return f"unknown key; known here: {', '.join(known)}"
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The name in ``known`` most like ``name`` in any case, or None when none is like it."""
-    folded = {candidate.lower(): candidate for candidate in known}
-    return next((folded[near] for near in difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.7)), None)
 
 
 def shorten(text: str, limit: int = 60) -> str:

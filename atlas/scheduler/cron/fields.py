@@ -5,7 +5,6 @@ The reference is Debian's cron (crontab(5), entry.c): five fields, or six with s
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from functools import lru_cache
 from typing import Final, NoReturn
 
 from atlas.scheduler.errors import CronExpressionError
+from atlas.scheduler.nearest import nearest
 
 MAX_LENGTH: Final = 1000
 """Longest text that is read, characters; every field spelt out in full takes about 600."""
@@ -170,8 +170,8 @@ def _alias(expression: str, text: str) -> str:
     elif word == "@every":
         hint = 'use a trigger {"type": "interval", "every": "5m"}, or */5 in the minute field'
     else:
-        nearest = difflib.get_close_matches(word, ALIASES, n=1)
-        hint = f"did you mean {nearest[0]}?" if nearest else f"known are {', '.join(ALIASES)}"
+        meant = nearest(word, ALIASES)
+        hint = f"known are {', '.join(ALIASES)}" if meant is None else f"did you mean {meant}?"
     msg = f"{text[:60]!r} is not supported; {hint}"
     raise CronExpressionError(expression, msg, token=text, offset=expression.index("@"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from datetime import date, datetime
@@ -14,6 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.jobs_file.json_faults import CONTROL
+from atlas.scheduler.nearest import nearest
 from atlas.scheduler.task import TaskPriority
 from atlas.scheduler.zones import zone_named
 
@@ -36,12 +36,9 @@ def without_notes(raw: Any) -> Any:
 
 
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
-    """A proposal to put behind a message: the name in ``known`` most like ``word``, or nothing."""
-    if not isinstance(word, str):
-        return ""
-    folded = {name.lower(): name for name in known}
-    nearest = difflib.get_close_matches(word[:MAX_ID].lower(), folded, n=1)
-    return f"; did you mean {json.dumps(folded[nearest[0]], ensure_ascii=False)}?" if nearest else ""
+    """A proposal to put behind a message, quoted as the file has to: the name in ``known`` most like ``word``."""
+    meant = nearest(word, known)
+    return "" if meant is None else f"; did you mean {json.dumps(meant, ensure_ascii=False)}?"
 
 
 def _line(text: str) -> str:
