@@ -11,8 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.scheduler import forecast as forecast_module
-from atlas.scheduler.forecast import Forecast, ForecastJob, forecast, start_times
+from atlas.scheduler.forecast import making
+from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.making import forecast
+from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.schedule import Calendar, Interval, Schedule, stable_offset
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.task_queries import LATEST, Durations, durations_of
@@ -22,6 +24,8 @@ from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from atlas.scheduler.forecast.result import Forecast
 
 NOW = datetime(2026, 11, 25, 16, 50, tzinfo=UTC)
 
@@ -152,11 +156,11 @@ def test_a_herd_that_comes_again_at_once_gets_no_longer_spread_than_it_has_time(
 
 def test_a_job_that_never_ran_is_assumed_short_and_said_to_be_so() -> None:
     found = forecast([job("new", "0 17 * * *", None)], now=NOW, hours=1, slots=1)
-    assert (found.jobs[0].measured, found.jobs[0].duration_s) == (False, forecast_module.ASSUMED_S)
+    assert (found.jobs[0].measured, found.jobs[0].duration_s) == (False, making.ASSUMED_S)
 
 
 def test_more_starts_than_can_be_looked_at_end_the_forecast_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forecast_module, "MAX_STARTS", 600)
+    monkeypatch.setattr(making, "MAX_STARTS", 600)
     found = forecast([job("fast", "* * * * * *", 0.0)], now=NOW, hours=24, slots=1)
     assert found.is_cut
     assert found.until == NOW + timedelta(seconds=601)

@@ -11,9 +11,9 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
 from atlas.scheduler.durations import format_duration
-from atlas.scheduler.forecast import Forecast, ForecastJob, forecast
+from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
+from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
-from atlas.scheduler.outlook import forecast_jobs
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.triggers import trigger_for
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from atlas.cli.times import LocalTimes
-    from atlas.scheduler.forecast import Crowd, Herd
+    from atlas.scheduler.forecast.result import Crowd, Forecast, Herd
     from atlas.settings import Settings
 
 LONGEST_BY_HOURS: Final = 48

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.durations import format_duration
-from atlas.scheduler.forecast import ForecastJob, forecast, start_times
+from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.making import forecast
+from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.triggers import trigger_for

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from sqlalchemy import select, text
 
 from atlas.scheduler.changes import differences
-from atlas.scheduler.forecast import Forecast, ForecastJob, forecast
+from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.job_store import same_times
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.changes import Difference
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
-    from atlas.scheduler.forecast import Herd
+    from atlas.scheduler.forecast.result import Forecast, Herd
     from atlas.scheduler.job_state import Pause
     from atlas.scheduler.job_store import JobRecord
     from atlas.scheduler.jobs import JobsFile

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from atlas.builtin.report.figures import DayFigures, ErrorGroup, JobFigures, JobWeek
     from atlas.builtin.report.words import Words
-    from atlas.scheduler.forecast import Forecast
+    from atlas.scheduler.forecast.result import Forecast
 
 MAX_ERRORS = 10
 MAX_JOBS = 30

@@ -6,8 +6,8 @@ from typing import Any, Final, Literal
 
 from pydantic import Field
 
-from atlas.scheduler.forecast import forecast as forecast_of
-from atlas.scheduler.outlook import forecast_jobs
+from atlas.scheduler.forecast.jobs import forecast_jobs
+from atlas.scheduler.forecast.making import forecast as forecast_of
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.year_ahead import explained

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.forecast import ForecastJob, forecast
+from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.jobs import parse_jobs
 from atlas.scheduler.plan import make_plan
 from atlas.scheduler.store.tables import revisions
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
-    from atlas.scheduler.forecast import Forecast
+    from atlas.scheduler.forecast.result import Forecast
     from atlas.scheduler.jobs import JobsFile
     from atlas.scheduler.plan import Plan
     from atlas.web.rendering import Shown

@@ -6,7 +6,8 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
-from atlas.scheduler.forecast import Forecast, ForecastJob, forecast
+from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.zones import zone_named
 from atlas.web.pages.plan import BUCKET_S, Plans
 from atlas.web.pages.recent import Recent
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from atlas.scheduler.forecast.result import Forecast
     from atlas.scheduler.job_store import JobRecord
     from atlas.scheduler.store.store import Store
     from atlas.service import AtlasScheduler

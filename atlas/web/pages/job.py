@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import select
 
 from atlas.scheduler.errors import UnknownJobError
-from atlas.scheduler.forecast import start_times
+from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import instant

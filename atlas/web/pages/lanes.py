@@ -19,7 +19,7 @@ from atlas.web.pages.recent import CELL_S, DAY_S, WORST, worst_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from atlas.scheduler.forecast import Forecast
+    from atlas.scheduler.forecast.result import Forecast
     from atlas.web.pages.plan import Starts
     from atlas.web.pages.said import Said
     from atlas.web.words.speech import Speech

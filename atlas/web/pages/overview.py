@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from sqlalchemy import Connection
 
-    from atlas.scheduler.forecast import Forecast
+    from atlas.scheduler.forecast.result import Forecast
     from atlas.web.pages.desk import Desk
     from atlas.web.pages.errors import ErrorGroup
     from atlas.web.pages.job_rows import JobRow, Standing

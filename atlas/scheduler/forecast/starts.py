@@ -1,0 +1,69 @@
+"""When jobs start, spread and calendar included; lazily, in the order of time."""
+
+from __future__ import annotations
+
+import heapq
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import TYPE_CHECKING
+
+from atlas.scheduler.zones import zone_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from atlas.scheduler.triggers import AtlasTrigger
+
+
+def start_times(trigger: AtlasTrigger, after: datetime, until: datetime, limit: int) -> list[datetime]:
+    """The first ``limit`` starts of a job in ``after`` < t <= ``until``, aware UTC.
+
+    Spread is in them; dates on which its calendar turns fire times into skips are not.
+
+    Raises:
+        ValueError: An instant is naive.
+    """
+    found: list[datetime] = []
+    for at in starts_after(trigger, after):
+        if len(found) >= limit or at > until:
+            break
+        found.append(at)
+    return found
+
+
+def starts_after(trigger: AtlasTrigger, after: datetime) -> Iterator[datetime]:
+    """Starts after ``after``; a day that the calendar excludes is one look, however often the job fires on it."""
+    schedule = trigger.schedule
+    zone = zone_named(schedule.timezone)
+    fire_time = schedule.next_after(trigger.fire_time_of(after))
+    while fire_time is not None:
+        if schedule.is_excluded(fire_time):
+            midnight = fire_time.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+            tomorrow = (midnight + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
+            fire_time = schedule.next_after(max(tomorrow, fire_time))
+            continue
+        yield trigger.run_time_of(fire_time)
+        fire_time = schedule.next_after(fire_time)
+
+
+def merged(
+    groups: Iterable[AtlasTrigger], after: datetime, until: datetime
+) -> Iterator[tuple[datetime, list[AtlasTrigger]]]:
+    """Each instant at which something starts, and the triggers that say so; lazily, in the order of time."""
+    number = count()
+    heap: list[tuple[datetime, int, AtlasTrigger, Iterator[datetime]]] = []
+
+    def push(trigger: AtlasTrigger, ahead: Iterator[datetime]) -> None:
+        at = next(ahead, None)
+        if at is not None and at <= until:
+            heapq.heappush(heap, (at, next(number), trigger, ahead))
+
+    for trigger in groups:
+        push(trigger, starts_after(trigger, after))
+    while heap:
+        at, triggers = heap[0][0], []
+        while heap and heap[0][0] == at:
+            _, _, trigger, ahead = heapq.heappop(heap)
+            triggers.append(trigger)
+            push(trigger, ahead)
+        yield at, triggers
