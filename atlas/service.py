@@ -14,7 +14,7 @@ from tzlocal import get_localzone_name
 
 from atlas.builtin.binding import ALIASES, bind_builtins
 from atlas.scheduler.capture import LogRules
-from atlas.scheduler.config_watch import ConfigWatch
+from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
 from atlas.scheduler.event_log import event_log

@@ -271,7 +271,8 @@ def test_one_changed_job_of_ten_thousand_writes_one_row(clockwork: Clockwork, tm
 CHILD = """
 import os, signal, sys
 from pathlib import Path
-from atlas.scheduler import config_file, job_store, reconcile
+from atlas.scheduler import job_store, reconcile
+from atlas.scheduler.config import file as config_file
 from atlas.scheduler.store import revisions
 from atlas.service import AtlasScheduler
 from atlas.settings import Settings, prepare_folders

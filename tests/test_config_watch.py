@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from atlas.scheduler import config_file, config_watch
 from atlas.scheduler.client import AtlasClient
-from atlas.scheduler.config_file import FileWatch, is_being_written, replacing
-from atlas.scheduler.config_watch import ConfigWatch
+from atlas.scheduler.config import file as config_file
+from atlas.scheduler.config import watch as config_watch
+from atlas.scheduler.config.file import FileWatch, is_being_written, replacing
+from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind

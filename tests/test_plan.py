@@ -12,8 +12,8 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from atlas.cli.main import main
-from atlas.scheduler.advice import advise
-from atlas.scheduler.changes import differences
+from atlas.scheduler.config.advice import advise
+from atlas.scheduler.config.changes import differences
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
-    from atlas.scheduler.preview import Preview
+    from atlas.scheduler.config.preview import Preview
 
     Typed = Callable[..., Finished]
 

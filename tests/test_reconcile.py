@@ -12,11 +12,11 @@ from sqlalchemy import event, insert, select
 
 from atlas.scheduler import job_store as job_store_module
 from atlas.scheduler import reconcile as reconcile_module
+from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
-from atlas.scheduler.plan import Plan, make_plan
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.store.tables import jobs, revisions
 from tests.clockwork import DAY, LIMIT_S, Clockwork, nothing, utc

@@ -13,11 +13,11 @@ from atlas.cli.checking import shown_file
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
-from atlas.scheduler.advice import advise
+from atlas.scheduler.config.advice import advise
+from atlas.scheduler.config.preview import Preview, make_preview
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.jobs import parse_jobs, read_jobs_text
-from atlas.scheduler.preview import Preview, make_preview
 from atlas.scheduler.reconcile import request_replace
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.revisions import latest_revision, request_numbered, revision_numbered
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
     from atlas.cli.times import LocalTimes
     from atlas.scheduler.client import SyncAtlasClient
+    from atlas.scheduler.config.preview import JobPreview, Kind
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.jobs import JobsFile
-    from atlas.scheduler.preview import JobPreview, Kind
     from atlas.scheduler.registry import Registry
     from atlas.service import AtlasScheduler
     from atlas.settings import Settings

@@ -11,7 +11,7 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.planning import functions_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
-from atlas.scheduler.changes import changed_jobs
+from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ArgumentsError, ConfigError, UnknownRevisionError
 from atlas.scheduler.jobs import parse_jobs, read_jobs_text
 from atlas.scheduler.store.revisions import find_revisions, latest_revision, revision_numbered

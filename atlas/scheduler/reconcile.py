@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from loguru import logger
 
-from atlas.scheduler.config_file import REPORTED_S, Seen, content_digest, read_content, replacing
+from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_content, replacing
+from atlas.scheduler.config.plan import Plan, make_plan
+from atlas.scheduler.config.preview import Preview, make_preview
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_store import JobChange
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
-from atlas.scheduler.plan import Plan, make_plan
-from atlas.scheduler.preview import Preview, make_preview
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (
     Request,

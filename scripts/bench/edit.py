@@ -13,7 +13,7 @@ from scripts.bench.measure import Figures, Goal, Measure, Side, check
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atlas.scheduler.config_file import Seen
+    from atlas.scheduler.config.file import Seen
     from atlas.scheduler.reconcile import Reconciler
 
 SCHEDULE = "20 15 3 * * *"

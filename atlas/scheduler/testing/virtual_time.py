@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from atlas.scheduler.clock import Clock
+    from atlas.scheduler.config.plan import Plan
     from atlas.scheduler.cron_manager import SyncCronManager
-    from atlas.scheduler.plan import Plan
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.submission import QueueDefaults

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
-from atlas.scheduler.advice import advise
-from atlas.scheduler.changes import changed_jobs
+from atlas.scheduler.config.advice import advise
+from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.revisions import find_revisions
 from atlas.web.api.verb import MAX_NUMBER, Call, Facts, Listed, Paged, Taken, Told, Verb, facts
 
 if TYPE_CHECKING:
-    from atlas.scheduler.plan import Plan
+    from atlas.scheduler.config.plan import Plan
 
 
 class Text(Taken):

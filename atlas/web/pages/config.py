@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
+from atlas.scheduler.config.plan import make_plan
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.jobs import parse_jobs
-from atlas.scheduler.plan import make_plan
 from atlas.scheduler.store.tables import revisions
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.triggers import trigger_for
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
+    from atlas.scheduler.config.plan import Plan
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast.result import Forecast
     from atlas.scheduler.jobs import JobsFile
-    from atlas.scheduler.plan import Plan
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from atlas.scheduler.config_file import SETTLED_S, WRITTEN_S, FileWatch, is_being_written
+from atlas.scheduler.config.file import SETTLED_S, WRITTEN_S, FileWatch, is_being_written
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.jobs import MAX_BYTES
 

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import select, text
 
-from atlas.scheduler.changes import differences
+from atlas.scheduler.config.changes import differences
+from atlas.scheduler.config.plan import make_plan
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.job_store import same_times
-from atlas.scheduler.plan import make_plan
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.store.revisions import latest_revision
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.changes import Difference
+    from atlas.scheduler.config.changes import Difference
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast.result import Forecast, Herd
