@@ -223,8 +223,8 @@ def test_a_job_that_was_made_busy_from_two_sides_at_once_runs_once(served: Clock
     task_id = client.run_job("job")
     served.pass_by(seconds=5)
     served.gate.wait_entered()
-    served.store.writer._connection._data_version = None
     served.store.writer.on_foreign = foreign
+    served.store.writer.look_again()
     task = client.wait(task_id, LIMIT_S)
     assert (task.status, task.cause) == ("CANCELLED", "busy")
     assert served.gate.calls == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -40,7 +41,7 @@ from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOpt
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -51,6 +52,8 @@ if TYPE_CHECKING:
 
 LOOK_S: Final = 0.5
 """How often `wait` looks at a task."""
+TOLD_LOOK_S: Final = 5.0
+"""The same where the database tells of commits (PostgreSQL)."""
 
 
 class SyncAtlasClient:
@@ -80,7 +83,7 @@ class SyncAtlasClient:
         others, and those of its own store are none.
         """
         if self._store is None:
-            self._store = Store(self._target)
+            self._store = Store(self._target, follows=False)
         return self._store
 
     def close(self) -> None:
@@ -309,20 +312,29 @@ class SyncAtlasClient:
         refuse_on_loop()
         clock = self.store.clock
         end_s = None if timeout is None else clock.monotonic() + timeout
-        pause = threading.Condition()
         last = None
-        while True:
-            task = self.task(task_id)
-            if on_change is not None and (task.status, task.attempt) != last:
-                last = (task.status, task.attempt)
-                on_change(task)
-            if task.status.is_final:
-                return task
-            left_s = LOOK_S if end_s is None else min(LOOK_S, end_s - clock.monotonic())
-            if left_s <= 0:
-                raise ResultNotReadyError(task_id, f"not final after {timeout:g} s")
-            with pause:
-                clock.wait(pause, left_s)
+        with self._news() as news:
+            while True:
+                news.seen()
+                task = self.task(task_id)
+                if on_change is not None and (task.status, task.attempt) != last:
+                    last = (task.status, task.attempt)
+                    on_change(task)
+                if task.status.is_final:
+                    return task
+                left_s = float("inf") if end_s is None else end_s - clock.monotonic()
+                if left_s <= 0:
+                    raise ResultNotReadyError(task_id, f"not final after {timeout:g} s")
+                news.wait(left_s)
+
+    @contextmanager
+    def _news(self) -> Iterator[_News]:
+        news = _News(self.store)
+        self.store.on_foreign(news.tell)
+        try:
+            yield news
+        finally:
+            self.store.off_foreign(news.tell)
 
     def _known_job(self, name: str) -> JobRecord:
         found = self.store.read(lambda connection: read_job(connection, name))
@@ -335,6 +347,33 @@ class SyncAtlasClient:
     def _unknown_job(self, name: str) -> UnknownJobError:
         known = self.store.read(lambda connection: list(connection.execute(select(jobs.c.id)).scalars()))
         return UnknownJobError(name, nearest=nearest(name, known))
+
+
+class _News:
+    """Waits for a commit of another process."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._changed = threading.Condition()
+        self._told = False
+
+    def tell(self) -> None:
+        """Somebody committed."""
+        with self._changed:
+            self._told = True
+            self._changed.notify()
+
+    def seen(self) -> None:
+        """What was told so far is about to be looked at."""
+        with self._changed:
+            self._told = False
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until somebody committed, or it is time to look all the same."""
+        look_s = TOLD_LOOK_S if self._store.hears else LOOK_S
+        with self._changed:
+            if not self._told:
+                self._store.clock.wait(self._changed, min(look_s, timeout_s))
 
 
 def _placeholder(*_args: object, **_kwargs: object) -> None:

@@ -106,7 +106,7 @@ class Leadership:
         store, now_s = self._store, self._store.clock.monotonic()
         if now_s - self._renewed_s >= RENEW_S:
             self._renewed_s = now_s
-            store.write(lambda connection: stand_by(connection, store.owner, store.clock.now()))
+            store.write(lambda connection: stand_by(connection, store.owner, store.clock.now()), tells=False)
         last, dead = store.read(self._read)
         if last is not None and not dead and not self._is_silent(last, now_s):
             return

@@ -210,7 +210,10 @@ class Serving:
         figures, claim, clock = self.figures() | self.extra_figures(), self._claim, self.store.clock
         self._renewal = Ticket()
         self.store.writer.work(
-            lambda connection: claim.renew(connection, clock.now(), figures), self._renewal, after=self._renewed
+            lambda connection: claim.renew(connection, clock.now(), figures),
+            self._renewal,
+            after=self._renewed,
+            tells=False,
         )
 
     # --- work from this process -------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ class Work:
         ticket: Who waits.
         after: Called behind the commit with what ``run`` returned.
         failed: Called behind the commit with what ``run`` raised.
+        tells: False if no other process waits for it.
         value: What it returned.
         error: What it raised.
     """
@@ -36,6 +37,7 @@ class Work:
     ticket: Ticket
     after: Callable[[Any], None] | None = None
     failed: Callable[[BaseException], None] | None = None
+    tells: bool = True
     value: Any = None
     error: BaseException | None = None
 
@@ -131,6 +133,11 @@ class Batch:
         for move in self.moves:
             counts.moved(move.task.job_id, move.was, move.status, move.duration_s)
         return counts
+
+    @property
+    def tells(self) -> bool:
+        """True if another process may wait for it."""
+        return bool(self.accepts or self.changes) or any(work.tells for work in self.works)
 
     @property
     def tickets(self) -> list[Ticket]:

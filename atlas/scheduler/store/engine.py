@@ -57,10 +57,17 @@ def file_of(url: URL) -> Path | None:
 
 
 def _postgres_options(url: URL) -> dict[str, Any]:
-    options: dict[str, Any] = {"connect_timeout": 5}
-    if "options" not in url.query:  # a process that is frozen in a transaction would keep its rows from its successor
-        options["options"] = f"-c idle_in_transaction_session_timeout={FROZEN_S:g}s"
-    return options
+    options: dict[str, Any] = {
+        "connect_timeout": 5,
+        # A server that vanished without a word is noticed within a minute, also by a connection that only listens.
+        "keepalives_idle": 30,
+        "keepalives_interval": 10,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+        # A process that is frozen in a transaction would keep its rows from its successor.
+        "options": f"-c idle_in_transaction_session_timeout={FROZEN_S:g}s",
+    }
+    return {name: value for name, value in options.items() if name not in url.query}
 
 
 def open_engine(url: URL, durability: Durability) -> Engine:

@@ -17,6 +17,7 @@ from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.database_file import Loss
 from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
+from atlas.scheduler.store.notices import Notices
 from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import full_row
 from atlas.scheduler.store.tickets import Ticket
@@ -56,9 +57,17 @@ class Store:
     """
 
     def __init__(
-        self, target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None
+        self,
+        target: Path | str | None,
+        *,
+        durability: Durability = "full",
+        clock: Clock | None = None,
+        follows: bool = True,
     ) -> None:
-        """Open ``target``, bring its schema up to date and start the writer."""
+        """Open ``target``, bring its schema up to date and start the writer.
+
+        With ``follows`` the counters follow what other processes commit; without, they are as read at the opening.
+        """
         self.clock: Clock = clock or SystemClock()
         url = database_url(target)
         self.url = url.render_as_string()
@@ -71,7 +80,10 @@ class Store:
         self.events = EventStream()
         self.writer = Writer(self.engine, self.clock, self.totals, self.events)
         self.writer.guard = self._guard
-        self.writer.on_foreign = self._foreign
+        self._notices: Notices | None = None
+        if url.get_backend_name() == "postgresql":
+            self._notices = self.writer.notices = Notices(self.engine, self.owner, self.writer.look_again)
+        self._follows = follows
         self._foreign_listeners: list[Callable[[], None]] = []
         self._claim: Claim | None = None
         self._keepers: list[Callable[[Connection], str]] = []
@@ -89,6 +101,8 @@ class Store:
             self.engine.dispose()
             raise
         self.writer.start()
+        if follows:
+            self._hear()
 
     # --- reading and writing ----------------------------------------------------------------------------------------
 
@@ -112,14 +126,23 @@ class Store:
         """`read` without blocking the loop."""
         return await asyncio.to_thread(self.read, work)
 
-    def write(self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S) -> T:
+    def write(
+        self,
+        work: Work[T],
+        *,
+        after: Callable[[T], None] | None = None,
+        wait_s: float = CALL_S,
+        tells: bool = True,
+    ) -> T:
         """What ``work`` returned in a transaction that is committed; an error of ``work`` undoes its own changes only.
+
+        ``after`` and ``tells``: see `Writer.work`.
 
         Raises:
             StoreUnavailableError: The database did not take it within ``wait_s`` seconds; it was withdrawn.
         """
         ticket = self.ticket(wait_s=wait_s)
-        self.writer.work(work, ticket, after=after)
+        self.writer.work(work, ticket, after=after, tells=tells)
         return ticket.wait()  # type: ignore[no-any-return]
 
     async def write_async(
@@ -141,16 +164,32 @@ class Store:
         self.writer.accept(tasks, [full_row(task) for task in tasks], ticket)
 
     def on_foreign(self, listener: Callable[[], None]) -> None:
-        """Call ``listener`` on the writer's thread after another process committed; it must not wait for the writer."""
+        """Call ``listener`` on the writer's thread soon, and then after each commit of another process.
+
+        It must not wait for the writer.
+        """
         self._foreign_listeners.append(listener)
+        self._hear()
+        self.writer.look_again()
 
     def off_foreign(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` no more."""
         if listener in self._foreign_listeners:
             self._foreign_listeners.remove(listener)
 
+    @property
+    def hears(self) -> bool:
+        """True while others' commits are told at once; elsewhere they are noticed within half a second."""
+        return self._notices is not None and self._notices.listens
+
+    def _hear(self) -> None:
+        if self._notices is not None:
+            self._notices.start()
+        self.writer.on_foreign = self._foreign
+
     def _foreign(self) -> None:
-        self.read(self.totals.load)
+        if self._follows:
+            self.read(self.totals.load)
         for listener in list(self._foreign_listeners):
             listener()
 
@@ -252,6 +291,8 @@ class Store:
             for key, store in list(_stores.items()):
                 if store is self:
                     del _stores[key]
+        if self._notices is not None:
+            self._notices.close()
         self.writer.close()
         self.events.close()
         self.engine.dispose()

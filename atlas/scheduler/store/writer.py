@@ -35,10 +35,13 @@ if TYPE_CHECKING:
     from atlas.scheduler.events import EventStream
     from atlas.scheduler.metrics import Totals
     from atlas.scheduler.store.database_file import DatabaseFile
+    from atlas.scheduler.store.notices import Notices
     from atlas.scheduler.task import Task, TaskStatus
 
 POLL_S: Final = 0.5
-"""How often the writer looks for other processes' commits while it has nothing to write."""
+"""How often the writer looks for other processes' commits where nobody tells it of them."""
+SAFETY_S: Final = 30.0
+"""The same where `Notices` tell it."""
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 1.0
 MAX_BEHIND: Final = 100
@@ -77,6 +80,7 @@ class Writer:
         self.fence: Callable[[Connection], None] | None = None
         self.on_fenced: Callable[[], None] | None = None
         self.guard: threading.RLock | None = None
+        self.notices: Notices | None = None
         self._damage: str | None = None
         self.commits = 0
 
@@ -131,14 +135,16 @@ class Writer:
         *,
         after: Callable[[Any], None] | None = None,
         failed: Callable[[BaseException], None] | None = None,
+        tells: bool = True,
     ) -> None:
         """Run ``run`` in the next commit, in a savepoint of its own.
 
         Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
+        ``tells`` is False for what no other process waits for, see `Notices`.
         """
         with self._ready:
             self._refuse_if_closed()
-            self._batch.works.append(Work(run, ticket, after, failed))
+            self._batch.works.append(Work(run, ticket, after, failed, tells))
             self._ready.notify()
 
     def may_start(self) -> bool:
@@ -160,9 +166,11 @@ class Writer:
         return 0.0 if since is None else self._clock.monotonic() - since
 
     def look_again(self) -> None:
-        """Take other processes' commits for unseen: they are looked at before the next commit."""
+        """Take other processes' commits for unseen: they are looked at now, and before the next commit."""
         self._connection.forget_seen()
-        self._looked_s = float("-inf")
+        with self._ready:
+            self._looked_s = float("-inf")
+            self._ready.notify()
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Write what is waiting and end the thread; False when the database did not take it in time."""
@@ -187,7 +195,8 @@ class Writer:
             batch = self._take(pause_s)
             if batch is None:
                 break
-            if self._clock.monotonic() - self._looked_s >= POLL_S:
+            # While a commit is repeated that may have reached the disk, a look would count it, and its end once more.
+            if self._look_in_s() <= 0 and not (batch and self._failing_since_s is not None):
                 self._looked_s = self._clock.monotonic()
                 self._look_for_foreign()
             if not batch and not self._is_lost():
@@ -208,8 +217,8 @@ class Writer:
                 until_s = self._clock.monotonic() + pause_s
                 while not self._closing and (left_s := until_s - self._clock.monotonic()) > 0:
                     self._clock.wait(self._ready, left_s)  # every new change notifies; none of them ends the pause
-            elif not self._batch and not self._closing:
-                self._clock.wait(self._ready, POLL_S)
+            elif not self._batch and not self._closing and (look_in_s := self._look_in_s()) > 0:
+                self._clock.wait(self._ready, look_in_s)
             batch = self._batch
             if not batch:
                 return None if self._closing else Batch()  # not this one: what comes meanwhile goes into it
@@ -247,6 +256,8 @@ class Writer:
                 counts.write(connection)
                 for work in batch.works:
                     self._run(connection, work)
+                if self.notices is not None and batch.tells:
+                    self.notices.tell(connection)
         except Exception:
             self._connection.drop()
             raise
@@ -399,6 +410,11 @@ class Writer:
             raise OSError(f"{why}; stop this process, or move the old file back")
         self.on_lost(why)
         self._damage = None
+
+    def _look_in_s(self) -> float:
+        """Seconds until it is time to look for other processes' commits."""
+        every_s = SAFETY_S if self.notices is not None and self.notices.listens else POLL_S
+        return self._looked_s + every_s - self._clock.monotonic()
 
     def _look_for_foreign(self) -> None:
         """Notice commits of other processes."""
