@@ -194,6 +194,7 @@ def expressions_near(zone: str, change: str) -> st.SearchStrategy[str]:
     return parts.map(lambda part: part[0] + " ".join(part[1:]))
 
 
+@pytest.mark.timeout(300)  # twenty seconds of CPU, and machines that test are busy
 @settings(QUICK, max_examples=600)
 @example(case=("Europe/Berlin", "2026-03-29T01:00", "* * * * * *"))
 @example(case=("Europe/Berlin", "2026-10-25T01:00", "* * * * * *"))
@@ -280,6 +281,7 @@ def all_changes() -> list[Change]:
     return list(seen.values())
 
 
+@pytest.mark.timeout(300)  # as above
 def test_at_every_change_since_1970_fixed_times_come_once_and_wildcards_follow_the_clock() -> None:
     changes = all_changes()
     assert len(changes) > 3000

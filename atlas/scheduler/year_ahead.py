@@ -8,11 +8,10 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from atlas.scheduler.cron.expression import parse_cron
-from atlas.scheduler.zones import local_time, zone_named
+from atlas.scheduler.zones import shifts, zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from zoneinfo import ZoneInfo
 
     from atlas.scheduler.schedule import Schedule
 
@@ -112,11 +111,10 @@ def fire_times(schedule: Schedule, after: datetime) -> Iterator[datetime]:
 def next_clock_change(schedule: Schedule, after: datetime) -> ClockChange | None:
     """The next change of the schedule's zone behind ``after``; None if none comes within 400 days."""
     zone = zone_named(schedule.timezone)
-    at = _next_shift(zone, after)
-    if at is None:
+    shift = next(shifts(zone, after, after + _REACH), None)
+    if shift is None:
         return None
-    new = local_time(at, zone).replace(tzinfo=None, fold=0)
-    old = local_time(at - _SECOND, zone).replace(tzinfo=None, fold=0) + _SECOND
+    old, new = shift.before.replace(tzinfo=None), shift.after.replace(tzinfo=None)
     low, high = min(old, new), max(old, new)
     times: set[datetime] = set()
     follows = fixed = False
@@ -131,26 +129,7 @@ def next_clock_change(schedule: Schedule, after: datetime) -> ClockChange | None
         times.update(found)
         if found:
             follows, fixed = follows or steady.fields.wildcard, fixed or not steady.fields.wildcard
-    return ClockChange(at, zone.key, old, new, tuple(sorted(times)), follows, fixed)
-
-
-def _next_shift(zone: ZoneInfo, after: datetime) -> datetime | None:
-    """The first second with another offset than the second before it."""
-    low = after.astimezone(UTC).replace(microsecond=0)
-    last, offset = low + _REACH, low.astimezone(zone).utcoffset()
-    while low < last:
-        high = low + timedelta(days=1)
-        if high.astimezone(zone).utcoffset() == offset:
-            low = high
-            continue
-        while high - low > _SECOND:
-            middle = low + (high - low) // _SECOND // 2 * _SECOND
-            if middle.astimezone(zone).utcoffset() == offset:
-                low = middle
-            else:
-                high = middle
-        return high
-    return None
+    return ClockChange(shift.at, zone.key, old, new, tuple(sorted(times)), follows, fixed)
 
 
 def times_a_year(schedule: Schedule, now: datetime) -> tuple[int, bool]:

@@ -5,13 +5,17 @@ from __future__ import annotations
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from atlas.scheduler.errors import ScheduleError
 from atlas.scheduler.nearest import nearest
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 _SECOND = timedelta(seconds=1)
+_DAY = timedelta(days=1)
 
 
 class Shift(NamedTuple):
@@ -92,11 +96,27 @@ def shift_around(wall: datetime) -> Shift | None:
     # The old offset holds at `low`, the new one at `high`: PEP 495 gives the old one to fold 0, in a gap as in a fold.
     low = (naive - max(first, second)).replace(tzinfo=UTC) - _SECOND
     high = (naive - min(first, second)).replace(tzinfo=UTC) + _SECOND
+    return _shift_between(low, high, zone)
+
+
+def shifts(zone: tzinfo, after: datetime, until: datetime) -> Iterator[Shift]:
+    """The zone's changes in ``after`` < t <= ``until``, in order, but for two that lie less than a day apart."""
+    low, end = (instant.astimezone(UTC).replace(microsecond=0) for instant in (after, until))
+    while low < end:
+        high = min(low + _DAY, end)
+        if high.astimezone(zone).utcoffset() != low.astimezone(zone).utcoffset():
+            yield _shift_between(low, high, zone)
+        low = high
+
+
+def _shift_between(low: datetime, high: datetime, zone: tzinfo | None) -> Shift:
+    """The one change between two instants, whole seconds in UTC, at which the zone has different offsets."""
+    first, second = (instant.astimezone(zone).utcoffset() or timedelta() for instant in (low, high))
     while high - low > _SECOND:
         middle = low + (high - low) // _SECOND // 2 * _SECOND
         if middle.astimezone(zone).utcoffset() == first:
             low = middle
         else:
             high = middle
-    naive_at = high.replace(tzinfo=None)
-    return Shift(high, (naive_at + first).replace(tzinfo=zone), (naive_at + second).replace(tzinfo=zone))
+    naive = high.replace(tzinfo=None)
+    return Shift(high, (naive + first).replace(tzinfo=zone), (naive + second).replace(tzinfo=zone))

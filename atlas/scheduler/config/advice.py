@@ -5,7 +5,7 @@ It looks at a day of starts, so that it is for whoever checks a file, not for ev
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,7 @@ from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.triggers import trigger_for
-from atlas.scheduler.zones import shift_around, zone_named
+from atlas.scheduler.zones import shifts, zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.zones import Shift
 
 DAY: Final = timedelta(days=1)
+LOOKED_AHEAD: Final = timedelta(days=400)
+"""How far clock changes are looked for: beyond the next one each way."""
 LOOKED_AT: Final = 1500
 """Starts of a day that are looked at per job: one a minute."""
 MAX_TWICE: Final = 20
@@ -121,12 +123,12 @@ def _gaps(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
 
 @lru_cache(maxsize=4096)
 def _in_gap(text: str, timezone: str, today: date) -> str | None:
-    fields = text.split()
-    if text.strip().lower() == "@hourly" or (len(fields) >= 5 and any(one.startswith("*") for one in fields[-5:-3])):
+    steady = parse_cron(text, "UTC")
+    if steady.fields.wildcard:
         return None  # it follows the wall clock, and misses nothing that is there
     for gap in _shifts_forward(timezone, today):
         begin, end = (wall.replace(tzinfo=UTC, fold=0) for wall in (gap.before, gap.after))
-        meant = parse_cron(text, "UTC").next_after(begin - _MICROSECOND)
+        meant = steady.next_after(begin - _MICROSECOND)
         if meant is None or meant >= end:
             continue
         instead = parse_cron(text, timezone).next_after(gap.at - _MICROSECOND)
@@ -142,25 +144,10 @@ def _in_gap(text: str, timezone: str, today: date) -> str | None:
 
 @lru_cache(maxsize=512)
 def _shifts_forward(timezone: str, today: date) -> tuple[Shift, ...]:
-    """The times in the next 400 days at which the clock goes forward."""
-    zone, found = zone_named(timezone), []
-
-    def offset(at: datetime) -> timedelta:
-        return at.astimezone(zone).utcoffset() or timedelta()
-
-    low = datetime(today.year, today.month, today.day, tzinfo=UTC)
-    for _ in range(400):
-        high = following = low + DAY
-        if offset(following) > offset(low):
-            before = offset(low)
-            while high - low > timedelta(seconds=1):
-                middle = low + (high - low) // 2
-                low, high = (middle, high) if offset(middle) == before else (low, middle)
-            inside = (low + before + timedelta(seconds=2)).replace(tzinfo=zone, microsecond=0)
-            shift = shift_around(inside)
-            found += [] if shift is None else [shift]
-        low = following
-    return tuple(found)
+    """Its changes in the next 400 days at which the clock goes forward."""
+    begin = datetime.combine(today, time(), UTC)
+    found = shifts(zone_named(timezone), begin, begin + LOOKED_AHEAD)
+    return tuple(shift for shift in found if shift.after > shift.before)
 
 
 def _names(job_ids: list[str]) -> str:
