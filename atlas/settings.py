@@ -79,6 +79,11 @@ class SchedulerSettings(_Section):
         {}, description="running tasks per executor (thread, process, async), below max_workers"
     )
 
+    @property
+    def limits(self) -> dict[str, int]:
+        """`executor_limits` by plain names."""
+        return {str(executor): limit for executor, limit in self.executor_limits.items()}
+
 
 class PersistenceSettings(_Section):
     """Where tasks and history are kept, and how long."""

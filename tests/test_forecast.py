@@ -156,7 +156,7 @@ def test_a_herd_that_comes_again_at_once_gets_no_longer_spread_than_it_has_time(
 
 def test_a_job_that_never_ran_is_assumed_short_and_said_to_be_so() -> None:
     found = forecast([job("new", "0 17 * * *", None)], now=NOW, hours=1, slots=1)
-    assert (found.jobs[0].measured, found.jobs[0].duration_s) == (False, making.ASSUMED_S)
+    assert (found.jobs[0].measured, found.jobs[0].duration_s) == (False, 1.0)
 
 
 def test_more_starts_than_can_be_looked_at_end_the_forecast_earlier(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,8 +14,6 @@ from atlas.scheduler.durations import format_duration
 from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
-from atlas.scheduler.schedule import stable_offset
-from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
     import argparse
@@ -41,7 +39,7 @@ def show(args: argparse.Namespace) -> int:
         now=times.now,
         hours=args.hours,
         slots=settings.scheduler.max_workers,
-        limits={str(name): limit for name, limit in settings.scheduler.executor_limits.items()},
+        limits=settings.scheduler.limits,
         bucket_s=3600.0 if args.hours <= LONGEST_BY_HOURS else 86_400.0,
         zone=times.zone,
     )
@@ -76,10 +74,7 @@ def _jobs(args: argparse.Namespace, settings: Settings) -> list[ForecastJob]:
         defaults=PolicyDefaults(timezone=local_times(settings).zone.key),
         registry=None,
     )
-    return [
-        ForecastJob.of(one, trigger_for(one.schedule, stable_offset(one.id, one.schedule.spread_s)))
-        for one in loaded.definitions.values()
-    ]
+    return [ForecastJob.of(one) for one in loaded.definitions.values()]
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

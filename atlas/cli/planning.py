@@ -144,8 +144,7 @@ def read_wanted(text: str, file: Path, settings: Settings) -> tuple[JobsFile, tu
     with functions_of(settings) as (atlas, registry):
         wanted = parse_jobs(text, file=file, defaults=atlas.policy_defaults(), registry=registry)
     scheduler = settings.scheduler
-    limits = {str(kind): limit for kind, limit in scheduler.executor_limits.items()}
-    advised = advise(wanted, file=file, now=datetime.now(UTC), slots=scheduler.max_workers, limits=limits)
+    advised = advise(wanted, file=file, now=datetime.now(UTC), slots=scheduler.max_workers, limits=scheduler.limits)
     return wanted, tuple(sorted((*wanted.warnings, *advised), key=lambda one: (one.line, one.column)))
 
 
@@ -168,10 +167,9 @@ def functions_of(settings: Settings) -> Iterator[tuple[AtlasScheduler, Registry]
 def preview_of(client: SyncAtlasClient, wanted: JobsFile, file: Path, settings: Settings) -> Preview:
     """What the file would do to the jobs in the store."""
     scheduler, now = settings.scheduler, client.store.clock.now()
-    limits = {str(kind): limit for kind, limit in scheduler.executor_limits.items()}
     return client.store.read(
         lambda connection: make_preview(
-            connection, wanted, file=file, now=now, slots=scheduler.max_workers, limits=limits
+            connection, wanted, file=file, now=now, slots=scheduler.max_workers, limits=scheduler.limits
         )
     )
 

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from apscheduler.triggers.base import BaseTrigger
 
+from atlas.scheduler.schedule import stable_offset
+
 if TYPE_CHECKING:
+    from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.schedule import Schedule
 
 _MICROSECOND: Final = timedelta(microseconds=1)
@@ -88,3 +91,9 @@ class AtlasTrigger(BaseTrigger):
 def trigger_for(schedule: Schedule, offset_s: float = 0.0) -> AtlasTrigger:
     """The one shared trigger of this schedule and offset; raises what `AtlasTrigger` raises."""
     return AtlasTrigger(schedule, offset_s)
+
+
+def trigger_of(definition: JobDefinition) -> AtlasTrigger:
+    """The trigger of this job, its own stable offset included; raises what `AtlasTrigger` raises."""
+    schedule = definition.schedule
+    return trigger_for(schedule, stable_offset(definition.id, schedule.spread_s))

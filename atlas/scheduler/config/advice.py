@@ -15,8 +15,7 @@ from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
-from atlas.scheduler.schedule import stable_offset
-from atlas.scheduler.triggers import trigger_for
+from atlas.scheduler.triggers import trigger_of
 from atlas.scheduler.zones import shifts, zone_named
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.jobs import JobsFile
-    from atlas.scheduler.triggers import AtlasTrigger
     from atlas.scheduler.zones import Shift
 
 DAY: Final = timedelta(days=1)
@@ -70,7 +68,7 @@ def _herds(
     wanted: JobsFile, now: datetime, slots: int, limits: Mapping[str, int] | None
 ) -> Iterator[tuple[Place, str]]:
     """More jobs than slots start in one instant."""
-    jobs = [ForecastJob.of(one, _trigger(one)) for one in wanted.definitions.values()]
+    jobs = [ForecastJob.of(one) for one in wanted.definitions.values()]
     order = {job_id: number for number, job_id in enumerate(wanted.definitions)}
     for herd in forecast(jobs, now=now, slots=slots, limits=limits).herds:
         first, *others = sorted(herd.job_ids, key=order.__getitem__)
@@ -94,7 +92,7 @@ def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
     for jobs in by_function.values():
         first: dict[int, JobDefinition] = {}
         for one in jobs if len(jobs) > 1 else ():
-            minutes = {int(at.timestamp()) // 60 for at in start_times(_trigger(one), now, now + DAY, LOOKED_AT)}
+            minutes = {int(at.timestamp()) // 60 for at in start_times(trigger_of(one), now, now + DAY, LOOKED_AT)}
             shared = min((minute for minute in minutes if minute in first), default=None)
             if shared is not None:
                 met.setdefault(first[shared].id, []).append((one, shared))
@@ -153,7 +151,3 @@ def _shifts_forward(timezone: str, today: date) -> tuple[Shift, ...]:
 def _names(job_ids: list[str]) -> str:
     more = len(job_ids) - NAMED
     return ", ".join(job_ids[:NAMED]) + (f" and {more} more" if more > 0 else "")
-
-
-def _trigger(one: JobDefinition) -> AtlasTrigger:
-    return trigger_for(one.schedule, stable_offset(one.id, one.schedule.spread_s))

@@ -14,11 +14,10 @@ from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.job_store import same_times
-from atlas.scheduler.schedule import stable_offset
 from atlas.scheduler.store.revisions import latest_revision
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_queries import durations_of
-from atlas.scheduler.triggers import trigger_for
+from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -189,7 +188,6 @@ def make_preview(
             [
                 ForecastJob.of(
                     one,
-                    trigger_for(one.schedule, stable_offset(one.id, one.schedule.spread_s)),
                     duration_s=medians[one.id].median_s,
                     fires=one.id not in pauses,
                 )
@@ -247,7 +245,7 @@ def make_preview(
 
 def next_start(old: JobRecord | None, new: JobDefinition, now: datetime) -> datetime | None:
     """When a job starts next once ``new`` is applied at ``now``: with the same times as before it stays."""
-    trigger = trigger_for(new.schedule, stable_offset(new.id, new.schedule.spread_s))
+    trigger = trigger_of(new)
     if old is not None and same_times(old, enabled=new.enabled, trigger=trigger):
         return old.next_run
     return trigger.get_next_fire_time(None, now) if new.enabled else None

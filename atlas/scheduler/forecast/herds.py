@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from atlas.scheduler.forecast.line import Expected
+    from atlas.scheduler.forecast.jobs import ForecastJob
     from atlas.scheduler.triggers import AtlasTrigger
 
 MAX_HERDS: Final = 20
@@ -24,7 +24,7 @@ _HEADROOM: Final = 2.0
 @dataclass(slots=True)
 class _Seen:
     first: datetime
-    jobs: list[Expected]
+    jobs: list[ForecastJob]
     times: int = 0
 
 
@@ -35,7 +35,7 @@ class Herds:
         self._slots = slots
         self._seen: dict[frozenset[AtlasTrigger], _Seen] = {}
 
-    def note(self, at: datetime, triggers: list[AtlasTrigger], jobs: list[Expected]) -> None:
+    def note(self, at: datetime, triggers: list[AtlasTrigger], jobs: list[ForecastJob]) -> None:
         """These start at ``at``."""
         if len(jobs) <= self._slots:
             return
@@ -51,7 +51,7 @@ class Herds:
             if len(jobs) <= self._slots:
                 continue
             told.update(job.id for job in jobs)
-            work_s = sum(job.duration_s for job in jobs)
+            work_s = sum(job.takes_s for job in jobs)
             herds.append(
                 Herd(
                     at=seen.first,

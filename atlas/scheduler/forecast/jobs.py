@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.task_queries import durations_of
 from atlas.scheduler.task import Overlap, TaskPriority
+from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.triggers import AtlasTrigger
+
+
+ASSUMED_S: Final = 1.0
+"""What a task of a job that has not run yet is taken to last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,15 +51,18 @@ class ForecastJob:
     overlap: Overlap = Overlap.SKIP
     max_instances: int = 1
 
+    @property
+    def takes_s(self) -> float:
+        """How long a task of it is taken to last, seconds."""
+        return ASSUMED_S if self.duration_s is None else max(0.0, self.duration_s)
+
     @classmethod
-    def of(
-        cls, definition: JobDefinition, trigger: AtlasTrigger, *, duration_s: float | None = None, fires: bool = True
-    ) -> ForecastJob:
+    def of(cls, definition: JobDefinition, *, duration_s: float | None = None, fires: bool = True) -> ForecastJob:
         """The job of ``definition``."""
         return cls(
             id=definition.id,
             title=definition.title,
-            trigger=trigger,
+            trigger=trigger_of(definition),
             duration_s=duration_s,
             executor="" if definition.executor is None else definition.executor.value,
             fires=fires and definition.enabled,
@@ -77,7 +85,6 @@ def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[Forecast
     return [
         ForecastJob.of(
             one.definition,
-            one.trigger,
             duration_s=durations[one.id].median_s,
             fires=states[one.id] is JobState.ACTIVE,
         )

@@ -10,14 +10,18 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import defaultdict, deque
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from atlas.scheduler.forecast.result import Crowd, Start
 from atlas.scheduler.task import Overlap, TaskPriority
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from atlas.scheduler.forecast.jobs import ForecastJob
 
 LATE_S: Final = 1.0
 """A start that is later than this has waited for a slot."""
@@ -28,30 +32,7 @@ MAX_BEHIND: Final = 100
 
 
 @dataclass(slots=True, eq=False)
-class Expected:
-    """A job as far as the line has to do with it.
-
-    Attributes:
-        id: The job.
-        duration_s: How long each of its tasks runs.
-        priority: Order of service.
-        overlap: What happens when it starts while its last task is unfinished.
-        max_instances: With ``overlap: allow``, unfinished tasks at once.
-        executor: Where it runs.
-    """
-
-    id: str
-    duration_s: float
-    priority: TaskPriority
-    overlap: Overlap
-    max_instances: int
-    executor: str
-    unfinished: list[Run] = field(default_factory=list)
-    behind: deque[Run] = field(default_factory=deque)
-
-
-@dataclass(slots=True, eq=False)
-class Run:
+class _Run:
     """One task that is expected.
 
     Attributes:
@@ -62,7 +43,7 @@ class Run:
         gone: True if a newer one has replaced it.
     """
 
-    job: Expected
+    job: ForecastJob
     due_s: float
     began_s: float | None = None
     skipped: bool = False
@@ -75,15 +56,8 @@ class Run:
 
 
 @dataclass(slots=True, eq=False)
-class Shortage:
-    """A stretch in which tasks wait because all slots are taken.
-
-    Attributes:
-        at_s: Its begin, seconds since 1970.
-        until_s: Its end.
-        needed: Most tasks that would run at once, had they slots.
-        late_s: Job → its longest wait in it, seconds.
-    """
+class _Shortage:
+    """A stretch in which tasks wait because all slots are taken; times in seconds since 1970."""
 
     at_s: float
     until_s: float
@@ -103,20 +77,26 @@ class ExpectedLine:
     def __init__(self, slots: int, limits: Mapping[str, int], on_demand: Callable[[float, int], None]) -> None:
         """An empty line."""
         self._slots, self._limits, self._on_demand = slots, limits, on_demand
-        self._ends: list[tuple[float, int, Run]] = []
-        self._waiting: dict[str, list[tuple[TaskPriority, float, int, Run]]] = {}
+        self._ends: list[tuple[float, int, _Run]] = []
+        self._waiting: dict[str, list[tuple[TaskPriority, float, int, _Run]]] = {}
         self._running: dict[str, int] = {}
         self._taken = self._waits = self._number = 0
-        self._shortage: Shortage | None = None
-        self.runs: list[Run] = []
-        self.shortages: list[Shortage] = []
+        self._shortage: _Shortage | None = None
+        self._unfinished: defaultdict[str, list[_Run]] = defaultdict(list)
+        self._behind: defaultdict[str, deque[_Run]] = defaultdict(deque)
+        self._runs: list[_Run] = []
+        self._shortages: list[_Shortage] = []
 
-    def start(self, at_s: float, jobs: Sequence[Expected]) -> None:
+    def __len__(self) -> int:
+        """How many starts there were."""
+        return len(self._runs)
+
+    def start(self, at_s: float, jobs: Sequence[ForecastJob]) -> None:
         """These jobs start, all at once; not before any start so far."""
         self.pass_until(at_s)
         for job in jobs:
-            run = Run(job, at_s)
-            self.runs.append(run)
+            run = _Run(job, at_s)
+            self._runs.append(run)
             self._arrive(run, at_s)
         self._serve(at_s)
 
@@ -132,49 +112,67 @@ class ExpectedLine:
                 self._leave(run)
                 self._serve(end_s)
 
-    def _arrive(self, run: Run, at_s: float) -> None:
+    def starts(self) -> tuple[Start, ...]:
+        """Every start, in the order of time."""
+        return tuple(Start(_instant(run.due_s), run.job.id, run.late_s, run.skipped) for run in self._runs)
+
+    def crowds(self) -> tuple[Crowd, ...]:
+        """The stretches in which somebody waited for long."""
+        return tuple(
+            Crowd(
+                at=_instant(one.at_s),
+                until=_instant(one.until_s),
+                needed=one.needed,
+                late_s=dict(sorted(one.late_s.items(), key=lambda late: -late[1])),
+            )
+            for one in self._shortages
+            if one.late_s
+        )
+
+    def _arrive(self, run: _Run, at_s: float) -> None:
         job = run.job
-        if job.unfinished:
+        if unfinished := self._unfinished[job.id]:
             match job.overlap:
                 case Overlap.SKIP:
                     run.skipped = True
                 case Overlap.ALLOW:
-                    run.skipped = len(job.unfinished) >= job.max_instances
+                    run.skipped = len(unfinished) >= job.max_instances
                 case Overlap.QUEUE:
-                    run.skipped = len(job.behind) >= MAX_BEHIND
+                    behind = self._behind[job.id]
+                    run.skipped = len(behind) >= MAX_BEHIND
                     if not run.skipped:
-                        job.behind.append(run)
+                        behind.append(run)
                     return
                 case Overlap.REPLACE:
-                    self._replace(job, at_s)
+                    self._replace(unfinished, at_s)
         if not run.skipped:
             self._wait(run)
 
-    def _replace(self, job: Expected, at_s: float) -> None:
-        for old in list(job.unfinished):
+    def _replace(self, unfinished: list[_Run], at_s: float) -> None:
+        for old in list(unfinished):
             old.gone = True
             if old.began_s is None:
                 self._waits -= 1
-                job.unfinished.remove(old)
+                unfinished.remove(old)
             else:
                 self._leave(old)
         self._on_demand(at_s, self._taken + self._waits)
 
-    def _wait(self, run: Run) -> None:
+    def _wait(self, run: _Run) -> None:
         job = run.job
-        job.unfinished.append(run)
+        self._unfinished[job.id].append(run)
         self._number += 1
         self._waits += 1
         entry = (job.priority, run.due_s, self._number, run)
         heapq.heappush(self._waiting.setdefault(job.executor, []), entry)
 
-    def _leave(self, run: Run) -> None:
+    def _leave(self, run: _Run) -> None:
         job = run.job
-        job.unfinished.remove(run)
+        self._unfinished[job.id].remove(run)
         self._taken -= 1
         self._running[job.executor] -= 1
-        if job.behind:
-            self._wait(job.behind.popleft())
+        if behind := self._behind[job.id]:
+            self._wait(behind.popleft())
 
     def _serve(self, at_s: float) -> None:
         while self._taken < self._slots and (run := self._first()) is not None:
@@ -184,15 +182,15 @@ class ExpectedLine:
             executor = run.job.executor
             self._running[executor] = self._running.get(executor, 0) + 1
             self._number += 1
-            heapq.heappush(self._ends, (at_s + run.job.duration_s, self._number, run))
+            heapq.heappush(self._ends, (at_s + run.job.takes_s, self._number, run))
             if run.late_s >= LATE_S and self._shortage is not None:
                 late_s = self._shortage.late_s
                 late_s[run.job.id] = max(run.late_s, late_s.get(run.job.id, 0.0))
         self._note(at_s)
 
-    def _first(self) -> Run | None:
+    def _first(self) -> _Run | None:
         """Whose turn it is: the most urgent and oldest of those whose executor has room."""
-        best: list[tuple[TaskPriority, float, int, Run]] | None = None
+        best: list[tuple[TaskPriority, float, int, _Run]] | None = None
         for executor, line in self._waiting.items():
             while line and line[0][3].gone:
                 heapq.heappop(line)
@@ -205,14 +203,18 @@ class ExpectedLine:
         demand = self._taken + self._waits
         self._on_demand(at_s, demand)
         if self._waits and self._shortage is None:
-            last = self.shortages[-1] if self.shortages else None
+            last = self._shortages[-1] if self._shortages else None
             if last is not None and at_s - last.until_s <= MERGE_S:
                 self._shortage = last
             else:
-                self._shortage = Shortage(at_s, at_s, demand)
-                self.shortages.append(self._shortage)
+                self._shortage = _Shortage(at_s, at_s, demand)
+                self._shortages.append(self._shortage)
         if self._shortage is not None:
             self._shortage.until_s = at_s
             self._shortage.needed = max(self._shortage.needed, demand)
             if not self._waits:
                 self._shortage = None
+
+
+def _instant(at_s: float) -> datetime:
+    return datetime.fromtimestamp(at_s, UTC)

@@ -9,21 +9,20 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.forecast.herds import Herds
-from atlas.scheduler.forecast.line import Expected, ExpectedLine
+from atlas.scheduler.forecast.line import ExpectedLine
 from atlas.scheduler.forecast.load import Load
-from atlas.scheduler.forecast.result import Crowd, Forecast, JobOutlook, Start
+from atlas.scheduler.forecast.result import Forecast, JobOutlook
 from atlas.scheduler.forecast.starts import merged
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from atlas.scheduler.forecast.jobs import ForecastJob
+    from atlas.scheduler.forecast.result import Start
     from atlas.scheduler.triggers import AtlasTrigger
 
 MAX_STARTS: Final = 100_000
 """Starts that are looked at; a forecast with more of them ends earlier, and says so."""
-ASSUMED_S: Final = 1.0
-"""What a task of a job that has not run yet is taken to last."""
 
 
 def forecast(
@@ -49,30 +48,19 @@ def forecast(
         bucket_s: Length of the stretches, seconds.
         zone: Where stretches begin with a whole hour or day of the wall clock.
     """
-    jobs, begin = list(jobs), now.astimezone(UTC)
+    jobs, slots, begin = list(jobs), max(1, slots), now.astimezone(UTC)
     until = begin + timedelta(hours=hours)
-    expected = [
-        Expected(
-            job.id,
-            ASSUMED_S if job.duration_s is None else max(0.0, job.duration_s),
-            job.priority,
-            job.overlap,
-            job.max_instances,
-            job.executor,
-        )
-        for job in jobs
-    ]
-    groups: dict[AtlasTrigger, list[Expected]] = {}
-    for job, one in zip(jobs, expected, strict=True):
+    groups: dict[AtlasTrigger, list[ForecastJob]] = {}
+    for job in jobs:
         if job.fires:
-            groups.setdefault(job.trigger, []).append(one)
+            groups.setdefault(job.trigger, []).append(job)
     load = Load(begin, bucket_s, zone)
-    line = ExpectedLine(max(1, slots), limits or {}, load.demand)
-    herds = Herds(max(1, slots))
+    line = ExpectedLine(slots, limits or {}, load.demand)
+    herds = Herds(slots)
     is_cut = False
     for at, triggers in merged(groups, begin, until):
         together = [one for trigger in triggers for one in groups[trigger]]
-        if line.runs and len(line.runs) + len(together) > MAX_STARTS:
+        if len(line) and len(line) + len(together) > MAX_STARTS:
             is_cut, until = True, at
             break
         herds.note(at, triggers, together)
@@ -80,39 +68,28 @@ def forecast(
     line.pass_until(until.timestamp())
     load.fill(until.timestamp())
     line.finish()
-    starts = tuple(
-        Start(datetime.fromtimestamp(run.due_s, UTC), run.job.id, run.late_s, run.skipped) for run in line.runs
-    )
+    starts = line.starts()
     return Forecast(
         begin=begin,
         until=until,
         is_cut=is_cut,
         slots=slots,
         starts=starts,
-        jobs=_outlooks(jobs, expected, starts),
+        jobs=_outlooks(jobs, starts),
         buckets=load.buckets(starts, until),
         peak=load.peak,
         peak_at=None if load.peak_s is None else datetime.fromtimestamp(load.peak_s, UTC),
-        crowds=tuple(
-            Crowd(
-                at=datetime.fromtimestamp(shortage.at_s, UTC),
-                until=datetime.fromtimestamp(shortage.until_s, UTC),
-                needed=shortage.needed,
-                late_s=dict(sorted(shortage.late_s.items(), key=lambda late: -late[1])),
-            )
-            for shortage in line.shortages
-            if shortage.late_s
-        ),
+        crowds=line.crowds(),
         herds=herds.found(),
     )
 
 
-def _outlooks(jobs: list[ForecastJob], expected: list[Expected], starts: Iterable[Start]) -> tuple[JobOutlook, ...]:
+def _outlooks(jobs: list[ForecastJob], starts: Iterable[Start]) -> tuple[JobOutlook, ...]:
     made: dict[str, list[Start]] = {}
     for start in starts:
         made.setdefault(start.job_id, []).append(start)
     found = []
-    for job, one in zip(jobs, expected, strict=True):
+    for job in jobs:
         mine = made.get(job.id, [])
         skipped = sum(start.skipped for start in mine)
         found.append(
@@ -122,7 +99,7 @@ def _outlooks(jobs: list[ForecastJob], expected: list[Expected], starts: Iterabl
                 starts=len(mine) - skipped,
                 skipped=skipped,
                 next_at=mine[0].at if mine else None,
-                duration_s=one.duration_s,
+                duration_s=job.takes_s,
                 measured=job.duration_s is not None,
                 late_s=max((start.late_s for start in mine), default=0.0),
             )

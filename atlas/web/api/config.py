@@ -78,9 +78,8 @@ def check(call: Call) -> Checked:
         reconciler.plan(wanted)
     except ConfigError as error:
         return Checked(ok=False, jobs=[], problems=[one.to_json() for one in error.problems])
-    limits = {str(kind): limit for kind, limit in scheduler.executor_limits.items()}
     advised = advise(
-        wanted, file=reconciler.path, now=call.store.clock.now(), slots=scheduler.max_workers, limits=limits
+        wanted, file=reconciler.path, now=call.store.clock.now(), slots=scheduler.max_workers, limits=scheduler.limits
     )
     found = sorted((*wanted.warnings, *advised), key=lambda one: (one.line, one.column))
     return Checked(ok=True, jobs=list(wanted.definitions), problems=[one.to_json() for one in found])

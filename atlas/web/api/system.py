@@ -74,7 +74,7 @@ def forecast(call: Call) -> Facts:
         now=call.store.clock.now(),
         hours=hours,
         slots=scheduler.max_workers,
-        limits={str(name): limit for name, limit in scheduler.executor_limits.items()},
+        limits=scheduler.limits,
         bucket_s=3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0,
         zone=zone_named(call.atlas.timezone),
     )

@@ -15,7 +15,6 @@ from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.jobs import parse_jobs
 from atlas.scheduler.store.tables import revisions
 from atlas.scheduler.store.task_rows import instant
-from atlas.scheduler.triggers import trigger_for
 from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
@@ -174,7 +173,6 @@ def _forecast(view: View, wanted: JobsFile) -> Forecast:
     jobs = [
         ForecastJob.of(
             definition,
-            trigger_for(definition.schedule),
             duration_s=lately[job_id].duration_s(0.5) if job_id in lately else None,
             fires=states.pause_of(job_id) is None,
         )

@@ -100,7 +100,7 @@ class Desk:
             else:  # the mean of a job's counters costs nothing to read
                 takes_s = self.store.totals.metrics(record.id).average_duration_s
             fires = states.pause_of(record.id) is None
-            jobs.append(ForecastJob.of(record.definition, record.trigger, duration_s=takes_s, fires=fires))
+            jobs.append(ForecastJob.of(record.definition, duration_s=takes_s, fires=fires))
         found = forecast(jobs, now=now, slots=self.slots, bucket_s=BUCKET_S, zone=self.zone)
         self._forecast = (now.timestamp(), version, found)
         return found
