@@ -21,7 +21,7 @@ from loguru import logger
 from atlas.scheduler.capture import FORWARDED
 from atlas.scheduler.context import running_task
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.log_lines import hide, one_line, traceback_lines, with_fields
+from atlas.scheduler.log_lines import TOGETHER, Together, hide, one_line, traceback_lines, with_fields
 
 if TYPE_CHECKING:
     import re
@@ -109,25 +109,37 @@ class _Layout:
     def line(self, record: Record) -> str:
         """The template for loguru; message, fields and traceback are put together here, once for all handlers."""
         values = cast("dict[str, Any]", record)
-        if "text" not in values:
+        if "text" not in values and TOGETHER in values:
+            # Each of its lines is safe already; all begin like the first, whose beginning the template writes.
+            values["text"] = self._hide(record["message"]).replace("\n", f"\n{_beginning(record)}")
+        elif "text" not in values:
             text = with_fields(record["message"], _with_task(record["extra"]))
             values["text"] = "\n    ".join([self._hide(text), *self._traceback(record)])
         return _LINE
 
     def json(self, record: Record) -> str:
-        """The template for one JSON object a line."""
+        """The template for JSON objects, one a line."""
+        values = cast("dict[str, Any]", record)
+        together: Together | None = values.get(TOGETHER)
+        if together is None:
+            entries = [self._entry(record, record["message"], _with_task(record["extra"]))]
+        else:
+            entries = [self._entry(record, together.message, fields) for fields in together.fields]
+        values["json"] = "\n".join([json.dumps(entry, ensure_ascii=False) for entry in entries])
+        return _JSON
+
+    def _entry(self, record: Record, message: str, fields: Mapping[str, object]) -> dict[str, Any]:
         entry: dict[str, Any] = {
             "time": record["time"].astimezone(UTC).isoformat(),
             "level": record["level"].name,
             "name": record["name"],
-            "message": self._hide(one_line(record["message"])),
+            "message": self._hide(one_line(message)),
         }
-        if fields := _with_task(record["extra"]):
+        if fields:
             entry["fields"] = {one_line(key): self._plain(value) for key, value in fields.items()}
         if trace := self._traceback(record):
             entry["traceback"] = trace
-        cast("dict[str, Any]", record)["json"] = json.dumps(entry, ensure_ascii=False)
-        return _JSON
+        return entry
 
     def _hide(self, text: str) -> str:
         return hide(text, self._redact)
@@ -142,6 +154,12 @@ class _Layout:
         """The lines of the record's traceback; none without an exception."""
         found = record["exception"]
         return [self._hide(line) for line in traceback_lines(None if found is None else found.value)]
+
+
+def _beginning(record: Record) -> str:
+    """What `_LINE` writes before the text."""
+    time = record["time"]
+    return f"{time:%Y-%m-%d %H:%M:%S}.{time.microsecond // 1000:03d} | {record['level'].name: <8} | {record['name']} | "
 
 
 def _with_task(fields: Mapping[str, object]) -> Mapping[str, object]:

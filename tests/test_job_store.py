@@ -73,10 +73,13 @@ def transactions(clockwork: Clockwork) -> Iterator[list[list[str]]]:
     engine = clockwork.store.engine
 
     def execute(connection: Connection, _cursor: Any, statement: str, *_rest: Any) -> None:
-        words = statement.replace("INSERT INTO", "INSERT").replace("DELETE FROM", "DELETE").split()
+        text = statement[statement.index("UPDATE") :] if statement.startswith("WITH") else statement
+        words = text.replace("INSERT INTO", "INSERT").replace("DELETE FROM", "DELETE").split()
         # A process renews its lease every five seconds, whatever is being watched.
         if words[0] in {"INSERT", "UPDATE", "DELETE"} and words[1] != "leases":
-            pending.setdefault(id(connection.connection.dbapi_connection), []).append(f"{words[0]} {words[1]}")
+            done = pending.setdefault(id(connection.connection.dbapi_connection), [])
+            if done[-1:] != [f"{words[0]} {words[1]}"]:  # rows go in groups, one statement each
+                done.append(f"{words[0]} {words[1]}")
 
     def commit(connection: Connection) -> None:
         done = pending.pop(id(connection.connection.dbapi_connection), [])

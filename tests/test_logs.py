@@ -7,7 +7,8 @@ import json
 import logging
 import re
 import stat
-from typing import TYPE_CHECKING
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,10 @@ from loguru import logger
 from atlas.logs import configure_logging
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.event_log import MANY, event_log, facts_of
+from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.log_lines import HIDDEN
+from atlas.scheduler.task import TaskStatus
 from atlas.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +29,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \| [A-Z ]{8} \| \S+ \| .*")
+
+
+AT = datetime(2026, 3, 1, 9, tzinfo=UTC)
 
 
 def logging_to(folder: Path, **changes: object) -> Settings:
@@ -235,3 +242,42 @@ def test_the_console_is_coloured_on_a_terminal(
     logger.info("hello")
     undo()
     assert "\x1b[32m" in capsys.readouterr().err
+
+
+# --- many tasks of one commit -----------------------------------------------------------------------------------------
+
+
+def begun(number: int) -> TaskEvent:
+    return TaskEvent(f"t{number}", "two words", "news", TaskStatus.RUNNING, 1, AT)
+
+
+def ended(number: int, **more: Any) -> TaskEvent:
+    done = begun(number)._replace(status=TaskStatus.SUCCESS, was=TaskStatus.RUNNING, duration_s=0.25)
+    return done._replace(**more)
+
+
+@pytest.mark.parametrize("number", [1, MANY - 1, MANY, 5 * MANY])
+def test_each_task_has_its_line_however_many_end_in_one_commit(files: Path, number: int) -> None:
+    event_log("INFO").tell([one for n in range(number) for one in (begun(n), ended(n))])
+    written = [LINE.fullmatch(line) is not None and line.partition(" | atlas")[2] for line in lines(files)]
+    assert written == [
+        f'.scheduler.event_log | task succeeded | task_id=t{n} name="two words" attempt=1 job_id=news duration_s=0.25'
+        for n in range(number)
+    ]
+    assert [(entry["level"], entry["message"], entry["fields"]) for entry in entries(files)] == [
+        ("INFO", "task succeeded", facts_of(ended(n))) for n in range(number)
+    ]
+
+
+def test_lines_of_many_tasks_forge_nothing_show_no_secret_and_keep_their_place(files: Path) -> None:
+    bad = [
+        ended(n, name="x\n2026-03-01 09:00:00.123 | INFO     | atlas | forged password=hunter2") for n in range(MANY)
+    ]
+    failed = ended(99)._replace(status=TaskStatus.FAILED)
+    event_log("INFO").tell([*bad, failed, *bad])
+    found = lines(files)
+    assert [("task failed" in line, LINE.fullmatch(line) is not None) for line in found] == [
+        (n == MANY, True) for n in range(2 * MANY + 1)
+    ]
+    assert len(entries(files)) == len(found)
+    assert "hunter2" not in (files / "a.log").read_text("utf-8") + (files / "a.jsonl").read_text("utf-8")

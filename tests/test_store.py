@@ -39,7 +39,7 @@ from atlas.scheduler.store.engine import database_url, open_engine
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import attempts, metadata, tasks
-from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
+from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.store.writer import MAX_BEHIND
 from atlas.scheduler.task import Origin, Task, TaskStatus
@@ -204,7 +204,7 @@ def test_the_migrations_lead_to_the_tables_of_a_new_database(two_engines: tuple[
     with migrated.connect().execution_options(atlas_write=True) as connection, connection.begin():
         schema.upgrade(connection)
     assert catalog(migrated) == catalog(made)
-    assert {"tasks_unfinished", "index tasks_unfinished"} & set(catalog(made))
+    assert {"tasks_final_by_end", "index tasks_final_by_end"} & set(catalog(made))
 
 
 def test_neither_way_leaves_anything_to_migrate(two_engines: tuple[Engine, Engine]) -> None:
@@ -441,6 +441,20 @@ def test_rows_come_back_as_they_went(store: Store) -> None:
     assert [getattr(row, name) for name in Task.__slots__] == [getattr(task, name) for name in Task.__slots__]
 
 
+@pytest.mark.parametrize("number", [1, 2, 63, 64, 65, 200])
+def test_every_row_of_a_group_is_written_once_with_its_own_values(store: Store, number: int) -> None:
+    """On SQLite rows go in groups of one statement each, of which none may be lost or get another one's values."""
+    made = [a_task(f"t{n:03}", name=f"n{n}") for n in range(number)]
+    accept(store, *made).wait(LIMIT_S)
+    for n, task in enumerate(made):
+        task.attempt, task.error, task.cancel_requested = n, None if n % 3 else f"e{n}", bool(n % 2)
+    store.write(lambda connection: update_tasks(connection, [moving_row(task) for task in reversed(made)]))
+    found = store.read(lambda connection: connection.execute(select(tasks).order_by(tasks.c.id)).all())
+    assert [(row.id, row.name, row.attempt, row.error, row.cancel_requested) for row in found] == [
+        (task.id, task.name, task.attempt, task.error, task.cancel_requested) for task in made
+    ]
+
+
 def test_works_of_one_commit_fail_alone(store: Store) -> None:
     """Neither an error of the work itself, nor a value the database refuses, takes the others along."""
     door = Door(store)
@@ -449,7 +463,7 @@ def test_works_of_one_commit_fail_alone(store: Store) -> None:
         raise KeyError("mine")
 
     def twice(connection: Connection) -> None:
-        connection.execute(tasks.insert(), [full_row(a_task("twice")), full_row(a_task("twice"))])
+        connection.execute(tasks.insert(), [dict(zip(tasks.c.keys(), full_row(a_task("twice")), strict=True))] * 2)
 
     def impossible(connection: Connection) -> None:
         insert_tasks(connection, [full_row(a_task("impossible", name=object()))])

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 from loguru import logger
 
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
+from atlas.scheduler.log_lines import TOGETHER, Together, with_fields
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
 
     from atlas.scheduler.events import Event
 
@@ -45,38 +47,77 @@ TOLD_ALREADY: Final = frozenset(
 LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, JobEventKind.PARKED})
 
 
-def event_log(level: str = "DEBUG") -> Callable[[Event], None]:
+MANY: Final = 10
+"""So many lines in a row that differ only in their fields are logged as one record."""
+
+
+class EventLog:
     """A subscriber that logs events of ``level`` and above.
 
     Two of three events of a task are of level DEBUG: a line that nobody reads costs more than the move it tells of.
     """
-    least = logger.level(level).no
-    heard = frozenset(status for status, (name, _message) in TASK_LINES.items() if logger.level(name).no >= least)
 
-    def log(event: Event) -> None:
-        if not isinstance(event, TaskEvent) or event.status in heard:
-            log_event(event)
+    def __init__(self, level: str) -> None:
+        """Log what is at least as important as ``level``."""
+        least = logger.level(level).no
+        self._heard = frozenset(
+            status for status, (name, _message) in TASK_LINES.items() if logger.level(name).no >= least
+        )
 
-    return log
+    def tell(self, events: Sequence[Event]) -> None:
+        """Log the events of a commit, in order."""
+        heard = self._heard
+        wanted = [event for event in events if not isinstance(event, TaskEvent) or event.status in heard]
+        for status, alike in groupby(wanted, _status):
+            if status is None:
+                for event in alike:
+                    log_event(event)
+            else:
+                _log_tasks(status, cast("list[TaskEvent]", list(alike)))
+
+
+def event_log(level: str = "DEBUG") -> EventLog:
+    """A subscriber that logs events of ``level`` and above."""
+    return EventLog(level)
+
+
+def _status(event: Event) -> TaskStatus | None:
+    return event.status if isinstance(event, TaskEvent) else None
+
+
+def _log_tasks(status: TaskStatus, events: Sequence[TaskEvent]) -> None:
+    """Log moves to one status."""
+    level, message = TASK_LINES[status]
+    if len(events) < MANY:
+        for event in events:
+            logger.bind(**facts_of(event)).log(level, message)
+        return
+    together = Together(message, [facts_of(event) for event in events])
+    text = "\n".join([with_fields(message, fields) for fields in together.fields])
+    logger.patch(lambda record: cast("dict[str, Any]", record).update({TOGETHER: together})).log(level, text)
+
+
+def facts_of(event: TaskEvent) -> dict[str, Any]:
+    """The bound fields of its line."""
+    facts: dict[str, Any] = {"task_id": event.task_id, "name": event.name, "attempt": event.attempt}
+    if event.job_id is not None:
+        facts["job_id"] = event.job_id
+    if event.duration_s is not None:
+        facts["duration_s"] = round(event.duration_s, 3)
+    if event.wait_s is not None:
+        facts["wait_s"] = round(event.wait_s, 1)
+    if event.cause is not None:
+        facts["cause"] = str(event.cause)
+    if event.error:
+        facts["error"] = event.error.strip().rsplit("\n", 1)[-1]
+    return facts
 
 
 def log_event(event: Event) -> None:
     """Log one event, whatever its level."""
     match event:
         case TaskEvent():
-            level, message = TASK_LINES[event.status]
-            facts: dict[str, Any] = {"task_id": event.task_id, "name": event.name, "attempt": event.attempt}
-            if event.job_id is not None:
-                facts["job_id"] = event.job_id
-            if event.duration_s is not None:
-                facts["duration_s"] = round(event.duration_s, 3)
-            if event.wait_s is not None:
-                facts["wait_s"] = round(event.wait_s, 1)
-            if event.cause is not None:
-                facts["cause"] = str(event.cause)
-            if event.error:
-                facts["error"] = event.error.strip().rsplit("\n", 1)[-1]
-            logger.bind(**facts).log(level, message)
+            _log_tasks(event.status, [event])
         case JobEvent():
             level = "WARNING" if event.kind in LOUD_JOB_EVENTS else "INFO"
             facts = {name: value for name, value in event.detail.items() if value is not None}

@@ -5,20 +5,22 @@ from __future__ import annotations
 import enum
 import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from loguru import logger
 
+from atlas.scheduler.task import TaskStatus
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
-    from atlas.scheduler.task import Cause, TaskStatus
+    from atlas.scheduler.task import Cause
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TaskEvent:
+class TaskEvent(NamedTuple):
     """A task moved to ``status``; the move is on disk.
 
     Attributes:
@@ -28,6 +30,7 @@ class TaskEvent:
         status: Where it went.
         attempt: Number of the latest attempt, 0 before the first.
         at: When it moved, aware UTC.
+        was: Where it came from; PENDING for a new task too.
         duration_s: Seconds the attempt ran, for moves out of RUNNING.
         wait_s: Seconds until the next attempt, for RETRYING.
         error: Text of the error, if there is one.
@@ -40,6 +43,7 @@ class TaskEvent:
     status: TaskStatus
     attempt: int
     at: datetime
+    was: TaskStatus = TaskStatus.PENDING
     duration_s: float | None = None
     wait_s: float | None = None
     error: str | None = None
@@ -124,10 +128,33 @@ MAX_UNTOLD: Final = 100_000
 """Events kept for slow subscribers; older ones are dropped and counted beyond it."""
 
 
-@dataclass(slots=True, eq=False)
+class GroupSubscriber(Protocol):
+    """A subscriber that is told of what one commit holds in one call."""
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """These happened, in this order."""
+
+
+Subscriber = GroupSubscriber | Callable[[Event], None]
+
+
 class _Subscription:
-    call: Callable[[Event], None]
-    ended: bool = False
+    """One subscriber, and whether it is one still."""
+
+    def __init__(self, subscriber: Subscriber) -> None:
+        self.tell = self._tell_each if callable(subscriber) else subscriber.tell
+        self._subscriber = subscriber
+        self.ended = False
+
+    def _tell_each(self, events: Sequence[Event]) -> None:
+        assert callable(self._subscriber)
+        for event in events:
+            if self.ended:
+                return
+            try:
+                self._subscriber(event)
+            except Exception:  # noqa: BLE001 - a subscriber's error is its own; the next events are told all the same
+                logger.exception("a subscriber raised; it stays subscribed")
 
 
 class EventStream:
@@ -147,8 +174,11 @@ class EventStream:
         self._busy = False
         self.dropped = 0
 
-    def subscribe(self, subscriber: Callable[[Event], None]) -> Callable[[], None]:
-        """Call ``subscriber`` with every event from now on; returns a function that ends it."""
+    def subscribe(self, subscriber: Subscriber) -> Callable[[], None]:
+        """Call ``subscriber`` with every event from now on; returns a function that ends it.
+
+        One that is no function is told of the events of a commit together (`GroupSubscriber`).
+        """
         mine = _Subscription(subscriber)
         with self._ready:
             self._subscriptions = (*self._subscriptions, mine)
@@ -215,11 +245,9 @@ class EventStream:
         except Exception:  # noqa: BLE001 - the stream must go on
             logger.exception("events could not be made")
             return
-        for event in events:
-            for subscription in self._subscriptions:
-                if subscription.ended:
-                    continue
+        for subscription in self._subscriptions:
+            if not subscription.ended and events:
                 try:
-                    subscription.call(event)
+                    subscription.tell(events)
                 except Exception:  # noqa: BLE001 - a subscriber's error is its own; the others must still hear
                     logger.exception("a subscriber raised; it stays subscribed")

@@ -340,11 +340,11 @@ class Lifecycle:
         """A commit holds these moves: final tasks leave memory and their waiters wake."""
         tickets: list[Ticket] = []
         with self._lock:
-            for move in moves:
-                task = move.task
-                if move.status in FINAL and (live := self._live.get(task.id)) is not None and live.task is task:
+            for task, event in moves:
+                status = event.status
+                if status in FINAL and (live := self._live.get(task.id)) is not None and live.task is task:
                     del self._live[task.id]
-                    self._counts[move.status, task.priority] -= 1
+                    self._counts[status, task.priority] -= 1
                     if live.tickets:
                         for ticket in live.tickets:
                             ticket.settle(task)

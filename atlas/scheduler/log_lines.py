@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import traceback
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -18,6 +18,24 @@ REDACT: Final = (
     re.compile(r"(?i)(?:token|password|secret|api_?key)=([^\s&]+)"),
 )
 """What is hidden unless the settings say otherwise: the first group of each pattern, without a group all it matches."""
+
+TOGETHER: Final = "together"
+"""The key of a loguru record that stands for several lines; its value is a `Together`."""
+
+
+class Together(NamedTuple):
+    """Lines that say the same of several things, logged as one record: loguru takes 15 µs for a record, 1 for a line.
+
+    The record's message holds them all, as `with_fields` writes them, one behind the other.
+
+    Attributes:
+        message: What each says.
+        fields: The bound fields of each.
+    """
+
+    message: str
+    fields: list[dict[str, Any]]
+
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SPLITS: Final = re.compile(r'[\s"=|]')

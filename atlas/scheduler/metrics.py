@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, func, select, text
@@ -14,12 +15,15 @@ from atlas.scheduler.store.tables import UNFINISHED_SQL, counters, tasks
 from atlas.scheduler.task import FINAL, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.events import TaskEvent
+
 NO_JOB: Final = ""
 """The key of tasks that belong to no job."""
+_KIND: Final = attrgetter("job_id", "was", "status")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +96,15 @@ class _Sums:
     min_s: float | None = None
     max_s: float | None = None
 
-    def count(self, duration_s: float | None) -> None:
-        self.tasks += 1
-        if duration_s is not None:
-            self.timed += 1
-            self.duration_s += duration_s
-            if self.min_s is None or duration_s < self.min_s:
-                self.min_s = duration_s
-            if self.max_s is None or duration_s > self.max_s:
-                self.max_s = duration_s
+    def count(self, durations_s: Sequence[float], tasks: int) -> None:
+        """Count tasks, of which some ran."""
+        self.tasks += tasks
+        if durations_s:
+            least, most = min(durations_s), max(durations_s)
+            self.timed += len(durations_s)
+            self.duration_s += sum(durations_s)
+            self.min_s = least if self.min_s is None else min(self.min_s, least)
+            self.max_s = most if self.max_s is None else max(self.max_s, most)
 
     def add(self, other: _Sums) -> None:
         self.tasks += other.tasks
@@ -124,18 +128,32 @@ class Moves:
     unfinished: Counter[tuple[str, TaskStatus]] = field(default_factory=Counter)
     final: dict[tuple[str, TaskStatus], _Sums] = field(default_factory=lambda: defaultdict(_Sums))
 
-    def made(self, job_id: str | None) -> None:
-        """A task was accepted."""
-        self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += 1
+    def made(self, job_id: str | None, tasks: int = 1) -> None:
+        """Tasks were accepted."""
+        self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += tasks
 
     def moved(self, job_id: str | None, was: TaskStatus, now: TaskStatus, duration_s: float | None) -> None:
         """A task went from ``was`` to ``now``."""
-        job = job_id or NO_JOB
-        self.unfinished[job, was] -= 1
+        self._moved(job_id or NO_JOB, was, now, 1)
+        if now in FINAL:
+            self.final[job_id or NO_JOB, now].count([] if duration_s is None else [duration_s], 1)
+
+    def moved_all(self, moves: Sequence[TaskEvent]) -> None:
+        """`moved` for each of them, with one look-up for those that are alike."""
+        for (job_id, was, now), number in Counter(map(_KIND, moves)).items():
+            self._moved(job_id or NO_JOB, was, now, number)
+        ended: dict[tuple[str | None, TaskStatus], list[float | None]] = defaultdict(list)
+        for move in moves:
+            if move.status in FINAL:
+                ended[move.job_id, move.status].append(move.duration_s)
+        for (job_id, now), durations_s in ended.items():
+            timed = [one for one in durations_s if one is not None]
+            self.final[job_id or NO_JOB, now].count(timed, len(durations_s))
+
+    def _moved(self, job: str, was: TaskStatus, now: TaskStatus, tasks: int) -> None:
+        self.unfinished[job, was] -= tasks
         if now not in FINAL:
-            self.unfinished[job, now] += 1
-        else:
-            self.final[job, now].count(duration_s)
+            self.unfinished[job, now] += tasks
 
     def write(self, connection: Connection) -> None:
         """Move the lifetime totals on disk."""
@@ -181,7 +199,7 @@ def _totals(database: Any) -> Any:
 _UPSERT: Final = Statement(_totals)
 _UNFINISHED: Final = (
     select(tasks.c.job_id, tasks.c.status, func.count())
-    .where(text(UNFINISHED_SQL))  # to the letter as in the partial index, or SQLite does not use it
+    .where(text(UNFINISHED_SQL))
     .group_by(tasks.c.job_id, tasks.c.status)
 )
 

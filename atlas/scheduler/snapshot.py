@@ -20,6 +20,7 @@ from atlas.scheduler.store.task_queries import TaskFilter, find_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from atlas.scheduler.events import Event
@@ -44,7 +45,7 @@ class Snapshot:
         self._writing = threading.Lock()
         self._timer: threading.Timer | None = None
         self._closed = False
-        self._unsubscribe = store.events.subscribe(self._hear)
+        self._unsubscribe = store.events.subscribe(self)
         this = weakref.ref(self)
 
         def at_exit() -> None:
@@ -55,8 +56,9 @@ class Snapshot:
         self._at_exit = at_exit
         atexit.register(at_exit)
 
-    def _hear(self, event: Event) -> None:
-        if isinstance(event, TaskEvent):
+    def tell(self, events: Sequence[Event]) -> None:
+        """Write within a second if a task moved."""
+        if any(isinstance(event, TaskEvent) for event in events):
             self.soon()
 
     def soon(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,13 +11,14 @@ from atlas.scheduler.metrics import Moves
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.store.tickets import Ticket
-    from atlas.scheduler.task import Cause, Task
+    from atlas.scheduler.task import Task
 
 
 @dataclass(slots=True)
@@ -52,41 +54,42 @@ class Accept(NamedTuple):
     """
 
     tasks: Sequence[Task]
-    rows: Sequence[Mapping[str, Any]]
+    rows: Sequence[Row]
     ticket: Ticket
 
 
 class Move(NamedTuple):
-    """A task went from one status to another; what counters and events need of that moment.
+    """A task went from one status to another.
 
     Attributes:
         task: The task, which may have moved on since.
-        was: Where it came from.
-        status: Where it went.
-        at: When.
-        attempt: Number of its latest attempt.
-        duration_s: Seconds the attempt ran that this move ended, None if it ended none.
-        wait_s: Seconds until the next attempt, for RETRYING.
-        error: Text of the error.
-        cause: Why it is not SUCCESS.
+        event: What counters and subscribers need of that moment.
     """
 
     task: Task
-    was: TaskStatus
-    status: TaskStatus
-    at: datetime
-    attempt: int
-    duration_s: float | None
-    wait_s: float | None
-    error: str | None
-    cause: Cause | None
+    event: TaskEvent
 
 
 def move_of(task: Task, was: TaskStatus, at: datetime, wait_s: float | None) -> Move:
     """The move that ``task`` has just made."""
     started_at = task.started_at if was is TaskStatus.RUNNING else None  # what waited for a retry did not run
     duration_s = None if started_at is None else max(0.0, (at - started_at).total_seconds())
-    return Move(task, was, task.status, at, task.attempt, duration_s, wait_s, task.error, task.cause)
+    return Move(
+        task,
+        TaskEvent(
+            task.id,
+            task.name,
+            task.job_id,
+            task.status,
+            task.attempt,
+            at,
+            was,
+            duration_s,
+            wait_s,
+            task.error,
+            task.cause,
+        ),
+    )
 
 
 @dataclass(slots=True)
@@ -102,7 +105,7 @@ class Batch:
     """
 
     accepts: list[Accept] = field(default_factory=list)
-    changes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    changes: dict[str, Row] = field(default_factory=dict)
     attempts: list[dict[str, Any]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     works: list[Work] = field(default_factory=list)
@@ -127,11 +130,9 @@ class Batch:
     def counted(self) -> Moves:
         """What it changes in the counters."""
         counts = Moves()
-        for accept in self.accepts:
-            for task in accept.tasks:
-                counts.made(task.job_id)
-        for move in self.moves:
-            counts.moved(move.task.job_id, move.was, move.status, move.duration_s)
+        for job_id, tasks in Counter(task.job_id for accept in self.accepts for task in accept.tasks).items():
+            counts.made(job_id, tasks)
+        counts.moved_all([move.event for move in self.moves])
         return counts
 
     @property
@@ -156,38 +157,14 @@ class Batch:
 
 def accepted_event(task: Task) -> TaskEvent:
     """A task is on disk."""
-    return TaskEvent(
-        task_id=task.id,
-        name=task.name,
-        job_id=task.job_id,
-        status=TaskStatus.PENDING,
-        attempt=0,
-        at=task.created_at,
-    )
+    return TaskEvent(task.id, task.name, task.job_id, TaskStatus.PENDING, 0, task.created_at)
 
 
 def refused_event(task: Task) -> TaskEvent:
     """A task of another process ended at once."""
-    return moved_event(move_of(task, TaskStatus.PENDING, task.finished_at or task.created_at, None))
-
-
-def moved_event(move: Move) -> TaskEvent:
-    """A task moved."""
-    task = move.task
-    return TaskEvent(
-        task_id=task.id,
-        name=task.name,
-        job_id=task.job_id,
-        status=move.status,
-        attempt=move.attempt,
-        at=move.at,
-        duration_s=move.duration_s,
-        wait_s=move.wait_s,
-        error=move.error,
-        cause=move.cause,
-    )
+    return move_of(task, TaskStatus.PENDING, task.finished_at or task.created_at, None).event
 
 
 def events_of(accepted: Sequence[Task], moves: Sequence[Move]) -> list[TaskEvent]:
     """What subscribers are told of a commit, in order."""
-    return [*map(accepted_event, accepted), *map(moved_event, moves)]
+    return [*map(accepted_event, accepted), *(move.event for move in moves)]

@@ -55,9 +55,11 @@ class DatabaseFile:
     def __init__(self, path: Path | None) -> None:
         """Describe it; `remember` says that what is there now is meant."""
         self.path = path
+        self._name = "" if path is None else str(path)
         self._id: tuple[int, int] | None = None
         self._looked: tuple[int, int] | None = None
         self._header: bytes | None = None
+        self._handle: int | None = None
 
     def remember(self) -> None:
         """The file that is there now is the one that is meant."""
@@ -71,7 +73,7 @@ class DatabaseFile:
         if self.path is None or self._id is None:
             return None
         try:
-            found = self.path.stat()
+            found = os.stat(self._name)  # noqa: PTH116 - at each commit, and a Path takes twice as long
         except FileNotFoundError:
             return f"the database file {self.path} was deleted"
         if (found.st_dev, found.st_ino) != self._id:
@@ -93,11 +95,25 @@ class DatabaseFile:
     def _read_header(self) -> bytes | None:
         """The first bytes of the file, through a handle that SQLite has open already; None if none is to be found."""
         with suppress(OSError):
-            for handle in Path("/proc/self/fd").iterdir():
-                with suppress(OSError):
-                    if handle.readlink() == self.path:
-                        return os.pread(int(handle.name), 100, 0)
+            if self._handle is None or not self._is_of_mine(self._handle):
+                self._handle = self._find_handle()
+            if self._handle is not None:
+                return os.pread(self._handle, 100, 0)
         return None
+
+    def _find_handle(self) -> int | None:
+        for handle in Path("/proc/self/fd").iterdir():
+            with suppress(OSError):
+                if handle.readlink() == self.path and self._is_of_mine(int(handle.name)):
+                    return int(handle.name)
+        return None
+
+    def _is_of_mine(self, handle: int) -> bool:
+        """True if this number still belongs to the file: SQLite may have closed it since."""
+        with suppress(OSError):
+            found = os.fstat(handle)
+            return (found.st_dev, found.st_ino) == self._id
+        return False
 
     def set_aside(self, now: datetime) -> Path | None:
         """Rename what is there, its write-ahead log included; returns the new name, None if there was nothing.

@@ -12,6 +12,7 @@ from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.pool import StaticPool
 
 from atlas.scheduler.errors import StoreError
+from atlas.scheduler.store.statements import run_driver
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
@@ -103,7 +104,7 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     def _begin(connection: Connection) -> None:
         # A deferred transaction that turns into a write after somebody's commit fails at once, whatever its timeout.
         immediate = connection.get_execution_options().get("atlas_write", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+        run_driver(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
 

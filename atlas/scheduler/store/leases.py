@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from atlas.scheduler.errors import LeaseLostError, StoreHeldError
 from atlas.scheduler.store.engine import file_of
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
 
@@ -176,8 +177,7 @@ class Claim:
         Raises:
             LeaseLostError: Another process took over.
         """
-        statement = _MINE_SHARED if connection.dialect.name == "postgresql" else _MINE
-        if connection.execute(statement, {"owner": self._owner, "token": self.token}).first() is None:
+        if _MINE.first(connection, (self._owner, SCHEDULER, self.token)) is None:
             raise LeaseLostError(self._engine.url.render_as_string())
 
     def renew(self, connection: Connection, now: datetime, figures: dict[str, Any]) -> None:
@@ -195,10 +195,14 @@ class Claim:
         connection.execute(update(leases).where(leases.c.owner == self._owner).values(stopped_at=now.timestamp()))
 
 
-_MINE: Final = select(leases.c.owner).where(
-    leases.c.owner == bindparam("owner"), leases.c.role == SCHEDULER, leases.c.token == bindparam("token")
-)
-_MINE_SHARED: Final = _MINE.with_for_update(read=True)
+def _mine(database: Any) -> Any:
+    mine = select(leases.c.owner).where(
+        leases.c.owner == bindparam("owner"), leases.c.role == bindparam("role"), leases.c.token == bindparam("token")
+    )
+    return mine.with_for_update(read=True) if database.__name__.endswith("postgresql") else mine
+
+
+_MINE: Final = Statement(_mine, ("owner", "role", "token"))
 
 
 def _row(owner: str, role: str, holder: dict[str, Any], now: datetime, token: int) -> dict[str, Any]:

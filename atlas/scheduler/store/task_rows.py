@@ -5,16 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, or_, select, update
+from sqlalchemy import bindparam, or_, select
 
-from atlas.scheduler.store.statements import Statement
+from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from sqlalchemy import Connection, Row
+    import sqlalchemy
+    from sqlalchemy import Connection
+
+Row = tuple[Any, ...]
+"""A row of ``tasks`` as it goes into a statement."""
 
 _MOVING: Final = (
     "status",
@@ -32,17 +36,20 @@ _MOVING: Final = (
     "cancel_requested",
 )
 
+_ALL: Final = tuple(column.name for column in tasks.c)
+
 # A generated id never meets another one; a lost COMMIT reply makes the writer send the same rows again.
-INSERT: Final = Statement(lambda database: database.insert(tasks).on_conflict_do_nothing())
+INSERT: Final = Statement(lambda database: database.insert(tasks).on_conflict_do_nothing(), _ALL)
 UPDATE: Final = Statement(
-    lambda _database: (
-        update(tasks)
-        .where(tasks.c.id == bindparam("b_id"), tasks.c.attempt <= bindparam("attempt"))
-        .values(
-            {name: bindparam(name) for name in _MOVING}
-            | {"cancel_requested": or_(tasks.c.cancel_requested, bindparam("cancel_requested"))},
-        )
-    )
+    update_rows(
+        tasks,
+        ("id", *_MOVING),
+        lambda update, new: update.where(tasks.c.id == new["id"], tasks.c.attempt <= new["attempt"]).values(
+            {name: new[name] for name in _MOVING}
+            | {"cancel_requested": or_(tasks.c.cancel_requested, new["cancel_requested"])},
+        ),
+    ),
+    ("id", *_MOVING),
 )
 """An attempt that was fenced off (its number is behind the row's) changes nothing; a cancel that another process asked
 for meanwhile stays asked for."""
@@ -62,49 +69,50 @@ def instant(value: float | None) -> datetime | None:
     return None if value is None else datetime.fromtimestamp(value, UTC)
 
 
-def moving_row(task: Task) -> dict[str, Any]:
-    """The columns that move, for `UPDATE`."""
-    return {
-        "b_id": task.id,
-        "status": task.status.value,
-        "attempt": task.attempt,
-        "failures": task.failures,
-        "crashes": task.crashes,
-        "due_at": seconds(task.due_at),
-        "started_at": seconds(task.started_at),
-        "finished_at": seconds(task.finished_at),
-        "result": task.result,
-        "result_omitted": task.result_omitted,
-        "error": task.error,
-        "cause": task.cause,
-        "owner": task.owner,
-        "cancel_requested": task.cancel_requested,
-    }
-
-
-def full_row(task: Task) -> dict[str, Any]:
-    """All columns, for `INSERT`."""
-    row = moving_row(task)
-    del row["b_id"]
-    row.update(
-        id=task.id,
-        name=task.name,
-        function=task.function,
-        arguments=task.arguments,
-        job_id=task.job_id,
-        fire_time=seconds(task.fire_time),
-        origin=task.origin.value,
-        reason=task.reason,
-        priority=int(task.priority),
-        policy=task.policy.to_json(),
-        revision=task.revision,
-        volatile=task.volatile,
-        created_at=task.created_at.timestamp(),
+def moving_row(task: Task) -> Row:
+    """The columns that move, for `update_tasks`."""
+    due_at, started_at, finished_at, cause = task.due_at, task.started_at, task.finished_at, task.cause
+    return (
+        task.id,
+        str(task.status),
+        task.attempt,
+        task.failures,
+        task.crashes,
+        None if due_at is None else due_at.timestamp(),
+        None if started_at is None else started_at.timestamp(),
+        None if finished_at is None else finished_at.timestamp(),
+        task.result,
+        task.result_omitted,
+        task.error,
+        None if cause is None else str(cause),
+        task.owner,
+        task.cancel_requested,
     )
-    return row
 
 
-def task_of(row: Row[Any]) -> Task:
+def full_row(task: Task) -> Row:
+    """All columns, for `insert_tasks`."""
+    fire_time = task.fire_time
+    id_, *moving = moving_row(task)
+    return (
+        id_,
+        task.name,
+        task.function,
+        task.arguments,
+        task.job_id,
+        None if fire_time is None else fire_time.timestamp(),
+        str(task.origin),
+        task.reason,
+        int(task.priority),
+        task.policy.to_json(),
+        task.revision,
+        task.volatile,
+        task.created_at.timestamp(),
+        *moving,
+    )
+
+
+def task_of(row: sqlalchemy.Row[Any]) -> Task:
     """The task a row of `SELECT` holds."""
     values: dict[str, Any] = dict(row._mapping)  # noqa: SLF001 - SQLAlchemy's documented name
     for name in ("fire_time", "due_at", "started_at", "finished_at", "created_at"):
@@ -123,12 +131,12 @@ def fetch(connection: Connection, task_id: str) -> Task | None:
     return None if row is None else task_of(row)
 
 
-def insert_tasks(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def insert_tasks(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert rows of `full_row`; ids that are there already are left alone."""
     INSERT.run(connection, rows)
 
 
-def update_tasks(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+def update_tasks(connection: Connection, rows: Sequence[Row]) -> None:
     """Update rows of `moving_row`."""
     UPDATE.run(connection, rows)
 

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.metrics import Totals
     from atlas.scheduler.store.database_file import DatabaseFile
     from atlas.scheduler.store.notices import Notices
+    from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.task import Task, TaskStatus
 
 POLL_S: Final = 0.5
@@ -93,7 +94,7 @@ class Writer:
         self._thread = threading.Thread(target=self._loop, name="atlas-writer", daemon=True)
         self._thread.start()
 
-    def accept(self, tasks: Sequence[Task], rows: Sequence[dict[str, Any]], ticket: Ticket) -> None:
+    def accept(self, tasks: Sequence[Task], rows: Sequence[Row], ticket: Ticket) -> None:
         """Insert new tasks; behind the commit they go to ``on_accepted`` and ``ticket`` gets the value None."""
         with self._ready:
             self._refuse_if_closed()

@@ -6,7 +6,6 @@ from alembic import op
 revision = "0001"
 down_revision = None
 
-UNFINISHED = sa.text("status IN ('PENDING', 'RUNNING', 'RETRYING')")
 FINAL = sa.text("finished_at IS NOT NULL")
 
 
@@ -45,7 +44,6 @@ def upgrade() -> None:
     op.create_index("tasks_by_status", "tasks", ["status", "created_at"])
     op.create_index("tasks_by_time", "tasks", ["created_at"])
     op.create_index("tasks_final_by_end", "tasks", ["finished_at"], sqlite_where=FINAL, postgresql_where=FINAL)
-    op.create_index("tasks_unfinished", "tasks", ["id"], sqlite_where=UNFINISHED, postgresql_where=UNFINISHED)
     op.create_table(
         "attempts",
         sa.Column("task_id", sa.String(191), primary_key=True),
