@@ -11,7 +11,7 @@ import pytest
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.reconcile import Reconciler
-from atlas.scheduler.why import Why, why
+from atlas.scheduler.why.answer import Why, why
 from tests.clockwork import DAY, START, Clockwork, utc
 
 if TYPE_CHECKING:

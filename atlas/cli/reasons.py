@@ -10,7 +10,7 @@ from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import print_json, say
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.nearest import nearest
-from atlas.scheduler.why import why as reason_of
+from atlas.scheduler.why.answer import why as reason_of
 
 if TYPE_CHECKING:
     import argparse

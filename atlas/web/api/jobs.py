@@ -7,7 +7,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from atlas.scheduler.errors import UnknownJobError
-from atlas.scheduler.why import why as reason_of
+from atlas.scheduler.why.answer import why as reason_of
 from atlas.scheduler.year_ahead import explained
 from atlas.scheduler.zones import zone_named
 from atlas.web.api.tasks import TaskMade

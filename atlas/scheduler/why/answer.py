@@ -1,0 +1,151 @@
+"""`why`: finds the decision that is meant, and has it told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select
+
+from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.store.audit import read_audit
+from atlas.scheduler.store.tables import fires, tasks
+from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.why.inquiry import Inquiry, minute_of
+from atlas.scheduler.why.ran import tell_of_task
+from atlas.scheduler.why.skipped import tell_of_skip
+from atlas.scheduler.why.undecided import tell_of_nothing
+
+if TYPE_CHECKING:
+    from datetime import datetime
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy import Connection, Row
+
+    from atlas.scheduler.task import Task
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """The answer.
+
+    Attributes:
+        job_id: The job.
+        at: The instant that was asked about, None for the latest decision.
+        verdict: ``ran``, ``waits`` (for a slot), ``ended`` (before its start), ``skipped``, ``not_due``, ``undecided``,
+            ``not_there``, ``never``.
+        words: One paragraph of plain English.
+        facts: What it is made of, as JSON values.
+    """
+
+    job_id: str
+    at: datetime | None
+    verdict: str
+    words: str
+    facts: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "job": self.job_id,
+            "at": None if self.at is None else self.at.isoformat(),
+            "verdict": self.verdict,
+            "words": self.words,
+            **self.facts,
+        }
+
+
+def why(
+    connection: Connection, job_id: str, *, at: datetime | None, now: datetime, zone: ZoneInfo | None = None
+) -> Why:
+    """Why ``job_id`` did what it did at ``at``, or at its latest decision.
+
+    Args:
+        connection: A reading one.
+        job_id: The job; one that was removed is known as long as its history is.
+        at: The instant in question: the minute it stands in; None for the latest decision.
+        now: The present.
+        zone: Where the reader is; by default the job's own zone.
+
+    Raises:
+        UnknownJobError: There is no such job, and there never was as far as is known.
+    """
+    ask = Inquiry(connection, job_id, at, now, zone)
+    fire = _fire(ask)
+    task = _task(ask, fire)
+    if fire is None and task is None and ask.record is None and not _known(ask):
+        raise UnknownJobError(ask.job_id)
+    if fire is not None and fire.task_id is None:
+        tell_of_skip(ask, fire)
+    elif task is not None:
+        tell_of_task(ask, task)
+    elif fire is not None:
+        ask.verdict = "ran"
+        ask.tell(f"It fired at {ask.time(fire.fire_time)}; its task is removed by retention.")
+    elif ask.at is not None:
+        tell_of_nothing(ask, ask.at)
+    else:
+        ask.tell("It has not fired yet.")
+    _tell_of_now(ask)
+    return Why(job_id, at, ask.verdict, " ".join(ask.sentences), ask.facts)
+
+
+def _known(ask: Inquiry) -> bool:
+    return bool(read_audit(ask.connection, subject=ask.job_id, limit=1)) or bool(
+        ask.connection.execute(select(fires.c.job_id).where(fires.c.job_id == ask.job_id).limit(1)).first()
+    )
+
+
+def _fire(ask: Inquiry) -> Row[Any] | None:
+    """The decision on the fire time in question, or the latest."""
+    mine = select(fires).where(fires.c.job_id == ask.job_id).order_by(fires.c.fire_time.desc()).limit(1)
+    if ask.at is None:
+        return ask.connection.execute(mine).first()
+    begin, end = minute_of(ask.at)
+    exact = ask.connection.execute(mine.where(fires.c.fire_time >= begin, fires.c.fire_time < end)).first()
+    if exact is not None:
+        return exact
+    before = ask.connection.execute(mine.where(fires.c.fire_time < end)).first()
+    return before if before is not None and before.last is not None and before.last >= begin else None
+
+
+def _task(ask: Inquiry, fire: Row[Any] | None) -> Task | None:
+    if fire is not None and fire.task_id is not None:
+        by_fire = fetch(ask.connection, fire.task_id)
+        if ask.at is not None:
+            return by_fire
+    else:
+        by_fire = None
+    statement = select(tasks.c.id).where(tasks.c.job_id == ask.job_id)
+    if ask.at is not None:
+        begin, end = minute_of(ask.at)
+        statement = statement.where(tasks.c.created_at >= begin, tasks.c.created_at < end)
+    newest = ask.connection.execute(statement.order_by(tasks.c.created_at.desc()).limit(1)).scalar()
+    found = None if newest is None else fetch(ask.connection, newest)
+    if fire is not None and (found is None or found.created_at.timestamp() <= fire.decided_at):
+        return by_fire
+    if found is not None and fire is not None and fire.task_id is None and ask.at is not None:
+        return None
+    return found
+
+
+def _tell_of_now(ask: Inquiry) -> None:
+    """What is true now, where it differs from what a reader would take for granted."""
+    record = ask.record
+    if record is None:
+        ask.tell("The job is not there any more.")
+        return
+    pause = read_pauses(ask.connection, ask.job_id).get(ask.job_id)
+    if not record.enabled:
+        ask.tell("It is switched off now: the config file says enabled: false.")
+    elif pause is not None and pause.holds(ask.now):
+        until = "" if pause.until is None else f" until {ask.time(pause.until)}"
+        reason = f" ({pause.reason})" if pause.reason else ""
+        ask.facts["pause"] = pause.to_json()
+        ask.tell(f"It is paused since {ask.time(pause.paused_at)} by {pause.by or 'somebody'}{until}{reason}.")
+    elif record.next_run is None:
+        ask.tell("Its last fire time has passed.")
+    elif ask.at is None or ask.at > ask.now or ask.verdict in {"never", "skipped"}:
+        ask.facts["next_run_at"] = record.next_run.isoformat()
+        ask.tell(f"It starts next at {ask.time(record.next_run)}.")

@@ -1,0 +1,88 @@
+"""One question about one job: what is asked, what is looked up for it, and what is told."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from sqlalchemy import select
+
+from atlas.scheduler.job_rows import read_job
+from atlas.scheduler.job_store import Parked
+from atlas.scheduler.store.revisions import revision_numbered
+from atlas.scheduler.store.tables import leases
+from atlas.scheduler.store.task_rows import instant
+from atlas.scheduler.zones import zone_named
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from sqlalchemy import Connection
+
+NEAR: Final = timedelta(minutes=1)
+"""A time that somebody names means the minute it stands in."""
+_SPAN_S: Final = 90.0
+"""A scheduler that starts so soon after fire times were served is the one that served them."""
+
+
+class Inquiry:
+    """What is asked and what is told.
+
+    Attributes:
+        connection: A reading one.
+        job_id: The job.
+        at: The instant in question, None for the latest decision.
+        now: The present.
+        record: The job as it is, None if it is gone or its row cannot be read.
+        zone: Where the reader is.
+        verdict: See `Why`.
+        sentences: What is told, in order.
+        facts: What the sentences are made of, as JSON values.
+    """
+
+    def __init__(
+        self, connection: Connection, job_id: str, at: datetime | None, now: datetime, zone: ZoneInfo | None
+    ) -> None:
+        self.connection, self.job_id, self.at, self.now = connection, job_id, at, now
+        found = read_job(connection, job_id)
+        # The history of a job whose row cannot be read can be told all the same.
+        self.record = None if isinstance(found, Parked) else found
+        self.zone = zone or zone_named("UTC" if self.record is None else self.record.definition.schedule.timezone)
+        self.verdict = "never"
+        self.sentences: list[str] = []
+        self.facts: dict[str, Any] = {}
+
+    def tell(self, sentence: str) -> None:
+        """One sentence more."""
+        self.sentences.append(sentence)
+
+    def under(self, number: int | None) -> str:
+        """``, under revision 3 of 09:00``; empty without a revision."""
+        if number is None:
+            return ""
+        found = revision_numbered(self.connection, number)
+        return f", under revision {number}" + ("" if found is None else f" of {self.time(found.accepted_at)}")
+
+    def time(self, at: datetime | float | None) -> str:
+        """``02:00`` of today, else with its date; seconds where there are some."""
+        moment = instant(at) if isinstance(at, int | float) else at
+        if moment is None:
+            return "?"
+        local, today = moment.astimezone(self.zone), self.now.astimezone(self.zone)
+        clock = local.strftime("%H:%M:%S" if local.second else "%H:%M")
+        return clock if local.date() == today.date() else f"{local:%Y-%m-%d} {clock}"
+
+    def downtime(self, begin_s: float, end_s: float) -> str:
+        """What is known of why nobody served from ``begin_s`` to ``end_s``, seconds since 1970."""
+        row = self.connection.execute(
+            select(leases).where(leases.c.started_at <= end_s + _SPAN_S, leases.c.started_at >= begin_s).limit(1)
+        ).first()
+        if row is None:
+            return "The scheduler was not able to look at it in time."
+        return f"No scheduler ran then; one was started at {self.time(row.started_at)}."
+
+
+def minute_of(at: datetime) -> tuple[float, float]:
+    """Begin and end of what a named instant means, seconds since 1970: its minute, or its second if it names one."""
+    begin = at.replace(second=0, microsecond=0) if not (at.second or at.microsecond) else at.replace(microsecond=0)
+    return begin.timestamp(), (begin + (NEAR if not at.second else timedelta(seconds=1))).timestamp()
