@@ -301,10 +301,10 @@ with AtlasScheduler.from_settings(settings).in_thread() as atlas:
         real = config_file.Path.replace
         config_file.Path.replace = die
     if point == "file replaced": before(config_file, "_flush_folder")
-    if point == "before the commit": before(job_store, "_write_changes")
+    if point == "before the commit": before(job_store, "write_records")
     if point == "rows written, no revision": before(reconcile, "keep_revision")
     if point == "everything but the commit": after(revisions, "answer")
-    if point == "committed": atlas.cron.sync.running.jobs._rebuild_heap = die
+    if point == "committed": atlas.cron.sync.running.jobs._table.swap = die
     if point == "revision written, not answered": before(revisions, "answer")
     atlas.reconciler.replace(text, by="web")
 print("lived")

@@ -32,8 +32,8 @@ from atlas.scheduler.errors import (
     UnknownJobError,
 )
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, TaskEvent
+from atlas.scheduler.job_records import JobChange, make_record
 from atlas.scheduler.job_state import JobStates, Pause
-from atlas.scheduler.job_store import JobChange
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
@@ -592,7 +592,7 @@ def test_a_job_of_the_config_file_is_the_files_to_change(clockwork: Clockwork) -
     record = clockwork.jobs.record("job")
     assert record is not None
     of_file = replace(record.definition, source=JobSource.FILE, enabled=False)
-    made = clockwork.jobs.make_record(of_file, now=START)
+    made = make_record(of_file, now=START)
     clockwork.jobs.apply([JobChange(made, JobEventKind.CHANGED)])
     for call in (
         lambda: clockwork.cron.add_job("job", "@daily", "nothing"),

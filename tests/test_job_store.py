@@ -22,11 +22,12 @@ from atlas.scheduler.bridge import SkipReason
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ArgumentsError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
-from atlas.scheduler.job_store import MAX_SLEEP_S, SERVE, JobChange, restore, served_by_the_bridge
+from atlas.scheduler.job_records import JobChange, make_record
+from atlas.scheduler.job_rows import restore
+from atlas.scheduler.job_store import MAX_SLEEP_S, SERVE, served_by_the_bridge
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import fires, jobs
-from atlas.scheduler.triggers import AtlasTrigger
 from tests.clockwork import DAY, LIMIT_S, Clockwork, until, utc
 
 if TYPE_CHECKING:
@@ -247,7 +248,7 @@ def test_ten_thousand_jobs_load_and_all_start_in_one_pass(start: Callable[..., C
     first.queue.serving.lifecycle.taking_starts = False  # what is counted here is the clock
     plain = {"source": JobSource.CODE, "title": "one of many", "function": "nothing"}
     made = [
-        first.jobs.make_record(
+        make_record(
             JobDefinition(id=f"job{n:05}", schedule=Schedule(cron=("* * * * *",)), **plain),  # type: ignore[arg-type]
             now=first.clock.now(),
         )
@@ -432,7 +433,7 @@ def test_a_change_the_database_does_not_take_leaves_memory_as_it_was(
     def refuse(*_args: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(job_store_module, "_write_changes", refuse)
+    monkeypatch.setattr(job_store_module, "write_records", refuse)
     with pytest.raises(ValueError, match="no"):
         clockwork.cron.add_job("job", "@hourly", "nothing")
     with pytest.raises(ValueError, match="no"):
@@ -528,7 +529,7 @@ def test_a_look_in_the_middle_of_a_change_takes_nothing_from_it(clockwork: Clock
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     clockwork.clock.instant = utc(f"{DAY} 12:01:10")
     waited: list[float | None] = []
-    record = clockwork.jobs.make_record(
+    record = make_record(
         restore(
             "job", VALID.replace('"id":"bad"', '"id":"job"').replace("* * * * *", "@hourly").encode(), None
         ).definition,
@@ -553,7 +554,7 @@ def test_a_change_keeps_the_next_start_that_holds_when_it_is_written(clockwork: 
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     old = clockwork.jobs.record("job")
     assert old is not None
-    record = clockwork.jobs.make_record(old.definition, now=clockwork.clock.now())
+    record = make_record(old.definition, now=clockwork.clock.now())
     clockwork.at("12:01")
     clockwork.jobs.apply([JobChange(record, JobEventKind.CHANGED)])
     assert clockwork.job().next_fire_time == utc(f"{DAY} 12:02")
@@ -572,7 +573,7 @@ def test_what_falls_due_while_a_change_waits_is_served_by_the_old_schedule(clock
 
     clockwork.clock.instant = utc(f"{DAY} 12:01")
     raw = VALID.replace('"id":"bad"', '"id":"job"').replace("* * * * *", "@daily").encode()
-    record = clockwork.jobs.make_record(restore("job", raw, None).definition, now=clockwork.clock.now())
+    record = make_record(restore("job", raw, None).definition, now=clockwork.clock.now())
     clockwork.jobs.apply([JobChange(record, JobEventKind.CHANGED)], serve=serve)
     assert served == [[utc(f"{DAY} 12:01")], [utc(f"{DAY} 12:02")]]
     assert clockwork.decisions() == ["12:01 task", "12:02 task"]
@@ -582,7 +583,7 @@ def test_serving_that_raises_leaves_the_door_open_and_the_job_as_it_was(clockwor
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     clockwork.clock.instant = utc(f"{DAY} 12:01")
     raw = VALID.replace('"id":"bad"', '"id":"job"').replace("* * * * *", "@daily").encode()
-    record = clockwork.jobs.make_record(restore("job", raw, None).definition, now=clockwork.clock.now())
+    record = make_record(restore("job", raw, None).definition, now=clockwork.clock.now())
 
     def refuse(_job: Any, _times: list[datetime]) -> None:
         raise ValueError("no")
@@ -598,14 +599,14 @@ def test_a_trigger_that_raises_stops_neither_the_clock_nor_other_jobs(
 ) -> None:
     clockwork.cron.add_job("bad", "* * * * *", "nothing", spread=0)
     clockwork.cron.add_job("good", "*/1 * * * *", "nothing")
-    real, broken = AtlasTrigger.get_next_fire_time, [True]
+    real, broken = Schedule.next_after, [True]
 
-    def raising(self: AtlasTrigger, previous: datetime | None, now: datetime) -> datetime | None:
-        if broken[0] and self.schedule.cron == ("* * * * *",):
+    def raising(self: Schedule, instant: datetime) -> datetime | None:
+        if broken[0] and self.cron == ("* * * * *",):
             raise OSError("the zone file is gone")
-        return real(self, previous, now)
+        return real(self, instant)
 
-    monkeypatch.setattr(AtlasTrigger, "get_next_fire_time", raising)
+    monkeypatch.setattr(Schedule, "next_after", raising)
     clockwork.each("12:01", "12:02")
     assert clockwork.decisions("good") == ["12:01 task", "12:02 task"]
     assert clockwork.decisions("bad") == []
@@ -660,7 +661,7 @@ def test_heap_memory_and_disk_never_drift_apart(clockwork: Clockwork) -> None:
             case _:
                 clockwork.pass_by(seconds=draw.randrange(1, 200))
         records = {record.id: record.next_run for record in clockwork.jobs.records()}
-        assert sorted(clockwork.jobs._heap) == sorted((at.timestamp(), one) for one, at in records.items() if at)
+        assert sorted(clockwork.jobs._table._heap) == sorted((at.timestamp(), one) for one, at in records.items() if at)
         assert {one: row.next_run_time for one, row in clockwork.rows().items()} == {
             one: None if at is None else at.timestamp() for one, at in records.items()
         }

@@ -399,7 +399,7 @@ def test_nothing_is_half_applied_when_the_database_refuses(
     def refuse(*_args: object) -> None:
         raise StoreUnavailableError("locked", waited_s=5)
 
-    monkeypatch.setattr(job_store_module, "_write_changes", refuse)
+    monkeypatch.setattr(job_store_module, "write_records", refuse)
     with pytest.raises(StoreUnavailableError):
         configured.apply(job=MINUTELY, new=HOURLY)
     assert clockwork.rows() == before

@@ -26,10 +26,10 @@ from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
+from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.task import TaskStatus
-from atlas.scheduler.triggers import AtlasTrigger
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, nothing, utc
 
 if TYPE_CHECKING:
@@ -156,16 +156,16 @@ def test_1_a_row_that_was_removed_meanwhile_does_not_kill_the_clock(tmp_path: Pa
 def test_1_a_trigger_that_raises_does_not_kill_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path / "atlas.db") as atlas:
         atlas.beats(1)
-        real, asked = AtlasTrigger.get_next_fire_time, threading.Event()
+        real, asked = Schedule.next_after, threading.Event()
 
-        def raising(self: AtlasTrigger, previous: datetime | None, now: datetime) -> datetime | None:
+        def raising(self: Schedule, instant: datetime) -> datetime | None:
             asked.set()
-            if self.schedule.cron == ("*/1 * * * * *",):
+            if self.cron == ("*/1 * * * * *",):
                 raise OSError("the zone file is gone")
-            return real(self, previous, now)
+            return real(self, instant)
 
         atlas.cron.add_job("bad", "*/1 * * * * *", "beat")
-        monkeypatch.setattr(AtlasTrigger, "get_next_fire_time", raising)
+        monkeypatch.setattr(Schedule, "next_after", raising)
         assert asked.wait(LIMIT_S)
         atlas.settle()
         atlas.beats(1)
@@ -440,13 +440,13 @@ def test_11_a_pass_that_waits_keeps_nobody_from_looking(
 def test_12_and_16_a_year_of_downtime_is_one_look(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     asked = Counter[str]()
-    real = AtlasTrigger.get_next_fire_time
+    real = Schedule.next_after
 
-    def counted(self: AtlasTrigger, previous: datetime | None, now: datetime) -> datetime | None:
-        asked["trigger"] += 1
-        return real(self, previous, now)
+    def counted(self: Schedule, instant: datetime) -> datetime | None:
+        asked["schedule"] += 1
+        return real(self, instant)
 
-    monkeypatch.setattr(AtlasTrigger, "get_next_fire_time", counted)
+    monkeypatch.setattr(Schedule, "next_after", counted)
     later = START + timedelta(days=365)
     job = clockwork.jobs.lookup_job("job")
     assert job is not None
@@ -455,7 +455,7 @@ def test_12_and_16_a_year_of_downtime_is_one_look(clockwork: Clockwork, monkeypa
     begun = time.monotonic()
     clockwork.tick(later)
     assert time.monotonic() - begun < 5
-    assert asked["trigger"] == 1
+    assert asked["schedule"] == 2  # is there another one that is due; and the one that is to come
     assert len(clockwork.fires()) == 2
 
 
@@ -517,7 +517,7 @@ def test_15_a_change_the_database_refuses_does_not_change_memory(
     def refuse(*_args: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(job_store_module, "_write_changes", refuse)
+    monkeypatch.setattr(job_store_module, "write_records", refuse)
     with pytest.raises(OSError, match="disk full"):
         clockwork.cron.running.scheduler.modify_job("job", next_run_time=utc(f"{DAY} 12:30"))
     assert clockwork.job() == before

@@ -16,7 +16,7 @@ from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.schedule import newest_fire_times
 from atlas.scheduler.submission import IDS
-from atlas.scheduler.task import Origin, Task
+from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from apscheduler.job import Job
 
+    from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.job_state import JobStates
-    from atlas.scheduler.job_store import JobRecord, JobStore
+    from atlas.scheduler.job_store import JobStore
     from atlas.scheduler.lifecycle import Lifecycle
     from atlas.scheduler.passes import Pass
 
@@ -103,9 +104,9 @@ class Bridge(BaseExecutor):
         if pause is not None:
             self._extend_range(decided, record.id, stretch, SkipReason.PAUSED, f"by {pause.by}: {pause.reason}")
             return
-        unbound = self._states.unbound(definition)
-        if unbound is not None:
-            self._extend_range(decided, record.id, stretch, SkipReason.UNBOUND, unbound)
+        executor = self._executor(decided, definition)
+        if not isinstance(executor, ExecutorKind):
+            self._extend_range(decided, record.id, stretch, SkipReason.UNBOUND, executor)
             return
         self._open_ranges.pop(record.id, None)
         older = record.trigger.schedule.previous_before(fire_times[-1]) if more else None
@@ -122,14 +123,25 @@ class Bridge(BaseExecutor):
             self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.catchup.value}")
         behind_another = False
         for fire_time in reversed(chosen):
-            behind_another |= self._fire(decided, record, definition, fire_time, behind_another=behind_another)
+            behind_another |= self._fire(decided, record, executor, fire_time, behind_another=behind_another)
+
+    def _executor(self, decided: Pass, definition: JobDefinition) -> ExecutorKind | str:
+        """Where the job's task runs, or why it cannot; worked out once for all jobs of a function."""
+        states = self._states
+        if definition.volatile or states.is_bound(definition.id):
+            return states.unbound(definition) or states.executor_of(definition)
+        key = definition.function, definition.executor
+        found = decided.executors.get(key)
+        if found is None:
+            found = decided.executors[key] = states.unbound(definition) or states.executor_of(definition)
+        return found
 
     @staticmethod
     def _fire_times(decided: Pass, record: JobRecord, due: datetime) -> tuple[list[datetime], bool]:
         """Fire times from the oldest due one to the pass's instant, newest first, and whether there are more."""
         trigger = record.trigger
         oldest, until = trigger.fire_time_of(due), trigger.fire_time_of(decided.now)
-        following = trigger.schedule.next_after(oldest)
+        following = decided.first_after(trigger.schedule, oldest)
         if following is None or following > until:
             return [oldest], False
         after = oldest - timedelta(microseconds=1)
@@ -154,14 +166,15 @@ class Bridge(BaseExecutor):
                 return [one for one in fire_times if late_s(one) <= window_s][: max(1, definition.catchup_limit)]
 
     def _fire(
-        self, decided: Pass, record: JobRecord, definition: JobDefinition, fire_time: datetime, *, behind_another: bool
+        self, decided: Pass, record: JobRecord, executor: ExecutorKind, fire_time: datetime, *, behind_another: bool
     ) -> bool:
         """Make the task of a fire time, or store why there is none; True if there is one."""
+        definition = record.definition
         late_s = (decided.now - record.trigger.run_time_of(fire_time)).total_seconds()
         reason = "at its fire time" if late_s <= ON_TIME_S else f"caught up {late_s:.0f} s after its fire time"
         try:
             task = make_task(
-                definition, self._states, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision
+                definition, executor, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision
             )
             self._lifecycle.reserve(self._states.live(task), bounded=False, behind_another=behind_another)
         except JobBusyError as busy:
@@ -175,7 +188,8 @@ class Bridge(BaseExecutor):
             self._skip(decided, record.id, [fire_time], SkipReason.FAULT, detail=_words(error))
             return False
         decided.tasks.append(task)
-        decided.replaces[task.id] = self._lifecycle.replaced_by(task)
+        if definition.overlap is Overlap.REPLACE:
+            decided.replaces[task.id] = self._lifecycle.replaced_by(task)
         decided.fires.append(self._row(decided, record.id, fire_time, task_id=task.id))
         return True
 
@@ -242,18 +256,14 @@ def _words(error: Exception) -> str:
 
 def make_task(
     definition: JobDefinition,
-    states: JobStates,
+    executor: ExecutorKind,
     *,
     now: datetime,
     reason: str,
     fire_time: datetime | None = None,
     revision: int | None = None,
 ) -> Task:
-    """A task of a job.
-
-    Raises:
-        FunctionError: The job is UNBOUND.
-    """
+    """A task of a job, to run on ``executor``."""
     return Task(
         id=IDS.new(now),
         name=definition.title,
@@ -264,7 +274,7 @@ def make_task(
         origin=Origin.FIRE,
         reason=reason,
         priority=definition.priority,
-        policy=definition.policy(states.executor_of(definition)),
+        policy=definition.policy(executor),
         revision=revision,
         volatile=definition.volatile,
         created_at=now,

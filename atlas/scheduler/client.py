@@ -21,9 +21,9 @@ from atlas.scheduler.errors import (
     UnknownJobError,
     UnknownTaskError,
 )
+from atlas.scheduler.job_records import JobRecord, Parked
 from atlas.scheduler.job_rows import read_job, read_jobs
 from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
-from atlas.scheduler.job_store import JobRecord, Parked
 from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest

@@ -29,8 +29,9 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_options import JobOptions, define
+from atlas.scheduler.job_records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_state import Binding, JobStates, Pause, delete_pause
-from atlas.scheduler.job_store import JobChange, JobRecord, JobStore
+from atlas.scheduler.job_store import JobStore
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
@@ -252,8 +253,8 @@ class SyncCronManager:
         running = self.running
         version = (running.jobs.version, running.states.version, self.queue.registry.version)
         if self._unbound is None or self._unbound[0] != version or self._unbound[1]:  # what is missing may have come
-            found = {record.id: running.states.unbound(record.definition) for record in running.jobs.records()}
-            self._unbound = version, {job_id: reason for job_id, reason in found.items() if reason is not None}
+            definitions = (record.definition for record in running.jobs.records())
+            self._unbound = version, running.states.unbound_among(definitions)
         return {
             **self.more_figures(),
             "last_tick_s": self.last_tick_s(),
@@ -297,7 +298,7 @@ class SyncCronManager:
         if old is not None and old.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; change it there")
         now = running.serving.store.clock.now()
-        record = running.jobs.make_record(definition, now=now)
+        record = make_record(definition, now=now)
         before = running.states.bind(name, binding)
         if old is None or old.digest != record.digest:
             change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
@@ -425,7 +426,7 @@ class SyncCronManager:
         try:
             task = make_task(
                 definition,
-                running.states,
+                running.states.executor_of(definition),
                 now=store.clock.now(),
                 reason="run now",
                 revision=running.bridge.revision,

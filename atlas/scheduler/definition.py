@@ -1,16 +1,27 @@
-"""A job's full definition: what its row holds, whatever made it (the config file or code)."""
+"""A job's full definition: what its row holds, whatever made it (the config file or code).
+
+Its text is one JSON object on three lines. The first holds what is the job's own, the others what many jobs share, so
+that ten thousand equal schedules and policies are read once and are one object in memory::
+
+    {"id": …, "title": …, "function": …, "arguments": …,
+    "schedule": …,
+    "priority": …, "retry": …, "timeout_s": …, "value_from": …}
+"""
 
 from __future__ import annotations
 
 import enum
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from functools import lru_cache
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Schedule
-from atlas.scheduler.task import ExecutorKind, OnCrash, Overlap, TaskPolicy, TaskPriority
+from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPolicy, TaskPriority
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -65,7 +76,7 @@ class JobDefinition:
     title: str
     schedule: Schedule
     function: str
-    arguments: str = '{"args":[],"kwargs":{}}'
+    arguments: str = NO_ARGUMENTS
     description: str = ""
     tags: tuple[str, ...] = ()
     owner: str = ""
@@ -88,8 +99,8 @@ class JobDefinition:
     value_from: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def policy(self, executor: ExecutorKind) -> TaskPolicy:
-        """The policy its tasks carry when they run on ``executor``."""
-        return TaskPolicy(
+        """The policy its tasks carry when they run on ``executor``; one object for all jobs with equal ones."""
+        return _policy(
             retry=self.retry,
             timeout_s=self.timeout_s,
             on_crash=self.on_crash,
@@ -101,38 +112,36 @@ class JobDefinition:
 
     def to_json(self) -> str:
         """The definition as canonical JSON text: equal definitions give equal text."""
-        raw = {name: getattr(self, name) for name in _PLAIN}
-        raw["schedule"] = self.schedule.to_json()
-        raw["arguments"] = json.loads(self.arguments)
-        raw["tags"] = list(self.tags)
-        raw["priority"] = self.priority.name
-        raw["value_from"] = dict(self.value_from)
-        raw["retry"] = {name: getattr(self.retry, name) for name in RetryPolicy.__slots__}
-        return _dump(raw, sort_keys=True)
+        own = _encode({name: getattr(self, name) for name in _OWN})
+        arguments = self.arguments
+        if arguments != NO_ARGUMENTS:
+            arguments = _encode(json.loads(arguments))
+        shared = _policies_json(_shared(self), tuple(self.value_from.items()))
+        return f'{own[:-1]},"arguments":{arguments},\n"schedule":{_schedule_json(self.schedule)},\n{shared}'
 
     @classmethod
     def from_json(cls, text: str | bytes) -> JobDefinition:
-        """The definition that `to_json` wrote.
+        """The definition that `to_json` wrote, or any JSON object that says the same.
 
         Raises:
             ValueError: The text is not such a definition (`KeyError` and `TypeError` are turned into it).
         """
         try:
-            raw: dict[str, Any] = json.loads(text)
-            retry = raw.pop("retry")
-            raw["retry"] = RetryPolicy(**{**retry, "retry_on": tuple(retry["retry_on"])})
-            raw["schedule"] = Schedule.from_json(raw["schedule"])
-            raw["arguments"] = _dump(raw["arguments"])
+            own, schedule, policies = _lines(text.decode() if isinstance(text, bytes) else text)
+            if policies:
+                raw = json.loads(own[:-1] + "}")
+                raw |= _policies_from(policies)
+                raw["schedule"] = _schedule_from(schedule)
+            else:
+                raw = json.loads(text)
+                schedule = _encode(raw.pop("schedule"))
+                raw |= _read_policies({name: raw[name] for name in (*_SHARED, "value_from")})
+                raw["schedule"] = _schedule_from(f'"schedule":{schedule},')
+            raw["source"] = _SOURCES[raw["source"]]
+            raw["function"] = sys.intern(raw["function"])
+            arguments = raw["arguments"]
+            raw["arguments"] = NO_ARGUMENTS if arguments == _NO_ARGUMENTS else _encode(arguments)
             raw["tags"] = tuple(raw["tags"])
-            raw["priority"] = TaskPriority.parse(raw["priority"])
-            raw["executor"] = None if raw["executor"] is None else ExecutorKind(raw["executor"])
-            for name, kind in (
-                ("source", JobSource),
-                ("on_crash", OnCrash),
-                ("overlap", Overlap),
-                ("catchup", CatchUp),
-            ):
-                raw[name] = kind(raw[name])
             return cls(**raw)
         except (KeyError, TypeError, AttributeError) as error:
             msg = f"not a job definition: {type(error).__name__}: {error}"
@@ -143,23 +152,80 @@ class JobDefinition:
         return digest_of(self.to_json())
 
 
-def _dump(value: Any, *, sort_keys: bool = False) -> str:
+_SHARED: Final = (
+    "executor", "priority", "retry", "timeout_s", "on_crash", "overlap", "max_instances", "catchup",
+    "catchup_window_s", "catchup_limit", "keep_days", "keep_tasks", "log_max_bytes",
+)  # fmt: skip
+"""What stands on the third line, before ``value_from``."""
+_OWN: Final = tuple(
+    name for name in JobDefinition.__slots__ if name not in {*_SHARED, "schedule", "arguments", "value_from"}
+)
+_SOURCES: Final = {one.value: one for one in JobSource}
+_NO_ARGUMENTS: Final = json.loads(NO_ARGUMENTS)
+_shared: Final = attrgetter(*_SHARED)
+_policy: Final = lru_cache(maxsize=1024)(TaskPolicy)
+_plain: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
+_escaped: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
+
+
+def _encode(value: Any) -> str:
     """JSON text that a row can hold: lone surrogates, as file names may have them, fit only when they are escaped."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=sort_keys, separators=(",", ":"))
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return json.dumps(value, sort_keys=sort_keys, separators=(",", ":"))
+    text = _plain(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return _escaped(value)
     return text
 
 
-_PLAIN = tuple(
-    name
-    for name in JobDefinition.__slots__
-    if name not in {"schedule", "arguments", "tags", "priority", "retry", "value_from"}
-)
+def _lines(text: str) -> tuple[str, str, str]:
+    """The three lines of a text that `to_json` wrote; for any other the text and nothing."""
+    lines = text.split("\n")
+    match lines:
+        case own, schedule, policies if own.endswith("},") and schedule.startswith('"schedule":{'):
+            return own, schedule, policies
+        case _:
+            return text, "", ""
 
 
-def digest_of(text: str) -> str:
+@lru_cache(maxsize=32_768)
+def _schedule_json(schedule: Schedule) -> str:
+    return _encode(schedule.to_json())
+
+
+@lru_cache(maxsize=1024)
+def _policies_json(shared: tuple[Any, ...], value_from: tuple[tuple[str, str], ...]) -> str:
+    raw = dict(zip(_SHARED, shared, strict=True))
+    raw["priority"] = raw["priority"].name
+    raw["retry"] = {name: getattr(raw["retry"], name) for name in RetryPolicy.__slots__}
+    return _encode(raw | {"value_from": dict(value_from)})[1:]
+
+
+@lru_cache(maxsize=32_768)
+def _schedule_from(line: str) -> Schedule:
+    """The schedule of a line ``"schedule": …,``."""
+    return Schedule.from_json(json.loads("{" + line.removesuffix(",") + "}")["schedule"])
+
+
+@lru_cache(maxsize=1024)
+def _policies_from(line: str) -> dict[str, Any]:
+    """The fields of a third line; shared, and never changed."""
+    return _read_policies(json.loads("{" + line))
+
+
+def _read_policies(raw: dict[str, Any]) -> dict[str, Any]:
+    retry = raw["retry"]
+    return raw | {
+        "retry": RetryPolicy(**{**retry, "retry_on": tuple(retry["retry_on"])}),
+        "priority": TaskPriority.parse(raw["priority"]),
+        "executor": None if raw["executor"] is None else ExecutorKind(raw["executor"]),
+        "on_crash": OnCrash(raw["on_crash"]),
+        "overlap": Overlap(raw["overlap"]),
+        "catchup": CatchUp(raw["catchup"]),
+    }
+
+
+def digest_of(text: str | bytes) -> str:
     """Hash of a definition's JSON text."""
-    return hashlib.blake2b(text.encode(), digest_size=12).hexdigest()
+    return hashlib.blake2b(text.encode() if isinstance(text, str) else text, digest_size=12).hexdigest()

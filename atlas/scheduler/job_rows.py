@@ -1,16 +1,22 @@
-"""The rows of jobs, read as they stand on disk; whoever keeps them in memory is `AtlasJobStore`."""
+"""Jobs as rows of APScheduler's table: the definition as JSON, and when it starts next."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, delete, select
 
-from atlas.scheduler.job_store import JobRecord, Parked, restore
+from atlas.scheduler.definition import JobDefinition, digest_of
+from atlas.scheduler.job_records import JobRecord, Parked
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import jobs
+from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
+    from collections.abc import Iterable, Sequence
+
+    from sqlalchemy import Connection
 
 
 class JobRows(NamedTuple):
@@ -25,11 +31,15 @@ class JobRows(NamedTuple):
     parked: dict[str, Parked]
 
 
+_ALL: Final = select(jobs.c.id, jobs.c.job_state, jobs.c.next_run_time).order_by(jobs.c.id)
+_ONE: Final = _ALL.where(jobs.c.id == bindparam("id"))
+
+
 def read_jobs(connection: Connection) -> JobRows:
     """All of them."""
     found = JobRows({}, {})
-    for row in connection.execute(select(jobs).order_by(jobs.c.id)):
-        one = _record(row)
+    for row in connection.execute(_ALL):
+        one = _record(*row)
         if isinstance(one, Parked):
             found.parked[one.id] = one
         else:
@@ -39,12 +49,54 @@ def read_jobs(connection: Connection) -> JobRows:
 
 def read_job(connection: Connection, job_id: str) -> JobRecord | Parked | None:
     """One of them, None if there is no such job."""
-    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).first()
-    return None if row is None else _record(row)
+    row = connection.execute(_ONE, {"id": job_id}).first()
+    return None if row is None else _record(*row)
 
 
-def _record(row: Row[Any]) -> JobRecord | Parked:
+def _record(job_id: str, raw: bytes, next_run_time: float | None) -> JobRecord | Parked:
     try:
-        return restore(row.id, bytes(row.job_state), row.next_run_time)
+        return restore(job_id, bytes(raw), next_run_time)
     except Exception as error:  # noqa: BLE001 - whatever is wrong with one row is that row's alone
-        return Parked(row.id, f"{type(error).__name__}: {error}")
+        return Parked(job_id, f"{type(error).__name__}: {error}")
+
+
+def restore(job_id: str, raw: bytes, next_run_time: float | None) -> JobRecord:
+    """The record a row holds.
+
+    Raises:
+        ValueError: The row is no definition.
+    """
+    definition = JobDefinition.from_json(raw)
+    if definition.id != job_id:
+        msg = f"the row's definition is of job {definition.id!r}"
+        raise ValueError(msg)
+    next_run = None if next_run_time is None else datetime.fromtimestamp(next_run_time, UTC)
+    return JobRecord(definition, digest_of(raw), trigger_of(definition), next_run)
+
+
+def _upsert(database: Any) -> Any:
+    statement = database.insert(jobs)
+    return statement.on_conflict_do_update(
+        index_elements=["id"],
+        set_={"next_run_time": statement.excluded.next_run_time, "job_state": statement.excluded.job_state},
+    )
+
+
+_UPSERT: Final = Statement(_upsert)
+_DELETE: Final = Statement(lambda _database: delete(jobs).where(jobs.c.id == bindparam("b_id")))
+
+
+def write_records(connection: Connection, records: Iterable[JobRecord], removed: Sequence[str] = ()) -> None:
+    """Write the rows of ``records``, new or not, and delete those of ``removed``."""
+    _UPSERT.run(
+        connection,
+        [
+            {
+                "id": record.id,
+                "next_run_time": None if record.next_run is None else record.next_run.timestamp(),
+                "job_state": record.text.encode(),
+            }
+            for record in records
+        ],
+    )
+    _DELETE.run(connection, [{"b_id": job_id} for job_id in removed])

@@ -18,7 +18,7 @@ from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -142,6 +142,10 @@ class JobStates:
             self.version += 1
             return before
 
+    def is_bound(self, job_id: str) -> bool:
+        """True for a volatile job with its function."""
+        return job_id in self._bindings
+
     def function_of(self, definition: JobDefinition) -> Function:
         """The function a job runs.
 
@@ -160,10 +164,26 @@ class JobStates:
                 f"its function {definition.function!r} lived in another process; add_job({definition.id!r}, …) binds it"
             )
         try:
-            executor_for(definition.executor, self.function_of(definition))
+            self.executor_of(definition)
         except FunctionError as error:
             return str(error)
         return None
+
+    def unbound_among(self, definitions: Iterable[JobDefinition]) -> dict[str, str]:
+        """The jobs without a function, and why; jobs that name the same function are looked at once."""
+        found: dict[tuple[str, ExecutorKind | None], str | None] = {}
+        reasons: dict[str, str] = {}
+        for definition in definitions:
+            if definition.volatile or self.is_bound(definition.id):
+                reason = self.unbound(definition)
+            else:
+                key = definition.function, definition.executor
+                if key not in found:
+                    found[key] = self.unbound(definition)
+                reason = found[key]
+            if reason is not None:
+                reasons[definition.id] = reason
+        return reasons
 
     def executor_of(self, definition: JobDefinition) -> ExecutorKind:
         """Where the job's tasks run.

@@ -10,9 +10,7 @@ From its opening until its commit a pass holds the door: changes to jobs wait be
 
 from __future__ import annotations
 
-import heapq
 import threading
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
@@ -21,18 +19,18 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
-from sqlalchemy import MetaData, bindparam, delete, select
+from sqlalchemy import MetaData
 
-from atlas.scheduler.definition import JobDefinition, JobSource, digest_of
+from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.job_records import JobChange, JobRecord, Parked, same_times
+from atlas.scheduler.job_rows import read_jobs, write_records
+from atlas.scheduler.job_table import JobTable
 from atlas.scheduler.passes import Pass, write_earlier_starts, write_pass
-from atlas.scheduler.schedule import stable_offset
-from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.store import CALL_S
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.triggers import AtlasTrigger, trigger_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -60,74 +58,6 @@ def served_by_the_bridge() -> None:
     """
     msg = "jobs of Atlas run through its bridge, not through an APScheduler executor"
     raise AssertionError(msg)
-
-
-@dataclass(slots=True, eq=False)
-class JobRecord:
-    """What memory keeps of a job; the row is the durable copy.
-
-    Attributes:
-        id: The job.
-        source: The config file or code.
-        digest: Hash of the definition's text.
-        text: The definition as JSON.
-        enabled: False if it has no fire times by its definition.
-        trigger: Shared by all jobs of one schedule and offset.
-        next_run: When it starts next, None when DISABLED or ENDED.
-    """
-
-    id: str
-    source: JobSource
-    digest: str
-    text: str
-    enabled: bool
-    trigger: AtlasTrigger
-    next_run: datetime | None
-
-    @property
-    def definition(self) -> JobDefinition:
-        """The definition, made anew."""
-        return JobDefinition.from_json(self.text)
-
-
-@dataclass(frozen=True, slots=True)
-class Parked:
-    """A row that cannot be read: shown, never deleted.
-
-    Attributes:
-        id: The job.
-        error: Why.
-    """
-
-    id: str
-    error: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobChange:
-    """One job to write.
-
-    Attributes:
-        record: The job as it shall be.
-        kind: ADDED or CHANGED.
-        keeps_next_run: With an unchanged schedule the next starting time is the one that holds when it is written,
-            whatever the record says: a pass may have moved it since the record was made.
-    """
-
-    record: JobRecord
-    kind: JobEventKind
-    keeps_next_run: bool = True
-
-
-def _write_job(database: Any) -> Any:
-    statement = database.insert(jobs)
-    return statement.on_conflict_do_update(
-        index_elements=["id"],
-        set_={"next_run_time": statement.excluded.next_run_time, "job_state": statement.excluded.job_state},
-    )
-
-
-_UPSERT: Final = Statement(_write_job)
 
 
 class Answer(BaseTrigger):
@@ -172,16 +102,12 @@ class JobStore(SQLAlchemyJobStore):
         self._store = store
         self._on_released, self._on_dropped, self._on_replaced = on_released, on_dropped, on_replaced
         self._door = threading.Lock()  # held by a pass until its commit, and by a change to jobs
-        self._lock = threading.Lock()  # the records
-        self._records: dict[str, JobRecord] = {}
-        self._parked: dict[str, Parked] = {}
-        self._heap: list[tuple[float, str]] = []
+        self._table = JobTable()
         self._open = threading.local()
         self._deciding: Pass | None = None  # the pass the loop has open, until its thread closes it
         self._giving_up = threading.Lock()
         self.last_tick_s: float | None = None
         self.ticked = threading.Condition()
-        self.version = 0
 
     @property
     def current(self) -> Pass | None:
@@ -192,52 +118,35 @@ class JobStore(SQLAlchemyJobStore):
 
     def load(self) -> None:
         """Read every row; one that cannot be read is parked, never deleted."""
-        rows = self._store.read(lambda connection: connection.execute(select(jobs)).all())
-        with self._lock:
-            self._records.clear()
-            self._parked.clear()
-            for row in rows:
-                try:
-                    record = restore(row.id, bytes(row.job_state), row.next_run_time)
-                except Exception as error:  # noqa: BLE001 - whatever is wrong with one row is that row's alone
-                    self._parked[row.id] = Parked(row.id, f"{type(error).__name__}: {error}")
-                    logger.bind(job_id=row.id).error("the row of a job cannot be read; it is parked", error=str(error))
-                else:
-                    self._records[row.id] = record
-            self._rebuild_heap()
+        rows = self._store.read(read_jobs)
+        for parked in rows.parked.values():
+            logger.bind(job_id=parked.id).error("the row of a job cannot be read; it is parked", error=parked.error)
+        self._table.fill(rows)
 
     def keep(self, connection: Connection) -> str:
         """Write every readable job into a database that was lost; says how many."""
         records = self.records()
-        _write_changes(connection, [JobChange(record, JobEventKind.CHANGED) for record in records], (), None)
+        write_records(connection, records)
+        for record in records:
+            record.digest = digest_of(record.text)
         return f"{len(records)} job{'s' * (len(records) != 1)}"
+
+    @property
+    def version(self) -> int:
+        """A number that changes whenever a job is added, changed or removed."""
+        return self._table.version
 
     def record(self, job_id: str) -> JobRecord | None:
         """The record of a job, or None."""
-        with self._lock:
-            return self._records.get(job_id)
+        return self._table.record(job_id)
 
     def records(self) -> list[JobRecord]:
         """Every readable job, by id."""
-        with self._lock:
-            return sorted(self._records.values(), key=lambda record: record.id)
+        return self._table.records()
 
     def parked(self) -> list[Parked]:
         """Every row that cannot be read."""
-        with self._lock:
-            return sorted(self._parked.values(), key=lambda parked: parked.id)
-
-    def make_record(self, definition: JobDefinition, *, now: datetime) -> JobRecord:
-        """A record of ``definition`` whose schedule counts from ``now``; see also `JobChange.keeps_next_run`.
-
-        Raises:
-            CronExpressionError: The schedule cannot be used.
-            ScheduleError: The schedule cannot be used.
-        """
-        text = definition.to_json()
-        trigger = trigger_for(definition.schedule, stable_offset(definition.id, definition.schedule.spread_s))
-        next_run = trigger.get_next_fire_time(None, now) if definition.enabled else None
-        return JobRecord(definition.id, definition.source, digest_of(text), text, definition.enabled, trigger, next_run)
+        return self._table.parked()
 
     def apply(
         self,
@@ -264,20 +173,14 @@ class JobStore(SQLAlchemyJobStore):
             self._serve(due, serve)
             self._enter()
         try:
-            with self._lock:
-                for change in changes:
-                    old = self._records.get(change.record.id)
-                    if change.keeps_next_run and old is not None and _unmoved(old, change.record):
-                        change.record.next_run = old.next_run
-            made = self._store.write(lambda connection: _write_changes(connection, changes, removed, also))
-            with self._lock:
-                for change in changes:
-                    self._records[change.record.id] = change.record
-                    self._parked.pop(change.record.id, None)
-                for job_id in removed:
-                    self._records.pop(job_id, None)
-                    self._parked.pop(job_id, None)
-                self._rebuild_heap()
+            records = [self._settled(change) for change in changes]
+
+            def write(connection: Connection) -> T | None:
+                write_records(connection, records, removed)
+                return None if also is None else also(connection)
+
+            made = self._store.write(write)
+            self._table.swap(records, removed)
         finally:
             self._door.release()
         now = self._store.clock.now()
@@ -287,6 +190,17 @@ class JobStore(SQLAlchemyJobStore):
         )
         self._wake()
         return made
+
+    def _settled(self, change: JobChange) -> JobRecord:
+        """The record to write, with the next start that holds."""
+        record, old = change.record, self.record(change.record.id)
+        if (
+            change.keeps_next_run
+            and old is not None
+            and same_times(old, enabled=record.enabled, trigger=record.trigger)
+        ):
+            record.next_run = old.next_run
+        return record
 
     def _enter(self) -> None:
         """Take the door.
@@ -339,11 +253,6 @@ class JobStore(SQLAlchemyJobStore):
                 "what was due by the old schedule is not written; nothing was changed", waited_s=CALL_S
             )
 
-    def _rebuild_heap(self) -> None:
-        self.version += 1
-        self._heap = [(record.next_run.timestamp(), record.id) for record in self._records.values() if record.next_run]
-        heapq.heapify(self._heap)
-
     def _wake(self) -> None:
         scheduler = self._scheduler
         if scheduler is not None and scheduler.running:
@@ -356,12 +265,11 @@ class JobStore(SQLAlchemyJobStore):
         with self.ticked:
             self.last_tick_s = self._store.clock.monotonic()
             self.ticked.notify_all()
-        if not self._heap or self._heap[0][0] > now.timestamp() or not self._door.acquire(blocking=False):
+        next_s, now_s = self._table.next_s(), now.timestamp()
+        if next_s is None or next_s > now_s or not self._door.acquire(blocking=False):
             return []
         decided = self._deciding = Pass(now)
-        with self._lock:
-            records = self._pop_due(now.timestamp())
-        due = [job for record in records if (job := self._due_job(record, now)) is not None]
+        due = [job for record in self._table.pop_due(now_s) if (job := self._due_job(decided, record)) is not None]
         if due:
             self._open.decided = decided
         elif self._is_mine(decided):
@@ -385,22 +293,12 @@ class JobStore(SQLAlchemyJobStore):
         self._not_committed(decided, TimeoutError("the loop that decided on it is dead or stands still"))
         return True
 
-    def _pop_due(self, now_s: float) -> list[JobRecord]:
-        due: list[JobRecord] = []
-        while self._heap and self._heap[0][0] <= now_s:
-            due_s, job_id = heapq.heappop(self._heap)
-            record = self._records.get(job_id)
-            if record is not None and record.next_run is not None and record.next_run.timestamp() <= due_s:
-                due.append(record)
-        return due
-
-    def _due_job(self, record: JobRecord, now: datetime) -> Job | None:
+    def _due_job(self, decided: Pass, record: JobRecord) -> Job | None:
         try:
-            return self._job(record, Answer(record.trigger.get_next_fire_time(record.next_run, now)))
+            return self._job(record, Answer(decided.following(record)))
         except Exception:  # noqa: BLE001 - APScheduler's thread would die of it, and with it every other job
             logger.bind(job_id=record.id).exception("a trigger raised; its job stays due and is tried again")
-            with self._lock:
-                heapq.heappush(self._heap, (now.timestamp() + MAX_SLEEP_S, record.id))
+            self._table.look_later(record.id, decided.now.timestamp() + MAX_SLEEP_S)
             return None
 
     def update_job(self, job: Job) -> None:
@@ -413,9 +311,7 @@ class JobStore(SQLAlchemyJobStore):
         if record is None:
             raise JobLookupError(job.id)
         next_run = None if job.next_run_time is None else job.next_run_time.astimezone(UTC)
-        changed = JobRecord(
-            record.id, record.source, record.digest, record.text, record.enabled, record.trigger, next_run
-        )
+        changed = JobRecord(record.definition, record.digest, record.trigger, next_run)
         self.apply([JobChange(changed, JobEventKind.CHANGED, keeps_next_run=False)])
 
     def remove_job(self, job_id: str) -> None:
@@ -438,11 +334,11 @@ class JobStore(SQLAlchemyJobStore):
                 return now + timedelta(seconds=PASS_WAIT_S)
             if not self._commit(decided, PASS_WAIT_S):
                 return now + timedelta(seconds=PASS_WAIT_S)
-        with self._lock:
-            soon = now + timedelta(seconds=MAX_SLEEP_S)
-            if self._door.locked():
-                return now + timedelta(seconds=PASS_WAIT_S / 2)
-            return min(soon, datetime.fromtimestamp(self._heap[0][0], UTC)) if self._heap else soon
+        soon = now + timedelta(seconds=MAX_SLEEP_S)
+        if self._door.locked():
+            return now + timedelta(seconds=PASS_WAIT_S / 2)
+        next_s = self._table.next_s()
+        return soon if next_s is None else min(soon, datetime.fromtimestamp(next_s, UTC))
 
     def _commit(self, decided: Pass, wait_s: float) -> bool:
         """Write a pass; False if it is not on disk when this returns."""
@@ -467,16 +363,7 @@ class JobStore(SQLAlchemyJobStore):
         return True
 
     def _committed(self, decided: Pass, kept: list[Task]) -> None:
-        with self._lock:
-            for job_id, next_run in decided.next_run.items():
-                record = self._records.get(job_id)
-                if record is not None:
-                    record.next_run = next_run
-                    heapq.heappush(self._heap, (next_run.timestamp(), job_id))
-            for job_id in decided.ended:
-                record = self._records.get(job_id)
-                if record is not None:
-                    record.next_run = None
+        self._table.move(decided.next_run, decided.ended)
         self._door.release()
         self._on_released(kept)
         if len(kept) < len(decided.tasks):
@@ -493,8 +380,7 @@ class JobStore(SQLAlchemyJobStore):
     def _not_committed(self, decided: Pass, error: BaseException) -> None:
         logger.opt(exception=error).error("a pass could not be written; it is decided again")
         self._on_dropped(decided.tasks)
-        with self._lock:
-            self._rebuild_heap()
+        self._table.rebuild()
         self._door.release()
 
     def clock_came_back(self) -> int:
@@ -518,11 +404,8 @@ class JobStore(SQLAlchemyJobStore):
             }
             if earlier:
                 self._store.write(lambda connection: write_earlier_starts(connection, earlier, now))
-                with self._lock:
-                    for job_id, first in earlier.items():
-                        if job_id in self._records:
-                            self._records[job_id].next_run = first
-                    self._rebuild_heap()
+                self._table.move(earlier)
+                self._table.rebuild()
         finally:
             self._door.release()
         self._wake()
@@ -581,50 +464,3 @@ class JobStore(SQLAlchemyJobStore):
         )
         job._scheduler, job._jobstore_alias = self._scheduler, self._alias  # noqa: SLF001 - as the stock store does
         return job
-
-
-def _unmoved(old: JobRecord, new: JobRecord) -> bool:
-    return same_times(old, enabled=new.enabled, trigger=new.trigger)
-
-
-def same_times(old: JobRecord, *, enabled: bool, trigger: AtlasTrigger) -> bool:
-    """True if a job goes on with the starting times it has, so that a change of it moves none."""
-    return old.enabled and enabled and old.trigger == trigger
-
-
-def restore(job_id: str, raw: bytes, next_run_time: float | None) -> JobRecord:
-    """The record a row holds.
-
-    Raises:
-        ValueError: The row is no definition.
-    """
-    text = raw.decode()
-    definition = JobDefinition.from_json(text)
-    if definition.id != job_id:
-        msg = f"the row's definition is of job {definition.id!r}"
-        raise ValueError(msg)
-    next_run = None if next_run_time is None else datetime.fromtimestamp(next_run_time, UTC)
-    trigger = trigger_for(definition.schedule, stable_offset(job_id, definition.schedule.spread_s))
-    return JobRecord(job_id, definition.source, digest_of(text), text, definition.enabled, trigger, next_run)
-
-
-def _write_changes(
-    connection: Connection,
-    changes: Sequence[JobChange],
-    removed: Sequence[str],
-    also: Callable[[Connection], T] | None,
-) -> T | None:
-    _UPSERT.run(
-        connection,
-        [
-            {
-                "id": change.record.id,
-                "next_run_time": None if change.record.next_run is None else change.record.next_run.timestamp(),
-                "job_state": change.record.text.encode(),
-            }
-            for change in changes
-        ],
-    )
-    if removed:
-        connection.execute(delete(jobs).where(jobs.c.id == bindparam("b_id")), [{"b_id": job_id} for job_id in removed])
-    return None if also is None else also(connection)

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.events import JobEvent
-    from atlas.scheduler.task import Task
+    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.schedule import Schedule
+    from atlas.scheduler.task import ExecutorKind, Task
 
 
 @dataclass(slots=True, eq=False)
@@ -36,6 +38,7 @@ class Pass:
         tasks: Tasks to insert, each named by one of ``fires``.
         replaces: New task → the tasks whose end it asks for.
         events: Told behind the commit.
+        executors: Function and the executor asked for → where it runs, or why it cannot.
     """
 
     now: datetime
@@ -46,6 +49,26 @@ class Pass:
     tasks: list[Task] = field(default_factory=list)
     replaces: dict[str, list[str]] = field(default_factory=dict)
     events: list[JobEvent] = field(default_factory=list)
+    executors: dict[tuple[str, ExecutorKind | None], ExecutorKind | str] = field(default_factory=dict)
+    _after: dict[tuple[int, datetime], datetime | None] = field(default_factory=dict)
+
+    def first_after(self, schedule: Schedule, fire_time: datetime) -> datetime | None:
+        """First fire time strictly after one; worked out once for all jobs of a schedule that are due together."""
+        key = (id(schedule), fire_time)
+        if key not in self._after:
+            self._after[key] = schedule.next_after(fire_time)
+        return self._after[key]
+
+    def following(self, record: JobRecord) -> datetime | None:
+        """When a due job starts next, behind this pass; None when it has ENDED."""
+        trigger = record.trigger
+        if record.next_run is None:
+            return None
+        first = self.first_after(trigger.schedule, trigger.fire_time_of(record.next_run))
+        present = trigger.fire_time_of(self.now)
+        if first is not None and first <= present:
+            first = self.first_after(trigger.schedule, present)
+        return None if first is None else trigger.run_time_of(first)
 
 
 _MOVE: Final = Statement(

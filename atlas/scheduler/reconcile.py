@@ -21,7 +21,7 @@ from atlas.scheduler.config.preview import Preview, make_preview
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
-from atlas.scheduler.job_store import JobChange
+from atlas.scheduler.job_records import JobChange, make_records
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (
@@ -298,9 +298,9 @@ class Reconciler:
         now, asked = store.clock.now(), self._asked(wanted.digest)
         author = author if asked is None else asked.actor
         changes = [
-            JobChange(jobs.make_record(definition, now=now), kind)
+            JobChange(record, kind)
             for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
-            for definition in definitions
+            for record in make_records(definitions, now=now)
         ]
         number = jobs.apply(
             changes,

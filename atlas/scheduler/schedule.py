@@ -180,8 +180,10 @@ class Schedule:
         Raises:
             ValueError: ``fire_time`` is naive.
         """
-        local = _utc(fire_time, "fire time").astimezone(zone_named(self.timezone))
-        return self.calendar is not None and self.calendar.excludes(local.date())
+        instant = _utc(fire_time, "fire time")
+        if self.calendar is None:
+            return False
+        return self.calendar.excludes(instant.astimezone(zone_named(self.timezone)).date())
 
     def describe(self, language: Literal["en", "zh"] = "en") -> str:
         """The whole schedule in words, its instants in its own zone.
@@ -252,6 +254,8 @@ def stable_offset(job_id: str, spread_s: float) -> float:
     Whole seconds, unless the spread is below one. Drawn from the SHA-256 of the id: jobs that are due together are
     spread evenly, and neither a restart nor a change to another job moves one.
     """
+    if not spread_s:
+        return 0.0
     drawn = int.from_bytes(hashlib.sha256(job_id.encode()).digest()[:8])
     if spread_s < 1:
         return spread_s * (drawn / 2**64)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.jobs import JobsFile
 
 
@@ -70,7 +70,7 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
         record = mine.get(job_id)
         if record is None:
             added.append(definition)
-        elif record.digest != definition.digest():
+        elif record.definition != definition:
             changed.append(definition)
     gone = [
         record.id for record in mine.values() if record.source is JobSource.FILE and record.id not in wanted.definitions

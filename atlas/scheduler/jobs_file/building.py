@@ -52,8 +52,8 @@ _OTHERS: Final = {
 }
 """Policy field of the file → field of `JobDefinition`."""
 
-_as_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
-"""As `encode_arguments`, without its round trip: what was just read from JSON survives it."""
+_as_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
+"""As `encode_arguments`, without its round trip: what was just read from JSON survives it. Sorted, as rows hold it."""
 _PLAIN_DEFAULTS: Final = {one.name: one.default for one in fields(JobDefinition)}
 _RETRY_DEFAULTS: Final = {one.name: one.default for one in fields(RetryPolicy)}
 _BUILT_IN: Final[dict[str, Any]] = {

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
+from atlas.scheduler.job_records import Parked
 from atlas.scheduler.job_rows import read_job
-from atlas.scheduler.job_store import Parked
 from atlas.scheduler.store.revisions import revision_numbered
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant

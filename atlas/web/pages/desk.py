@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from atlas.scheduler.forecast.result import Forecast
-    from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.store.store import Store
     from atlas.service import AtlasScheduler
 

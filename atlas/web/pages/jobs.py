@@ -12,7 +12,7 @@ from atlas.web.rendering import Page
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.job_records import JobRecord
     from atlas.web.pages.job_rows import JobRow, Standing
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from atlas.scheduler.job_store import JobRecord
+    from atlas.scheduler.job_records import JobRecord
 
 AHEAD_S: Final = 86_400
 MOST_STARTS: Final = 300
