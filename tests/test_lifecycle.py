@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +25,7 @@ from atlas.scheduler.errors import (
     TaskTimeoutError,
 )
 from atlas.scheduler.events import TaskEvent
+from atlas.scheduler.lifecycle import ALONE_LEAST_S, ALONE_MOST_S, alone_s
 from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import Returned, Stopped
 from atlas.scheduler.queue import TaskQueue
@@ -36,7 +37,7 @@ from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.submission import IDS
-from atlas.scheduler.task import Cause, ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskStatus
+from atlas.scheduler.task import Cause, ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
 from tests import process_workloads
 from tests.queue_bench import LIMIT_S, Gate, Outage, eventually, nothing, settled
 
@@ -876,17 +877,75 @@ def test_a_suspect_that_is_cancelled_while_it_waits_lets_the_next_one_go(
     registry, gate = Registry(), Gate()
     registry.add("work", gate)
     rows = [a_task(crashes=1) for _ in range(3)]
-    blocker = a_task()
-    insert(store, blocker, *rows)
-    queue = restarted(registry, 1)
+    insert(store, *rows)
+    queue = restarted(registry, 2)
     gate.wait_entered()
-    assert queue.get_queue_status()["held_tasks"] == 2
-    assert queue.cancel_task(rows[0].id)
-    assert queue.cancel_task(rows[2].id)
+    eventually(lambda: queue.get_queue_status()["held_tasks"] == 2)
+    assert queue.cancel_task(rows[1].id)
     gate.open()
-    assert queue.sync.get_task_result(rows[1].id, timeout=LIMIT_S) == "through"
+    assert queue.sync.get_task_result(rows[2].id, timeout=LIMIT_S) == "through"
     settled(queue)
     queue.sync.stop()
+
+
+def test_a_long_suspect_holds_up_the_next_one_only_for_its_time_alone(
+    store: Store, restarted: Callable[..., TaskQueue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.scheduler.lifecycle.ALONE_MOST_S", 0.05)
+    registry, gate = Registry(), Gate()
+    registry.add("work", gate)
+    rows = [a_task(crashes=1) for _ in range(3)]
+    insert(store, *rows)
+    queue = restarted(registry, 3)
+    gate.wait_entered(3)
+    gate.open()
+    for row in rows:
+        queue.sync.get_task_result(row.id, timeout=LIMIT_S)
+    settled(queue)
+    queue.sync.stop()
+
+
+def test_a_suspect_that_waits_for_a_slot_holds_up_no_more_urgent_one(
+    store: Store, restarted: Callable[..., TaskQueue]
+) -> None:
+    registry, gate, served = Registry(), Gate(), []
+    registry.add("block", gate)
+    registry.add("work", lambda: served.append(current_task().task_id))
+    blocker = a_task(function="block", priority=TaskPriority.URGENT)
+    low = a_task(crashes=1, priority=TaskPriority.LOW)
+    insert(store, blocker, low)
+    queue = restarted(registry, 1)
+    gate.wait_entered()
+    plain = [queue.sync.submit("work", priority=TaskPriority.NORMAL) for _ in range(2)]
+    gate.open()
+    for task_id in (low.id, *plain):
+        queue.sync.get_task_result(task_id, timeout=LIMIT_S)
+    assert served == [*plain, low.id]
+    settled(queue)
+    queue.sync.stop()
+
+
+def test_a_killed_worker_has_no_neighbours_so_its_task_is_no_suspect(plain: TaskQueue, tmp_path: Path) -> None:
+    plain.registry.add("meet", process_workloads.die_then_meet)
+    names = ("one", "two")
+    tasks = [
+        plain.sync.submit("meet", str(tmp_path), mine, other, executor="process")
+        for mine, other in (names, names[::-1])
+    ]
+    assert [plain.sync.get_task_result(task_id, timeout=90) for task_id in tasks] == ["met", "met"]
+
+
+@pytest.mark.parametrize(
+    ("ran_s", "expected_s"),
+    [
+        pytest.param(0.2, ALONE_LEAST_S, id="a moment"),
+        pytest.param(7.0, 7.0, id="a while"),
+        pytest.param(7200.0, ALONE_MOST_S, id="hours"),
+    ],
+)
+def test_a_suspect_runs_alone_for_as_long_as_it_had_run_when_its_process_died(ran_s: float, expected_s: float) -> None:
+    died_at = datetime.now(UTC)
+    assert alone_s(a_task(started_at=died_at - timedelta(seconds=ran_s)), died_at) == pytest.approx(expected_s)
 
 
 # --- tasks of one job -------------------------------------------------------------------------------------------------

@@ -1,13 +1,14 @@
-"""Which live tasks may enter the line now: a job's overlap rule, the order of its tasks, suspects one at a time.
+"""Which live tasks wait because of others: a job's overlap rule, the order of its tasks, suspects one at a time.
 
 ::
 
-    decide ─► open ─► may_line_up ─┬─► the line          leave, attempt_ended ─► who may enter it now
-                                   └─► held behind others ◄─┘
+    decide ─► open ─► may_line_up ─┬─► the line ─► may_begin ─► runs      leave, no_suspect ─► who enters the line now
+                                   └─► held behind others     └─► held until the suspect before it ended
 """
 
 from __future__ import annotations
 
+import heapq
 import itertools
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, assert_never
@@ -36,13 +37,18 @@ class _JobTasks:
 
 
 class Admission:
-    """What waits because of other tasks. Not thread-safe: the lifecycle calls it under its lock."""
+    """What waits because of other tasks. Not thread-safe: the lifecycle calls it under its lock.
+
+    Attributes:
+        suspect: The one that runs, while others of its kind may not.
+    """
 
     def __init__(self) -> None:
         """Hold nothing."""
         self._jobs: dict[str, _JobTasks] = {}
-        self._suspects: deque[Live] = deque()
-        self._suspect: Live | None = None
+        self._suspects: list[tuple[int, int, Live]] = []  # a heap; the number keeps equal priorities in order
+        self._numbers = itertools.count()
+        self.suspect: Live | None = None
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
@@ -80,19 +86,7 @@ class Admission:
             self._jobs.setdefault(live.task.job_id, _JobTasks()).open[live.task.id] = live
 
     def may_line_up(self, live: Live) -> bool:
-        """True if the task may enter the line now; otherwise it is held, and comes back when it may."""
-        if not self.activate(live):
-            return False
-        if live.task.crashes:
-            # Suspects run one at a time, so that a task which kills its process is not mistaken for its neighbours.
-            if self._suspect is not None and self._suspect is not live:
-                self._suspects.append(live)
-                return False
-            self._suspect = live
-        return True
-
-    def activate(self, live: Live) -> bool:
-        """True if the rule of its job lets the task go on now; otherwise it is held."""
+        """True if the rule of its job lets the task go on now; otherwise it is held, and comes back when it may."""
         if live.task.job_id is None:
             return True
         mine = self._jobs[live.task.job_id]
@@ -104,17 +98,31 @@ class Admission:
         mine.active.add(live.task.id)
         return True
 
+    def may_begin(self, live: Live) -> bool:
+        """True unless another suspect runs; then this one is held.
+
+        Suspects were running when their process died. Each runs without the others, so that a task which kills its
+        process is not mistaken for its neighbours. It is asked for when its turn in the line has come, so an urgent
+        suspect never waits behind one that waits for a slot itself.
+        """
+        if not live.is_suspect or self.suspect is live:
+            return True
+        if self.suspect is not None:
+            heapq.heappush(self._suspects, (live.task.priority, next(self._numbers), live))
+            return False
+        self.suspect = live
+        return True
+
     # --- out ----------------------------------------------------------------------------------------------------------
 
     def no_suspect(self, live: Live) -> list[Live]:
-        """Its attempt ended, or will not come: returns the suspect whose turn it is now, if it was one."""
-        if self._suspect is not live:
+        """Its attempt ended, or has had its time alone: returns the suspect that may line up now, if it was one."""
+        if self.suspect is not live:
             return []
-        self._suspect = None
+        self.suspect = None
         while self._suspects:
-            following = self._suspects.popleft()
+            following = heapq.heappop(self._suspects)[2]
             if following.task.status in WAITING:
-                self._suspect = following
                 return [following]
         return []
 
@@ -138,8 +146,10 @@ class Admission:
         return ready
 
     def clear(self) -> None:
-        """Forget the jobs: the queue stopped."""
+        """Forget everything: the queue stopped."""
         self._jobs.clear()
+        self._suspects.clear()
+        self.suspect = None
 
     # --- looking ------------------------------------------------------------------------------------------------------
 
@@ -163,4 +173,4 @@ class Admission:
     @property
     def is_empty(self) -> bool:
         """True if nothing is known to be unfinished, held or suspected."""
-        return not self._jobs and not self._suspects and self._suspect is None
+        return not self._jobs and not self._suspects and self.suspect is None

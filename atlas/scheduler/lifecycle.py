@@ -15,6 +15,7 @@ import threading
 from collections import Counter, OrderedDict
 from dataclasses import replace
 from datetime import timedelta
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.admission import Admission
@@ -38,6 +39,7 @@ from atlas.scheduler.task import FINAL, WAITING, Cause, ExecutorKind, OnCrash, T
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterable, Sequence
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
@@ -47,6 +49,19 @@ if TYPE_CHECKING:
     from atlas.scheduler.task_log import TaskLogs
 
 MAX_LIVE_RESULTS: Final = 1000
+ALONE_LEAST_S: Final = 1.0
+ALONE_MOST_S: Final = 60.0
+"""A suspect runs without other suspects for as long as it had run when its process died, within these limits.
+
+So one that kills its process at the same point again is told from the others for certain, and long innocent ones do not
+hold up everybody for their whole length."""
+
+
+def alone_s(task: Task, died_at: datetime | None) -> float:
+    """Seconds a suspect runs without other suspects; ``died_at`` is when its process did, at the latest."""
+    if died_at is None or task.started_at is None:
+        return ALONE_MOST_S
+    return min(ALONE_MOST_S, max(ALONE_LEAST_S, (died_at - task.started_at).total_seconds()))
 
 
 class Lifecycle:
@@ -179,20 +194,27 @@ class Lifecycle:
                 live.on_disk = True
             self._line.put([live.task for live in mine if self._admission.may_line_up(live)])
 
-    def adopt(self, tasks: Iterable[Task], *, claim_first: bool) -> None:
-        """Take over tasks read from rows (recovery, other processes' submits) that are this process's already."""
+    def adopt(self, tasks: Iterable[Task], *, claim_first: bool, died_at: datetime | None = None) -> None:
+        """Take over tasks read from rows (recovery, other processes' submits) that are this process's already.
+
+        Args:
+            tasks: The tasks.
+            claim_first: They come from an owner that did not stop cleanly.
+            died_at: Latest instant at which that owner may have lived.
+        """
         with self._lock:
             ready: list[Task] = []
             for task in tasks:
                 live = self.live_of(task)
                 self._fit_executor(live)
                 live.claim_first, live.on_disk = claim_first, True
+                live.is_suspect, live.alone_s = task.crashes > 0, alone_s(task, died_at)
                 self._live[task.id] = live
                 self._counts[task.status, task.priority] += 1
                 self._admission.open(live)
                 if task.status is TaskStatus.RETRYING and task.due_at is not None:
                     wait_s = (task.due_at - self._clock.now()).total_seconds()
-                    if self._admission.activate(live):
+                    if self._admission.may_line_up(live):
                         self._wait_for_retry(live, max(0.0, wait_s))
                 elif self._admission.may_line_up(live):
                     ready.append(task)
@@ -220,6 +242,8 @@ class Lifecycle:
             live = self._live.get(task.id)
             if live is None or task.status not in WAITING or not self.taking_starts:
                 return None
+            if not self._admission.may_begin(live):
+                return None  # it lines up again when its turn has come
             failure = self._resolve(live)
             now, was = self._clock.now(), task.status
             self._move(live, TaskStatus.RUNNING)
@@ -236,7 +260,7 @@ class Lifecycle:
                 logs=self.logs if kept else None,
                 log_max_bytes=kept,
             )
-            live.stop, live.stopper, live.deadline_s = None, None, None
+            live.stop, live.stopper, live.deadline_s, live.alone_until_s = None, None, None, inf
             self._running[task.id] = live
             ticket = None
             if live.claim_first or task.crashes or task.policy.on_crash is OnCrash.FAIL:
@@ -258,6 +282,9 @@ class Lifecycle:
             return None
 
     def _start_the_clock(self, live: Live, context: TaskContext) -> None:
+        if self._admission.suspect is live:
+            live.alone_until_s = self._clock.monotonic() + live.alone_s
+            self._on_timer(live.alone_until_s)
         limit_s = live.task.policy.timeout_s
         if limit_s is not None:
             context.deadline = self._clock.now() + timedelta(seconds=limit_s)
@@ -372,8 +399,14 @@ class Lifecycle:
                 live = heapq.heappop(self._retries)[2]
                 if live.task.status is TaskStatus.RETRYING and self.taking_starts and self._admission.may_line_up(live):
                     ready.append(live.task)
+            suspect = self._admission.suspect
+            if suspect is not None and suspect.alone_until_s <= now_s:
+                ready += [live.task for live in self._admission.no_suspect(suspect)]
+                suspect = None
             self._line.put(ready)
             next_s = [self._retries[0][0]] if self._retries else []
+            if suspect is not None:
+                next_s.append(suspect.alone_until_s)
             for live in list(self._running.values()):
                 if live.stop is None:
                     if live.deadline_s is None:
@@ -450,7 +483,6 @@ class Lifecycle:
             self._move(live, TaskStatus.CANCELLED)
             task.cause, task.finished_at, task.due_at = Cause(cause), now, None
             self._store.writer.change(task, was, now, ticket=ticket, also=also)
-            self._line_up(self._admission.no_suspect(live))
             self._line_up(self._admission.leave(live))
             return was
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -25,6 +26,9 @@ class Live:
         args: Positional arguments.
         kwargs: Keyword arguments.
         claim_first: RUNNING is committed before the function is entered.
+        is_suspect: It was running when its process died, so it may be what killed it: see `Admission.may_begin`.
+        alone_s: As a suspect it runs so long before the next one may.
+        alone_until_s: Monotonic time of that.
         on_disk: Its row is committed; until then nobody outside knows the task.
         tickets: Who waits for the end.
         context: The running attempt, None while it waits.
@@ -39,6 +43,9 @@ class Live:
     args: Sequence[Any] = ()
     kwargs: dict[str, Any] = field(default_factory=dict)
     claim_first: bool = False
+    is_suspect: bool = False
+    alone_s: float = 0.0
+    alone_until_s: float = inf
     on_disk: bool = False
     tickets: list[Ticket] = field(default_factory=list)
     context: TaskContext | None = None

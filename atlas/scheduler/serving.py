@@ -136,7 +136,7 @@ class Serving:
                 "recovered a task of a dead owner",
             )
         self.lifecycle.taking = True
-        self.lifecycle.adopt(to_serve, claim_first=not clean)
+        self.lifecycle.adopt(to_serve, claim_first=not clean, died_at=self._claim.died_at)
 
     def _let_go(self) -> None:
         self._forget_keeper()

@@ -83,6 +83,10 @@ class Claim:
     The row counts: whoever writes a higher token leads, and every transaction of the one before is refused from then
     on. The operating system's lock (SQLite: a byte of a file beside the database, PostgreSQL: an advisory lock; both
     numbered by the token) only tells at once that a leader died. A database in memory is nobody else's.
+
+    Attributes:
+        token: Higher than that of every leader before.
+        died_at: Latest instant at which the leader before may have lived; None if it stopped cleanly.
     """
 
     def __init__(self, engine: Engine, owner: str, now: datetime) -> None:
@@ -90,6 +94,7 @@ class Claim:
         self._engine, self._owner = engine, owner
         self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")}
         self.token = 0
+        self.died_at: datetime | None = None
         path = file_of(engine.url)
         self._path = None if path is None else path.with_name(path.name + ".lock")
         self._file: int | None = None
@@ -114,6 +119,7 @@ class Claim:
         if last is not None and not clean and not _same_renewal(last, silent) and not self.is_dead(connection, last):
             raise StoreHeldError(self._engine.url.render_as_string(), last.words)
         self.token = 1 if last is None else last.token + 1
+        self.died_at = None if last is None or clean else last.renewed_at + timedelta(seconds=RENEW_S)
         self._hold()
         gone = or_(leases.c.role == SCHEDULER, leases.c.owner == self._owner, leases.c.expires_at < now.timestamp())
         connection.execute(delete(leases).where(gone))
