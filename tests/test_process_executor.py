@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from atlas.scheduler.errors import FunctionRefusedError, QueueStoppedError
-from atlas.scheduler.executors import worker
-from atlas.scheduler.executors.process import ProcessExecutor, WorkerHandle
-from atlas.scheduler.executors.worker import WorkerCall, WorkerProcess
+from atlas.scheduler.executors.process.child import WorkerCall
+from atlas.scheduler.executors.process.executor import ProcessExecutor, WorkerHandle
+from atlas.scheduler.executors.process.spawning import WorkerProcess
 from atlas.scheduler.outcome import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Crashed, Outcome, Raised, Returned, Stopped
 
 if TYPE_CHECKING:
@@ -515,8 +515,8 @@ def test_without_pebble_a_call_is_refused_with_the_remedy(monkeypatch: pytest.Mo
 SCRIPT = """
     import json, queue, sys
     print("the body", flush=True)
-    from atlas.scheduler.executors.process import ProcessExecutor
-    from atlas.scheduler.executors.worker import WorkerCall
+    from atlas.scheduler.executors.process.executor import ProcessExecutor
+    from atlas.scheduler.executors.process.child import WorkerCall
 
     outcomes, told = queue.Queue(), queue.Queue()
     executor = ProcessExecutor(1, on_progress=lambda *progress: told.put(progress))
@@ -589,9 +589,9 @@ def test_a_kill_of_the_parent_leaves_nobody(start_script: StartScript, then: str
 
 
 def test_where_the_kernel_does_not_watch_the_parent_a_thread_does() -> None:
-    code = f"""
+    code = """
         import os, subprocess, threading
-        from {worker.__name__} import _kill_group_after
+        from atlas.scheduler.executors.process.child import _kill_group_after
         os.setsid()
         print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
         threading.Thread(target=_kill_group_after, args=(0,)).start()

@@ -15,7 +15,7 @@ from atlas.scheduler.errors import (
     UnknownTaskError,
 )
 from atlas.scheduler.executors.loop import LoopExecutor
-from atlas.scheduler.executors.process_slots import ProcessSlots
+from atlas.scheduler.executors.process.slots import ProcessSlots
 from atlas.scheduler.executors.thread import ThreadExecutor
 from atlas.scheduler.lifecycle import Lifecycle
 from atlas.scheduler.line import Line

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas.scheduler.errors import AtlasError
-from atlas.scheduler.executors.process import ProcessExecutor, WorkerCall
+from atlas.scheduler.executors.process.child import WorkerCall
+from atlas.scheduler.executors.process.executor import ProcessExecutor
 from atlas.scheduler.outcome import Outcome, Stopped, raised
 from atlas.scheduler.task import ExecutorKind
 

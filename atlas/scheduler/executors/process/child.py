@@ -1,4 +1,4 @@
-"""What a worker process is: how it is started, how it dies with its parent, and how it runs one attempt.
+"""What goes on in a worker process: how it begins, how it dies with its parent, and how it runs one attempt.
 
 The child imports this module and little else, so it stays light: no APScheduler, no SQLAlchemy, no Pebble.
 """
@@ -20,12 +20,10 @@ import time
 from collections import deque
 from contextvars import Context
 from dataclasses import dataclass
-from multiprocessing import parent_process, popen_spawn_posix, resource_tracker, spawn
+from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from multiprocessing.context import SpawnProcess
 from operator import attrgetter
 from select import select
-from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from loguru import logger
@@ -39,7 +37,6 @@ from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, rais
 if TYPE_CHECKING:
     import socket
     from datetime import datetime
-    from multiprocessing.process import BaseProcess
 
 PROGRESS_EVERY_S: Final = 0.25
 LAST_LINES_S: Final = 5.0
@@ -80,56 +77,6 @@ class Progress:
 
     done: float
     total: float | None
-
-
-# --- the parent's side: starting and killing -------------------------------------------------------------------------
-
-
-def _preparation_without_main(name: str) -> dict[str, Any]:
-    data = spawn.get_preparation_data(name)
-    return {key: value for key, value in data.items() if not key.startswith("init_main_from_")}
-
-
-class _Popen(popen_spawn_posix.Popen):
-    """Spawn that does not import the user's ``__main__`` again: an unguarded script would start a second scheduler.
-
-    multiprocessing has no switch for it. The standard library's own ``_launch`` runs here with one name of its module
-    replaced, for this class alone; nothing is patched for others.
-    """
-
-    _launch = FunctionType(
-        popen_spawn_posix.Popen._launch.__code__,  # type: ignore[attr-defined] # noqa: SLF001 - see above
-        {
-            **vars(popen_spawn_posix),
-            "spawn": SimpleNamespace(**{**vars(spawn), "get_preparation_data": _preparation_without_main}),
-        },
-    )
-
-
-class WorkerProcess(SpawnProcess):
-    """A spawned process that is ended only by SIGKILL, and together with its children."""
-
-    @staticmethod
-    def _Popen(process_obj: BaseProcess) -> popen_spawn_posix.Popen:  # noqa: N802 - multiprocessing's name
-        return _Popen(process_obj)
-
-    def start(self) -> None:
-        """Start with the signals blocked that `enter` will handle: until then Ctrl-C would end it."""
-        resource_tracker.ensure_running()  # first: where it has to start its process it unblocks them
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, LEFT_TO_THE_PARENT)
-        try:
-            super().start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-    def terminate(self) -> None:
-        """Kill the process and whatever else lives in its group; also what it left behind when it is dead already."""
-        if self.pid is None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):  # the latter: macOS, a group of zombies
-            os.killpg(self.pid, signal.SIGKILL)
-            return
-        self.kill()  # it has not made its group yet
 
 
 # --- the child's side: one process -----------------------------------------------------------------------------------

@@ -17,51 +17,33 @@ import contextlib
 import itertools
 import json
 import queue
-import signal
 import socket
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing.context import SpawnContext
 from select import select
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from atlas.scheduler.errors import FunctionRefusedError, QueueStoppedError
-from atlas.scheduler.executors.worker import Progress, WorkerCall, WorkerProcess, enter, work
+from atlas.scheduler.errors import QueueStoppedError
+from atlas.scheduler.executors.process.child import Progress, WorkerCall
+from atlas.scheduler.executors.process.worker import Worker, require_pebble
 from atlas.scheduler.outcome import Crashed, Outcome, Stopped, StopReason, raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from pebble import ProcessFuture, ProcessPool
+    from atlas.scheduler.executors.process.worker import Answer
 
     Done = Callable[[Outcome], None]
     OnProgress = Callable[[str, int, float, float | None], None]
     OnLine = Callable[[str, int, float, str, str], None]
-    Answer = ProcessFuture[tuple[Outcome, Progress | None]]
-
-__all__ = ["ProcessExecutor", "WorkerCall", "WorkerHandle", "require_pebble"]
 
 KILL_GRACE_S: Final = 5.0
 """How long `ProcessExecutor.shutdown` waits for processes it has killed."""
-
-
-def require_pebble() -> type[ProcessPool]:
-    """Pebble's pool, imported when first needed.
-
-    Raises:
-        FunctionRefusedError: Pebble is not installed.
-    """
-    try:
-        from pebble import ProcessPool
-    except ImportError as error:
-        msg = "executor 'process' needs Pebble, which is not installed: pip install 'atlas-scheduler[process]'"
-        raise FunctionRefusedError(msg) from error
-    return ProcessPool
 
 
 @dataclass(slots=True, eq=False)
@@ -129,8 +111,8 @@ class ProcessExecutor:
         self._inbox: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         # The keeper alone looks at what follows.
         self._waiting: deque[WorkerHandle] = deque()
-        self._workers: set[_Worker] = set()
-        self._idle: list[_Worker] = []  # the one without work for longest comes first
+        self._workers: set[Worker] = set()
+        self._idle: list[Worker] = []  # the one without work for longest comes first
         self._closing = False
         self._kill_at_s = float("inf")
 
@@ -224,8 +206,8 @@ class ProcessExecutor:
             else:
                 self._waiting.appendleft(handle)
 
-    def _new_worker(self) -> _Worker:
-        worker = _Worker(
+    def _new_worker(self) -> Worker:
+        worker = Worker(
             self._channel,
             ended=lambda it, answer: self._put_behind_the_lines(partial(self._ended, it, answer)),
             gone=lambda it: self._put_behind_the_lines(partial(self._gone, it)),
@@ -254,7 +236,7 @@ class ProcessExecutor:
             except BlockingIOError:  # workers share the socket's mode; the listener makes room
                 select([], [self._channel], [])
 
-    def _ended(self, worker: _Worker, answer: Answer) -> None:
+    def _ended(self, worker: Worker, answer: Answer) -> None:
         handle = worker.handle
         if handle is None or answer.exception() is not None:
             worker.kill()  # Pebble lost it, as a rule because it is dead; `_gone` tells how
@@ -271,7 +253,7 @@ class ProcessExecutor:
             self._serve()
         self._finish(handle, outcome)
 
-    def _gone(self, worker: _Worker) -> None:
+    def _gone(self, worker: Worker) -> None:
         self._workers.discard(worker)
         if worker in self._idle:
             self._idle.remove(worker)
@@ -323,91 +305,3 @@ class ProcessExecutor:
                         self._inbox.put(self._behind.pop(rest[0]))
                     case _:
                         pass
-
-
-class _OneProcess(SpawnContext):
-    """A spawn context that gives Pebble one process and refuses the replacement of a dead one."""
-
-    process: WorkerProcess | None = None
-
-    def Process(self, *args: Any, **kwargs: Any) -> WorkerProcess:  # type: ignore[override] # noqa: N802
-        if self.process is not None:
-            msg = "a worker that is dead is not replaced"
-            raise OSError(msg)  # Pebble then ends the pool
-        self.process = WorkerProcess(*args, **kwargs)
-        return self.process
-
-
-class _Worker:
-    """One process, from its start to its death.
-
-    Attributes:
-        handle: The call it was given and has not answered.
-        idle_until_s: Monotonic time at which it has been without work for long enough.
-        doomed: It was killed, or is to be.
-        pid: Its process id.
-    """
-
-    def __init__(
-        self, channel: socket.socket, *, ended: Callable[[_Worker, Answer], None], gone: Callable[[_Worker], None]
-    ) -> None:
-        """Start the process; ``gone`` is called once it is dead and Pebble has said all it had to say."""
-        self.handle: WorkerHandle | None = None
-        self.idle_until_s = 0.0
-        self.doomed = False
-        self._ended, self._gone = ended, gone
-        context = _OneProcess()
-        self._pool = require_pebble()(max_workers=1, initializer=enter, initargs=(channel,), context=context)
-        try:
-            if not self._pool.active or context.process is None or context.process.pid is None:  # asking starts it
-                msg = "no worker process could be started"
-                raise OSError(msg)  # noqa: TRY301 - one way out for this and for what Pebble raises
-            self._process, self.pid = context.process, context.process.pid
-            self._watch = threading.Thread(target=self._outlive, name=f"atlas-process-{self.pid}", daemon=True)
-            self._watch.start()
-        except BaseException:
-            self._end_pool()
-            raise
-
-    def give(self, handle: WorkerHandle) -> bool:
-        """Have the call run; False if the process is found dead."""
-        try:
-            answer = self._pool.schedule(work, args=(handle.call,))
-        except RuntimeError:
-            self.kill()
-            return False
-        self.handle = handle
-        answer.add_done_callback(partial(self._ended, self))
-        return True
-
-    def kill(self) -> None:
-        """Kill the process and its children; `gone` follows."""
-        self.doomed = True
-        self._process.terminate()
-
-    def bury(self) -> str:
-        """Let go of all it held, once it is gone; what is known of the death."""
-        self._watch.join()
-        code = self._process.exitcode
-        with contextlib.suppress(ValueError):  # its exit code is unknown, so it counts as running
-            self._process.close()
-        if code is None:
-            how = "died; somebody else took its exit code"
-        elif code >= 0:
-            how = f"ended with exit code {code} in the middle of the attempt"
-        else:
-            name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            how = f"was killed by {name}" + (" (by hand, or because memory ran out)" if name == "SIGKILL" else "")
-        return f"the worker process {self.pid} {how}"
-
-    def _outlive(self) -> None:
-        self._process.join()
-        self._process.terminate()  # what it left behind in its group
-        try:
-            self._end_pool()
-        finally:
-            self._gone(self)
-
-    def _end_pool(self) -> None:
-        self._pool.stop()  # type: ignore[no-untyped-call]
-        self._pool.join()
