@@ -47,7 +47,7 @@ def main() -> int:
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="atlas-chaos-"))
     try:
-        with database(args.db, folder) as under_test:
+        with database(args.db, folder, keep=args.keep) as under_test:
             scene = Scene(folder, under_test, rate=args.rate, seed=args.seed, variant=args.variant, stock=args.stock)
             try:
                 samples = run(scene, args.seconds)

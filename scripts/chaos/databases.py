@@ -119,8 +119,8 @@ class PostgreSql:
 
 
 @contextmanager
-def database(kind: str, folder: Path) -> Iterator[Database]:
-    """An empty database of the kind ``sqlite`` or ``postgresql``.
+def database(kind: str, folder: Path, *, keep: bool = False) -> Iterator[Database]:
+    """An empty database of the kind ``sqlite`` or ``postgresql``; with ``keep`` SQLite's files stay in the folder.
 
     Raises:
         Missing: This machine has no PostgreSQL.
@@ -134,6 +134,8 @@ def database(kind: str, folder: Path) -> Iterator[Database]:
         small = _mount(disk)
         if small:
             stack.callback(_unmount, disk)
+        if keep:
+            stack.callback(shutil.copytree, disk, folder / "kept")
         yield Sqlite(disk, small=small)
 
 

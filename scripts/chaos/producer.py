@@ -30,6 +30,7 @@ class Kind:
         seconds: Range its argument is drawn from; None: it takes none.
         retries: Retries it is allowed.
         cancelled: True if it is cancelled a moment after it was accepted.
+        ends: The status such a task reaches if nobody else's crash ends it.
     """
 
     function: str
@@ -38,6 +39,7 @@ class Kind:
     seconds: tuple[float, float] | None = None
     retries: int = 3
     cancelled: bool = False
+    ends: str = "SUCCESS"
 
 
 KINDS: Final = {
@@ -48,13 +50,13 @@ KINDS: Final = {
     "slow-async": Kind("slow_async", 90, seconds=(0.1, 1.0)),
     "slow-process": Kind("slow", 10, {"executor": "process"}, seconds=(0.1, 0.6)),
     "flaky": Kind("flaky", 80),
-    "hang": Kind("slow", 15, {"timeout": 0.5}, seconds=(60, 60), retries=1),
-    "hang-async": Kind("slow_async", 25, {"timeout": 0.5}, seconds=(60, 60), retries=1),
-    "hang-process": Kind("burn", 8, {"timeout": 0.5, "executor": "process"}, retries=0),
-    "killer": Kind("kill_worker", 4, {"executor": "process"}),
-    "stubborn": Kind("stubborn", 6, {"timeout": 0.5}, seconds=(2.0, 2.5), retries=0),
-    "cancelled": Kind("slow", 40, seconds=(30, 30), cancelled=True),
-    "cancelled-async": Kind("slow_async", 40, seconds=(30, 30), cancelled=True),
+    "hang": Kind("slow", 15, {"timeout": 0.5}, seconds=(60, 60), retries=1, ends="TIMEOUT"),
+    "hang-async": Kind("slow_async", 25, {"timeout": 0.5}, seconds=(60, 60), retries=1, ends="TIMEOUT"),
+    "hang-process": Kind("burn", 8, {"timeout": 0.5, "executor": "process"}, retries=0, ends="TIMEOUT"),
+    "killer": Kind("kill_worker", 4, {"executor": "process"}, ends="FAILED"),
+    "stubborn": Kind("stubborn", 6, {"timeout": 0.5}, seconds=(2.0, 2.5), retries=0, ends="TIMEOUT"),
+    "cancelled": Kind("slow", 40, seconds=(30, 30), cancelled=True, ends="CANCELLED"),
+    "cancelled-async": Kind("slow_async", 40, seconds=(30, 30), cancelled=True, ends="CANCELLED"),
     "once": Kind("instant", 40, {"on_crash": "fail"}, retries=0),
 }
 

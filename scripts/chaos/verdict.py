@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from scripts.chaos.databases import Database
 
 FINAL: Final = frozenset({"SUCCESS", "FAILED", "TIMEOUT", "CANCELLED"})
+CRASHED: Final = frozenset({"lost", "quarantined"})
 HEARD_S: Final = 2.0
 """A cancel from another process is heard within 1 s; one more for a machine that is busy."""
 QUARANTINE_STARTS: Final = 4
@@ -118,6 +119,7 @@ def judge(found: Evidence, periods: dict[str, float]) -> list[Check]:
         _acknowledged(found),
         _nothing_running(found),
         _successes(found),
+        _ends(found),
         _starts(found),
         _cancels(found),
         *_fire_times(found, periods),
@@ -149,6 +151,21 @@ def _successes(found: Evidence) -> Check:
     return Check(
         "every SUCCESS has an end in the ledger", f"{len(successes)} successes, without {named(liars)}", not liars
     )
+
+
+def _ends(found: Evidence) -> Check:
+    """Every kind has one right end; only crashes may put another in its place, and they say so in the cause."""
+    wrong = Counter[str]()
+    for task, accepted in found.accepted.items():
+        kind, row = KINDS[accepted["kind"]], found.tasks.get(task)
+        if row is None or row.status not in FINAL or row.cause in CRASHED:
+            continue
+        if kind.cancelled and task not in found.cancelled:
+            continue  # the producer was killed before it could cancel, or nobody heard it
+        if row.status != kind.ends:
+            wrong[f"{accepted['kind']} {row.status}"] += 1
+    words = ", ".join(f"{count} × {what}" for what, count in wrong.most_common(4))
+    return Check("every task ends as its function does", words or "no other end", not wrong)
 
 
 def _starts(found: Evidence) -> Check:
