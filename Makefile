@@ -25,8 +25,8 @@ setup: $(VENV)/.dev.stamp ## make .venv and install what is locked, tools includ
 chaos: setup ## a real run that is hurt on purpose (SECONDS=600 SEED=1 DB=sqlite|postgresql ARGS=--stock)
 	@$(BIN)/python -m scripts.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --db $(or $(DB),sqlite) $(ARGS)
 
-bench: setup ## Atlas beside its peers, and the README's table of it (ONLY=drain,herd PEERS=all)
-	@$(BIN)/python -m scripts.bench --only '$(ONLY)' --peers $(or $(PEERS),some)
+bench: setup ## Atlas beside its peers, and the README's table of it (QUICK=1 ONLY=drain,herd PEERS=none|some|all)
+	@$(BIN)/python -m scripts.bench --only '$(ONLY)' --peers $(or $(PEERS),some) $(if $(QUICK),--quick)
 
 cover: setup ## run all tests and show which branches they miss
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered

@@ -1,138 +1,119 @@
-"""``make bench [ONLY=drain,herd,…] [PEERS=all]``: Atlas beside its peers, in turn, on the same work, in one run."""
+"""``make bench``: Atlas beside its peers, in turn, on the same work, in one run.
+
+A full run takes about a quarter of an hour. It writes scripts/bench/benchmarks.json and the table of README.md;
+measures that were not asked for stay in both as they were. A quick one takes about two minutes, with less work and one
+round, and only prints its table.
+
+Exit codes: 0 measured, whatever the goals; 1 a side failed, or its own checks found it wrong, and that measure is not
+kept; 2 usage.
+"""
 
 from __future__ import annotations
 
 import argparse
 import importlib
-import json
 import os
 import platform
-import shutil
 import sqlite3
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from scripts.bench import peers, report
+from scripts.bench import busy, peers, report
+from scripts.bench.contenders import CHOICES
+from scripts.bench.runner import Run, SideFailedError, measured
 
 if TYPE_CHECKING:
-    from scripts.bench.measure import Figures, Measure, Side
+    from collections.abc import Mapping, Sequence
+    from types import ModuleType
 
-MEASURES = (
-    "herd",
-    "drain",
-    "submit",
-    "latency",
-    "urgent",
-    "start",
-    "edit",
-    "history",
-    "memory",
-    "fire_time",
-    "imports",
-)
-KEPT = Path(__file__).with_name("benchmarks.json")
-LIMIT_S = 400.0
+MEASURES: Final = {
+    name: f"scripts.bench.measures.{name}"
+    for name in (
+        "herd",
+        "drain",
+        "submit",
+        "latency",
+        "urgent",
+        "start",
+        "edit",
+        "history",
+        "memory",
+        "fire_time",
+        "imports",
+    )
+}
+"""Every measure and its module, in the order of the table."""
+
+KEPT: Final = Path(__file__).with_name("benchmarks.json")
+README: Final = peers.ROOT / "README.md"
 
 
-class SideFailedError(Exception):
-    """A side ended without figures."""
-
-
-def main() -> int:
-    """Measure, print, keep; returns the exit code: 1 if a side failed, 0 also when a goal is missed."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("--only", default="", metavar="NAMES", help=f"with commas, of: {', '.join(MEASURES)}")
-    parser.add_argument("--peers", choices=("some", "all"), default="some", help="all: Celery on Redis as well")
-    args = parser.parse_args()
-    names = [name for name in args.only.split(",") if name] or list(MEASURES)
-    if unknown := sorted(set(names) - set(MEASURES)):
-        parser.error(f"no measure is called {', '.join(unknown)}; there are {', '.join(MEASURES)}")
-    kept: dict[str, Any] = {"date": time.strftime("%Y-%m-%d", time.gmtime()), "machine": _machine(), "measures": {}}
+def main(
+    argv: Sequence[str] | None = None,
+    *,
+    measures: Mapping[str, str] = MEASURES,
+    kept: Path = KEPT,
+    readme: Path = README,
+) -> int:
+    """Measure, print, keep; returns the exit code."""
+    modules = {name: importlib.import_module(module) for name, module in measures.items()}
+    args = _parsed(argv, modules)
+    run = Run(peers=args.peers, quick=args.quick)
+    now: dict[str, Any] = {"machine": _machine(), "measures": {}}
+    if (said := busy.warning(os.getloadavg()[0])) is not None:
+        print(f"warning: {said}", file=sys.stderr)
     failed = False
-    for name in names:
+    for name in args.only:
         try:
-            kept["measures"][name] = _measured(
-                name, importlib.import_module(f"scripts.bench.{name}").MEASURE, every_peer=args.peers == "all"
-            )
+            found = measured(name, measures[name], modules[name].MEASURE, run)
         except SideFailedError as error:
             print(error, file=sys.stderr)
             failed = True
-        else:
-            report.keep(KEPT, kept, MEASURES)  # a run that is broken off keeps what it has
-    text = report.table(report.keep(KEPT, kept, MEASURES))
-    print(text)
-    if not report.write_readme(peers.ROOT / "README.md", text):
-        print("README.md has no markers for the table", file=sys.stderr)
+            continue
+        now["measures"][name] = found
+        for side, why in found["left_out"].items():
+            print(f"{name}: {side} is left out: {why}", file=sys.stderr)
+        if (found["others"] or 0.0) > busy.MUCH:
+            print(f"warning: {name}: others had {found['others']:.0%} of the CPUs meanwhile", file=sys.stderr)
+        if not run.quick:
+            report.keep(kept, now, list(measures))  # a run that is broken off keeps what it has
+    if run.quick:
+        print(report.table(now))
+    elif now["measures"]:
+        text = report.table(report.keep(kept, now, list(measures)))
+        print(text)
+        if not report.write_readme(readme, text):
+            print(f"{readme.name} has no markers for the table", file=sys.stderr)
     return int(failed)
 
 
-def _measured(name: str, measure: Measure, *, every_peer: bool) -> dict[str, Any]:
-    """Run all sides of one measure in turn, round by round."""
-    sides = [side for side in measure.sides if every_peer or not side.asked]
-    load = round(os.getloadavg()[0], 1)
-    found: dict[str, dict[int, list[Figures]]] = {side.name: {} for side in sides}
-    for number in range(measure.rounds):
-        for side in sides:
-            for size in side.sizes or measure.sizes:
-                if number < (side.rounds if size == measure.sizes[0] else 1):  # other sizes show growth: once
-                    figures = _run(name, side, size)
-                    found[side.name].setdefault(size, []).append(figures)
-                    words = ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
-                    print(f"{name} {size} round {number + 1}, {side.name}: {words}", file=sys.stderr, flush=True)
-    middle = {
-        side: {size: report.medians(rounds) for size, rounds in sizes.items()} for side, sizes in found.items() if sizes
-    }
-    return {
-        "title": measure.title,
-        "load": load,
-        "units": dict(measure.shown),
-        "sides": {
-            side.name: {
-                "durability": side.durability,
-                "rounds": min(side.rounds, measure.rounds),
-                "figures": {str(size): figures for size, figures in middle[side.name].items()},
-            }
-            for side in sides
-        },
-        "goals": report.judged(measure, middle),
-    }
-
-
-def _run(name: str, side: Side, size: int) -> Figures:
-    """One side once, in an interpreter and a folder of its own, on the disk the project is on."""
-    python = str(peers.interpreter()) if side.home == "peer" else sys.executable
-    peers.FOLDER.mkdir(exist_ok=True)
-    folder = tempfile.mkdtemp(prefix="run-", dir=peers.FOLDER)
-    try:
-        done = subprocess.run(  # noqa: S603 - the command is made here
-            [python, "-m", "scripts.bench.child", name, side.name, str(size), folder],
-            cwd=peers.ROOT,
-            env=os.environ | {"PYTHONPATH": str(peers.ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise SideFailedError(f"{name}, {side.name}: no figures within {LIMIT_S:g} s") from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-    if done.returncode:
-        raise SideFailedError(f"{name}, {side.name} failed:\n{done.stderr[-3000:]}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
-    return figures
+def _parsed(argv: Sequence[str] | None, modules: Mapping[str, ModuleType]) -> argparse.Namespace:
+    told = "\n".join(f"  {name:<10} {(module.__doc__ or '').splitlines()[0]}" for name, module in modules.items())
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.bench",
+        description=__doc__,
+        epilog=f"measures:\n{told}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--only", default="", metavar="NAMES", help="measures, with commas; all by default (ONLY=)")
+    parser.add_argument(
+        "--peers",
+        choices=CHOICES,
+        default="some",
+        help="none: Atlas and the floors; some: stock APScheduler and huey as well; all: APScheduler on PostgreSQL "
+        "and Celery on Redis too (PEERS=)",
+    )
+    parser.add_argument("--quick", action="store_true", help="one round of less work, printed and not kept (QUICK=1)")
+    args = parser.parse_args(argv)
+    args.only = [name for name in args.only.replace(" ", "").split(",") if name] or list(modules)
+    if unknown := [name for name in args.only if name not in modules]:
+        parser.error(f"no measure is called {', '.join(unknown)}; there are {', '.join(modules)}")
+    return args
 
 
 def _machine() -> dict[str, Any]:
-    return {
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "sqlite": sqlite3.sqlite_version,
-    }
+    return {"cores": os.cpu_count(), "python": platform.python_version(), "sqlite": sqlite3.sqlite_version}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def main(module: str, side: str, size: str, folder: str) -> None:
     """Run it."""
-    measure = importlib.import_module(f"scripts.bench.{module}").MEASURE
+    measure = importlib.import_module(module).MEASURE
     chosen = next(one for one in measure.sides if one.name == side)
     print(json.dumps(chosen.run(Path(folder), int(size))), flush=True)
 

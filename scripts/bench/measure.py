@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from scripts.bench.contenders import Contender
+
 Figures = dict[str, float]
-Home = Literal["atlas", "peer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,22 +19,21 @@ class Side:
     """One way to do the work of a measure.
 
     Attributes:
-        name: How the table calls it.
+        who: Whose way.
         run: Does the work in a folder of its own, ``size`` times; returns figures, and raises when its own checks fail.
-        durability: What a finished call means, in words.
-        home: Which interpreter runs it: Atlas's, or the one that the peers are installed in.
-        asked: True if it is measured only with ``PEERS=all``.
         rounds: Most rounds it takes part in; slow peers take one.
         sizes: Sizes it is measured at; None means all of the measure's.
     """
 
-    name: str
+    who: Contender
     run: Callable[[Path, int], Figures]
-    durability: str
-    home: Home = "atlas"
-    asked: bool = False
     rounds: int = 3
     sizes: Sequence[int] | None = None
+
+    @property
+    def name(self) -> str:
+        """How the table calls it."""
+        return self.who.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,22 +41,22 @@ class Goal:
     """A bound for a figure, or for its ratio to another side's.
 
     Attributes:
-        what: The line of the table.
+        what: The line of the table; ``{size}`` stands for the size.
         side: Whose figure.
         figure: Which one.
         to: The side it is divided by; None holds the figure itself against the bounds.
         to_figure: The other side's figure, when it has another name.
-        must: The bound.
+        must: The bound; None has only a wish.
         reach: The bound one would like.
         least: True if more is better.
         unit: Of the figure.
-        size: At which size; None means the measure's first.
+        size: At which size; None means the one that the goals speak of.
         to_size: The other side's size, where growth is held against a bound.
     """
 
     what: str
     figure: str
-    must: float
+    must: float | None
     reach: float
     side: str = "Atlas"
     to: str | None = None
@@ -76,22 +76,22 @@ class Measure:
     """Sides that do the same work.
 
     Attributes:
-        name: For ``ONLY=``.
         title: What is done, in words.
         sides: Who does it; in each round all of them run, one after the other.
         goals: What the figures are held against.
-        sizes: How much work; the first is the one the goals speak of.
+        sizes: How much work; the first is the one the goals speak of, the others show growth and run once.
+        quick: How much work in the quick form.
         rounds: How often.
-        shown: Figures worth a line of the table, with their units.
+        shown: Figures that are told of every side at every size: name → (words, unit).
     """
 
-    name: str
     title: str
     sides: Sequence[Side]
     goals: Sequence[Goal]
-    sizes: Sequence[int] = (1,)
+    sizes: Sequence[int]
+    quick: int
     rounds: int = 3
-    shown: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 class WrongResultError(Exception):
@@ -106,6 +106,19 @@ def check(holds: bool, what: str) -> None:  # noqa: FBT001 - reads like an asser
     """
     if not holds:
         raise WrongResultError(what)
+
+
+def check_results(found: Sequence[object], count: int) -> None:
+    """Raise unless the results are the numbers that were sent, 0 to ``count``, in this order.
+
+    Raises:
+        WrongResultError: One is missing, twice there, or another.
+    """
+    sent = list(range(count))
+    if list(found) != sent:
+        wrong = next((at for at, (one, other) in enumerate(zip(found, sent, strict=False)) if one != other), None)
+        where = "" if wrong is None else f"; number {wrong} came back as {found[wrong]!r}"
+        raise WrongResultError(f"{len(found)} results for {count} tasks are not what was sent{where}")
 
 
 def share(values: Sequence[float], part: float) -> float:

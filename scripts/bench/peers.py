@@ -5,20 +5,45 @@ from __future__ import annotations
 import subprocess
 import sys
 import venv
+from functools import cache
 from pathlib import Path
+from typing import Final
 
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".venv-bench"
-LOCK = Path(__file__).with_name("requirements.lock")
+ROOT: Final = Path(__file__).resolve().parents[2]
+FOLDER: Final = ROOT / ".venv-bench"
+LOCK: Final = Path(__file__).with_name("requirements.lock")
 
 
+class PeersMissingError(Exception):
+    """The peers cannot be installed here."""
+
+
+@cache
 def interpreter() -> Path:
-    """The peers' Python, with what is locked for them."""
+    """The peers' Python, with what is locked for them.
+
+    Raises:
+        PeersMissingError: pip did not manage.
+    """
     python, stamp = FOLDER / "bin" / "python", FOLDER / "installed.lock"
     if not stamp.exists() or stamp.read_bytes() != LOCK.read_bytes():
         print(f"installing the peers into {FOLDER.name}", file=sys.stderr)
         venv.create(FOLDER, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        subprocess.run([*pip, "--require-hashes", "-r", str(LOCK)], check=True)  # noqa: S603 - fixed above
+        done = subprocess.run(  # noqa: S603 - fixed above
+            [*pip, "--require-hashes", "-r", str(LOCK)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+            raise PeersMissingError(f"the peers cannot be installed: {last}")
         stamp.write_bytes(LOCK.read_bytes())
     return python
+
+
+def missing() -> str | None:
+    """Why nothing can be run with the peers' interpreter; None if it can."""
+    try:
+        interpreter()
+    except PeersMissingError as error:
+        return str(error)
+    return None

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from scripts.bench.measure import Figures, Goal, Measure
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
+VERDICTS: Final = {"reach": "reached", "must": "met", "missed": "**missed**", "unknown": "not measured"}
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
@@ -25,70 +26,126 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def judged(measure: Measure, found: dict[str, dict[int, Figures]]) -> list[dict[str, Any]]:
-    """Every goal whose figures were measured, with what was found."""
-    return [line for goal in measure.goals if (line := _line(measure, goal, found)) is not None]
+# --- goals -----------------------------------------------------------------------------------------------------------
 
 
-def _line(measure: Measure, goal: Goal, found: dict[str, dict[int, Figures]]) -> dict[str, Any] | None:
-    size = goal.size or measure.sizes[0]
-    own = found.get(goal.side, {}).get(size)
-    if own is None or goal.figure not in own:
-        return None
-    value, line = own[goal.figure], {"what": goal.what, "side": goal.side, "value": own[goal.figure], "unit": goal.unit}
+def judged(
+    measure: Measure, found: dict[str, dict[int, Figures]], *, head: int, grown: bool = True
+) -> list[dict[str, Any]]:
+    """Every goal with what was found; what was not measured is told as such.
+
+    Args:
+        measure: Whose goals.
+        found: Side → size → medians.
+        head: The size that goals without one speak of.
+        grown: False leaves out what speaks of other sizes.
+    """
+    goals = [goal for goal in measure.goals if grown or (goal.size is None and goal.to_size is None)]
+    return [_line(goal, found, head) for goal in goals]
+
+
+def _line(goal: Goal, found: dict[str, dict[int, Figures]], head: int) -> dict[str, Any]:
+    size = goal.size or head
+    line: dict[str, Any] = {
+        "what": goal.what.format(size=f"{size:,}"),
+        "side": goal.side,
+        "unit": goal.unit,
+        "must": goal.must,
+        "reach": goal.reach,
+        "least": goal.least,
+    }
+    value = line["value"] = found.get(goal.side, {}).get(size, {}).get(goal.figure)
     if goal.to is not None:
-        other = found.get(goal.to, {}).get(goal.to_size or size)
-        if other is None:
-            return None
-        beside = other[goal.to_figure or goal.figure]
-        value = value / beside if beside else float("inf")
-        line |= {"beside": goal.to, "beside_value": beside, "ratio": rounded(value)}
-    met = "reach" if goal.is_met(value, goal.reach) else "must" if goal.is_met(value, goal.must) else "missed"
-    return line | {"must": goal.must, "reach": goal.reach, "least": goal.least, "met": met}
+        beside = found.get(goal.to, {}).get(goal.to_size or size, {}).get(goal.to_figure or goal.figure)
+        line |= {"beside": goal.to, "beside_value": beside, "ratio": None}
+        if value is not None and beside is not None:
+            line["ratio"] = rounded(value / beside) if beside else float("inf")
+        value = line["ratio"]
+    return line | {"met": "unknown" if value is None else _verdict(goal, value)}
+
+
+def _verdict(goal: Goal, value: float) -> str:
+    if goal.is_met(value, goal.reach):
+        return "reach"
+    return "must" if goal.must is None or goal.is_met(value, goal.must) else "missed"
+
+
+# --- the table -------------------------------------------------------------------------------------------------------
 
 
 def table(kept: dict[str, Any]) -> str:
-    """The README's table, and beneath it what each side's figures stand for."""
-    lines = ["| what, median | Atlas | beside it | ratio | goal |", "|---|---|---|---|---|"]
-    for measure in kept["measures"].values():
-        lines.extend(_row(goal) for goal in measure["goals"])
-    machine, loads = kept["machine"], [measure["load"] for measure in kept["measures"].values()]
-    lines += [
-        "",
-        (
-            f"`make bench`, {kept['date']}: {machine['cores']} cores, Python {machine['python']}, "
-            f"SQLite {machine['sqlite']}, load {min(loads)} to {max(loads)} before a measure; "
-            "sides in turn, each in a process of its own."
-        ),
-        "",
-        "What is safe when a call has returned:",
-        "",
+    """The README's table, and beneath it what was seen beside the goals and what each side's figures stand for."""
+    measures: dict[str, dict[str, Any]] = kept["measures"]
+    lines = [
+        "| what, median | Atlas | beside it | ratio | goal | better | | runs |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    lines.extend(f"* {name}: {words}." for name, words in _sides(kept))
+    for measure in measures.values():
+        lines.extend(_row(goal, measure) for goal in measure["goals"])
+    lines += ["", _circumstances(kept), "", "How it grows, and what has no goal:", ""]
+    lines.extend(line for measure in measures.values() for line in _shown(measure))
+    lines += ["", "What is safe when a call has returned:", ""]
+    words = {name: side["durability"] for measure in measures.values() for name, side in measure["sides"].items()}
+    lines.extend(f"* {name}: {durability}." for name, durability in words.items() if durability)
+    absent = dict.fromkeys(
+        f"* {name}: {why}." for measure in measures.values() for name, why in measure["left_out"].items()
+    )
+    if absent:
+        lines += ["", "Not measured:", "", *absent]
     return "\n".join(lines)
 
 
-def _row(goal: dict[str, Any]) -> str:
-    beside = f"{goal['beside']} {shown(goal['beside_value'], goal['unit'])}" if "beside" in goal else ""
-    ratio = as_ratio(goal["ratio"]) if "ratio" in goal else ""
+def _row(goal: dict[str, Any], measure: dict[str, Any]) -> str:
+    unit, is_ratio = goal["unit"], "beside" in goal
+    value = "–" if goal["value"] is None else shown(goal["value"], unit)
+    beside = ""
+    if is_ratio:
+        beside = goal["beside"]
+        if goal["beside_value"] is not None:
+            beside += f" {shown(goal['beside_value'], unit)}"
+    ratio = as_ratio(goal["ratio"]) if goal.get("ratio") is not None else ""
     sign = "≥" if goal["least"] else "≤"
-    must = as_ratio(goal["must"]) if "ratio" in goal else shown(goal["must"], goal["unit"])
-    missed = " **missed**" if goal["met"] == "missed" else ""
-    return f"| {goal['what']} | {shown(goal['value'], goal['unit'])} | {beside} | {ratio} | {sign} {must}{missed} |"
+    bounds = [
+        "" if bound is None else f"{sign} {as_ratio(bound) if is_ratio else shown(bound, unit)}"
+        for bound in (goal["must"], goal["reach"])
+    ]
+    sides = dict.fromkeys((goal["side"], goal.get("beside") or goal["side"]))
+    runs = [max(measure["sides"][name]["runs"].values()) for name in sides if name in measure["sides"]]
+    verdict = VERDICTS[goal["met"]]
+    cells = (goal["what"], value, beside, ratio, *bounds, verdict, ", ".join(map(str, runs)))
+    return f"| {' | '.join(cells)} |"
 
 
-def _sides(kept: dict[str, Any]) -> Iterable[tuple[str, str]]:
-    sides = {
-        (name, side["durability"]) for measure in kept["measures"].values() for name, side in measure["sides"].items()
-    }
-    return sorted(one for one in sides if one[1])
+def _circumstances(kept: dict[str, Any]) -> str:
+    machine, measures = kept["machine"], list(kept["measures"].values())
+    loads = [measure["load"] for measure in measures]
+    dates = sorted({measure["date"] for measure in measures})
+    others = [measure["others"] for measure in measures if measure["others"] is not None]
+    taken = f", others had {min(others):.0%} to {max(others):.0%} of the CPUs meanwhile" if others else ""
+    return (
+        f"`make bench`, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: {machine['cores']} cores, "
+        f"Python {machine['python']}, SQLite {machine['sqlite']}; load {min(loads):g} to {max(loads):g} before a "
+        f"measure{taken}. Sides take turns, each in a process of its own; a figure is the median of so many runs."
+    )
+
+
+def _shown(measure: dict[str, Any]) -> Iterator[str]:
+    for figure, (words, unit) in measure["shown"].items():
+        sides = []
+        for name, side in measure["sides"].items():
+            sizes = sorted((int(size), figures) for size, figures in side["figures"].items() if figure in figures)
+            told = [f"{shown(figures[figure], unit)} ({size:,})" for size, figures in sizes]
+            if told:
+                sides.append(f"{name} {', '.join(told)}")
+        if sides:
+            yield f"* {words}: {'; '.join(sides)}."
 
 
 def shown(value: float, unit: str) -> str:
     """A figure as one reads it."""
-    if unit == "s" and value < 1:
+    if unit == "s" and 0 < value < 1:
         value, unit = value * 1000, "ms"
-    if unit == "ms" and value < 1:
+    if unit == "ms" and 0 < value < 1:
         value, unit = value * 1000, "µs"
     number = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.3g}"
     return number + (unit if unit.startswith("/") else f" {unit}" if unit else "")
@@ -99,6 +156,9 @@ def as_ratio(value: float) -> str:
     if value < 0.95:
         return f"1/{1 / value:.3g}" if value else "0"
     return f"{value:.3g} ×"
+
+
+# --- what is kept ----------------------------------------------------------------------------------------------------
 
 
 def write_readme(path: Path, text: str) -> bool:

@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery
 from redis import Redis
 
+from scripts.bench.contenders import REDIS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-URL = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:6379/13")
 PREFIX = os.environ.setdefault("BENCH_PREFIX", f"atlas-bench-{os.getpid()}:")
 """Of every key; the worker inherits it."""
 
-app = Celery("scripts.bench.celery_app", broker=URL, backend=URL)
+app = Celery("scripts.bench.sides.celery_app", broker=REDIS, backend=REDIS)
 app.conf.update(
     task_ignore_result=False,
     worker_prefetch_multiplier=4,
@@ -50,7 +51,7 @@ class Keys:
 
     def __init__(self) -> None:
         """Connect."""
-        self._redis: Any = Redis.from_url(URL)
+        self._redis: Any = Redis.from_url(REDIS)
 
     def waiting(self) -> int:
         """Tasks that no worker has taken yet."""
@@ -79,7 +80,7 @@ def keys() -> Iterator[Keys]:
 @contextmanager
 def worker(folder: Path, slots: int) -> Iterator[Keys]:
     """A worker with threads, in a process of its own; left, it has stopped and Redis holds nothing of it."""
-    command = [sys.executable, "-m", "celery", "-A", "scripts.bench.celery_app", "worker"]
+    command = [sys.executable, "-m", "celery", "-A", "scripts.bench.sides.celery_app", "worker"]
     with keys() as found, (folder / "celery.log").open("wb") as log:
         process = subprocess.Popen(  # noqa: S603 - the command is fixed above
             [*command, "-P", "threads", "-c", str(slots), "-l", "WARNING", "--without-gossip", "--without-mingle"],

@@ -8,6 +8,7 @@ import sys
 from statistics import median
 from typing import TYPE_CHECKING
 
+from scripts.bench.contenders import ATLAS
 from scripts.bench.measure import Figures, Goal, Measure, Side
 
 if TYPE_CHECKING:
@@ -34,14 +35,15 @@ def atlas(_folder: Path, size: int) -> Figures:
 
 
 MEASURE = Measure(
-    name="imports",
     title="CPU of a new interpreter, itself included",
     sizes=(7,),
+    quick=3,
     rounds=1,
-    sides=(Side(name="Atlas", run=atlas, durability="", rounds=1),),
+    sides=(Side(who=ATLAS, run=atlas),),
     goals=(
         Goal(what="CPU of `atlas --help`", figure="help_s", must=0.1, reach=0.06),
         Goal(what="CPU of `import atlas.scheduler`, which loads nothing yet", figure="import_s", must=0.4, reach=0.3),
         Goal(what="CPU of the import of `CronManager` and `TaskQueue`", figure="used_s", must=0.4, reach=0.3),
     ),
+    shown={"bare_s": ("CPU of an interpreter that does nothing", "s")},
 )

@@ -1,0 +1,60 @@
+"""The sides that are the whole of Atlas: the scheduler by its settings, with jobs from a jobs file."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from atlas.service import AtlasScheduler
+
+SLOTS: Final = 4
+
+
+def write_jobs_file(path: Path, count: int, schedule: str) -> None:
+    """A jobs file as one writes it, with ``count`` jobs on one schedule; line by line, to leave no mark in memory."""
+    with path.open("w", encoding="utf-8") as file:
+        file.write('{"cron_jobs": {\n')
+        for number in range(count):
+            job = {"name": f"Job {number}", "cron_expression": schedule, "function": "nothing"}
+            end = "\n" if number == count - 1 else ",\n"
+            file.write(f' "job_{number}": {json.dumps(job)}{end}')
+        file.write("}}\n")
+
+
+@contextmanager
+def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasScheduler]:
+    """The whole scheduler on ``folder``, with the jobs file that stands there; left, it has stopped.
+
+    Everything is as it comes, but for 4 slots, the zone UTC, no console, and pages on any free port without sign-in,
+    for whoever starts them.
+    """
+    from atlas import AtlasScheduler
+    from atlas.logs import configure_logging
+    from atlas.settings import LoggingSettings, PersistenceSettings, SchedulerSettings, Settings, WebSettings
+
+    settings = Settings(
+        scheduler=SchedulerSettings(max_workers=SLOTS, timezone="UTC"),
+        persistence=PersistenceSettings(
+            database=folder / "atlas.db", cron_config=folder / "jobs.json", status_file=folder / "task_status.json"
+        ),
+        logging=LoggingSettings(file=folder / "atlas.log"),
+        web=WebSettings(port=0, token_file=None),
+    ).anchored(folder)
+    configure_logging(settings, console=False)
+    atlas = AtlasScheduler.from_settings(settings)
+    atlas.registry.add("nothing", call)
+    with atlas.in_thread():
+        yield atlas
+
+
+@contextmanager
+def run_jobs_file(folder: Path, count: int, schedule: str, call: Callable[[], object]) -> Iterator[AtlasScheduler]:
+    """`scheduler_in` with a new jobs file."""
+    write_jobs_file(folder / "jobs.json", count, schedule)
+    with scheduler_in(folder, call) as atlas:
+        yield atlas
