@@ -285,7 +285,8 @@ def measure(**goal: Any) -> Measure:
         (5.0, False, 1 / 2, 1 / 4, "must"),
         (2.5, False, 1 / 2, 1 / 4, "reach"),
         (5.1, False, 1 / 2, 1 / 4, "missed"),
-        (5.1, False, None, 1 / 4, "must"),
+        (5.1, False, None, 1 / 4, "wished"),
+        (2.5, False, None, 1 / 4, "reach"),
     ],
 )
 def test_a_ratio_is_held_against_both_bounds(

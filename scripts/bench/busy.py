@@ -33,7 +33,7 @@ def warning(load: float) -> str | None:
     cores = os.cpu_count() or 1
     if load <= cores / 2:
         return None
-    return f"the machine is busy (load {load:g} on {cores} cores): ratios are worth little, figures less"
+    return f"the machine is busy (load {load:.1f} on {cores} cores): ratios are worth little, figures less"
 
 
 def _counters() -> tuple[float, float, float] | None:

@@ -13,7 +13,14 @@ if TYPE_CHECKING:
     from scripts.bench.measure import Figures, Goal, Measure
 
 BEGIN, END = "<!-- bench: begin -->", "<!-- bench: end -->"
-VERDICTS: Final = {"reach": "reached", "must": "met", "missed": "**missed**", "unknown": "not measured"}
+VERDICTS: Final = {
+    "reach": "reached",
+    "must": "met",
+    "missed": "**missed**",
+    "wished": "not reached",
+    "unknown": "not measured",
+}
+"""``wished``: there is no bound, and what one would like is not reached."""
 
 
 def medians(rounds: Sequence[Figures]) -> Figures:
@@ -49,6 +56,7 @@ def _line(goal: Goal, found: dict[str, dict[int, Figures]], head: int) -> dict[s
     line: dict[str, Any] = {
         "what": goal.what.format(size=f"{size:,}"),
         "side": goal.side,
+        "figure": goal.figure,
         "unit": goal.unit,
         "must": goal.must,
         "reach": goal.reach,
@@ -67,7 +75,9 @@ def _line(goal: Goal, found: dict[str, dict[int, Figures]], head: int) -> dict[s
 def _verdict(goal: Goal, value: float) -> str:
     if goal.is_met(value, goal.reach):
         return "reach"
-    return "must" if goal.must is None or goal.is_met(value, goal.must) else "missed"
+    if goal.must is None:
+        return "wished"
+    return "must" if goal.is_met(value, goal.must) else "missed"
 
 
 # --- the table -------------------------------------------------------------------------------------------------------
@@ -77,7 +87,7 @@ def table(kept: dict[str, Any]) -> str:
     """The README's table, and beneath it what was seen beside the goals and what each side's figures stand for."""
     measures: dict[str, dict[str, Any]] = kept["measures"]
     lines = [
-        "| what, median | Atlas | beside it | ratio | goal | better | | runs |",
+        "| what, median | Atlas | beside it | ratio | must | reach | | runs |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for measure in measures.values():
@@ -130,15 +140,17 @@ def _circumstances(kept: dict[str, Any]) -> str:
 
 
 def _shown(measure: dict[str, Any]) -> Iterator[str]:
+    judged = {goal["figure"] for goal in measure["goals"]}
     for figure, (words, unit) in measure["shown"].items():
-        sides = []
+        told: list[str] = []
+        figures = 0
         for name, side in measure["sides"].items():
-            sizes = sorted((int(size), figures) for size, figures in side["figures"].items() if figure in figures)
-            told = [f"{shown(figures[figure], unit)} ({size:,})" for size, figures in sizes]
-            if told:
-                sides.append(f"{name} {', '.join(told)}")
-        if sides:
-            yield f"* {words}: {'; '.join(sides)}."
+            found = sorted((int(size), row[figure]) for size, row in side["figures"].items() if figure in row)
+            if found:
+                figures += len(found)
+                told.append(f"{name} {', '.join(f'{shown(value, unit)} ({size:,})' for size, value in found)}")
+        if figures > 1 or (figures and figure not in judged):  # one alone that has a goal stands in the table
+            yield f"* {words}: {'; '.join(told)}."
 
 
 def shown(value: float, unit: str) -> str:
@@ -152,8 +164,8 @@ def shown(value: float, unit: str) -> str:
 
 
 def as_ratio(value: float) -> str:
-    """1/37, or 12 ×."""
-    if value < 0.95:
+    """1/37, 0.75 ×, or 12 ×."""
+    if value <= 0.5:
         return f"1/{1 / value:.3g}" if value else "0"
     return f"{value:.3g} ×"
 
