@@ -34,7 +34,7 @@ NEVER_S = 3600.0
 def _only_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While the database tells of commits nobody looks on his own, so that what is heard was told."""
     monkeypatch.setattr("atlas.scheduler.store.writer.SAFETY_S", NEVER_S)
-    monkeypatch.setattr("atlas.scheduler.client.TOLD_LOOK_S", NEVER_S)
+    monkeypatch.setattr("atlas.scheduler.store.news.TOLD_LOOK_S", NEVER_S)
 
 
 class Heard:

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from contextlib import contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from sqlalchemy import select, text
+from sqlalchemy import select
 
+from atlas.scheduler.awaited import awaited
+from atlas.scheduler.client_tasks import fired_by_hand, put, submitted, unfinished_of
 from atlas.scheduler.errors import (
     ArgumentsError,
-    DuplicateTaskError,
-    JobBusyError,
     JobOwnershipError,
     JobUnboundError,
     ResultNotReadyError,
@@ -28,20 +25,21 @@ from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.queue import refuse_on_loop
-from atlas.scheduler.registry import Registry, encode_arguments
+from atlas.scheduler.registry import encode_arguments
 from atlas.scheduler.store import recovery
-from atlas.scheduler.store.audit import Action, Entry, read_audit, write_audit
+from atlas.scheduler.store.audit import Action, Entry, read_audit
 from atlas.scheduler.store.leases import Lease, scheduler_lease
+from atlas.scheduler.store.news import news_of
 from atlas.scheduler.store.store import ACCEPT_S, Store
-from atlas.scheduler.store.tables import UNFINISHED_SQL, jobs, tasks
+from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
-from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions, again, refuse_lost
-from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskStatus
+from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.submission import QueueDefaults, SubmitOptions, again, refuse_lost
+from atlas.scheduler.task import Origin, Task, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -50,16 +48,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 
-LOOK_S: Final = 0.5
-"""How often `wait` looks at a task."""
-TOLD_LOOK_S: Final = 5.0
-"""The same where the database tells of commits (PostgreSQL)."""
+T = TypeVar("T")
 
 
 class SyncAtlasClient:
     """`AtlasClient` for code without an event loop; a context manager.
 
-    Every method does what its namesake does, and raises `RuntimeError` when called on a running loop.
+    Every method raises `RuntimeError` when called on a running loop.
     """
 
     def __init__(self, target: Path | str, *, defaults: QueueDefaults | None = None) -> None:
@@ -102,18 +97,24 @@ class SyncAtlasClient:
         """`close`."""
         self.close()
 
+    def _read(self, action: Callable[[Connection], T]) -> T:
+        refuse_on_loop()
+        return self.store.read(action)
+
+    def _write(self, action: Callable[[Connection], T]) -> T:
+        refuse_on_loop()
+        return self.store.write(action, wait_s=ACCEPT_S)
+
     # --- looking ------------------------------------------------------------------------------------------------------
 
     def scheduler(self) -> Lease | None:
-        """`AtlasClient.scheduler`."""
-        refuse_on_loop()
-        lease = self.store.read(scheduler_lease)
+        """The lease of the scheduler that serves this store, with its live figures; None when none does."""
+        lease = self._read(scheduler_lease)
         return lease if lease is not None and lease.lives(self.store.clock.now()) else None
 
     def jobs(self) -> list[Job]:
-        """`AtlasClient.jobs`."""
-        refuse_on_loop()
-        (records, parked), pauses, lease = self.store.read(
+        """Every job, by name."""
+        (records, parked), pauses, lease = self._read(
             lambda connection: (read_jobs(connection), read_pauses(connection), scheduler_lease(connection))
         )
         unbound = lease.figures.get("unbound_jobs", {}) if lease is not None else {}
@@ -126,23 +127,30 @@ class SyncAtlasClient:
         return sorted([*found, *map(Job.of_parked, parked.values())], key=lambda job: job.id)
 
     def job(self, name: str) -> Job:
-        """`AtlasClient.job`."""
+        """One job.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
         job = next((job for job in self.jobs() if job.id == name), None)
         if job is None:
             raise self._unknown_job(name)
         return job
 
     def job_status(self, name: str) -> dict[str, Any]:
-        """`AtlasClient.job_status`."""
-        refuse_on_loop()
+        """Everything about one job, as `CronManager.get_job_status` gives it.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
         job = self.job(name)
-        record = self.store.read(lambda connection: read_job(connection, name))
+        record = self._read(lambda connection: read_job(connection, name))
         return status_of(
             job,
             record.definition if isinstance(record, JobRecord) else None,
             metrics=self.metrics(name),
-            latest=self.store.read(lambda connection: last_tasks(connection, name, 1)),
-            unfinished=self.store.read(lambda connection: _unfinished(connection, name)),
+            latest=self._read(lambda connection: last_tasks(connection, name, 1)),
+            unfinished=self._read(lambda connection: unfinished_of(connection, name)),
         )
 
     def tasks(
@@ -155,65 +163,64 @@ class SyncAtlasClient:
         text: str | None = None,
         limit: int = 100,
     ) -> list[Task]:
-        """`AtlasClient.tasks`."""
-        refuse_on_loop()
+        """Tasks by ``job``, ``status``, ``since``, ``until``, ``text``, newest first, at most ``limit`` (100)."""
         wanted = TaskFilter(job=job, status=status, since=since, until=until, text=text, limit=limit)
-        return self.store.read(lambda connection: find_tasks(connection, wanted))
+        return self._read(lambda connection: find_tasks(connection, wanted))
 
     def task(self, task_id: str) -> Task:
-        """`AtlasClient.task`."""
-        refuse_on_loop()
-        task = self.store.read(lambda connection: fetch(connection, task_id))
+        """One task as it is on disk.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
+        task = self._read(lambda connection: fetch(connection, task_id))
         if task is None:
             raise UnknownTaskError(task_id)
         return task
 
     def attempts(self, task_id: str) -> list[dict[str, Any]]:
-        """`AtlasClient.attempts`."""
-        refuse_on_loop()
-        return self.store.read(lambda connection: find_attempts(connection, task_id))
+        """The attempts that did not end the task, oldest first."""
+        return self._read(lambda connection: find_attempts(connection, task_id))
 
     def logs(self, task_id: str, *, after_id: int = 0, limit: int = 1000) -> list[LogLine]:
-        """`AtlasClient.logs`."""
-        refuse_on_loop()
-        return self.store.read(lambda connection: read_logs(connection, task_id, after_id, limit))
+        """What a task logged behind the line ``after_id``, oldest first, at most ``limit`` lines."""
+        return self._read(lambda connection: read_logs(connection, task_id, after_id, limit))
 
     def metrics(self, job: str | None = None) -> Metrics:
-        """`AtlasClient.metrics`."""
-        refuse_on_loop()
+        """Figures of all tasks, or of one job's."""
         totals = Totals()
-        self.store.read(totals.load)
+        self._read(totals.load)
         return totals.metrics(job)
 
-    def audit(self, **wanted: Any) -> list[Entry]:
-        """`AtlasClient.audit`."""
-        refuse_on_loop()
-        return self.store.read(lambda connection: read_audit(connection, **wanted))
+    def audit(self, /, **wanted: Any) -> list[Entry]:
+        """Who changed what, newest first; see `atlas.scheduler.store.audit.read_audit` for what can be asked for."""
+        return self._read(lambda connection: read_audit(connection, **wanted))
 
     # --- acting -------------------------------------------------------------------------------------------------------
 
     def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
-        """`AtlasClient.submit`."""
-        refuse_on_loop()
+        """Put a task into the store for the scheduler to run; on disk when this returns its id.
+
+        Args:
+            function: Name of a function the scheduler knows; code never travels.
+            *args: Its positional arguments, JSON values.
+            **options: See `SubmitOptions`.
+
+        Raises:
+            UnknownFunctionError: The scheduler that served here last does not know it.
+            ArgumentsError: The arguments are not JSON, or an option has no meaning.
+        """
         if not isinstance(function, str):  # a caller without type checks
             msg = f"a client submits functions by name, not {function!r}: another process runs them"  # type: ignore[unreachable]
             raise ArgumentsError(msg)
         encode_arguments(args, dict(options.get("kwargs") or {}))
-        lease = self.store.read(scheduler_lease)
+        lease = self._read(scheduler_lease)
         known: list[str] = lease.figures.get("functions", []) if lease is not None else []
         if known and ":" not in function and function not in known:
             raise UnknownFunctionError(function, nearest=nearest(function, known))
-        registry = Registry()
-        registry.add("placeholder", _placeholder)  # the scheduler finds the real one, and the executor that fits it
-        asked = options.get("executor")
-        plain: SubmitOptions = {**options, "executor": None}
-        live = Submission(registry, self._defaults).prepare("placeholder", args, plain, now=self.store.clock.now())
-        task = live.task
-        task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
-        if asked is not None:
-            task.policy = replace(task.policy, executor=_kind(asked))
-        self._insert(task, unique="task_id" in options, action=Action.SUBMIT, by=options.get("by", ""))
-        return task.id
+        task = submitted(function, args, options, defaults=self._defaults, now=self.store.clock.now())
+        unique, by = "task_id" in options, options.get("by", "")
+        return self._put(task, action=Action.SUBMIT, by=by, unique=unique)
 
     def run_job(
         self,
@@ -223,83 +230,63 @@ class SyncAtlasClient:
         kwargs: Mapping[str, Any] | None = None,
         by: str = "",
     ) -> str:
-        """`AtlasClient.run_job`."""
-        refuse_on_loop()
-        definition, now = self._known_job(name).definition, self.store.clock.now()
-        arguments = definition.arguments
-        if args is not None or kwargs is not None:
-            if definition.volatile:
-                msg = f"job {name}: its function lives in the scheduler's process, and takes arguments there alone"
-                raise ArgumentsError(msg)
-            arguments = encode_arguments(list(args or ()), dict(kwargs or {}))
-        task = Task(
-            id=IDS.new(now),
-            name=definition.title,
-            function=definition.function,
-            arguments=arguments,
-            job_id=name,
-            origin=Origin.FIRE,
-            reason="run now",
-            priority=definition.priority,
-            policy=definition.policy(definition.executor or ExecutorKind.THREAD),
-            volatile=definition.volatile,
-            created_at=now,
-        )
-        self._insert(task, unique=False, action=Action.RUN, by=by)
-        return task.id
+        """Put a task of the job into the store; works while it is paused. The audit keeps who asked (``by``).
+
+        Args:
+            name: The job.
+            args: Positional arguments, JSON values, in place of all the job's arguments.
+            kwargs: Keyword arguments, likewise. None for both: the job's own.
+            by: Who asks.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobBusyError: Its overlap rule allows no further task now.
+        """
+        task = fired_by_hand(self._known_job(name).definition, args, kwargs, now=self.store.clock.now())
+        return self._put(task, action=Action.RUN, by=by)
 
     def retry(self, task_id: str, *, by: str = "") -> str:
-        """`AtlasClient.retry`."""
-        refuse_on_loop()
+        """Put a new task with the function, arguments, policy and job of a final one into the store; returns its id.
+
+        Raises:
+            UnknownTaskError: No such task.
+            TaskUnfinishedError: It is not final.
+            FunctionRefusedError: It was recorded by hand, or its function lived in the process that submitted it.
+            JobBusyError: The overlap rule of its job allows no further task now.
+        """
         new = again(self.task(task_id), now=self.store.clock.now())
         if new.volatile and new.job_id is None:
             refuse_lost(new)
-        self._insert(new, unique=False, action=Action.RETRY, by=by, subject=task_id)
-        return new.id
-
-    def _insert(self, task: Task, *, unique: bool, action: Action, by: str, subject: str | None = None) -> None:
-        def insert(connection: Connection) -> None:
-            if unique and fetch(connection, task.id) is not None:
-                raise DuplicateTaskError(task.id)
-            if task.job_id is not None:
-                unfinished = _unfinished(connection, task.job_id)
-                limit = {Overlap.SKIP: 1, Overlap.ALLOW: task.policy.max_instances}.get(task.policy.overlap)
-                if limit is not None and len(unfinished) >= limit:
-                    raise JobBusyError(task.job_id, unfinished[0])
-            insert_tasks(connection, [full_row(task)])
-            after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
-            about = subject or task.job_id or task.id
-            write_audit(connection, action, about, by=by, at=task.created_at, after=after)
-
-        self.store.write(insert, wait_s=ACCEPT_S)
+        return self._put(new, action=Action.RETRY, by=by, subject=task_id)
 
     def cancel(self, task_id: str, *, by: str = "") -> bool:
-        """`AtlasClient.cancel`."""
-        refuse_on_loop()
+        """Ask for a task's end; False if it is final already. The scheduler acts within 1 s.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
         task = self.task(task_id)
         if task.status.is_final or task.origin is Origin.MANUAL:
             return False
         now = self.store.clock.now()
-        return self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
+        return self._write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
 
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
-        """`AtlasClient.pause_job`."""
-        refuse_on_loop()
+        """Let a job make no tasks, see `CronManager.pause_job`."""
         now = self.store.clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
             msg = f"until {until} must be an instant in the future, with its zone"
             raise ArgumentsError(msg)
         self._known_job(name)
-        self.store.write(lambda connection: pause_job(connection, name, Pause(now, until, by, reason)))
+        self._write(lambda connection: pause_job(connection, name, Pause(now, until, by, reason)))
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
-        """`AtlasClient.resume_job`."""
-        refuse_on_loop()
+        """Remove a job's pause; False if there was none."""
         record = self._known_job(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
         now = self.store.clock.now()
-        return self.store.write(lambda connection: resume_job(connection, name, by=by, at=now))
+        return self._write(lambda connection: resume_job(connection, name, by=by, at=now))
 
     def wait(
         self,
@@ -308,12 +295,16 @@ class SyncAtlasClient:
         *,
         on_change: Callable[[Task], None] | None = None,
     ) -> Task:
-        """`AtlasClient.wait`."""
-        refuse_on_loop()
+        """Wait until the task is final, looking twice a second.
+
+        Raises:
+            UnknownTaskError: No such task.
+            ResultNotReadyError: ``timeout`` seconds passed first.
+        """
         clock = self.store.clock
         end_s = None if timeout is None else clock.monotonic() + timeout
         last = None
-        with self._news() as news:
+        with news_of(self.store) as news:
             while True:
                 news.seen()
                 task = self.task(task_id)
@@ -327,17 +318,12 @@ class SyncAtlasClient:
                     raise ResultNotReadyError(task_id, f"not final after {timeout:g} s")
                 news.wait(left_s)
 
-    @contextmanager
-    def _news(self) -> Iterator[_News]:
-        news = _News(self.store)
-        self.store.on_foreign(news.tell)
-        try:
-            yield news
-        finally:
-            self.store.off_foreign(news.tell)
+    def _put(self, task: Task, *, action: Action, by: str, unique: bool = False, subject: str | None = None) -> str:
+        self._write(lambda connection: put(connection, task, action=action, by=by, unique=unique, subject=subject))
+        return task.id
 
     def _known_job(self, name: str) -> JobRecord:
-        found = self.store.read(lambda connection: read_job(connection, name))
+        found = self._read(lambda connection: read_job(connection, name))
         if found is None:
             raise self._unknown_job(name)
         if isinstance(found, Parked):
@@ -345,56 +331,12 @@ class SyncAtlasClient:
         return found
 
     def _unknown_job(self, name: str) -> UnknownJobError:
-        known = self.store.read(lambda connection: list(connection.execute(select(jobs.c.id)).scalars()))
+        known = self._read(lambda connection: list(connection.execute(select(jobs.c.id)).scalars()))
         return UnknownJobError(name, nearest=nearest(name, known))
 
 
-class _News:
-    """Waits for a commit of another process."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._changed = threading.Condition()
-        self._told = False
-
-    def tell(self) -> None:
-        """Somebody committed."""
-        with self._changed:
-            self._told = True
-            self._changed.notify()
-
-    def seen(self) -> None:
-        """What was told so far is about to be looked at."""
-        with self._changed:
-            self._told = False
-
-    def wait(self, timeout_s: float) -> None:
-        """Wait until somebody committed, or it is time to look all the same."""
-        look_s = TOLD_LOOK_S if self._store.hears else LOOK_S
-        with self._changed:
-            if not self._told:
-                self._store.clock.wait(self._changed, min(look_s, timeout_s))
-
-
-def _placeholder(*_args: object, **_kwargs: object) -> None:
-    """Stands for a function of the scheduler's process."""
-
-
-def _kind(asked: ExecutorKind | str) -> ExecutorKind:
-    try:
-        return ExecutorKind(asked)
-    except ValueError:
-        msg = f"executor {asked!r} is not one of thread, process, async"
-        raise ArgumentsError(msg) from None
-
-
-def _unfinished(connection: Connection, name: str) -> list[str]:
-    statement = select(tasks.c.id).where(text(UNFINISHED_SQL), tasks.c.job_id == name).order_by(tasks.c.id)
-    return list(connection.execute(statement).scalars())
-
-
 class AtlasClient:
-    """A store that a scheduler of another process serves.
+    """A store that a scheduler of another process serves; every method is that of `SyncAtlasClient`, awaited.
 
     Args:
         target: The database: a file's path or an SQLAlchemy URL.
@@ -420,126 +362,20 @@ class AtlasClient:
         """Give the store up."""
         await asyncio.to_thread(self._sync.close)
 
-    async def scheduler(self) -> Lease | None:
-        """The lease of the scheduler that serves this store, with its live figures; None when none does."""
-        return await asyncio.to_thread(self._sync.scheduler)
-
-    async def jobs(self) -> list[Job]:
-        """Every job, by name."""
-        return await asyncio.to_thread(self._sync.jobs)
-
-    async def job(self, name: str) -> Job:
-        """One job.
-
-        Raises:
-            UnknownJobError: No such job.
-        """
-        return await asyncio.to_thread(self._sync.job, name)
-
-    async def job_status(self, name: str) -> dict[str, Any]:
-        """Everything about one job, as `CronManager.get_job_status` gives it.
-
-        Raises:
-            UnknownJobError: No such job.
-        """
-        return await asyncio.to_thread(self._sync.job_status, name)
-
-    async def tasks(self, **wanted: Any) -> list[Task]:
-        """Tasks by ``job``, ``status``, ``since``, ``until``, ``text``, newest first, at most ``limit`` (100)."""
-        return await asyncio.to_thread(lambda: self._sync.tasks(**wanted))
-
-    async def task(self, task_id: str) -> Task:
-        """One task as it is on disk.
-
-        Raises:
-            UnknownTaskError: No such task.
-        """
-        return await asyncio.to_thread(self._sync.task, task_id)
-
-    async def attempts(self, task_id: str) -> list[dict[str, Any]]:
-        """The attempts that did not end the task, oldest first."""
-        return await asyncio.to_thread(self._sync.attempts, task_id)
-
-    async def logs(self, task_id: str, *, after_id: int = 0, limit: int = 1000) -> list[LogLine]:
-        """What a task logged behind the line ``after_id``, oldest first, at most ``limit`` lines."""
-        return await asyncio.to_thread(lambda: self._sync.logs(task_id, after_id=after_id, limit=limit))
-
-    async def metrics(self, job: str | None = None) -> Metrics:
-        """Figures of all tasks, or of one job's."""
-        return await asyncio.to_thread(self._sync.metrics, job)
-
-    async def audit(self, **wanted: Any) -> list[Entry]:
-        """Who changed what, newest first; see `atlas.scheduler.store.audit.read_audit` for what can be asked for."""
-        return await asyncio.to_thread(lambda: self._sync.audit(**wanted))
-
-    async def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
-        """Put a task into the store for the scheduler to run; on disk when this returns its id.
-
-        Args:
-            function: Name of a function the scheduler knows; code never travels.
-            *args: Its positional arguments, JSON values.
-            **options: See `SubmitOptions`.
-
-        Raises:
-            UnknownFunctionError: The scheduler that served here last does not know it.
-            ArgumentsError: The arguments are not JSON, or an option has no meaning.
-        """
-        return await asyncio.to_thread(lambda: self._sync.submit(function, *args, **options))
-
-    async def run_job(
-        self,
-        name: str,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        by: str = "",
-    ) -> str:
-        """Put a task of the job into the store; works while it is paused. The audit keeps who asked (``by``).
-
-        Args:
-            name: The job.
-            args: Positional arguments, JSON values, in place of all the job's arguments.
-            kwargs: Keyword arguments, likewise. None for both: the job's own.
-            by: Who asks.
-
-        Raises:
-            UnknownJobError: No such job.
-            JobBusyError: Its overlap rule allows no further task now.
-        """
-        return await asyncio.to_thread(lambda: self._sync.run_job(name, args=args, kwargs=kwargs, by=by))
-
-    async def retry(self, task_id: str, *, by: str = "") -> str:
-        """Put a new task with the function, arguments, policy and job of a final one into the store; returns its id.
-
-        Raises:
-            UnknownTaskError: No such task.
-            TaskUnfinishedError: It is not final.
-            FunctionRefusedError: It was recorded by hand, or its function lived in the process that submitted it.
-            JobBusyError: The overlap rule of its job allows no further task now.
-        """
-        return await asyncio.to_thread(lambda: self._sync.retry(task_id, by=by))
-
-    async def cancel(self, task_id: str, *, by: str = "") -> bool:
-        """Ask for a task's end; False if it is final already. The scheduler acts within 1 s.
-
-        Raises:
-            UnknownTaskError: No such task.
-        """
-        return await asyncio.to_thread(lambda: self._sync.cancel(task_id, by=by))
-
-    async def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
-        """Let a job make no tasks, see `CronManager.pause_job`."""
-        await asyncio.to_thread(lambda: self._sync.pause_job(name, reason=reason, by=by, until=until))
-
-    async def resume_job(self, name: str, *, by: str = "") -> bool:
-        """Remove a job's pause; False if there was none."""
-        return await asyncio.to_thread(lambda: self._sync.resume_job(name, by=by))
-
-    async def wait(self, task_id: str, timeout: float | None = None) -> Task:
-        """Wait until the task is final, looking twice a second.
-
-        Raises:
-            UnknownTaskError: No such task.
-            ResultNotReadyError: ``timeout`` seconds passed first.
-        """
-        return await asyncio.to_thread(self._sync.wait, task_id, timeout)
+    scheduler = awaited(SyncAtlasClient.scheduler)
+    jobs = awaited(SyncAtlasClient.jobs)
+    job = awaited(SyncAtlasClient.job)
+    job_status = awaited(SyncAtlasClient.job_status)
+    tasks = awaited(SyncAtlasClient.tasks)
+    task = awaited(SyncAtlasClient.task)
+    attempts = awaited(SyncAtlasClient.attempts)
+    logs = awaited(SyncAtlasClient.logs)
+    metrics = awaited(SyncAtlasClient.metrics)
+    audit = awaited(SyncAtlasClient.audit)
+    submit = awaited(SyncAtlasClient.submit)
+    run_job = awaited(SyncAtlasClient.run_job)
+    retry = awaited(SyncAtlasClient.retry)
+    cancel = awaited(SyncAtlasClient.cancel)
+    pause_job = awaited(SyncAtlasClient.pause_job)
+    resume_job = awaited(SyncAtlasClient.resume_job)
+    wait = awaited(SyncAtlasClient.wait)

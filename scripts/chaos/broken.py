@@ -57,16 +57,17 @@ def ack_before_commit() -> None:
     """`submit` returns before its row is on disk."""
     from atlas.scheduler.client import SyncAtlasClient
 
-    committed: Callable[..., None] = SyncAtlasClient._insert  # noqa: SLF001 - the piece that is replaced
+    committed: Callable[..., str] = SyncAtlasClient._put  # noqa: SLF001 - the piece that is replaced
 
-    def insert_later(self: SyncAtlasClient, task: Task, **options: Any) -> None:
+    def put_later(self: SyncAtlasClient, task: Task, **options: Any) -> str:
         def later() -> None:
             time.sleep(0.2)
             committed(self, task, **options)
 
         threading.Thread(target=later, daemon=True).start()
+        return task.id
 
-    SyncAtlasClient._insert = insert_later  # type: ignore[method-assign] # noqa: SLF001
+    SyncAtlasClient._put = put_later  # type: ignore[method-assign] # noqa: SLF001
 
 
 def no_recovery() -> None:

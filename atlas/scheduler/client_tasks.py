@@ -1,0 +1,119 @@
+"""Tasks that are made where no scheduler runs: by the names of their functions, straight into the store."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, text
+
+from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, JobBusyError
+from atlas.scheduler.registry import Registry, encode_arguments
+from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
+from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
+from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions
+from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from datetime import datetime
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.definition import JobDefinition
+
+
+def submitted(
+    function: str, args: Sequence[Any], options: SubmitOptions, *, defaults: QueueDefaults, now: datetime
+) -> Task:
+    """A task of a function that another process knows, and with it the executor that fits.
+
+    Raises:
+        ArgumentsError: The arguments are not JSON, or an option has no meaning.
+    """
+    registry = Registry()
+    registry.add("placeholder", _placeholder)
+    asked = options.get("executor")
+    plain: SubmitOptions = {**options, "executor": None}
+    task = Submission(registry, defaults).prepare("placeholder", args, plain, now=now).task
+    task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
+    if asked is not None:
+        task.policy = replace(task.policy, executor=_kind(asked))
+    return task
+
+
+def fired_by_hand(
+    job: JobDefinition, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, *, now: datetime
+) -> Task:
+    """A task of a job, with its own arguments where none are given.
+
+    Raises:
+        ArgumentsError: They are not JSON, or its function lives in the scheduler's process.
+    """
+    arguments = job.arguments
+    if args is not None or kwargs is not None:
+        if job.volatile:
+            msg = f"job {job.id}: its function lives in the scheduler's process, and takes arguments there alone"
+            raise ArgumentsError(msg)
+        arguments = encode_arguments(list(args or ()), dict(kwargs or {}))
+    return Task(
+        id=IDS.new(now),
+        name=job.title,
+        function=job.function,
+        arguments=arguments,
+        job_id=job.id,
+        origin=Origin.FIRE,
+        reason="run now",
+        priority=job.priority,
+        policy=job.policy(job.executor or ExecutorKind.THREAD),
+        volatile=job.volatile,
+        created_at=now,
+    )
+
+
+def put(
+    connection: Connection, task: Task, *, action: Action, by: str, unique: bool = False, subject: str | None = None
+) -> None:
+    """Write a task, and to the audit who asked for it.
+
+    Args:
+        connection: Of the transaction.
+        task: The task.
+        action: What was asked for.
+        by: Who asked.
+        unique: Its id was given, and may be taken.
+        subject: What the audit names; by default the job or the task.
+
+    Raises:
+        DuplicateTaskError: A task with this id exists already.
+        JobBusyError: The overlap rule of its job allows no further task now.
+    """
+    if unique and fetch(connection, task.id) is not None:
+        raise DuplicateTaskError(task.id)
+    if task.job_id is not None:
+        unfinished = unfinished_of(connection, task.job_id)
+        limit = {Overlap.SKIP: 1, Overlap.ALLOW: task.policy.max_instances}.get(task.policy.overlap)
+        if limit is not None and len(unfinished) >= limit:
+            raise JobBusyError(task.job_id, unfinished[0])
+    insert_tasks(connection, [full_row(task)])
+    after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
+    write_audit(connection, action, subject or task.job_id or task.id, by=by, at=task.created_at, after=after)
+
+
+def unfinished_of(connection: Connection, job_id: str) -> list[str]:
+    """The job's tasks that wait or run, by id."""
+    statement = select(tasks.c.id).where(text(UNFINISHED_SQL), tasks.c.job_id == job_id).order_by(tasks.c.id)
+    return list(connection.execute(statement).scalars())
+
+
+def _placeholder(*_args: object, **_kwargs: object) -> None:
+    """Stands for a function of the scheduler's process."""
+
+
+def _kind(asked: ExecutorKind | str) -> ExecutorKind:
+    try:
+        return ExecutorKind(asked)
+    except ValueError:
+        msg = f"executor {asked!r} is not one of thread, process, async"
+        raise ArgumentsError(msg) from None
