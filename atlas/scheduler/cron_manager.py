@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import json
 import threading
@@ -15,6 +14,7 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_STOPPED
 from loguru import logger
 from sqlalchemy import func, select
 
+from atlas.scheduler.awaited import awaited
 from atlas.scheduler.bridge import Bridge, make_task
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.definition import JobDefinition, JobSource
@@ -276,7 +276,23 @@ class SyncCronManager:
         by: str = "",
         **options: Unpack[JobOptions],
     ) -> Job:
-        """`CronManager.add_job`."""
+        """Add a job, or update the one of this name; a pause and the next fire time of an unchanged schedule stay.
+
+        Args:
+            name: The job's id.
+            cron_expression: When: one expression or several; None with ``interval`` or ``dates`` in the options.
+            func: What: a function, or the name of a registered one; by default the one registered under ``name``.
+            description: What it is for.
+            by: Who adds it, for the audit; by default the program itself.
+            **options: See `JobOptions`.
+
+        Raises:
+            CronExpressionError: The expression cannot be used.
+            ScheduleError: Another part of the schedule cannot be used.
+            ArgumentsError: An option has no meaning, or the function does not accept the arguments.
+            FunctionError: The function is unknown, or cannot run where it should.
+            JobOwnershipError: The job belongs to the config file.
+        """
         refuse_on_loop()
         client = self._away
         if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
@@ -355,7 +371,12 @@ class SyncCronManager:
         return definition, Binding(function, args, kwargs) if problem else None
 
     def remove_job(self, name: str, *, by: str = "") -> None:
-        """`CronManager.remove_job`."""
+        """Remove a job made by code; its history stays, what runs of it goes on. The audit keeps who asked (``by``).
+
+        Raises:
+            UnknownJobError: No such job.
+            JobOwnershipError: It belongs to the config file.
+        """
         refuse_on_loop()
         if self._away is not None:
             raise JobOwnershipError(name, "another process leads and fires it; remove it there")
@@ -386,7 +407,20 @@ class SyncCronManager:
         kwargs: Mapping[str, Any] | None = None,
         by: str = "",
     ) -> str:
-        """`CronManager.run_job_now`."""
+        """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
+
+        Args:
+            name: The job.
+            args: Positional arguments, JSON values, in place of all the job's arguments.
+            kwargs: Keyword arguments, likewise. None for both: the job's own.
+            by: Who asks, for the audit.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobBusyError: Its overlap rule allows no further task now.
+            JobUnboundError: Its function is missing.
+            ArgumentsError: The arguments are not JSON, or the function does not accept them.
+        """
         refuse_on_loop()
         if (client := self._away) is not None:
             return client.run_job(name, by=by)
@@ -438,7 +472,18 @@ class SyncCronManager:
     # --- pauses ---------------------------------------------------------------------------------------------------
 
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
-        """`CronManager.pause_job`."""
+        """Let a job make no tasks; its fire times are stored as skips.
+
+        Args:
+            name: The job.
+            reason: Why, for whoever looks later.
+            by: Who.
+            until: When the pause ends by itself; None for never.
+
+        Raises:
+            UnknownJobError: No such job.
+            ArgumentsError: ``until`` is not in the future.
+        """
         refuse_on_loop()
         if (client := self._away) is not None:
             client.pause_job(name, reason=reason, by=by, until=until)
@@ -453,7 +498,12 @@ class SyncCronManager:
         self._tell(name, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
-        """`CronManager.resume_job`."""
+        """Remove the pause of a job; False if there was none.
+
+        Raises:
+            UnknownJobError: No such job.
+            JobOwnershipError: The config file says ``enabled: false``.
+        """
         refuse_on_loop()
         if (client := self._away) is not None:
             return client.resume_job(name, by=by)
@@ -472,7 +522,11 @@ class SyncCronManager:
     # --- looking --------------------------------------------------------------------------------------------------
 
     def get_job(self, name: str) -> Job:
-        """`CronManager.get_job`."""
+        """One job.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
         if (client := self._away) is not None:
             return client.job(name)
         running = self.running
@@ -482,7 +536,7 @@ class SyncCronManager:
         return self._job(self._record(name))
 
     def get_all_jobs(self) -> list[Job]:
-        """`CronManager.get_all_jobs`."""
+        """Every job, by name."""
         refuse_on_loop()
         if (client := self._away) is not None:
             return client.jobs()
@@ -492,7 +546,11 @@ class SyncCronManager:
         return sorted(found, key=lambda job: job.id)
 
     def get_job_status(self, name: str) -> dict[str, Any]:
-        """`CronManager.get_job_status`."""
+        """Everything about one job: state, schedule, last task, figures, policies and where each value came from.
+
+        Raises:
+            UnknownJobError: No such job.
+        """
         refuse_on_loop()
         if (client := self._away) is not None:
             return client.job_status(name)
@@ -557,6 +615,8 @@ def _ran_ahead(store: Store) -> bool:
 class CronManager:
     """Jobs: functions with a schedule and policies, fired by APScheduler's clock into a `TaskQueue`.
 
+    What is not described here is as in `SyncCronManager`, awaited.
+
     Args:
         task_queue: Runs the tasks. Start it first, stop it last.
         status_manager: Brings the store, if the queue has none of its own.
@@ -579,14 +639,6 @@ class CronManager:
         """The same manager for code without an event loop."""
         return self._sync
 
-    async def start(self) -> None:
-        """Read the jobs and let the clock run; the queue must be started. Starting twice does nothing."""
-        await asyncio.to_thread(self._sync.start)
-
-    async def stop(self) -> None:
-        """Stop the clock; tasks that are made already go on in the queue. Stopping twice does nothing."""
-        await asyncio.to_thread(self._sync.stop)
-
     async def __aenter__(self) -> Self:
         """`start`."""
         await self.start()
@@ -597,70 +649,6 @@ class CronManager:
     ) -> None:
         """`stop`."""
         await self.stop()
-
-    async def add_job(
-        self,
-        name: str,
-        cron_expression: str | Sequence[str] | None = None,
-        func: Callable[..., Any] | str | None = None,
-        description: str = "",
-        *,
-        by: str = "",
-        **options: Unpack[JobOptions],
-    ) -> Job:
-        """Add a job, or update the one of this name; a pause and the next fire time of an unchanged schedule stay.
-
-        Args:
-            name: The job's id.
-            cron_expression: When: one expression or several; None with ``interval`` or ``dates`` in the options.
-            func: What: a function, or the name of a registered one; by default the one registered under ``name``.
-            description: What it is for.
-            by: Who adds it, for the audit; by default the program itself.
-            **options: See `JobOptions`.
-
-        Raises:
-            CronExpressionError: The expression cannot be used.
-            ScheduleError: Another part of the schedule cannot be used.
-            ArgumentsError: An option has no meaning, or the function does not accept the arguments.
-            FunctionError: The function is unknown, or cannot run where it should.
-            JobOwnershipError: The job belongs to the config file.
-        """
-        return await asyncio.to_thread(self._sync.add_job, name, cron_expression, func, description, by=by, **options)
-
-    async def remove_job(self, name: str, *, by: str = "") -> None:
-        """Remove a job made by code; its history stays, what runs of it goes on. The audit keeps who asked (``by``).
-
-        Raises:
-            UnknownJobError: No such job.
-            JobOwnershipError: It belongs to the config file.
-        """
-        await asyncio.to_thread(self._sync.remove_job, name, by=by)
-
-    async def run_job_now(
-        self,
-        name: str,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        by: str = "",
-    ) -> str:
-        """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
-
-        Args:
-            name: The job.
-            args: Positional arguments, JSON values, in place of all the job's arguments.
-            kwargs: Keyword arguments, likewise. None for both: the job's own.
-            by: Who asks, for the audit.
-
-        The audit keeps who asked (``by``).
-
-        Raises:
-            UnknownJobError: No such job.
-            JobBusyError: Its overlap rule allows no further task now.
-            JobUnboundError: Its function is missing.
-            ArgumentsError: The arguments are not JSON, or the function does not accept them.
-        """
-        return await asyncio.to_thread(self._sync.run_job_now, name, args=args, kwargs=kwargs, by=by)
 
     async def disable_job(self, name: str, *, by: str = "code") -> None:
         """Pause a job without end; it survives restarts and `add_job`.
@@ -679,49 +667,16 @@ class CronManager:
         """
         await self.resume_job(name, by=by)
 
-    async def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
-        """Let a job make no tasks; its fire times are stored as skips.
-
-        Args:
-            name: The job.
-            reason: Why, for whoever looks later.
-            by: Who.
-            until: When the pause ends by itself; None for never.
-
-        Raises:
-            UnknownJobError: No such job.
-            ArgumentsError: ``until`` is not in the future.
-        """
-        await asyncio.to_thread(self._sync.pause_job, name, reason=reason, by=by, until=until)
-
-    async def resume_job(self, name: str, *, by: str = "") -> bool:
-        """Remove the pause of a job; False if there was none.
-
-        Raises:
-            UnknownJobError: No such job.
-            JobOwnershipError: The config file says ``enabled: false``.
-        """
-        return await asyncio.to_thread(self._sync.resume_job, name, by=by)
-
-    async def get_job(self, name: str) -> Job:
-        """One job.
-
-        Raises:
-            UnknownJobError: No such job.
-        """
-        return await asyncio.to_thread(self._sync.get_job, name)
-
-    async def get_all_jobs(self) -> list[Job]:
-        """Every job, by name."""
-        return await asyncio.to_thread(self._sync.get_all_jobs)
-
-    async def get_job_status(self, name: str) -> dict[str, Any]:
-        """Everything about one job: state, schedule, last task, figures, policies and where each value came from.
-
-        Raises:
-            UnknownJobError: No such job.
-        """
-        return await asyncio.to_thread(self._sync.get_job_status, name)
+    start = awaited(SyncCronManager.start)
+    stop = awaited(SyncCronManager.stop)
+    add_job = awaited(SyncCronManager.add_job)
+    remove_job = awaited(SyncCronManager.remove_job)
+    run_job_now = awaited(SyncCronManager.run_job_now)
+    pause_job = awaited(SyncCronManager.pause_job)
+    resume_job = awaited(SyncCronManager.resume_job)
+    get_job = awaited(SyncCronManager.get_job)
+    get_all_jobs = awaited(SyncCronManager.get_all_jobs)
+    get_job_status = awaited(SyncCronManager.get_job_status)
 
 
 __all__ = ["CronManager", "Job", "JobState", "SyncCronManager"]
