@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" --all-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup chaos bench cover format format-check lint types imports deps lock-check lock clean
+.PHONY: help run test check setup chaos bench pages-load cover format format-check lint types imports deps lock-check lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list these commands
@@ -27,6 +27,9 @@ chaos: setup ## a real run that is hurt on purpose (SECONDS=600 SEED=1 DB=sqlite
 
 bench: setup ## Atlas beside its peers, and the README's table of it (QUICK=1 ONLY=drain,herd PEERS=none|some|all)
 	@$(BIN)/python -m scripts.bench --only '$(ONLY)' --peers $(or $(PEERS),some) $(if $(QUICK),--quick)
+
+pages-load: setup ## what the pages cost at 10,000 jobs and 1,000,000 tasks, and whether they delay a start
+	@$(BIN)/python -m scripts.pages_load $(ARGS)
 
 cover: setup ## run all tests and show which branches they miss
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered

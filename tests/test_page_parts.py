@@ -5,22 +5,27 @@ from __future__ import annotations
 import ast
 import re
 import string
+import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.store.store import open_store
-from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
 from atlas.scheduler.task import Task, TaskStatus
+from atlas.web.giving_way import giving_way
 from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview
-from atlas.web.pages.errors import folded, headline, place
+from atlas.web.pages.errors import Errors, folded, headline, place
+from atlas.web.pages.failing import Failing
 from atlas.web.pages.plan import Starts
 from atlas.web.pages.recent import CELL_S, Recent, worst_of
-from atlas.web.pages.rollup import Rollup
+from atlas.web.pages.rollup import Rollup, total_of
 from atlas.web.pages.said import Said
 from atlas.web.pages.view import SECTIONS, WORD_OF
 from atlas.web.words.speech import Speech
@@ -56,7 +61,6 @@ def texts() -> Iterator[str]:
     yield from jobs.SORTS.values()
     yield from job.SKIPS.values()
     yield from (words for _keys, words in finding.KEYS)
-    yield from config.FIELDS.values()
 
 
 def places(text: str) -> set[str]:
@@ -124,8 +128,14 @@ def test_the_figures_of_a_day_are_those_of_a_plain_count(week: tuple[Store, Week
     store, made = week
     rollup = Rollup(store)
     begin_s = NOW.timestamp() // 300 * 300 - 86_400
-    for _ in range(2):  # read anew, then from what is kept
-        total = rollup.total(NOW, begin_s)
+    pieces = 1
+    while rollup.read_on(NOW):
+        assert not rollup.is_whole(NOW)
+        pieces += 1
+    assert rollup.is_whole(NOW)
+    assert pieces > 1
+    for later_s in (0, 5):  # read anew, then what is kept and what is new
+        total = total_of(rollup.steps(NOW + timedelta(seconds=later_s)))
         ended = [task for task in made.tasks if task.finished_at and task.finished_at.timestamp() >= begin_s]
         assert total.total == len(ended) > 500
         assert total.by_status == Counter(task.status.value for task in ended)
@@ -142,32 +152,100 @@ def test_the_figures_of_a_day_are_those_of_a_plain_count(week: tuple[Store, Week
 def test_a_lane_follows_its_job_and_equals_one_that_is_read_anew(week: tuple[Store, Week]) -> None:
     store, made = week
     kept = Recent(store)
-    try:
-        before = kept.of(["collect_rss"], NOW)["collect_rss"]
-        mine = [task for task in made.tasks if task.job_id == "collect_rss"]
-        assert before.last is not None
-        assert before.last.id == mine[-1].id
-        old = sum(cell.total() for cell in before.cells.values())
-        task = Task(
-            id="f" * 22,
-            name="x",
-            function="seeded",
-            job_id="collect_rss",
-            created_at=NOW,
-            status=TaskStatus.RUNNING,
-            attempt=1,
-            started_at=NOW,
-        )
-        store.write(lambda connection: insert_tasks(connection, [full_row(task)]))
-        kept.forget()
-        after = kept.of(["collect_rss"], NOW + timedelta(minutes=1))["collect_rss"]
-        anew = Recent(store)
-        assert after.cells == anew.of(["collect_rss"], NOW + timedelta(minutes=1))["collect_rss"].cells
-        assert after.shown == "RUNNING"
-        assert sum(cell.total() for cell in after.cells.values()) == old + 1
-        anew.close()
-    finally:
-        kept.close()
+    before = kept.of(["collect_rss"], NOW)["collect_rss"]
+    mine = [task for task in made.tasks if task.job_id == "collect_rss"]
+    assert before.last is not None
+    assert before.last.id == mine[-1].id
+    newest = [task.status.value for task in mine[:-61:-1]]
+    good, bad = newest.count("SUCCESS"), newest.count("FAILED") + newest.count("TIMEOUT")
+    assert before.success_rate == pytest.approx(100 * good / (good + bad))
+    old = sum(sum(cell.values()) for cell in before.cells.values())
+    add(store, "collect_rss", TaskStatus.RUNNING)
+    assert kept.of(["collect_rss"], NOW)["collect_rss"].shown != "RUNNING"
+    kept.hear(moved("collect_rss", TaskStatus.RUNNING))
+    after = kept.of(["collect_rss"], NOW + timedelta(minutes=1))["collect_rss"]
+    anew = Recent(store).of(["collect_rss"], NOW + timedelta(minutes=1))["collect_rss"]
+    assert after.cells == anew.cells
+    assert after.shown == "RUNNING"
+    assert sum(sum(cell.values()) for cell in after.cells.values()) == old + 1
+
+
+def add(store: Store, job_id: str, status: TaskStatus, *, number: int = 0, **more: Any) -> Task:
+    """One more task of the job, made now."""
+    values = {"started_at": NOW, "finished_at": NOW if status.is_final else None, "attempt": 1} | more
+    task = Task(
+        id=f"{int(NOW.timestamp() * 1000):012x}{number:010x}",
+        name=job_id,
+        function="seeded",
+        job_id=job_id,
+        created_at=NOW + timedelta(milliseconds=number),
+        status=status,
+        **values,
+    )
+    store.write(lambda connection: insert_tasks(connection, [full_row(task)]))
+    return task
+
+
+def moved(job_id: str, status: TaskStatus, task_id: str = "x") -> TaskEvent:
+    return TaskEvent(task_id=task_id, name=job_id, job_id=job_id, status=status, attempt=1, at=NOW)
+
+
+def test_a_job_fails_until_its_newest_task_succeeds(week: tuple[Store, Week]) -> None:
+    store, _made = week
+    failing = Failing(store)
+    assert "newsletter" not in failing.of(NOW)
+    add(store, "newsletter", TaskStatus.FAILED, error="boom")
+    assert "newsletter" not in failing.of(NOW)  # nobody has told it
+    failing.hear(moved("newsletter", TaskStatus.FAILED))
+    assert failing.of(NOW)["newsletter"] == 1
+    add(store, "newsletter", TaskStatus.SUCCESS, number=1)
+    failing.hear(moved("newsletter", TaskStatus.SUCCESS))
+    assert "newsletter" not in failing.of(NOW)
+
+
+def test_errors_are_grouped_and_follow_what_happens(week: tuple[Store, Week]) -> None:
+    store, made = week
+    errors = Errors(store)
+    known = {group.title: group.count for group in errors.groups(NOW, most=99)}
+    failed = [
+        task
+        for task in made.tasks
+        if task.status in {TaskStatus.FAILED, TaskStatus.TIMEOUT} and task.created_at >= NOW - timedelta(days=1)
+    ]
+    assert sum(known.values()) == len(failed) > 5
+    one = add(store, "newsletter", TaskStatus.RETRYING, failures=1)
+    store.write(lambda connection: insert_attempts(connection, [retried(one, "ValueError: page 7 is empty")]))
+    errors.hear(moved("newsletter", TaskStatus.RETRYING, one.id))
+    (group,) = [group for group in errors.groups(NOW) if "page 7" in group.title]
+    assert (group.count, group.status, group.jobs) == (1, "RETRYING", {"newsletter": 1})
+    two = add(store, "other", TaskStatus.FAILED, number=1, error="ValueError: page 123 is empty")
+    errors.hear(moved("other", TaskStatus.FAILED, two.id))
+    (group,) = [group for group in errors.groups(NOW) if "page" in group.title]
+    assert (group.count, group.failed, group.last_task) == (2, 1, two.id)
+
+
+def retried(task: Task, error: str) -> dict[str, Any]:
+    return attempt_row(task, outcome="error", ended_at=NOW, wait_s=1.0, error=error)
+
+
+def test_pages_let_other_threads_take_their_turn_sooner_and_set_back_what_was() -> None:
+    usual_s = sys.getswitchinterval()
+    inside, go_on = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with giving_way():
+            inside.set()
+            go_on.wait(10)
+
+    thread = threading.Thread(target=other)
+    with giving_way():
+        thread.start()
+        assert inside.wait(10)
+        assert sys.getswitchinterval() < usual_s
+    assert sys.getswitchinterval() < usual_s
+    go_on.set()
+    thread.join()
+    assert sys.getswitchinterval() == pytest.approx(usual_s)
 
 
 # --- lanes, errors, diffs ---------------------------------------------------------------------------------------------

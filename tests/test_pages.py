@@ -264,7 +264,7 @@ def test_a_draft_is_checked_and_shown_before_anything_changes(served: Served, wi
         changes = page.locator(".chg")
         expect(changes).to_have_count(3)
         expect(changes.nth(0)).to_contain_text("daily at 02:00 → daily at 02:40")
-        expect(changes.nth(0)).to_contain_text("1800 → 2400")
+        expect(changes.nth(0)).to_contain_text("timeout 30m → 40m")
         expect(changes.nth(1)).to_contain_text("watch_inbox")
         expect(changes.nth(2)).to_contain_text("old_import")
         expect(page.locator(".diff mark").first).to_be_visible()

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, func, insert, select
 
 from atlas.scheduler.errors import StoreError
 from atlas.scheduler.job_view import JobState
@@ -288,21 +288,20 @@ def failing_jobs(connection: Connection, since_s: float) -> list[str]:
         select(tasks.c.job_id)
         .where(tasks.c.status.in_(bad), tasks.c.created_at >= since_s, tasks.c.job_id.is_not(None))
         .distinct()
-        .order_by(tasks.c.job_id)
+        .subquery()
     )
-    ended = (TaskStatus.SUCCESS.value, *bad)
-    found = []
-    for job_id in connection.execute(suspects).scalars().all():
-        newest = (
-            select(tasks.c.status)
-            .where(tasks.c.job_id == job_id, tasks.c.status.in_(ended))
-            .order_by(tasks.c.created_at.desc())
-            .limit(FAILING_AFTER)
-        )
-        statuses = connection.execute(newest).scalars().all()
-        if len(statuses) == FAILING_AFTER and TaskStatus.SUCCESS.value not in statuses:
-            found.append(job_id)
-    return found
+    newest = (
+        select(tasks.c.status)
+        .where(tasks.c.job_id == suspects.c.job_id, tasks.c.status.in_((TaskStatus.SUCCESS.value, *bad)))
+        .order_by(tasks.c.created_at.desc())
+        .limit(FAILING_AFTER)
+        .correlate(suspects)
+        .subquery()
+    )
+    # One statement: with a thousand suspects a thousand of them took two seconds.
+    failures = select(func.count()).select_from(newest).where(newest.c.status.in_(bad)).scalar_subquery()
+    statement = select(suspects.c.job_id).where(failures == FAILING_AFTER).order_by(suspects.c.job_id)
+    return list(connection.execute(statement).scalars())
 
 
 def _sources(store: Store, collected: Collection[str]) -> Check:

@@ -105,6 +105,12 @@ class JobStates:
         pause = self._pauses.get(job_id)
         return pause if pause is not None and pause.holds(self._store.clock.now()) else None
 
+    def paused(self) -> list[str]:
+        """Ids with a pause in force."""
+        with self._lock:
+            pauses = list(self._pauses)
+        return [job_id for job_id in pauses if self.pause_of(job_id) is not None]
+
     def pause(self, job_id: str, pause: Pause) -> None:
         """Store a pause; it replaces an earlier one. The audit keeps both."""
         self._store.write(lambda connection: pause_job(connection, job_id, pause))

@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from atlas.web.forms import read_form
+from atlas.web.giving_way import giving_way
 from atlas.web.site import LANGUAGE_COOKIE, LANGUAGES, NOTE_COOKIE, SESSION_COOKIES_S, THEME_COOKIE, THEMES, visit_of
 
 if TYPE_CHECKING:
@@ -62,10 +63,19 @@ class Renders:
             with self._lock:
                 self._waiting -= 1
 
+    def call(self, work: Callable[[], T]) -> T:
+        """What ``work`` returns, once it is its turn; for threads of the site that do something ahead or aside.
+
+        Raises:
+            RuntimeError: The site has ended.
+        """
+        return self._pool.submit(self._timed, work).result()
+
     def _timed(self, work: Callable[[], T]) -> T:
         start = time.thread_time()
         try:
-            return work()
+            with giving_way():
+                return work()
         finally:
             self.busy_s += time.thread_time() - start
 

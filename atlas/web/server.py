@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final, Self
 
 import uvicorn
 from loguru import logger
 
+from atlas.scheduler.errors import AtlasError
 from atlas.web.app import create_app
+from atlas.web.pages.desk import desk_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
     from atlas.service import AtlasScheduler
+    from atlas.web.site import Site
 
 STOP_S: Final = 3.0
 """How long open requests have when the server stops."""
@@ -90,8 +93,12 @@ class WebServer:
         """
         family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
         self._socket = socket.create_server((self._settings.host, self._settings.port), family=family, backlog=128)
+        site: Site = self.app.state.site
+        site.templates.prepare()  # or the first visitor of each page would wait for it
         self._thread.start()
         self._ready.wait(10.0)
+        with suppress(AtlasError, RuntimeError):  # it stands by, or stops: the first visit looks again
+            desk_of(site)
         return self
 
     def stop(self) -> None:

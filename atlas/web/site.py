@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from atlas.service import AtlasScheduler
     from atlas.settings import Settings
     from atlas.web.live import Live
+    from atlas.web.pages.desk import Desk
     from atlas.web.rendering import Renders
     from atlas.web.templating import Templates
 
@@ -47,6 +48,7 @@ class Site:
         templates: The template environment.
         renders: Runs whatever is heavier than a handful of lines, one at a time.
         live: The streams of open tabs.
+        desk: What the pages keep of the started scheduler; see `desk_of`.
         guesses: Wrong tokens per address.
         changes: Changes per address.
     """
@@ -58,6 +60,7 @@ class Site:
     templates: Templates
     renders: Renders
     live: Live
+    desk: Desk | None = None
     guesses: Brake = field(default_factory=lambda: Brake(10, 60.0, SystemClock()))
     changes: Brake = field(default_factory=lambda: Brake(300, 60.0, SystemClock()))
 
@@ -165,11 +168,15 @@ def local_path(request: Request) -> str:
 def address(request: Request, name: str, params: Mapping[str, Any]) -> str:
     """The address of the route ``name``, see `Visit.url`."""
     root = str(request.scope.get("root_path", "")).rstrip("/")
-    named = request.app.state.routes[name]
-    inside = {key: str(value) for key, value in params.items() if key in named.param_convertors}
-    outside = {key: value for key, value in params.items() if key not in inside and value is not None and value != ""}
-    path = named.url_path_for(name, **inside)
-    return quote(root + str(path), safe="/") + ("?" + urlencode(outside) if outside else "")
+    path = root + str(request.app.state.routes[name].path_format)
+    outside = {}
+    for key, value in params.items():
+        place = f"{{{key}}}"
+        if place in path:
+            path = path.replace(place, str(value))
+        elif value is not None and value != "":
+            outside[key] = value
+    return quote(path, safe="/") + ("?" + urlencode(outside) if outside else "")
 
 
 def is_local(path: str) -> bool:

@@ -28,15 +28,13 @@ class Templates:
     """
 
     def __init__(self) -> None:
-        """Make the environment; templates are compiled at their first use."""
-        self.environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(FOLDER / "templates"),
-            autoescape=True,  # every template is HTML
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            auto_reload=False,
-        )
+        """Take the environment; a template is compiled at its first use, or by `prepare`."""
+        self.environment = _environment()
+
+    def prepare(self) -> None:
+        """Compile every template, so that no page has to."""
+        for name in self.environment.list_templates():
+            self.environment.get_template(name)
 
     def render(self, template: str, visit: Visit, context: dict[str, Any]) -> str:
         """``template`` with ``context`` for ``visit``."""
@@ -50,6 +48,20 @@ class Templates:
                 **context,
             }
         )
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    """All sites of a process share one: compiling takes most of a second, and no template keeps anything."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,  # every template is HTML
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+        cache_size=-1,
+    )
 
 
 def static_address(root: str, name: str) -> str:

@@ -105,6 +105,14 @@ def behind(place: str) -> ColumnElement[bool]:
     return or_(tasks.c.created_at < at_s, (tasks.c.created_at == at_s) & (tasks.c.id < task_id))
 
 
+def containing(connection: Connection, wanted: str) -> ColumnElement[bool]:
+    """The tasks with this text in id, name, job or error, in any case (SQLite: of ASCII letters)."""
+    columns = (tasks.c.id, tasks.c.name, tasks.c.job_id, tasks.c.error)
+    if connection.dialect.name == "sqlite":  # its LIKE folds case by itself, and lower() costs as much again
+        return or_(*(column.contains(wanted, autoescape=True) for column in columns))
+    return or_(*(column.icontains(wanted, autoescape=True) for column in columns))
+
+
 def find_attempts(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """The attempts of a task that did not end it, oldest first."""
     rows = connection.execute(select(attempts).where(attempts.c.task_id == task_id).order_by(attempts.c.attempt))

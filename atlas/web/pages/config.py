@@ -4,41 +4,35 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from atlas.scheduler.config.plan import make_plan
+from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.forecast.jobs import ForecastJob
-from atlas.scheduler.forecast.making import forecast
-from atlas.scheduler.jobs import parse_jobs
+from atlas.scheduler.jobs import MAX_BYTES
 from atlas.scheduler.store.tables import revisions
 from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from datetime import datetime
+    from pathlib import Path
 
-    from atlas.scheduler.config.plan import Plan
-    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.config.preview import JobPreview
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast.result import Forecast
-    from atlas.scheduler.jobs import JobsFile
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 
-MAX_TEXT: Final = 2_000_000
+MAX_SUMMARY: Final = 300
 MAX_EDITED: Final = 100_000
 """Characters above which the file is not edited here: the page would be too heavy."""
 MOST_CHANGES: Final = 60
 MOST_LINES: Final = 800
 MOST_COMPARED: Final = 200_000
 """Characters of each text beyond which no diff is made."""
-MANY_JOBS: Final = 500
-"""Jobs above which the two forecasts of a draft are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,22 +63,23 @@ def config(visit: Visit) -> Shown:
     path = atlas.settings.persistence.cron_config
     kept = store.read(
         lambda connection: connection.execute(
-            select(*(revisions.c[name] for name in ("number", "accepted_at", "source", "author", "summary")))
+            select(*(revisions.c[name] for name in ("number", "accepted_at", "author", "summary", "digest")))
             .order_by(revisions.c.number.desc())
             .limit(20)
         ).all()
     )
     in_force = _text_of(view, kept[0].number) if kept else ""
-    on_disk = _read(path)
-    wanted, label = in_force, ""
+    wanted, label, digest = in_force, "", kept[0].digest if kept else ""
     number = view.asked("revision", 9)
+    on_disk = None if "text" in visit.form or number else _read(path)
     if "text" in visit.form:
-        wanted, label = visit.form["text"].replace("\r\n", "\n")[:MAX_TEXT], view.say("draft")
+        wanted, label = visit.form["text"].replace("\r\n", "\n"), view.say("draft")
     elif number.isdigit() and any(row.number == int(number) for row in kept):
         wanted, label = _text_of(view, int(number)), f"r{number}"
-    elif on_disk is not None and on_disk != in_force:
+    elif on_disk is not None and digest_of(on_disk) != digest:
         wanted, label = on_disk, view.say("file on disk")
-    draft = _look(view, in_force, wanted, path) if label and wanted != in_force else None
+    same = bool(label) and digest_of(wanted) == digest
+    draft = _look(view, in_force, wanted) if label and not same else None
     editing = (bool(view.asked("edit")) or label == view.say("draft")) and len(wanted) <= MAX_EDITED
     return view.shown(
         "config.html",
@@ -98,21 +93,20 @@ def config(visit: Visit) -> Shown:
         too_large=len(wanted) > MAX_EDITED,
         editing=editing,
         wanted=wanted,
-        in_force=in_force,
         back_to=int(number) if label == f"r{number}" else None,
         kept=[
             {
                 "number": row.number,
                 "at": instant(row.accepted_at),
                 "author": row.author,
-                "summary": row.summary,
+                "summary": row.summary[:MAX_SUMMARY],
                 "in_force": place == 0,
             }
             for place, row in enumerate(kept)
         ],
         lines=[] if draft else _numbered(in_force),
         next_number=(kept[0].number if kept else 0) + 1,
-        same=bool(label) and wanted == in_force,
+        same=same,
     )
 
 
@@ -121,18 +115,19 @@ def _text_of(view: View, number: int) -> str:
     return str(view.desk.store.read(lambda connection: connection.execute(statement).scalar()) or "")
 
 
-def _read(path: Any) -> str | None:
+def _read(path: Path) -> str | None:
     try:
-        return str(path.read_text(encoding="utf-8-sig"))[:MAX_TEXT]
+        return path.read_text(encoding="utf-8-sig") if path.stat().st_size <= MAX_BYTES else None
     except (OSError, UnicodeDecodeError):
         return None
 
 
 @dataclass(slots=True)
 class Draft:
-    """A text that is not in force: its problems, or what it would change."""
+    """A text that is not in force: its problems, or what it would change; ``is_known`` once that is reckoned."""
 
-    problems: list[Problem]
+    problems: list[Problem] = field(default_factory=list)
+    is_known: bool = True
     warnings: list[Problem] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
     more_changes: int = 0
@@ -146,123 +141,40 @@ class Draft:
     after: Forecast | None = None
 
 
-def _look(view: View, old: str, new: str, path: Any) -> Draft:
-    atlas = view.visit.atlas
-    draft = Draft([])
+_ORDER: Final = ("changed", "added", "removed")
+
+
+def _look(view: View, old: str, new: str) -> Draft:
+    draft = Draft()
     draft.diff, draft.added_lines, draft.removed_lines, draft.is_cut = diff_lines(old, new)
-    jobs = atlas.cron.sync.running.jobs
-    try:
-        wanted = parse_jobs(new, file=path, defaults=atlas.policy_defaults(), registry=atlas.registry)
-        plan = make_plan(jobs.records(), [parked.id for parked in jobs.parked()], wanted, file=path)
-    except ConfigError as error:
-        draft.problems = list(error.problems)[:50]
+    preview = view.desk.preview(new, digest_of(new))
+    if preview is None:
+        draft.is_known = False
         return draft
-    draft.warnings, draft.jobs, draft.unchanged = list(wanted.warnings)[:20], len(wanted.definitions), plan.unchanged
-    changes = list(_changes(view, plan))
-    draft.changes, draft.more_changes = changes[:MOST_CHANGES], max(0, len(changes) - MOST_CHANGES)
-    if len(wanted.definitions) <= MANY_JOBS:
-        draft.before, draft.after = view.desk.forecast(view.now), _forecast(view, wanted)
+    if isinstance(preview, ConfigError):
+        draft.problems = list(preview.problems)[:50]
+        return draft
+    draft.warnings, draft.unchanged = list(preview.warnings)[:20], preview.unchanged
+    draft.jobs = preview.unchanged + preview.count("added") + preview.count("changed")
+    jobs = sorted(preview.jobs, key=lambda job: _ORDER.index(job.kind))
+    draft.changes = [_change(view, job) for job in jobs[:MOST_CHANGES]]
+    draft.more_changes = max(0, len(preview.jobs) - MOST_CHANGES)
+    draft.before, draft.after = preview.before, preview.after
     return draft
 
 
-def _forecast(view: View, wanted: JobsFile) -> Forecast:
-    """The next 24 hours if the draft were in force."""
-    desk = view.desk
-    lately = desk.recent.of([job_id for job_id in wanted.definitions if desk.record(job_id) is not None], view.now)
-    states = desk.atlas.cron.sync.running.states
-    jobs = [
-        ForecastJob.of(
-            definition,
-            duration_s=lately[job_id].duration_s(0.5) if job_id in lately else None,
-            fires=states.pause_of(job_id) is None,
-        )
-        for job_id, definition in wanted.definitions.items()
-    ]
-    return forecast(jobs, now=view.now, slots=desk.slots, zone=desk.zone)
-
-
-def _changes(view: View, plan: Plan) -> Iterable[Change]:
+def _change(view: View, job: JobPreview) -> Change:
     say, language = view.say, view.visit.language
-    for definition in plan.changed:
-        record = view.desk.record(definition.id)
-        change = Change("edit", definition.id, definition.title, next_at=_next(view, definition))
-        if record is not None:
-            change.words = list(_differences(view, record.definition, definition))
-        yield change
-    for definition in plan.added:
-        words = say(
-            "is new: {schedule}, function {function}",
-            schedule=definition.schedule.describe(language),
-            function=definition.function,
-        )
-        yield Change("add", definition.id, definition.title, [words], _next(view, definition))
-    for job_id in plan.removed:
-        record = view.desk.record(job_id)
-        yield Change(
-            "remove",
-            job_id,
-            job_id if record is None else record.definition.title,
-            [say("is removed; its history stays")],
-        )
-
-
-def _next(view: View, definition: JobDefinition) -> datetime | None:
-    return definition.schedule.next_after(view.now) if definition.enabled else None
-
-
-def _differences(view: View, old: JobDefinition, new: JobDefinition) -> Iterable[str]:
-    language = view.visit.language
-    if old.schedule != new.schedule:
-        yield f"{old.schedule.describe(language)} → {new.schedule.describe(language)}"
-    for name, words in FIELDS.items():
-        before, after = getattr(old, name), getattr(new, name)
-        if before != after:
-            yield f"{view.say(words)}: {_short(view, before)} → {_short(view, after)}"
-    if old.retry != new.retry:
-        for name in type(old.retry).__slots__:
-            before, after = getattr(old.retry, name), getattr(new.retry, name)
-            if before != after:
-                yield f"{name}: {_short(view, before)} → {_short(view, after)}"
-
-
-FIELDS: Final = {
-    "title": "Name",
-    "enabled": "Enabled",
-    "function": "Function",
-    "arguments": "Arguments",
-    "description": "Description",
-    "priority": "Priority",
-    "timeout_s": "Timeout",
-    "executor": "Executor",
-    "overlap": "Overlap",
-    "max_instances": "Instances",
-    "catchup": "Missed fires",
-    "catchup_window_s": "Catch-up window",
-    "catchup_limit": "Catch-up limit",
-    "on_crash": "After a crash",
-    "keep_days": "Days kept",
-    "keep_tasks": "Tasks kept",
-    "tags": "Tags",
-    "owner": "Owner",
-    "runbook": "Runbook",
-}
-
-
-def _short(view: View, value: Any) -> str:
-    if value is None:
-        return view.say("not set")
-    if isinstance(value, bool):
-        return view.say("yes") if value else view.say("no")
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, tuple):
-        return ", ".join(str(one) for one in value) or "–"
-    name = getattr(value, "name", None)
-    return str(name if name and not isinstance(value, str) else value)[:80] or "–"
+    if job.kind == "changed":
+        return Change("edit", job.id, job.title, [one.words(language) for one in job.differences], job.next_after)
+    if job.kind == "added":
+        words = say("is new: {schedule}", schedule=job.words[language])
+        return Change("add", job.id, job.title, [words], job.next_after)
+    return Change("remove", job.id, job.title, [say("is removed; its history stays")])
 
 
 def _numbered(text: str) -> list[Line]:
-    lines = text.split("\n")[:MOST_LINES]
+    lines = text.split("\n", MOST_LINES)[:MOST_LINES]
     return [Line("", None, number, ((line[:500], False),)) for number, line in enumerate(lines, 1)]
 
 

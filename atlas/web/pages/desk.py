@@ -1,14 +1,25 @@
-"""The desk: what pages keep of a running scheduler, so that a page reads only what is new."""
+"""The desk: what pages keep of a running scheduler, so that a page reads only what is new.
+
+What takes longer than a page may is found out aside; a page made meanwhile says so and is told when it is there.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
-from weakref import WeakKeyDictionary
 
+from loguru import logger
+
+from atlas.scheduler.errors import AtlasError, ConfigError
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.zones import zone_named
+from atlas.web.health import look
+from atlas.web.pages.aside import Aside
+from atlas.web.pages.errors import Errors
+from atlas.web.pages.failing import Failing
+from atlas.web.pages.job_rows import by_urgency, standing
 from atlas.web.pages.plan import BUCKET_S, Plans
 from atlas.web.pages.recent import Recent
 from atlas.web.pages.rollup import Rollup
@@ -17,37 +28,110 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from datetime import datetime
 
+    from markupsafe import Markup
+
+    from atlas.scheduler.config.preview import Preview
+    from atlas.scheduler.events import Event
     from atlas.scheduler.forecast.result import Forecast
     from atlas.scheduler.job_records import JobRecord
-    from atlas.scheduler.store.store import Store
-    from atlas.service import AtlasScheduler
+    from atlas.web.site import Site
 
 FORECAST_KEEPS_S: Final = 60.0
+LANES: Final = 40
+"""Jobs on the first page."""
 AT_ONCE: Final = 300
 """Jobs whose plan is reckoned while the page waits; that of more is reckoned aside."""
+MOST_AT_ONCE: Final = 200_000
+"""Characters of a draft whose plan is reckoned while the page waits."""
+MOST_DRAWN: Final = 500
+"""Lanes and strips that are kept as they are drawn."""
 KEEPS_MANY_S: Final = 1800.0
+REST_S: Final = 0.05
+READS_S: Final = 0.01
+"""CPU seconds that a page spends on reading the past itself, while that is not read to the end."""
+HEALTH_KEEPS_S: Final = 60.0
+"""Health writes to the store and looks at disks: it is asked so often at most."""
 
 
 class Desk:
     """What pages keep of one started scheduler.
 
     Args:
-        atlas: The scheduler, started.
+        site: The site; its scheduler is started.
+
+    Attributes:
+        is_read: True once the errors of the last 24 hours, too, were read for the first time.
     """
 
-    def __init__(self, atlas: AtlasScheduler) -> None:
-        """Begin to listen."""
-        self.atlas, self.store = atlas, atlas.store
+    def __init__(self, site: Site) -> None:
+        """Begin to listen, and to read the last 24 hours."""
+        atlas = self.atlas = site.atlas
+        self.store = atlas.store
         self.zone = zone_named(atlas.timezone)
         self.recent, self.rollup, self.plans = Recent(self.store), Rollup(self.store), Plans()
-        self._lock = threading.Lock()
-        self._forecast: tuple[float, int, Forecast] | None = None
-        self._reckoning: threading.Thread | None = None
-        self._health: tuple[float, dict[str, Any]] | None = None
+        self.failing, self.errors = Failing(self.store), Errors(self.store)
+        self._site = site
+        self._health: Aside[dict[str, Any]] = Aside("atlas-web-health", site.live.bump)
+        self._many: Aside[Forecast] = Aside("atlas-web-plan", site.live.bump)
+        self._draft: Aside[Preview | ConfigError] = Aside("atlas-web-draft", site.live.bump)
+        self._few: tuple[float, object, Forecast] | None = None
+        self._records: tuple[int, list[JobRecord]] = (-1, [])
+        self._drawn: dict[tuple[str, ...], tuple[object, Markup]] = {}
+        self.is_read = False
+        self._told = site.live.bump
+        self._leave = self.store.events.subscribe(self._hear)
+        self.store.on_foreign(self._forget)
+        threading.Thread(target=self._read_ahead, name="atlas-web-desk", daemon=True).start()
 
     def close(self) -> None:
         """Listen no more."""
-        self.recent.close()
+        self._leave()
+        self.store.off_foreign(self._forget)
+
+    def _hear(self, event: Event) -> None:
+        self.recent.hear(event)
+        self.failing.hear(event)
+        self.errors.hear(event)
+
+    def _forget(self) -> None:
+        self.recent.forget()
+        self.failing.forget()
+        self.errors.forget()
+
+    def _read_ahead(self) -> None:
+        """Read the last 24 hours piece by piece on the thread of renders, with a rest after each."""
+        call, clock = self._site.renders.call, self.store.clock
+        try:
+            urgent = call(lambda: by_urgency(self.records(), standing(self, clock.now()), most=LANES))
+            call(lambda: self.recent.of([record.id for record in urgent], clock.now()))
+            for first in range(0, len(urgent), 10):
+                call(lambda some=urgent[first : first + 10]: [self.plans.of(record, clock.now()) for record in some])  # type: ignore[misc]
+            start = time.monotonic()
+            while call(lambda: self.rollup.read_on(clock.now())):
+                time.sleep(min(REST_S, time.monotonic() - start))
+                start = time.monotonic()
+            call(lambda: self.errors.groups(clock.now()))
+            self.is_read = True
+        except (AtlasError, RuntimeError) as error:  # the scheduler stops, or its store does not answer
+            logger.debug("the last 24 hours were not read to the end: {}", error)
+        self._told()
+
+    def is_whole(self, now: datetime) -> bool:
+        """True once all of the last 24 hours is known; a small installation's is at the first look."""
+        end_s = time.thread_time() + READS_S
+        while not self.rollup.is_whole(now) and time.thread_time() < end_s:
+            self.rollup.read_on(now)
+        return self.rollup.is_whole(now)
+
+    def drawn(self, what: tuple[str, ...], state: object, draw: Callable[[], Markup]) -> Markup:
+        """What ``draw`` makes of ``state``, kept until the state is another one."""
+        kept = self._drawn.pop(what, None)
+        if kept is None or kept[0] != state:
+            kept = state, draw()
+        self._drawn[what] = kept
+        if len(self._drawn) > MOST_DRAWN:
+            del self._drawn[next(iter(self._drawn))]
+        return kept[1]
 
     @property
     def slots(self) -> int:
@@ -55,40 +139,54 @@ class Desk:
         return self.atlas.settings.scheduler.max_workers
 
     def records(self) -> list[JobRecord]:
-        """Every job that can be read."""
-        return self.atlas.cron.sync.running.jobs.records()
+        """Every job that can be read, by id."""
+        jobs = self.atlas.cron.sync.running.jobs
+        version = jobs.version
+        if self._records[0] != version:
+            self._records = version, jobs.records()
+        return self._records[1]
 
     def record(self, job_id: str) -> JobRecord | None:
         """One job, None if there is none that can be read."""
         return self.atlas.cron.sync.running.jobs.record(job_id)
 
-    def health(self, now: datetime, keeps_s: float, look: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What ``look`` found, at most ``keeps_s`` seconds ago."""
-        if self._health is None or now.timestamp() - self._health[0] > keeps_s:
-            self._health = (now.timestamp(), look())
-        return self._health[1]
+    def health(self) -> dict[str, Any] | None:
+        """What every check found, at most a minute ago; None while they look for the first time."""
+        return self._health.get(lambda: look(self._site), keeps_s=HEALTH_KEEPS_S)
+
+    def preview(self, text: str, digest: str) -> Preview | ConfigError | None:
+        """What a text for the config file would do, or why it cannot be used; None while that of many jobs is reckoned.
+
+        Args:
+            text: The text.
+            digest: Its hash.
+        """
+        version = digest, self.atlas.cron.sync.running.jobs.version
+
+        def find() -> Preview | ConfigError:
+            try:
+                return self.atlas.reconciler.preview(text)
+            except ConfigError as error:
+                return error
+
+        if len(self.records()) <= AT_ONCE and len(text) <= MOST_AT_ONCE:
+            return find()
+        return self._draft.get(find, keeps_s=HEALTH_KEEPS_S, version=version)
 
     def forecast(self, now: datetime) -> Forecast | None:
         """The next 24 hours, at most a minute old; None while that of many jobs is reckoned for the first time."""
         running = self.atlas.cron.sync.running
-        version = hash((running.jobs.version, running.states.version))
-        with self._lock:
-            kept = self._forecast
-            records = running.jobs.records()
-            keeps_s = FORECAST_KEEPS_S if len(records) <= AT_ONCE else KEEPS_MANY_S
-            if kept is not None and kept[1] == version and now.timestamp() - kept[0] < keeps_s:
-                return kept[2]
-            if len(records) <= AT_ONCE:
-                return self._reckon(records, now, version)
-            if self._reckoning is None or not self._reckoning.is_alive():
-                self._reckoning = threading.Thread(
-                    target=self._reckon, args=(records, now, version), name="atlas-plan", daemon=True
-                )
-                self._reckoning.start()
-            return None if kept is None else kept[2]
+        version = running.jobs.version, running.states.version
+        if len(self.records()) > AT_ONCE:
+            return self._many.get(self._reckon, keeps_s=KEEPS_MANY_S, version=version)
+        kept = self._few
+        if kept is None or kept[1] != version or now.timestamp() - kept[0] >= FORECAST_KEEPS_S:
+            kept = self._few = now.timestamp(), version, self._reckon()
+        return kept[2]
 
-    def _reckon(self, records: Sequence[JobRecord], now: datetime, version: int) -> Forecast:
-        states = self.atlas.cron.sync.running.states
+    def _reckon(self) -> Forecast:
+        records: Sequence[JobRecord] = self.records()
+        now, states = self.store.clock.now(), self.atlas.cron.sync.running.states
         few = len(records) <= AT_ONCE
         lately = self.recent.of([record.id for record in records], now) if few else {}
         jobs = []
@@ -101,19 +199,18 @@ class Desk:
                 takes_s = self.store.totals.metrics(record.id).average_duration_s
             fires = states.pause_of(record.id) is None
             jobs.append(ForecastJob.of(record.definition, duration_s=takes_s, fires=fires))
-        found = forecast(jobs, now=now, slots=self.slots, bucket_s=BUCKET_S, zone=self.zone)
-        self._forecast = (now.timestamp(), version, found)
-        return found
+        return forecast(jobs, now=now, slots=self.slots, bucket_s=BUCKET_S, zone=self.zone)
 
 
-_desks: WeakKeyDictionary[Store, Desk] = WeakKeyDictionary()
-_desks_lock = threading.Lock()
+_making: Final = threading.Lock()
 
 
-def desk_of(atlas: AtlasScheduler) -> Desk:
-    """The desk of this scheduler's open store; made at the first call."""
-    with _desks_lock:
-        desk = _desks.get(atlas.store)
-        if desk is None:
-            desk = _desks[atlas.store] = Desk(atlas)
+def desk_of(site: Site) -> Desk:
+    """The desk of the site's scheduler as it is started now; made at the first call after each start."""
+    with _making:
+        desk, store = site.desk, site.store
+        if desk is None or desk.store is not store:
+            if desk is not None:
+                desk.close()
+            desk = site.desk = Desk(site)
         return desk

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, literal, select
 
+from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.store.task_rows import instant
 
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from sqlalchemy import Connection
+    from sqlalchemy import BindParameter, Connection
 
-    from atlas.web.pages.desk import Desk
+    from atlas.scheduler.events import Event
+    from atlas.scheduler.store.store import Store
 
 MOST_ERRORS: Final = 1_000
+"""Newest errors of each kind that are looked at."""
+KEEPS_S: Final = 60.0
+_AT_ONCE: Final = 500
+_TOLD: Final = frozenset({"FAILED", "TIMEOUT", "RETRYING"})
 _FRAME: Final = re.compile(r'^\s+File "([^"]*)", line (\d+), in (.*)$')
 _LIBRARY: Final = re.compile(r"site-packages|dist-packages|/lib/python3|<frozen ")
 _VARYING: Final = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
@@ -94,55 +101,127 @@ class ErrorGroup:
     timed_out: int = 0
     recovered: int = 0
 
+    def add(self, job: str, status: str, at_s: float, task_id: str) -> None:
+        """One more: of a final task with ``status``, of one that recovered (SUCCESS) or is tried again ("")."""
+        self.count += 1
+        self.jobs[job] = self.jobs.get(job, 0) + 1
+        if self.last_at is None or at_s > self.last_at.timestamp():
+            self.last_at, self.last_task = instant(at_s), task_id
+        self.failed += status == "FAILED"
+        self.timed_out += status == "TIMEOUT"
+        self.recovered += status == "SUCCESS"
+
     @property
     def status(self) -> str:
         """What to mark it with."""
         return "FAILED" if self.failed else "TIMEOUT" if self.timed_out else "RETRYING"
 
 
-def error_groups(desk: Desk, now: datetime, *, most: int = 8) -> list[ErrorGroup]:
-    """Errors of the last 24 hours, of final tasks and of attempts that were tried again; most frequent first."""
-    since_s = now.timestamp() - 86_400
-    found = desk.store.read(lambda connection: _read(connection, since_s))
-    groups: dict[tuple[str, str], ErrorGroup] = {}
-    for job, status, at_s, error, task_id in found:
-        title = headline(error) or status.title()
-        where = place(error)
-        group = groups.setdefault((_VARYING.sub("#", title)[:200], where), ErrorGroup(title[:200], where))
-        group.count += 1
-        group.jobs[job] = group.jobs.get(job, 0) + 1
-        if group.last_at is None or at_s > group.last_at.timestamp():
-            group.last_at, group.last_task = instant(at_s), task_id
-        if status == "FAILED":
-            group.failed += 1
-        elif status == "TIMEOUT":
-            group.timed_out += 1
-        elif status == "SUCCESS":
-            group.recovered += 1
-    return sorted(groups.values(), key=lambda group: -group.count)[:most]
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What an error's text comes to."""
+
+    title: str
+    place: str
+    key: tuple[str, str]
 
 
-def _read(connection: Connection, since_s: float) -> list[tuple[str, str, float, str, str]]:
-    final = (
-        select(tasks.c.job_id, tasks.c.name, tasks.c.status, tasks.c.finished_at, tasks.c.error, tasks.c.id)
-        .where(tasks.c.status.in_(("FAILED", "TIMEOUT")), tasks.c.created_at >= since_s)
-        .order_by(tasks.c.created_at.desc())
-        .limit(MOST_ERRORS)
-    )
-    found = [
-        (row.job_id or row.name, row.status, row.finished_at or since_s, row.error or "", row.id)
-        for row in connection.execute(final)
-    ]
+class Errors:
+    """Keeps the errors of the last 24 hours: of final tasks, and of attempts that were tried again.
+
+    A text is read and taken apart once; which errors there are is looked up anew after one more has happened.
+    """
+
+    def __init__(self, store: Store) -> None:
+        """Know nothing yet."""
+        self._store = store
+        self._said: dict[tuple[str, int], _Said] = {}
+        self._tried_again: set[str] = set()
+        self._groups: list[ErrorGroup] = []
+        self._until_s = 0.0
+
+    def hear(self, event: Event) -> None:
+        """A task failed, or one that did is tried again or has recovered: look again."""
+        if isinstance(event, TaskEvent) and (event.status in _TOLD or event.task_id in self._tried_again):
+            self._until_s = 0.0
+
+    def forget(self) -> None:
+        """Look again next time."""
+        self._until_s = 0.0
+
+    def groups(self, now: datetime, *, most: int = 8) -> list[ErrorGroup]:
+        """Grouped by type and place, most frequent first."""
+        if now.timestamp() >= self._until_s:
+            self._until_s = now.timestamp() + KEEPS_S
+            self._groups = self._store.read(lambda connection: self._look(connection, now.timestamp() - 86_400))
+        return self._groups[:most]
+
+    def _look(self, connection: Connection, since_s: float) -> list[ErrorGroup]:
+        final, again = (connection.execute(one, _since(since_s)).all() for one in (_FINAL, _AGAIN))
+        self._tried_again = {row.id for row in again if row.status == "RETRYING"}
+        said = self._taken_apart(connection, [(row.id, 0) for row in final], [(row.id, row.attempt) for row in again])
+        groups: dict[tuple[str, str], ErrorGroup] = {}
+        for row in (*final, *again):
+            words = said[row.id, row.attempt]
+            status = "SUCCESS" if row.attempt and row.status == "SUCCESS" else "" if row.attempt else row.status
+            title = words.title or row.status.title()
+            group = groups.setdefault(words.key if words.title else (title, ""), ErrorGroup(title, words.place))
+            group.add(row.job_id or row.name, status, row.at or since_s, row.id)
+        return sorted(groups.values(), key=lambda group: -group.count)
+
+    def _taken_apart(
+        self, connection: Connection, final: list[tuple[str, int]], again: list[tuple[str, int]]
+    ) -> dict[tuple[str, int], _Said]:
+        """What each error's text comes to; texts that were not seen before are read."""
+        known = self._said
+        found = {key: known[key] for key in (*final, *again) if key in known}
+        new = [task_id for task_id, _none in final if (task_id, 0) not in known]
+        for place_ in range(0, len(new), _AT_ONCE):
+            for task_id, error in connection.execute(_TEXTS, {"ids": new[place_ : place_ + _AT_ONCE]}):
+                found[task_id, 0] = _said(error or "")
+        new = sorted({task_id for task_id, attempt in again if (task_id, attempt) not in known})
+        for place_ in range(0, len(new), _AT_ONCE):
+            for task_id, attempt, error in connection.execute(_MORE_TEXTS, {"ids": new[place_ : place_ + _AT_ONCE]}):
+                found[task_id, attempt] = _said(error or "")
+        nothing = _said("")
+        self._said = {key: found.get(key, nothing) for key in (*final, *again)}
+        return self._said
+
+
+@lru_cache(maxsize=512)
+def _said(error: str) -> _Said:
+    title, where = headline(error), place(error)
+    return _Said(title[:200], where, (_VARYING.sub("#", title)[:200], where))
+
+
+def _since(since_s: float) -> dict[str, Any]:
     # Generated ids begin with their time: the key alone finds the newest attempts that were tried again.
-    again = (
-        select(tasks.c.job_id, tasks.c.name, tasks.c.status, attempts.c.ended_at, attempts.c.error, tasks.c.id)
-        .join(tasks, tasks.c.id == attempts.c.task_id)
-        .where(attempts.c.task_id >= f"{int(since_s * 1000):012x}", attempts.c.error.is_not(None))
-        .order_by(attempts.c.task_id.desc())
-        .limit(MOST_ERRORS)
+    return {"since": since_s, "first_id": f"{int(since_s * 1000):012x}"}
+
+
+_FINAL: Final = (
+    select(
+        *(tasks.c[name] for name in ("id", "job_id", "name", "status")),
+        tasks.c.finished_at.label("at"),
+        literal(0).label("attempt"),
     )
-    found += [
-        (row.job_id or row.name, "SUCCESS" if row.status == "SUCCESS" else "", row.ended_at, row.error, row.id)
-        for row in connection.execute(again)
-    ]
-    return found
+    .where(tasks.c.status.in_(("FAILED", "TIMEOUT")), tasks.c.created_at >= bindparam("since"))
+    .order_by(tasks.c.created_at.desc())
+    .limit(MOST_ERRORS)
+)
+_AGAIN: Final = (
+    select(
+        *(tasks.c[name] for name in ("id", "job_id", "name", "status")),
+        attempts.c.ended_at.label("at"),
+        attempts.c.attempt,
+    )
+    .join(tasks, tasks.c.id == attempts.c.task_id)
+    .where(attempts.c.task_id >= bindparam("first_id"), attempts.c.error.is_not(None))
+    .order_by(attempts.c.task_id.desc())
+    .limit(MOST_ERRORS)
+)
+_IDS: Final[BindParameter[str]] = bindparam("ids", expanding=True)
+_TEXTS: Final = select(tasks.c.id, tasks.c.error).where(tasks.c.id.in_(_IDS))
+_MORE_TEXTS: Final = select(attempts.c.task_id, attempts.c.attempt, attempts.c.error).where(
+    attempts.c.task_id.in_(_IDS)
+)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import RedirectResponse
 
 from atlas.scheduler.store.task_rows import fetch
-from atlas.web.pages.job_rows import by_name, matching, rows_of
+from atlas.web.pages.job_rows import matching, rows_of
 from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
@@ -46,7 +46,7 @@ def find(visit: Visit) -> Shown | Response:
             return RedirectResponse(view.url("task", task=task.id), 303)
         if view.desk.record(text) is not None:
             return RedirectResponse(view.url("job", job=text), 303)
-    found = by_name(matching(view.desk.records(), text)) if text else []
+    found = matching(view.desk.records(), text) if text else []
     rows = rows_of(view.desk, found[:MOST], view.now)
     return view.shown("find.html", view.say("Find"), "", text=text, rows=rows, more=len(found) - len(rows))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from markupsafe import Markup, escape
@@ -49,6 +50,7 @@ LOGO: Final = Markup(
 )
 
 
+@lru_cache(maxsize=256)
 def icon(name: str, size: int = 14) -> Markup:
     """The glyph ``name``, hidden from screen readers: words stand beside it."""
     body = _DRAWN.get(name) or f'<path fill="currentColor" fill-rule="evenodd" d="{_FILLED[name]}"/>'
@@ -57,6 +59,7 @@ def icon(name: str, size: int = 14) -> Markup:
     )
 
 
+@lru_cache(maxsize=64)
 def priority_bars(priority: str, words: str) -> Markup:
     """Four growing bars, as many filled as the priority is high, and its name."""
     filled = {"URGENT": 4, "HIGH": 3, "NORMAL": 2, "LOW": 1}[priority]

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import heapq
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 
 from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.store.tables import tasks
-from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -38,7 +38,18 @@ class JobRow:
     job: Job
     definition: JobDefinition
     recent: JobRecent
-    starts: Starts
+    digest: str
+    find_starts: Callable[[], Starts]
+
+    @property
+    def starts(self) -> Starts:
+        """When it starts in the next 24 hours."""
+        return self.find_starts()
+
+    def state(self, now_s: float) -> tuple[object, ...]:
+        """What its lane and its strip at ``now_s`` are drawn from, in short."""
+        recent = self.recent
+        return now_s, recent.version, recent.read_at, self.digest, self.job.next_run_at
 
     @property
     def mark(self) -> str:
@@ -75,20 +86,19 @@ class Standing:
 def standing(desk: Desk, now: datetime) -> Standing:
     """How all jobs stand now."""
     running = desk.atlas.cron.sync.running
-    records = running.jobs.records()
-    known = {record.id for record in records}
-    paused = frozenset(record.id for record in records if running.states.pause_of(record.id) is not None)
+    records = desk.records()
+    paused = frozenset(job_id for job_id in running.states.paused() if desk.record(job_id) is not None)
     off = frozenset(record.id for record in records if record.next_run is None)
-    starts = [record.next_run for record in records if record.next_run is not None and record.id not in paused]
+    starts = (record.next_run for record in records if record.next_run is not None and record.id not in paused)
     busy = desk.store.read(lambda connection: {one: _jobs_in(connection, one) for one in ("RUNNING", "RETRYING")})
     return Standing(
         total=len(records) + len(running.jobs.parked()),
         active=len(records) - len(off | paused),
         paused=paused - off,
         off=off,
-        failing={job_id: n for job_id, n in _failing(desk, now).items() if job_id in known},
-        running=busy["RUNNING"] & known,
-        retrying=busy["RETRYING"] & known,
+        failing={job_id: n for job_id, n in desk.failing.of(now).items() if desk.record(job_id) is not None},
+        running=frozenset(job_id for job_id in busy["RUNNING"] if desk.record(job_id) is not None),
+        retrying=frozenset(job_id for job_id in busy["RETRYING"] if desk.record(job_id) is not None),
         soonest=min(starts, default=None),
     )
 
@@ -98,70 +108,48 @@ def _jobs_in(connection: Connection, status: str) -> frozenset[str]:
     return frozenset(connection.execute(statement).scalars())
 
 
-def _failing(desk: Desk, now: datetime) -> dict[str, int]:
-    """Jobs that failed in the last 24 hours and whose newest final task is such a failure, most failures first."""
-    bad = [TaskStatus.FAILED.value, TaskStatus.TIMEOUT.value]
-    newest = (
-        select(tasks.c.job_id, tasks.c.created_at)
-        .where(tasks.c.status.in_(bad), tasks.c.created_at >= now.timestamp() - 86_400, tasks.c.job_id.is_not(None))
-        .order_by(tasks.c.created_at.desc())
-        .limit(_MOST_NEWS)
-        .subquery()
-    )
-    statement = (
-        select(newest.c.job_id, func.count().label("n"))
-        .group_by(newest.c.job_id)
-        .order_by(func.count().desc())
-        .limit(4 * PER_PAGE)
-    )
-    rows = desk.store.read(lambda connection: connection.execute(statement).all())
-    lately = desk.recent.of([row.job_id for row in rows], now)
-    found = {}
-    for row in rows:
-        last = lately[row.job_id].last_final
-        if last is not None and last.status in bad:
-            found[row.job_id] = row.n
-    return found
-
-
-def by_urgency(records: Iterable[JobRecord], stand: Standing) -> list[JobRecord]:
-    """What needs a look first: failing, retrying, running, then by next start; paused and ended ones last."""
+def by_urgency(records: Sequence[JobRecord], stand: Standing, most: int) -> list[JobRecord]:
+    """The first ``most``: failing, retrying, running, then by next start; paused and ended ones last."""
     rank = {job_id: place for place, job_id in enumerate(stand.failing)}
+    last = stand.paused | stand.off
+    urgent = rank.keys() | stand.retrying | stand.running
 
     def key(record: JobRecord) -> tuple[int, float, str]:
-        if record.id in stand.paused or record.next_run is None:
-            return (9, 0.0 if record.id in stand.paused else 1.0, record.id)
-        if record.id in rank:
-            return (0, float(rank[record.id]), record.id)
-        urgent = 1 if record.id in stand.retrying else 2 if record.id in stand.running else 3
-        return (urgent, record.next_run.timestamp(), record.id)
+        job_id = record.id
+        if job_id in last or record.next_run is None:
+            return (9, 0.0 if job_id in stand.paused else 1.0, job_id)
+        if job_id not in urgent:
+            return (3, record.next_run.timestamp(), job_id)
+        if job_id in rank:
+            return (0, float(rank[job_id]), job_id)
+        return (1 if job_id in stand.retrying else 2, record.next_run.timestamp(), job_id)
 
-    return sorted(records, key=key)
-
-
-def by_name(records: Iterable[JobRecord]) -> list[JobRecord]:
-    """By id."""
-    return sorted(records, key=lambda record: record.id)
+    return heapq.nsmallest(most, records, key=key)
 
 
-def by_next_fire(records: Iterable[JobRecord]) -> list[JobRecord]:
-    """By next start; those without one last."""
-    return sorted(records, key=lambda record: (record.next_run.timestamp() if record.next_run else _FAR, record.id))
+def by_name(records: Sequence[JobRecord], most: int) -> list[JobRecord]:
+    """The first ``most`` by id, in which order they come."""
+    return list(records[:most])
+
+
+def by_next_fire(records: Sequence[JobRecord], most: int) -> list[JobRecord]:
+    """The first ``most`` by next start; those without one last."""
+
+    def key(record: JobRecord) -> tuple[float, str]:
+        return (record.next_run.timestamp() if record.next_run else _FAR, record.id)
+
+    return heapq.nsmallest(most, records, key=key)
 
 
 def matching(records: Iterable[JobRecord], text: str) -> list[JobRecord]:
-    """Jobs with ``text`` in id, title, description, tags or schedule."""
+    """Jobs with ``text`` in id, title, description, tags or schedule, in any case."""
     wanted = text.casefold()
-    found = []
-    for record in records:
-        if wanted in record.id.casefold():
-            found.append(record)
-        elif wanted in record.text.casefold():
-            raw = json.loads(record.text)  # a definition of each of ten thousand jobs would take a second
-            fields = (raw["title"], raw["description"], *raw["tags"], *raw["schedule"].get("cron", ()))
-            if any(wanted in str(field).casefold() for field in fields):
-                found.append(record)
-    return found
+    return [record for record in records if wanted in _words(record.definition).casefold()]
+
+
+def _words(definition: JobDefinition) -> str:
+    words = "\n".join((*definition.tags, *definition.schedule.cron))
+    return f"{definition.id}\n{definition.title}\n{definition.description}\n{words}"
 
 
 def rows_of(desk: Desk, records: Sequence[JobRecord], now: datetime) -> list[JobRow]:
@@ -173,6 +161,5 @@ def rows_of(desk: Desk, records: Sequence[JobRecord], now: datetime) -> list[Job
         definition = record.definition
         pause = states.pause_of(record.id)
         job = Job.of(definition, record.trigger, record.next_run, pause, states.unbound(definition))
-        starts = desk.plans.of(record, now)
-        rows.append(JobRow(job, definition, lately[record.id], starts))
+        rows.append(JobRow(job, definition, lately[record.id], record.digest, partial(desk.plans.of, record, now)))
     return rows

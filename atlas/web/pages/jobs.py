@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from atlas.web.pages import lanes
@@ -11,6 +12,8 @@ from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from markupsafe import Markup
 
     from atlas.scheduler.job_records import JobRecord
     from atlas.web.pages.job_rows import JobRow, Standing
@@ -46,10 +49,10 @@ def jobs(visit: Visit) -> Shown:
         records = [record for record in records if record.id in members[state]]
     if text:
         records = matching(records, text)
-    ordered = {"name": by_name, "next": by_next_fire}.get(sort, lambda found: by_urgency(found, stand))(records)
-    number = page_number(view, len(ordered), PER_PAGE)
+    number = page_number(view, len(records), PER_PAGE)
     first = (number - 1) * PER_PAGE
-    rows = rows_of(desk, ordered[first : first + PER_PAGE], now)
+    order = {"name": by_name, "next": by_next_fire}.get(sort, partial(by_urgency, stand=stand))
+    rows = rows_of(desk, order(records, most=first + PER_PAGE)[first:], now)
     parked = desk.atlas.cron.sync.running.jobs.parked()
     return view.shown(
         "jobs.html",
@@ -63,18 +66,21 @@ def jobs(visit: Visit) -> Shown:
         state=state if state in members else "",
         parked=parked if not state and not text and number == 1 else [],
         config_path=desk.atlas.settings.persistence.cron_config.name,
-        total=len(ordered),
+        total=len(records),
         everything=stand.total,
         first=first,
         previous=view.visit.here(page=number - 1 if number > 2 else None) if number > 1 else "",
-        following=view.visit.here(page=number + 1) if first + PER_PAGE < len(ordered) else "",
+        following=view.visit.here(page=number + 1) if first + PER_PAGE < len(records) else "",
     )
 
 
-def _strip(view: View, row: JobRow) -> str:
-    cells = row.recent.cells
-    span = lanes.Span(view.now.timestamp())
-    return lanes.strip(span.now_s, cells, lanes.told(view.say, row.job.title, cells, row.starts, span))
+def _strip(view: View, row: JobRow) -> Markup:
+    cells, span = row.recent.cells, lanes.Span(view.now.timestamp() // 60 * 60)
+
+    def draw() -> Markup:
+        return lanes.strip(span.now_s, cells, lanes.told_past(view.say, row.job.title, cells))
+
+    return view.desk.drawn(("strip", row.job.id, view.visit.language), row.state(span.now_s), draw)
 
 
 def _chips(view: View, stand: Standing, counts: dict[str, int], state: str) -> list[tuple[str, str, int, str, bool]]:

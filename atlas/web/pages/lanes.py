@@ -6,7 +6,6 @@ busy job costs a few hundred bytes; what went wrong is drawn one by one, since e
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -90,7 +89,7 @@ def lane(
     say: Speech,
     *,
     title: str,
-    cells: Mapping[int, Counter[str]],
+    cells: Mapping[int, Mapping[str, int]],
     starts: Starts,
     takes_s: float | None,
 ) -> Markup:
@@ -103,19 +102,26 @@ def lane(
     )
 
 
-def told(say: Speech, title: str, cells: Mapping[int, Counter[str]], starts: Starts, span: Span) -> str:
+def told(say: Speech, title: str, cells: Mapping[int, Mapping[str, int]], starts: Starts, span: Span) -> str:
     """A lane in words."""
-    total: Counter[str] = Counter()
-    for cell in cells.values():
-        total.update(cell)
-    total["RETRYING"] += total.pop("WAITING", 0)
-    done = sum(count for status, count in total.items() if status != "SKIPPED")
-    parts = [f"{total[status]} {say(_WORD[status])}" for status in WORST if total[status] and status != "SUCCESS"]
     planned = starts.count(span.now_s + AHEAD_S)
+    return told_past(say, title, cells) + say(
+        "; 1 start planned in the next 24 hours|; {n} starts planned in the next 24 hours", n=planned
+    )
+
+
+def told_past(say: Speech, title: str, cells: Mapping[int, Mapping[str, int]]) -> str:
+    """A lane's left half in words."""
+    total = dict.fromkeys(WORST, 0)
+    for cell in cells.values():
+        for status, count in cell.items():
+            total["RETRYING" if status == "WAITING" else status] += count
+    done = sum(total.values()) - total["SKIPPED"]
+    parts = [f"{total[status]} {say(_WORD[status])}" for status in WORST if total[status] and status != "SUCCESS"]
     text = say("{title}: 1 task in the last 24 hours|{title}: {n} tasks in the last 24 hours", title=title, n=done)
     if parts:
         text += say(", of them {what}", what=say(", ").join(parts))
-    return text + say("; 1 start planned in the next 24 hours|; {n} starts planned in the next 24 hours", n=planned)
+    return text
 
 
 _WORD: Final = {
@@ -130,7 +136,7 @@ _WORD: Final = {
 }
 
 
-def _results(span: Span, said: Said, say: Speech, cells: Mapping[int, Counter[str]]) -> Iterable[str]:
+def _results(span: Span, said: Said, say: Speech, cells: Mapping[int, Mapping[str, int]]) -> Iterable[str]:
     paths: dict[str, list[str]] = {}
     titled: list[str] = []
     for key in sorted(cells):
@@ -148,10 +154,10 @@ def _results(span: Span, said: Said, say: Speech, cells: Mapping[int, Counter[st
     yield from titled
 
 
-def _exception(said: Said, say: Speech, key: int, cell: Counter[str], *, at: tuple[float, float]) -> str:
+def _exception(said: Said, say: Speech, key: int, cell: Mapping[str, int], *, at: tuple[float, float]) -> str:
     begin = datetime.fromtimestamp(key * CELL_S, UTC)
     end = datetime.fromtimestamp((key + 1) * CELL_S, UTC)
-    words = say(", ").join(f"{cell[one]} {say(_WORD[one])}" for one in WORST if cell[one])
+    words = say(", ").join(f"{cell[one]} {say(_WORD[one])}" for one in WORST if cell.get(one))
     text = f"{said.clock(begin, seconds=False)}–{said.clock(end, seconds=False)}: {words}"
     left, width = at
     return (
@@ -240,7 +246,7 @@ def load_lane(
     )
 
 
-def strip(now_s: float, cells: Mapping[int, Counter[str]], label: str) -> Markup:
+def strip(now_s: float, cells: Mapping[int, Mapping[str, int]], label: str) -> Markup:
     """The last 24 hours of one job, small, for tables."""
     paths: dict[str, list[str]] = {}
     first = int((now_s - DAY_S) // CELL_S) + 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
@@ -11,14 +12,16 @@ from sqlalchemy import select
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages import charts, lanes
-from atlas.web.pages.errors import error_groups, headline
+from atlas.web.pages.desk import LANES
+from atlas.web.pages.errors import headline
 from atlas.web.pages.job_rows import by_name, by_next_fire, by_urgency, rows_of, standing
 from atlas.web.pages.plan import BUCKET_S
+from atlas.web.pages.rollup import total_of
 from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from datetime import datetime
 
     from markupsafe import Markup
@@ -28,13 +31,13 @@ if TYPE_CHECKING:
     from atlas.web.pages.desk import Desk
     from atlas.web.pages.errors import ErrorGroup
     from atlas.web.pages.job_rows import JobRow, Standing
+    from atlas.web.pages.rollup import Step
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
     from atlas.web.words.speech import Speech
 
 DAY_S: Final = 86_400
 SORTS: Final = {"urgency": "By urgency", "name": "By name", "next": "By next fire"}
-_LANES: Final = 40
 _TICK_LATE_S: Final = 60.0
 _MOST_ALERTS: Final = 6
 
@@ -70,12 +73,13 @@ def overview(visit: Visit) -> Shown:
     stand = standing(desk, now)
     records = desk.records()
     sort = view.asked("sort")
-    order = {"name": by_name, "next": by_next_fire}.get(sort)
-    shown = rows_of(desk, (order(records) if order else by_urgency(records, stand))[:_LANES], now)
+    order = {"name": by_name, "next": by_next_fire}.get(sort, partial(by_urgency, stand=stand))
+    shown = rows_of(desk, order(records, most=LANES), now)
     plan = desk.forecast(now)
-    span = lanes.Span(now.timestamp())
-    today = desk.rollup.total(now, now.timestamp() - DAY_S)
-    before = desk.rollup.total(now, now.timestamp() - 2 * DAY_S, now.timestamp() - DAY_S).success_rate
+    span = lanes.Span(now.timestamp() // 60 * 60)
+    whole = desk.is_whole(now)
+    steps = desk.rollup.steps(now)
+    today, before = total_of(steps), desk.rollup.day_before(now) if whole else None
     figures = desk.atlas.get_queue_status()
     rate = today.success_rate
     return view.shown(
@@ -86,17 +90,18 @@ def overview(visit: Visit) -> Shown:
         alerts=[*_of_scheduler(view, figures), *_of_jobs(view, stand, shown), *_of_plan(view, plan)][:_MOST_ALERTS],
         figures=figures,
         today=today,
+        whole=whole,
         change=None if rate is None or before is None else rate - before,
         worst_at=instant(today.worst_at),
-        spark=charts.spark(_by_hour(desk, now), say("tasks that ended in each of the last 24 hours")),
+        spark=charts.spark(_by_hour(steps, now), say("tasks that ended in each of the last 24 hours")),
         sort=sort if sort in SORTS else "urgency",
         sorts=SORTS,
         axis=lanes.axis(span, view.said),
         lanes=[(row, _lane(span, view, row)) for row in shown],
         more=len(records) - len(shown),
         plan=plan,
-        load_lane=lanes.load_lane(span, view.said, say, past=busy_slots(desk, now), load=plan, slots=desk.slots),
-        errors=[(group, _outcome(say, group)) for group in error_groups(desk, now)],
+        load_lane=lanes.load_lane(span, view.said, say, past=busy_slots(desk, steps), load=plan, slots=desk.slots),
+        errors=[(group, _outcome(say, group)) for group in desk.errors.groups(now)] if whole or desk.is_read else None,
         running=running_tasks(desk, now, figures, most=6),
         next_up=_next_up(desk, stand, now),
         latest=latest(desk, now, most=8),
@@ -107,15 +112,18 @@ def overview(visit: Visit) -> Shown:
 
 
 def _lane(span: lanes.Span, view: View, row: JobRow) -> Markup:
-    return lanes.lane(
-        span,
-        view.said,
-        view.say,
-        title=row.job.title,
-        cells=row.recent.cells,
-        starts=row.starts,
-        takes_s=row.recent.duration_s(0.5),
-    )
+    def draw() -> Markup:
+        return lanes.lane(
+            span,
+            view.said,
+            view.say,
+            title=row.job.title,
+            cells=row.recent.cells,
+            starts=row.starts,
+            takes_s=row.recent.duration_s(0.5),
+        )
+
+    return view.desk.drawn(("lane", row.job.id, view.visit.language), row.state(span.now_s), draw)
 
 
 def _outcome(say: Speech, group: ErrorGroup) -> str:
@@ -129,18 +137,18 @@ def _outcome(say: Speech, group: ErrorGroup) -> str:
     return say(", ").join(parts) or say("is tried again")
 
 
-def _by_hour(desk: Desk, now: datetime) -> list[int]:
+def _by_hour(steps: Iterable[tuple[int, Step]], now: datetime) -> list[int]:
     counts = [0] * 24
     begin = now.timestamp() - DAY_S
-    for start, step in desk.rollup.steps(now, begin):
+    for start, step in steps:
         counts[min(23, max(0, int((start - begin) // 3600)))] += step.total
     return counts
 
 
-def busy_slots(desk: Desk, now: datetime) -> dict[int, float]:
+def busy_slots(desk: Desk, steps: Iterable[tuple[int, Step]]) -> dict[int, float]:
     """Quarter of an hour → slots busy on average."""
     found: dict[int, float] = {}
-    for start, step in desk.rollup.steps(now, now.timestamp() - DAY_S):
+    for start, step in steps:
         key = start // BUCKET_S * BUCKET_S
         found[key] = found.get(key, 0.0) + step.busy_s / BUCKET_S
     return {key: min(value, float(desk.slots)) for key, value in found.items()}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_right
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.triggers import AtlasTrigger
 
 AHEAD_S: Final = 86_400
 MOST_STARTS: Final = 300
 """Starts of one job that are drawn and counted one by one; a denser job is a band."""
 BUCKET_S: Final = 900
+MOST_KNOWN: Final = 1_000
 
 
 @dataclass(slots=True)
@@ -29,8 +31,6 @@ class Starts:
 
     at: list[float]
     more_every_s: float | None = None
-    digest: str = ""
-    until_s: float = 0.0
 
     def count(self, until_s: float) -> int:
         """How many there are up to ``until_s``, reckoned for a dense job."""
@@ -40,32 +40,27 @@ class Starts:
 
 
 class Plans:
-    """Keeps the starts of jobs, so that a page only looks at what time has used up."""
+    """Keeps starts, so that a page only looks at what time has used up; jobs that start together share them."""
 
     def __init__(self) -> None:
         """Know nothing yet."""
-        self._lock = threading.Lock()
-        self._known: dict[str, Starts] = {}
+        self._known: OrderedDict[tuple[int, float], tuple[AtlasTrigger, float, Starts]] = OrderedDict()
 
     def of(self, record: JobRecord, now: datetime) -> Starts:
         """Starts of the job from now to 24 hours ahead; none for one without fire times."""
-        next_run = record.next_run
-        if next_run is None:
+        if record.next_run is None:
             return Starts([])
-        now_s = now.timestamp()
-        with self._lock:
-            known = self._known.get(record.id)
-            first = next_run.timestamp()
-            if known is None or known.digest != record.digest or known.until_s < now_s + AHEAD_S:
-                known = _walk(record, next_run, now_s + AHEAD_S + BUCKET_S)
-                if len(self._known) > 20_000:
-                    self._known.clear()
-                self._known[record.id] = known
-            place = bisect_right(known.at, max(first, now_s) - 0.001)
-            if place == len(known.at) and known.more_every_s is not None:
-                known = self._known[record.id] = _walk(record, next_run, now_s + AHEAD_S + BUCKET_S)
-                place = 0
-            return Starts(known.at[place:], known.more_every_s)
+        now_s, first = now.timestamp(), record.next_run.timestamp()
+        key = id(record.trigger), first
+        known = self._known.pop(key, None)
+        if known is None or known[0] is not record.trigger or known[1] < now_s + AHEAD_S:
+            until_s = now_s + AHEAD_S + BUCKET_S
+            known = record.trigger, until_s, _walk(record, record.next_run, until_s)
+        self._known[key] = known
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        starts = known[2]
+        return Starts(starts.at[bisect_right(starts.at, max(first, now_s) - 0.001) :], starts.more_every_s)
 
 
 def _walk(record: JobRecord, at: datetime, until_s: float) -> Starts:
@@ -76,4 +71,4 @@ def _walk(record: JobRecord, at: datetime, until_s: float) -> Starts:
         following = record.trigger.get_next_fire_time(following, following)
     dense = len(found) == MOST_STARTS and following is not None and following.timestamp() <= until_s
     every_s = (found[-1] - found[0]) / (len(found) - 1) if dense else None
-    return Starts(found, every_s, record.digest, until_s)
+    return Starts(found, every_s)

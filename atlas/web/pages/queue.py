@@ -42,7 +42,9 @@ def queue(visit: Visit) -> Shown:
         running=running_tasks(desk, now, figures, most=20),
         waiting=_waiting(desk),
         axis=lanes.axis(span, view.said),
-        load_lane=lanes.load_lane(span, view.said, view.say, past=busy_slots(desk, now), load=plan, slots=desk.slots),
+        load_lane=lanes.load_lane(
+            span, view.said, view.say, past=busy_slots(desk, desk.rollup.steps(now)), load=plan, slots=desk.slots
+        ),
         plan=plan,
         titles={} if plan is None else {job.id: job.title for job in plan.jobs},
     )

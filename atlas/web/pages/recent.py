@@ -7,9 +7,10 @@ moves.
 from __future__ import annotations
 
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, case, func, select
@@ -20,9 +21,9 @@ from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages.rollup import step_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import BindParameter, Connection
 
     from atlas.scheduler.events import Event
     from atlas.scheduler.store.store import Store
@@ -35,6 +36,7 @@ _KEPT_JOBS: Final = 1_000
 WORST: Final = ("FAILED", "TIMEOUT", "RETRYING", "CANCELLED", "RUNNING", "PENDING", "SUCCESS", "SKIPPED")
 """What a cell shows of what is in it; RETRYING stands for tried again, also when it succeeded then."""
 _UNFINISHED: Final = frozenset({"PENDING", "RUNNING", "WAITING"})
+_BAD: Final = frozenset({"FAILED", "TIMEOUT"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,63 +68,71 @@ class Brief:
 
 @dataclass(slots=True)
 class JobRecent:
-    """One job's newest tasks (newest first) and cells."""
+    """One job's newest tasks (newest first) and cells.
 
-    tasks: tuple[Brief, ...] = ()
-    cells: dict[int, Counter[str]] = field(default_factory=dict)
+    Attributes:
+        cells: Number of a half hour since 1970 → what its tasks came to → how many.
+        read_at: When it was read, seconds since 1970.
+        version: Of which state of the job.
+        success_rate: 0 to 100 over its newest final tasks, None when nothing counts.
+        bad_in_a_row: How many of its newest final tasks did not succeed, up to the first that did.
+    """
+
+    cells: dict[int, dict[str, int]] = field(default_factory=dict)
     read_at: float = 0.0
     version: int = -1
+    _rows: Sequence[Any] = ()
+    _tasks: tuple[Brief, ...] | None = None
+    _durations: list[float] = field(default_factory=list)
+    success_rate: float | None = None
+    bad_in_a_row: int = 0
+
+    def take(self, rows: Sequence[Any]) -> None:
+        """The newest tasks are these rows; most pages need little of them, so they become tasks when asked for."""
+        self._rows, self._tasks = rows, None
+        self._durations = sorted(
+            max(0.0, row.finished_at - row.started_at)
+            for row in rows
+            if row.status == "SUCCESS" and row.finished_at is not None and row.started_at is not None
+        )
+        statuses = [row.status for row in rows]
+        good, bad = statuses.count("SUCCESS"), sum(status in _BAD for status in statuses)
+        self.success_rate = 100.0 * good / (good + bad) if good + bad else None
+        newest = statuses[: statuses.index("SUCCESS")] if good else statuses
+        self.bad_in_a_row = sum(status in _BAD for status in newest)
+
+    @property
+    def tasks(self) -> tuple[Brief, ...]:
+        """The newest tasks."""
+        if self._tasks is None:
+            self._tasks = tuple(_brief(row) for row in self._rows)
+        return self._tasks
 
     @property
     def last(self) -> Brief | None:
         """The newest task."""
-        return self.tasks[0] if self.tasks else None
+        return _brief(self._rows[0]) if self._rows else None
 
     @property
     def last_final(self) -> Brief | None:
         """The newest task that ended."""
-        return next((task for task in self.tasks if task.finished_at is not None), None)
+        return next((_brief(row) for row in self._rows if row.finished_at is not None), None)
 
     @property
     def shown(self) -> str | None:
         """The status the job is marked with: what it does now, else how it ended."""
-        last = self.last
-        return None if last is None else last.status
-
-    def durations(self) -> list[float]:
-        """Seconds of its newest successes, sorted."""
-        return sorted(
-            task.duration_s for task in self.tasks if task.status == "SUCCESS" and task.duration_s is not None
-        )
+        return self._rows[0].status if self._rows else None
 
     def duration_s(self, share: float) -> float | None:
         """The duration that ``share`` of its successes stay below; None when there is none."""
-        found = self.durations()
+        found = self._durations
         return found[min(len(found) - 1, int(share * len(found)))] if found else None
 
-    @property
-    def success_rate(self) -> float | None:
-        """0 to 100 over its newest final tasks, None when nothing counts."""
-        ended = Counter(task.status for task in self.tasks)
-        good, bad = ended["SUCCESS"], ended["FAILED"] + ended["TIMEOUT"]
-        return None if good + bad == 0 else 100.0 * good / (good + bad)
 
-    @property
-    def bad_in_a_row(self) -> int:
-        """How many of its newest final tasks did not succeed, up to the first that did."""
-        count = 0
-        for task in self.tasks:
-            if task.status in {"FAILED", "TIMEOUT"}:
-                count += 1
-            elif task.status == "SUCCESS":
-                break
-        return count
-
-
-def worst_of(cell: Counter[str]) -> str:
+def worst_of(cell: Mapping[str, int]) -> str:
     """What a cell shows."""
     for status in WORST:
-        if cell[status] or (status == "RETRYING" and cell["WAITING"]):
+        if cell.get(status) or (status == "RETRYING" and cell.get("WAITING")):
             return status
     return "SUCCESS"
 
@@ -131,25 +141,19 @@ class Recent:
     """Keeps what was read of the jobs that pages show."""
 
     def __init__(self, store: Store) -> None:
-        """Hear what moves from now on."""
+        """Know nothing yet."""
         self._store = store
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, JobRecent] = OrderedDict()
         self._versions: dict[str, int] = {}
         self._all = 0
-        self._leave = store.events.subscribe(self._hear)
-        store.on_foreign(self.forget)
-
-    def close(self) -> None:
-        """Hear nothing more."""
-        self._leave()
-        self._store.off_foreign(self.forget)
 
     def forget(self) -> None:
         """Read everything anew next time."""
         self._all += 1
 
-    def _hear(self, event: Event) -> None:
+    def hear(self, event: Event) -> None:
+        """A task of the job moved, or the job itself: what is known of it is old."""
         if isinstance(event, TaskEvent | JobEvent) and event.job_id in self._versions:
             self._versions[event.job_id] += 1
 
@@ -174,25 +178,28 @@ class Recent:
     @staticmethod
     def _read(connection: Connection, stale: Iterable[tuple[str, JobRecent, int]], now_s: float) -> None:
         oldest = int((now_s - DAY_S) // CELL_S)
-        grouped = _cells_statement(connection.dialect.name)
+        together: dict[int, dict[str, JobRecent]] = {}
         for job_id, mine, version in stale:
-            rows = connection.execute(_NEWEST, {"job_id": job_id}).all()
-            mine.tasks = tuple(_brief(row) for row in rows)
+            mine.take(connection.execute(_NEWEST, {"job_id": job_id}).all())
             # Cells whose tasks have all ended stay as they are; a task is only ever made now.
             open_from = min(
-                (key for key, cell in mine.cells.items() if any(cell[status] for status in _UNFINISHED)),
+                (key for key, cell in mine.cells.items() if not _UNFINISHED.isdisjoint(cell)),
                 default=int(mine.read_at // CELL_S) - 1,
             )
             first = max(oldest, open_from) if mine.version >= 0 and mine.cells else oldest
             for key in [key for key in mine.cells if key >= first or key < oldest]:
                 del mine.cells[key]
-            values = {"job_id": job_id, "since": first * CELL_S}
-            for key, shown, count in connection.execute(grouped, values):
-                mine.cells.setdefault(key, Counter())[shown] += count
-            for row in connection.execute(_SKIPS, values):
-                key = max(first, int(row.fire_time // CELL_S))
-                mine.cells.setdefault(key, Counter())["SKIPPED"] += row.times or 1
+            together.setdefault(first, {})[job_id] = mine
             mine.version, mine.read_at = version, now_s
+        cells, skips = _statements(connection.dialect.name)
+        for first, jobs in together.items():
+            values = {"job_ids": list(jobs), "since": first * CELL_S}
+            for job_id, key, shown, count in connection.execute(cells, values):
+                cell = jobs[job_id].cells.setdefault(key, {})
+                cell[shown] = cell.get(shown, 0) + count
+            for job_id, key, count in connection.execute(skips, values):
+                cell = jobs[job_id].cells.setdefault(max(first, key), {})
+                cell["SKIPPED"] = cell.get("SKIPPED", 0) + int(count)
 
 
 _COLUMNS: Final = tuple(tasks.c[name] for name in Brief.__slots__)
@@ -202,32 +209,28 @@ _NEWEST: Final = (
     .order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
     .limit(NEWEST)
 )
-_SKIPS: Final = (
-    select(fires.c.fire_time, fires.c.count.label("times"))
-    .where(
-        fires.c.job_id == bindparam("job_id"),
-        fires.c.fire_time >= bindparam("since"),
-        fires.c.skip_reason.is_not(None),
+
+
+@cache
+def _statements(dialect: str) -> tuple[Any, Any]:
+    """Cells of tasks, and of skips, of several jobs at once."""
+    cell = step_of(tasks.c.created_at, CELL_S, dialect).label("cell")
+    shown = case(
+        (tasks.c.status == "RETRYING", "WAITING"),
+        ((tasks.c.status == "SUCCESS") & (tasks.c.failures > 0), "RETRYING"),
+        else_=tasks.c.status,
+    ).label("shown")
+    of_jobs: BindParameter[str] = bindparam("job_ids", expanding=True)
+    since: BindParameter[float] = bindparam("since")
+    of_skips = step_of(fires.c.fire_time, CELL_S, dialect).label("cell")
+    return (
+        select(tasks.c.job_id, cell, shown, func.count())
+        .where(tasks.c.job_id.in_(of_jobs), tasks.c.created_at >= since)
+        .group_by(tasks.c.job_id, cell, shown),
+        select(fires.c.job_id, of_skips, func.sum(func.coalesce(fires.c.count, 1)))
+        .where(fires.c.job_id.in_(of_jobs), fires.c.fire_time >= since, fires.c.skip_reason.is_not(None))
+        .group_by(fires.c.job_id, of_skips),
     )
-    .limit(200)
-)
-_grouped: dict[str, Any] = {}
-
-
-def _cells_statement(dialect: str) -> Any:
-    if dialect not in _grouped:
-        key = step_of(tasks.c.created_at, CELL_S, dialect).label("cell")
-        shown = case(
-            (tasks.c.status == "RETRYING", "WAITING"),
-            ((tasks.c.status == "SUCCESS") & (tasks.c.failures > 0), "RETRYING"),
-            else_=tasks.c.status,
-        ).label("shown")
-        _grouped[dialect] = (
-            select(key, shown, func.count())
-            .where(tasks.c.job_id == bindparam("job_id"), tasks.c.created_at >= bindparam("since"))
-            .group_by(key, shown)
-        )
-    return _grouped[dialect]
 
 
 def _brief(row: Any) -> Brief:

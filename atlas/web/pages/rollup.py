@@ -1,11 +1,12 @@
 """Figures of all tasks that ended, summed in steps of five minutes.
 
-A step that is over never changes, so it is read once; a page adds up what is in memory and reads the last few minutes.
+What has ended never changes, so it is read once; a page adds up what is in memory and reads the last seconds. The past
+is read piece by piece (see `Desk`), so that no page waits for a day of a busy scheduler.
 """
 
 from __future__ import annotations
 
-import threading
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -25,7 +26,13 @@ if TYPE_CHECKING:
 
 STEP_S: Final = 300
 SETTLES_S: Final = 30
-"""A final row is written within seconds of its end; so much later a step is closed."""
+"""A final row is written within seconds of its end; what ended so long ago is summed for good."""
+LOOKS_S: Final = 1.0
+"""New tasks are looked for so often at most."""
+PIECE_S: Final = 1800.0
+"""How much of the past is read at a time, seconds, at first; a quiet past is read in larger pieces."""
+SHORT_S: Final = 0.01
+"""CPU seconds that one piece may take."""
 DAY_S: Final = 86_400
 _LIMITS_S: Final = (
     *(0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 45, 60, 90),
@@ -95,46 +102,96 @@ class Step:
 
 
 class Rollup:
-    """The steps of the last two days."""
+    """The steps of the last 24 hours: read once, piece by piece and newest first, then kept up to date."""
 
     def __init__(self, store: Store) -> None:
         """Read nothing yet."""
         self._store = store
-        self._lock = threading.Lock()
-        self._steps: dict[int, Step] = {}
-        self._closed_to = 0
+        self._closed: dict[int, Step] = {}
+        self._open: dict[int, Step] = {}
+        self._closed_to_s = 0.0
+        self._from_s = 0.0
+        self._looked_s = 0.0
+        self._piece_s = PIECE_S
+        self._before: tuple[int, float | None] | None = None
 
     def forget(self) -> None:
         """Read everything anew next time: tasks were removed or brought in."""
-        with self._lock:
-            self._steps.clear()
-            self._closed_to = 0
+        self._closed, self._open = {}, {}
+        self._closed_to_s = self._from_s = self._looked_s = 0.0
 
-    def steps(self, now: datetime, since_s: float, until_s: float | None = None) -> Iterable[tuple[int, Step]]:
-        """(start in seconds since 1970, figures) of every step with a task that ended in the stretch."""
-        with self._lock:
-            self._read(now.timestamp())
-            last = (now.timestamp() if until_s is None else until_s) / STEP_S
-            return [(key * STEP_S, step) for key, step in self._steps.items() if since_s // STEP_S <= key < last]
+    def is_whole(self, now: datetime) -> bool:
+        """True if nothing of the last 24 hours is left to be read."""
+        return 0.0 < self._from_s <= now.timestamp() - DAY_S
 
-    def total(self, now: datetime, since_s: float, until_s: float | None = None) -> Step:
-        """Everything that ended in the stretch."""
-        total = Step()
-        for _start, step in self.steps(now, since_s, until_s):
-            total.add(step)
-        return total
+    def read_on(self, now: datetime) -> bool:
+        """Read what is new, and one piece of what is older; True if there is more of that."""
+        self._read_new(now.timestamp())
+        oldest_s = float((now.timestamp() - DAY_S) // STEP_S * STEP_S)
+        if self._from_s > oldest_s:
+            begin_s, start = max(oldest_s, self._from_s - self._piece_s), time.thread_time()
+            for key, step in self._steps_between(begin_s, self._from_s).items():
+                self._closed.setdefault(key, Step()).add(step)
+            self._from_s = begin_s
+            took_s = time.thread_time() - start
+            self._piece_s *= 4 if took_s < SHORT_S / 4 else 0.5 if took_s > SHORT_S else 1
+        return self._from_s > oldest_s
 
-    def _read(self, now_s: float) -> None:
-        oldest = int((now_s - 2 * DAY_S) // STEP_S)
-        first = max(oldest, self._closed_to)
-        found = self._store.read(lambda connection: _read_steps(connection, first))
-        for key in [key for key in self._steps if key >= first or key < oldest]:
-            del self._steps[key]
-        self._steps.update(found)
-        self._closed_to = int((now_s - SETTLES_S) // STEP_S)
+    def steps(self, now: datetime) -> list[tuple[int, Step]]:
+        """(start in seconds since 1970, figures) of every step of the last 24 hours with a task that ended in it."""
+        since = int((now.timestamp() - DAY_S) // STEP_S)
+        self._read_new(now.timestamp())
+        found = {key: step for key, step in self._closed.items() if key >= since}
+        for key, step in self._open.items():
+            found[key] = total_of([(key, one) for one in (self._closed.get(key), step) if one is not None])
+        return [(key * STEP_S, step) for key, step in found.items()]
+
+    def day_before(self, now: datetime) -> float | None:
+        """The success rate of the 24 hours before the last ones, counted once in a quarter of an hour."""
+        step = int(now.timestamp() // STEP_S) // 3 * 3
+        if self._before is None or self._before[0] != step:
+            until_s = step * STEP_S - DAY_S
+            statement = (
+                select(tasks.c.status, func.count())
+                .where(
+                    tasks.c.status.in_(("SUCCESS", "FAILED", "TIMEOUT")),
+                    tasks.c.created_at >= until_s - DAY_S,
+                    tasks.c.created_at < until_s,
+                )
+                .group_by(tasks.c.status)
+            )
+            rows = self._store.read(lambda connection: connection.execute(statement).all())
+            self._before = step, Step(Counter({status: count for status, count in rows})).success_rate  # noqa: C416
+        return self._before[1]
+
+    def _read_new(self, now_s: float) -> None:
+        """What ended since the last look. A step that is over is summed for good; what may still come is read again."""
+        if 0 <= now_s - self._looked_s < LOOKS_S:
+            return
+        if not self._from_s:
+            self._from_s = self._closed_to_s = float(now_s // STEP_S * STEP_S)
+        until_s = max(self._closed_to_s, now_s - SETTLES_S)
+        for key, step in self._steps_between(self._closed_to_s, until_s).items():
+            self._closed.setdefault(key, Step()).add(step)
+        self._open = self._steps_between(until_s, None)
+        self._closed_to_s, self._looked_s = until_s, now_s
+        oldest = int((now_s - DAY_S) // STEP_S)
+        for key in [key for key in self._closed if key < oldest]:
+            del self._closed[key]
+
+    def _steps_between(self, since_s: float, until_s: float | None) -> dict[int, Step]:
+        return self._store.read(lambda connection: _read_steps(connection, since_s, until_s))
 
 
-def _read_steps(connection: Connection, first: int) -> dict[int, Step]:
+def total_of(steps: Iterable[tuple[int, Step]]) -> Step:
+    """All of them together."""
+    total = Step()
+    for _start, step in steps:
+        total.add(step)
+    return total
+
+
+def _read_steps(connection: Connection, since_s: float, until_s: float | None) -> dict[int, Step]:
     end, begin = tasks.c.finished_at, tasks.c.started_at
     step = step_of(end, STEP_S, connection.dialect.name).label("step")
     delay = begin - func.coalesce(tasks.c.fire_time, tasks.c.created_at)
@@ -146,9 +203,11 @@ def _read_steps(connection: Connection, first: int) -> dict[int, Step]:
     worst = func.max(case((counts, delay), else_=0.0))
     statement = (
         select(step, tasks.c.status, retried, place, func.count(), busy, worst, func.min(begin))
-        .where(end >= first * STEP_S, tasks.c.origin != "manual")
+        .where(end >= since_s, tasks.c.origin != "manual")
         .group_by(step, tasks.c.status, retried, place)
     )
+    if until_s is not None:
+        statement = statement.where(end < until_s)
     found: dict[int, Step] = {}
     for key, status, again, at, count, busy_s, worst_s, started_at in connection.execute(statement):
         mine = found.setdefault(key, Step())

@@ -11,7 +11,6 @@ from atlas import __version__
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
-from atlas.web.health import look
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     from atlas.web.site import Visit
 
 LINES: Final = 50
-_LOOKS_S: Final = 60.0
-"""Health writes to the store and looks at disks: it is asked so often at most."""
 
 
 def system(visit: Visit) -> Shown:
@@ -61,7 +58,7 @@ def system(visit: Visit) -> Shown:
         "system.html",
         say("System"),
         "system",
-        health=view.desk.health(view.now, _LOOKS_S, lambda: look(visit.site)),
+        health=view.desk.health(),
         facts=[(words, value) for words, value in facts if value],
         owners=[
             {

@@ -6,11 +6,11 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import func, select
 
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import tasks
-from atlas.scheduler.store.task_queries import behind, cursor
+from atlas.scheduler.store.task_queries import behind, containing, cursor
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority, TaskStatus
 from atlas.web.pages.errors import headline
@@ -89,11 +89,9 @@ def _find(connection: Connection, view: View, wanted: dict[str, str], before: st
         conditions.append(behind(before))
     order = (tasks.c.created_at.desc(), tasks.c.id.desc())
     if wanted["q"]:
-        newest = statement.where(*conditions).order_by(*order).limit(MOST_SEARCHED).subquery()
-        fields = (newest.c.id, newest.c.name, newest.c.job_id, newest.c.error)
-        matches = or_(*(func.lower(field).contains(wanted["q"].lower(), autoescape=True) for field in fields))
-        found = select(newest).where(matches).order_by(newest.c.created_at.desc(), newest.c.id.desc())
-        return list(connection.execute(found.limit(PER_PAGE + 1)))
+        newest = select(tasks.c.created_at).where(*conditions).order_by(*order).limit(MOST_SEARCHED).subquery()
+        oldest = select(func.min(newest.c.created_at)).scalar_subquery()
+        conditions += [tasks.c.created_at >= oldest, containing(connection, wanted["q"])]
     return list(connection.execute(statement.where(*conditions).order_by(*order).limit(PER_PAGE + 1)))
 
 

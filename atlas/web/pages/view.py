@@ -60,7 +60,7 @@ class View:
     @classmethod
     def of(cls, visit: Visit) -> View:
         """The view of ``visit`` at this moment."""
-        desk = desk_of(visit.atlas)
+        desk = desk_of(visit.site)
         now = desk.store.clock.now()
         said = Said(desk.zone, visit.atlas.timezone, visit.language, now)
         return cls(visit, desk, now, Speech(visit.language), said)
@@ -111,7 +111,7 @@ class View:
         jobs = atlas.cron.sync.running.jobs
         waiting = int(atlas.get_queue_status()["queue_size"])
         pills = {
-            "jobs": (len(jobs.records()) + len(jobs.parked()), False),
+            "jobs": (len(self.desk.records()) + len(jobs.parked()), False),
             "queue": (waiting, False),
             "config": (1 if atlas.config_error() is not None else 0, True),
         }

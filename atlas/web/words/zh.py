@@ -495,6 +495,12 @@ ZH: Final[dict[str, str]] = {
     "go to the system": "前往系统",
     "leave a field": "离开输入框",
     "this page": "本页",
+    "being read …": "读取中…",
+    "is being checked …": "检查中…",
+    "With so many jobs this takes a while.": "作业很多，需要一些时间。",
+    "Look again": "再看一次",
+    "Every check is being made …": "正在逐项检查…",
+    "is new: {schedule}": "新增：{schedule}",
     # what actions say
     "A task of {job} was accepted.": "已接受 {job} 的任务。",
     "{job} is paused.": "{job} 已暂停。",

@@ -1,0 +1,64 @@
+"""Something that takes long to find out: done on a thread of its own, while pages show what was found the last time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+from loguru import logger
+
+from atlas.scheduler.errors import AtlasError
+from atlas.web.giving_way import giving_way
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+WAITS_S: Final = 0.3
+"""How long a page waits for the first answer: in a small installation it is there by then."""
+
+
+class Aside(Generic[T]):
+    """Keeps an answer and finds a new one when the old one has its age.
+
+    Args:
+        name: Of the thread.
+        told: Called when there is a new answer.
+    """
+
+    def __init__(self, name: str, told: Callable[[], None]) -> None:
+        """Know nothing yet."""
+        self._name, self._told = name, told
+        self._lock = threading.Lock()
+        self._kept: tuple[float, object, T] | None = None
+        self._finding: threading.Thread | None = None
+
+    def get(self, find: Callable[[], T], *, keeps_s: float, version: object = None) -> T | None:
+        """What ``find`` says, at most ``keeps_s`` old and of this ``version``; an older answer while it looks.
+
+        None before the first one is there. ``find`` may take its time, and raise `AtlasError`.
+        """
+        with self._lock:
+            kept, finding = self._kept, self._finding
+            if kept is not None and kept[1] == version and time.monotonic() - kept[0] < keeps_s:
+                return kept[2]
+            if finding is None or not finding.is_alive():
+                finding = self._finding = threading.Thread(
+                    target=self._run, args=(find, version), name=self._name, daemon=True
+                )
+                finding.start()
+        if kept is None:
+            finding.join(WAITS_S)
+        return self._kept[2] if self._kept is not None else None
+
+    def _run(self, find: Callable[[], T], version: object) -> None:
+        try:
+            with giving_way():
+                found = find()
+        except (AtlasError, RuntimeError) as error:  # the scheduler stops, or its store does not answer
+            logger.debug("{} found nothing: {}", self._name, error)
+            return
+        self._kept = time.monotonic(), version, found
+        self._told()
