@@ -19,7 +19,7 @@ from scripts.bench.contenders import ATLAS, CELERY, HUEY, STOCK_POSTGRES, Conten
 from scripts.bench.measure import Goal, Measure, Side, WrongResultError, check_results
 from scripts.bench.measures import drain, latency, submit
 from scripts.bench.measures.fire_time import expressions, steps, stock_triggers
-from scripts.bench.runner import Run
+from scripts.bench.runner import Run, run_side
 from scripts.bench.sides.atlas_queue import CommitWindows, check_kept
 
 if TYPE_CHECKING:
@@ -67,6 +67,16 @@ def test_a_side_gives_every_figure_that_a_goal_names(name: str, side: Side, tmp_
     wanted = {goal.figure for goal in measure.goals if goal.side == side.name}
     wanted |= {goal.to_figure or goal.figure for goal in measure.goals if goal.to == side.name}
     assert wanted <= set(figures)
+
+
+@pytest.mark.parametrize("name", ["drain", "submit", "latency"])
+def test_huey_gives_every_figure_that_is_told_of_it(name: str, tmp_path: Path) -> None:
+    if not peers.is_installed():
+        pytest.skip("the peers are not installed here; make bench does that")
+    side = next(side for side in of(name).sides if side.who is HUEY)
+    figures = run_side(name, MEASURES[name], side, TINY[name])
+    assert figures
+    assert set(figures) >= {goal.figure for goal in of(name).goals if goal.to == side.name}
 
 
 @pytest.mark.parametrize("name", MEASURES)

@@ -72,6 +72,7 @@ def main(
             failed = True
             continue
         now["measures"][name] = found
+        print(f"{name} took {found['took_s']} s", file=sys.stderr)
         for side, why in found["left_out"].items():
             print(f"{name}: {side} is left out: {why}", file=sys.stderr)
         if (found["others"] or 0.0) > busy.MUCH:

@@ -18,6 +18,12 @@ class PeersMissingError(Exception):
     """The peers cannot be installed here."""
 
 
+def is_installed() -> bool:
+    """True if what is locked now is there."""
+    stamp = FOLDER / "installed.lock"
+    return stamp.exists() and stamp.read_bytes() == LOCK.read_bytes()
+
+
 @cache
 def interpreter() -> Path:
     """The peers' Python, with what is locked for them.
@@ -25,8 +31,8 @@ def interpreter() -> Path:
     Raises:
         PeersMissingError: pip did not manage.
     """
-    python, stamp = FOLDER / "bin" / "python", FOLDER / "installed.lock"
-    if not stamp.exists() or stamp.read_bytes() != LOCK.read_bytes():
+    python = FOLDER / "bin" / "python"
+    if not is_installed():
         print(f"installing the peers into {FOLDER.name}", file=sys.stderr)
         venv.create(FOLDER, with_pip=True)
         pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]
@@ -36,7 +42,7 @@ def interpreter() -> Path:
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
             raise PeersMissingError(f"the peers cannot be installed: {last}")
-        stamp.write_bytes(LOCK.read_bytes())
+        (FOLDER / "installed.lock").write_bytes(LOCK.read_bytes())
     return python
 
 
