@@ -110,6 +110,30 @@ class JobDefinition:
             log_max_bytes=self.log_max_bytes,
         )
 
+    def policies(self) -> dict[str, Any]:
+        """Every policy by the name that the jobs file has for it, as JSON values."""
+        retry = self.retry
+        return {
+            "priority": self.priority.name,
+            "timeout": self.timeout_s,
+            "max_retries": retry.max_retries,
+            "retry_delay": retry.delay_s,
+            "retry_backoff": retry.backoff,
+            "retry_max_delay": retry.max_delay_s,
+            "retry_jitter": retry.jitter,
+            "retry_on": list(retry.retry_on),
+            "on_crash": self.on_crash.value,
+            "overlap": self.overlap.value,
+            "max_instances": self.max_instances,
+            "catchup": self.catchup.value,
+            "catchup_window": self.catchup_window_s,
+            "catchup_limit": self.catchup_limit,
+            "executor": None if self.executor is None else self.executor.value,
+            "keep_days": self.keep_days,
+            "keep_tasks": self.keep_tasks,
+            "log_max_bytes": self.log_max_bytes,
+        }
+
     def to_json(self) -> str:
         """The definition as canonical JSON text: equal definitions give equal text."""
         own = _encode({name: getattr(self, name) for name in _OWN})

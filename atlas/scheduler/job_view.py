@@ -161,33 +161,12 @@ def status_of(
         "last_task": None if last is None else task_json(last),
     }
     if definition is not None:
-        retry = definition.retry
         status["words"] = {"en": definition.schedule.describe("en"), "zh": definition.schedule.describe("zh")}
         status["function"] = definition.function
         status["owner"], status["runbook"] = definition.owner, definition.runbook
-        values = {
-            "priority": definition.priority.name,
-            "timeout": definition.timeout_s,
-            "max_retries": retry.max_retries,
-            "retry_delay": retry.delay_s,
-            "retry_backoff": retry.backoff,
-            "retry_max_delay": retry.max_delay_s,
-            "retry_jitter": retry.jitter,
-            "retry_on": list(retry.retry_on),
-            "on_crash": definition.on_crash.value,
-            "overlap": definition.overlap.value,
-            "max_instances": definition.max_instances,
-            "catchup": definition.catchup.value,
-            "catchup_window": definition.catchup_window_s,
-            "catchup_limit": definition.catchup_limit,
-            "executor": None if definition.executor is None else definition.executor.value,
-            "keep_days": definition.keep_days,
-            "keep_tasks": definition.keep_tasks,
-            "log_max_bytes": definition.log_max_bytes,
-        }
         status["policy"] = {
             name: {"value": value, "from": definition.value_from.get(name, "built in")}
-            for name, value in values.items()
+            for name, value in definition.policies().items()
         }
     return status
 

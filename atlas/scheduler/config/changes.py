@@ -80,7 +80,6 @@ _DURATIONS: Final = frozenset({"retry_delay", "retry_max_delay", "timeout", "cat
 
 def _fields(one: JobDefinition) -> dict[str, Any]:
     """Every field but id and schedule by the name the file has for it, as JSON values."""
-    retry = one.retry
     return {
         "function": one.function,
         "arguments": json.loads(one.arguments),
@@ -89,24 +88,7 @@ def _fields(one: JobDefinition) -> dict[str, Any]:
         "tags": list(one.tags),
         "owner": one.owner,
         "runbook": one.runbook,
-        "executor": None if one.executor is None else one.executor.value,
-        "priority": one.priority.name,
-        "max_retries": retry.max_retries,
-        "retry_delay": retry.delay_s,
-        "retry_backoff": retry.backoff,
-        "retry_max_delay": retry.max_delay_s,
-        "retry_jitter": retry.jitter,
-        "retry_on": list(retry.retry_on),
-        "timeout": one.timeout_s,
-        "on_crash": one.on_crash.value,
-        "overlap": one.overlap.value,
-        "max_instances": one.max_instances,
-        "catchup": one.catchup.value,
-        "catchup_window": one.catchup_window_s,
-        "catchup_limit": one.catchup_limit,
-        "keep_days": one.keep_days,
-        "keep_tasks": one.keep_tasks,
-        "log_max_bytes": one.log_max_bytes,
+        **one.policies(),
         "volatile": one.volatile,
         "source": one.source.value,
         "value_from": dict(one.value_from),
