@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from atlas.scheduler import jobs
+from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource
 from atlas.scheduler.errors import ConfigError, Problem, ScheduleError
 from atlas.scheduler.jobs import (
@@ -26,7 +27,7 @@ from atlas.scheduler.jobs import (
     read_jobs_text,
     schema_text,
 )
-from atlas.scheduler.registry import Registry, encode_arguments
+from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.task import ExecutorKind, OnCrash, Overlap, TaskPriority

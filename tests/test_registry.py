@@ -15,15 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.scheduler import registry as registry_module
+from atlas.scheduler.arguments import decode_arguments, encode_arguments
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
-from atlas.scheduler.registry import (
-    Registry,
-    _GlobalRegistry,
-    decode_arguments,
-    describe,
-    encode_arguments,
-    function_from,
-)
+from atlas.scheduler.registry import Registry, _GlobalRegistry, describe, function_from
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from sqlalchemy import select
 
+from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.awaited import awaited
 from atlas.scheduler.client_tasks import fired_by_hand, put, submitted, unfinished_of
 from atlas.scheduler.errors import (
@@ -25,7 +26,6 @@ from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.queue import refuse_on_loop
-from atlas.scheduler.registry import encode_arguments
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
 from atlas.scheduler.store.leases import Lease, scheduler_lease

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, text
 
+from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, JobBusyError
-from atlas.scheduler.registry import Registry, encode_arguments
+from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks

@@ -14,6 +14,7 @@ from apscheduler.schedulers.base import STATE_PAUSED, STATE_STOPPED
 from loguru import logger
 from sqlalchemy import func, select
 
+from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.awaited import awaited
 from atlas.scheduler.bridge import Bridge, make_task
 from atlas.scheduler.client import SyncAtlasClient
@@ -36,7 +37,7 @@ from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
-from atlas.scheduler.registry import describe, encode_arguments, function_from
+from atlas.scheduler.registry import describe, function_from
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import tasks

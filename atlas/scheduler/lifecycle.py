@@ -19,6 +19,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.admission import Admission
+from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.errors import (
     DuplicateTaskError,
@@ -30,7 +31,6 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.live import Attempt, Live
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
-from atlas.scheduler.registry import Registry, decode_arguments
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.line import Line
+    from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.commit import Move
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task_log import TaskLogs

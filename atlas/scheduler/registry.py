@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import json
 import sys
 import threading
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from loguru import logger
 
-from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
+from atlas.scheduler.errors import FunctionRefusedError, UnknownFunctionError
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.task import ExecutorKind
 
@@ -272,49 +271,3 @@ REGISTRY: Final[Registry] = _GlobalRegistry()
 """The registry that `register` fills; every scheduler's own registry has it as its parent."""
 
 register = REGISTRY.register
-
-
-def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    """Arguments as the JSON text a row holds.
-
-    Raises:
-        ArgumentsError: They are not equal to their JSON round trip (objects, NaN, sets, keys that are not text).
-    """
-    given = {"args": list(args), "kwargs": dict(kwargs)}
-    try:
-        text = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        if not _fits_a_row(text):
-            text = json.dumps(given, allow_nan=False, separators=(",", ":"))
-        same = _same(json.loads(text), given)
-    except (TypeError, ValueError, RecursionError) as error:
-        msg = f"arguments are not JSON: {error}"
-        raise ArgumentsError(msg) from None
-    if not same:
-        msg = "arguments change on their way through JSON (tuples, enums and keys that are not text do)"
-        raise ArgumentsError(msg)
-    return text
-
-
-def _fits_a_row(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # lone surrogates, as `os.fsdecode` makes them; escaped they are fine
-        return False
-    return True
-
-
-def decode_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
-    """The arguments that `encode_arguments` wrote."""
-    raw = json.loads(text)
-    return raw["args"], raw["kwargs"]
-
-
-def _same(left: object, right: object) -> bool:
-    # == would take True for 1 and 1 for 1.0; the types must agree as well.
-    if type(left) is not type(right):
-        return False
-    if isinstance(left, dict) and isinstance(right, dict):
-        return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
-    if isinstance(left, list) and isinstance(right, list):
-        return len(left) == len(right) and all(map(_same, left, right))
-    return left == right

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
+from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.job_view import task_json
-from atlas.scheduler.registry import encode_arguments
 from atlas.scheduler.store.task_queries import TaskFilter, find_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPriority, TaskStatus
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from loguru import logger
 
+from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, TaskUnfinishedError
 from atlas.scheduler.live import Live
-from atlas.scheduler.registry import Function, Registry, describe, encode_arguments, function_from
+from atlas.scheduler.registry import Function, Registry, describe, function_from
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
