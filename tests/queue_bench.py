@@ -115,7 +115,7 @@ def settled(queue: TaskQueue) -> None:
         assert not lifecycle._running
         assert lifecycle._admission.is_empty
         assert not lifecycle._unreplaced
-        assert all(count == 0 for count in lifecycle._counts.values()), lifecycle._counts
+        assert lifecycle._waiting.total == sum(lifecycle._waiting.by_priority().values()) == 0
     figures = queue.get_queue_status()
     assert (figures["queue_size"], figures["running_tasks"], figures["held_tasks"]) == (0, 0, 0)
     found = serving.store.totals.metrics()

@@ -377,15 +377,15 @@ def test_a_second_submit_between_the_look_and_the_reservation_does_not_lose_the_
 ) -> None:
     """Both found the id free; the loser's withdrawal once took the winner's task out of memory."""
     lifecycle = plain.serving.lifecycle
-    reserve, rivals = lifecycle.reserve, [True]
+    reserve, rivals = lifecycle.reserve_all, [True]
 
-    def reserve_late(live: Any, **how: Any) -> None:
+    def reserve_late(lives: Any) -> None:
         if rivals:
             rivals.pop()
             plain.sync.submit("add", 1, 1, task_id="a")
-        reserve(live, **how)
+        reserve(lives)
 
-    monkeypatch.setattr(lifecycle, "reserve", reserve_late)
+    monkeypatch.setattr(lifecycle, "reserve_all", reserve_late)
     with pytest.raises(DuplicateTaskError):
         plain.sync.submit("add", 5, task_id="a")
     assert plain.sync.get_task_result("a", timeout=LIMIT_S) == 2

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.errors import ArgumentsError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+_TEXT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_VALUE: Final = json.JSONDecoder().decode
+_PLAIN: Final = frozenset({str, int, float, bool, type(None)})
 
 
 def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -19,10 +23,12 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     """
     given = {"args": list(args), "kwargs": dict(kwargs)}
     try:
-        text = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _TEXT(given)
+        if text.isascii() and _are_plain(args) and _are_plain(kwargs.values()) and _are_text(kwargs):
+            return text
         if not _fits_a_row(text):
             text = json.dumps(given, allow_nan=False, separators=(",", ":"))
-        same = _same(json.loads(text), given)
+        same = _same(_VALUE(text), given)
     except (TypeError, ValueError, RecursionError) as error:
         msg = f"arguments are not JSON: {error}"
         raise ArgumentsError(msg) from None
@@ -32,7 +38,18 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     return text
 
 
+def _are_plain(values: Iterable[object]) -> bool:
+    """True if each comes back from JSON as it went; within lists and objects that must be tried."""
+    return _PLAIN.issuperset(map(type, values))
+
+
+def _are_text(keys: Iterable[object]) -> bool:
+    return all(type(key) is str for key in keys)
+
+
 def _fits_a_row(text: str) -> bool:
+    if text.isascii():
+        return True
     try:
         text.encode()
     except UnicodeEncodeError:  # lone surrogates, as `os.fsdecode` makes them; escaped they are fine
@@ -42,14 +59,17 @@ def _fits_a_row(text: str) -> bool:
 
 def decode_arguments(text: str) -> tuple[list[Any], dict[str, Any]]:
     """The arguments that `encode_arguments` wrote."""
-    raw = json.loads(text)
+    raw = _VALUE(text)
     return raw["args"], raw["kwargs"]
 
 
 def _same(left: object, right: object) -> bool:
     # == would take True for 1 and 1 for 1.0; the types must agree as well.
-    if type(left) is not type(right):
+    kind = type(left)
+    if kind is not type(right):
         return False
+    if kind in _PLAIN:
+        return left == right
     if isinstance(left, dict) and isinstance(right, dict):
         return left.keys() == right.keys() and all(_same(value, right[key]) for key, value in left.items())
     if isinstance(left, list) and isinstance(right, list):

@@ -37,7 +37,8 @@ def submitted(
     registry.add("placeholder", _placeholder)
     asked = options.get("executor")
     plain: SubmitOptions = {**options, "executor": None}
-    task = Submission(registry, defaults).prepare("placeholder", args, plain, now=now).task
+    (live,) = Submission(registry, defaults).prepare("placeholder", [args], plain, now=now)
+    task = live.task
     task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
     if asked is not None:
         task.policy = replace(task.policy, executor=_kind(asked))

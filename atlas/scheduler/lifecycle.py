@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from dataclasses import replace
 from datetime import timedelta
 from math import inf
@@ -22,6 +22,7 @@ from atlas.scheduler.admission import Admission
 from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.errors import (
+    AtlasError,
     DuplicateTaskError,
     FunctionError,
     JobBusyError,
@@ -29,12 +30,12 @@ from atlas.scheduler.errors import (
     QueueStoppedError,
     UnknownTaskError,
 )
-from atlas.scheduler.live import Attempt, Live
+from atlas.scheduler.live import Attempt, Live, Waiting
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
-from atlas.scheduler.task import FINAL, WAITING, Cause, ExecutorKind, OnCrash, Task, TaskPriority, TaskStatus
+from atlas.scheduler.task import FINAL, WAITING, Cause, ExecutorKind, OnCrash, Task, TaskStatus
 
 if TYPE_CHECKING:
     import asyncio
@@ -110,7 +111,7 @@ class Lifecycle:
         self._admission = Admission()
         self._retries: list[tuple[float, int, Live]] = []  # a heap; the number keeps equal times apart
         self._numbers = itertools.count()
-        self._counts: Counter[tuple[TaskStatus, TaskPriority]] = Counter()
+        self._waiting = Waiting()
         self._results: OrderedDict[str, Any] = OrderedDict()
         self.abandoned = self.left_running = 0
         self._unreplaced: list[ExecutorKind] = []  # slots of abandoned attempts that were not given back
@@ -134,21 +135,38 @@ class Lifecycle:
             QueueFullError: As many tasks wait as may (only when ``bounded``).
             JobBusyError: The job's overlap rule allows no further task now.
         """
-        task = live.task
         with self._lock:
-            if not self.taking:
-                msg = "the queue takes nothing: it is not started, stopping or stopped"
-                raise QueueStoppedError(msg)
-            if task.id in self._live:
-                raise DuplicateTaskError(task.id)
-            if bounded and self.waiting() >= self._max_waiting:
-                raise QueueFullError(self._max_waiting)
+            self._reserve(live, bounded=bounded, behind_another=behind_another)
+
+    def reserve_all(self, lives: Sequence[Live]) -> None:
+        """`reserve` for tasks of one commit: all of them, or none."""
+        done = 0
+        with self._lock:
+            try:
+                for live in lives:
+                    self._reserve(live, bounded=True, behind_another=False)
+                    done += 1
+            except AtlasError:
+                for live in lives[:done]:
+                    self.forget(live.task.id)
+                raise
+
+    def _reserve(self, live: Live, *, bounded: bool, behind_another: bool) -> None:
+        task = live.task
+        if not self.taking:
+            msg = "the queue takes nothing: it is not started, stopping or stopped"
+            raise QueueStoppedError(msg)
+        if task.id in self._live:
+            raise DuplicateTaskError(task.id)
+        if bounded and self._waiting.total >= self._max_waiting:
+            raise QueueFullError(self._max_waiting)
+        if task.job_id is not None:
             if not behind_another:
                 self._admission.decide(task)
             self._admission.open(live)
-            task.owner = self._store.owner
-            self._live[task.id] = live
-            self._counts[task.status, task.priority] += 1
+        task.owner = self._store.owner
+        self._live[task.id] = live
+        self._waiting.add(task)
 
     def refusal(self, task: Task, ahead: Sequence[str] = ()) -> Verdict | None:
         """Why a task that another process put into the store is not served; None if it is.
@@ -180,7 +198,7 @@ class Lifecycle:
             live = self._live.pop(task_id, None)
             if live is None:
                 return
-            self._counts[live.task.status, live.task.priority] -= 1
+            self._waiting.remove(live.task.status, live.task.priority)
             self._line_up(self._admission.leave(live))
             self._idle.notify_all()
             for ticket in live.tickets:
@@ -211,7 +229,7 @@ class Lifecycle:
                 live.claim_first, live.on_disk = claim_first, True
                 live.is_suspect, live.alone_s = task.crashes > 0, alone_s(task, died_at)
                 self._live[task.id] = live
-                self._counts[task.status, task.priority] += 1
+                self._waiting.add(task)
                 self._admission.open(live)
                 if task.status is TaskStatus.RETRYING and task.due_at is not None:
                     wait_s = (task.due_at - self._clock.now()).total_seconds()
@@ -266,9 +284,9 @@ class Lifecycle:
             ticket = None
             if live.claim_first or task.crashes or task.policy.on_crash is OnCrash.FAIL:
                 ticket = Ticket(loop)
-            self._store.writer.change(task, was, now, ticket=ticket)
+            self._store.writer.change(task, was, now, ticket=ticket, awaited=ticket is not None)
             if ticket is None:
-                self._start_the_clock(live, context)
+                self._start_the_clock(live, context, now)
             return Attempt(live, task.attempt, context, ticket, failure)
 
     def claimed(self, attempt: Attempt) -> Outcome | None:
@@ -279,16 +297,16 @@ class Lifecycle:
                 return Stopped("shutdown")  # given up meanwhile; `finish` refuses whatever it gets
             if live.stop is not None:
                 return Stopped(live.stop)
-            self._start_the_clock(live, attempt.context)
+            self._start_the_clock(live, attempt.context, self._clock.now())
             return None
 
-    def _start_the_clock(self, live: Live, context: TaskContext) -> None:
+    def _start_the_clock(self, live: Live, context: TaskContext, now: datetime) -> None:
         if self._admission.suspect is live:
             live.alone_until_s = self._clock.monotonic() + live.alone_s
             self._on_timer(live.alone_until_s)
         limit_s = live.task.policy.timeout_s
         if limit_s is not None:
-            context.deadline = self._clock.now() + timedelta(seconds=limit_s)
+            context.deadline = now + timedelta(seconds=limit_s)
             live.deadline_s = self._clock.monotonic() + limit_s
             self._on_timer(live.deadline_s)
 
@@ -325,12 +343,11 @@ class Lifecycle:
         verdict = settle(task, outcome, draw=self._draw())
         now = self._clock.now()
         row = None
-        if not verdict.status.is_final:
+        if verdict.status not in FINAL:
             kind = "crashed" if verdict.crashed else "released" if verdict.cause is None else str(verdict.cause)
             row = attempt_row(task, outcome=kind, ended_at=now, wait_s=verdict.wait_s, error=verdict.error)
-        self._counts[was, task.priority] -= 1
         apply_verdict(task, verdict, now)
-        self._counts[task.status, task.priority] += 1
+        self._waiting.add(task)
         if verdict.wait_s is not None:
             task.due_at = now + timedelta(seconds=verdict.wait_s)
         if isinstance(outcome, Returned) and (task.volatile or outcome.text is None) and outcome.value is not None:
@@ -338,15 +355,16 @@ class Lifecycle:
             if len(self._results) > MAX_LIVE_RESULTS:
                 self._results.popitem(last=False)
         if live.context is not None and live.context.logs is not None and self.logs is not None:
-            self.logs.end(live.context, is_final=task.status.is_final)
+            self.logs.end(live.context, is_final=task.status in FINAL)
         live.context = None
-        self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s)
+        self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s, awaited=bool(live.tickets))
         self._after_attempt(live, verdict.wait_s)
 
     def _after_attempt(self, live: Live, wait_s: float | None) -> None:
         task = live.task
-        self._line_up(self._admission.no_suspect(live))
-        if task.status.is_final:
+        if self._admission.suspect is live:
+            self._line_up(self._admission.no_suspect(live))
+        if task.status in FINAL:
             self._line_up(self._admission.leave(live))
         elif wait_s is not None:
             self._wait_for_retry(live, wait_s)
@@ -372,7 +390,6 @@ class Lifecycle:
                 status = event.status
                 if status in FINAL and (live := self._live.get(task.id)) is not None and live.task is task:
                     del self._live[task.id]
-                    self._counts[status, task.priority] -= 1
                     if live.tickets:
                         for ticket in live.tickets:
                             ticket.settle(task)
@@ -562,7 +579,7 @@ class Lifecycle:
             tickets = [ticket for live in self._live.values() for ticket in live.tickets]
             self._live.clear()
             self._admission.clear()
-            self._counts.clear()
+            self._waiting = Waiting()
             self._retries.clear()
         for ticket in tickets:
             ticket.settle(
@@ -602,21 +619,18 @@ class Lifecycle:
 
     def waiting(self) -> int:
         """Tasks that are PENDING or RETRYING."""
-        return sum(self._counts[status, priority] for status in WAITING for priority in TaskPriority)
+        return self._waiting.total
 
     def figures(self) -> dict[str, Any]:
         """Live figures for `TaskQueue.get_queue_status`."""
         with self._lock:
             now = self._clock.now()
             return {
-                "queue_size": self.waiting(),
+                "queue_size": self._waiting.total,
                 "running_tasks": len(self._running),
-                "retrying_tasks": sum(self._counts[TaskStatus.RETRYING, priority] for priority in TaskPriority),
+                "retrying_tasks": self._waiting.retrying(),
                 "held_tasks": self._admission.held,
-                "by_priority": {
-                    priority.name: sum(self._counts[status, priority] for status in WAITING)
-                    for priority in TaskPriority
-                },
+                "by_priority": self._waiting.by_priority(),
                 "oldest_wait_s": {
                     priority.name: round(max(0.0, (now - (task.due_at or task.created_at)).total_seconds()), 3)
                     for priority, task in self._line.oldest().items()
@@ -637,6 +651,5 @@ class Lifecycle:
             }
 
     def _move(self, live: Live, new: TaskStatus) -> None:
-        self._counts[live.task.status, live.task.priority] -= 1
+        self._waiting.remove(live.task.status, live.task.priority)
         live.task.move(new)
-        self._counts[new, live.task.priority] += 1

@@ -83,6 +83,7 @@ class Line:
         self.free = max_running
         self._lanes = {kind: Lane(kind, self._lock, (limits or {}).get(kind, max_running)) for kind in ExecutorKind}
         self._numbers = itertools.count()
+        self._size = 0
         self._blocked = False
         self._closed = False
 
@@ -99,8 +100,10 @@ class Line:
             for task in tasks:
                 lane = self._lanes[task.policy.executor]
                 lane.deques[task.priority].append((next(self._numbers), task))
-                lane.size += 1
                 touched[lane] = touched.get(lane, 0) + 1
+            for lane, count in touched.items():
+                lane.size += count
+                self._size += count
             for lane, count in touched.items():
                 self._rouse(lane, count)
 
@@ -125,7 +128,7 @@ class Line:
             for lane in self._lanes.values():
                 for waiting in lane.deques:
                     waiting.clear()
-                lane.size = 0
+                self._size = lane.size = 0
                 lane.ready.notify_all()
                 if lane.wake is not None:
                     lane.wake(0)
@@ -175,6 +178,8 @@ class Line:
     def _release(self, mine: Lane, *, takes_next: bool) -> None:
         self.free += 1
         mine.running -= 1
+        if takes_next and self._size == mine.size:
+            return  # nobody else waits
         best, best_head = None, None
         for lane in self._lanes.values():
             head = lane.head()
@@ -192,9 +197,10 @@ class Line:
             msg = "an empty lane was asked for a task"
             raise AssertionError(msg)
         lane.size -= 1
+        self._size -= 1
         lane.running += 1
         self.free -= 1
-        if self.free:
+        if self.free and self._size:
             # Another lane may have stood back for this task, and of two calls in a row an idle thread hears one.
             for one in self._lanes.values():
                 if one.size:
@@ -203,12 +209,19 @@ class Line:
 
     def _may_serve(self, lane: Lane) -> bool | float:
         """True, False (wait to be woken) or seconds after which to look again."""
-        head = lane.head()
-        if head is None or not self.free or lane.running >= lane.limit:
+        if not lane.size or not self.free or lane.running >= lane.limit:
             return False
         if not self._may_start():
             self._blocked = True
             return LOOK_AGAIN_S
+        if self._size > lane.size:
+            return self._comes_first(lane)
+        return True
+
+    def _comes_first(self, lane: Lane) -> bool | float:
+        """True if no other lane has what comes first, or does not come for it; else seconds to wait for it."""
+        head = lane.head()
+        assert head is not None
         for other in self._lanes.values():
             if other is lane or not other.size or other.running >= other.limit:
                 continue

@@ -38,6 +38,7 @@ class Together(NamedTuple):
 
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_NUMBERS: Final = frozenset({int, float})
 _SPLITS: Final = re.compile(r'[\s"=|]')
 
 
@@ -71,6 +72,8 @@ def traceback_lines(error: BaseException | None) -> list[str]:
 
 def _shown(value: object) -> str:
     """``value`` as a field shows it: quoted where it would not be one word."""
+    if type(value) in _NUMBERS:
+        return str(value)
     text = one_line(str(value))
     return json.dumps(text, ensure_ascii=False) if not text or _SPLITS.search(text) else text
 

@@ -108,12 +108,13 @@ class _Sums:
 
     def add(self, other: _Sums) -> None:
         self.tasks += other.tasks
-        self.timed += other.timed
-        self.duration_s += other.duration_s
-        for one in (other.min_s, other.max_s):
-            if one is not None:
-                self.min_s = one if self.min_s is None else min(self.min_s, one)
-                self.max_s = one if self.max_s is None else max(self.max_s, one)
+        if other.timed:
+            assert other.min_s is not None
+            assert other.max_s is not None
+            self.timed += other.timed
+            self.duration_s += other.duration_s
+            self.min_s = other.min_s if self.min_s is None or other.min_s < self.min_s else self.min_s
+            self.max_s = other.max_s if self.max_s is None or other.max_s > self.max_s else self.max_s
 
 
 @dataclass(slots=True)
@@ -242,12 +243,19 @@ class Totals:
             self._add(moves)
 
     def _add(self, moves: Moves) -> None:
-        for (job, status), change in moves.unfinished.items():
-            self._unfinished[job, status] += change
-            self._all_unfinished[status] += change
-        for (job, status), sums in moves.final.items():
-            self._final.setdefault((job, status), _Sums()).add(sums)
-            self._all_final.setdefault(status, _Sums()).add(sums)
+        unfinished, all_unfinished = self._unfinished, self._all_unfinished
+        for key, change in moves.unfinished.items():
+            unfinished[key] = unfinished.get(key, 0) + change
+            all_unfinished[key[1]] += change
+        for key, sums in moves.final.items():
+            all_final = self._all_final.get(key[1])
+            if all_final is None:
+                all_final = self._all_final[key[1]] = _Sums()
+            all_final.add(sums)
+            mine = self._final.get(key)
+            if mine is None:
+                mine = self._final[key] = _Sums()
+            mine.add(sums)
 
     def metrics(self, job_id: str | None = None) -> Metrics:
         """The figures of all tasks, or of one job's; the cost does not depend on how many there are."""

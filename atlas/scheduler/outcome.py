@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import traceback
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, assert_never
 
 from atlas.scheduler.retry import RetryPolicy, error_names
 from atlas.scheduler.task import Cause, OnCrash, Task, TaskStatus
@@ -16,12 +15,12 @@ if TYPE_CHECKING:
 MAX_RESULT_BYTES: Final = 64_000
 MAX_ERROR_BYTES: Final = 8_000
 MAX_COUNTED_CRASHES: Final = 3
+_TEXT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 StopReason = Literal["cancelled", "timeout", "shutdown", "replaced"]
 
 
-@dataclass(frozen=True, slots=True)
-class Returned:
+class Returned(NamedTuple):
     """The function returned.
 
     Attributes:
@@ -33,8 +32,7 @@ class Returned:
     text: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Raised:
+class Raised(NamedTuple):
     """The function raised.
 
     Attributes:
@@ -46,8 +44,7 @@ class Raised:
     names: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Stopped:
+class Stopped(NamedTuple):
     """The attempt was stopped, or is given up because it does not stop.
 
     Attributes:
@@ -59,8 +56,7 @@ class Stopped:
     abandoned: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(NamedTuple):
     """The worker process died in the middle of the attempt.
 
     Attributes:
@@ -78,9 +74,9 @@ def returned(value: object) -> Returned:
     if value is None:
         return Returned(None, "null")
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _TEXT(value)
         try:
-            length = len(text.encode())
+            length = len(text) if text.isascii() else len(text.encode())
         except UnicodeEncodeError:  # lone surrogates, as `os.fsdecode` makes them, fit into a row only when escaped
             text = json.dumps(value, allow_nan=False, separators=(",", ":"))
             length = len(text)
@@ -114,8 +110,7 @@ def shorten(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
     return raw[:keep].decode("utf-8", "ignore") + mark + raw[-keep:].decode("utf-8", "ignore")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What becomes of a task after an attempt.
 
     Attributes:

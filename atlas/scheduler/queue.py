@@ -347,9 +347,9 @@ class TaskQueue:
             msg = "submit_many() takes no task_id: it makes many tasks"
             raise TypeError(msg)
         store = self.desk.store
-        now = store.clock.now()
-        prepare, note = self._submission.prepare, not store.is_private
-        return [prepare(func, args, options, now=now, note_volatile=note) for args in arguments]
+        return self._submission.prepare(
+            func, arguments, options, now=store.clock.now(), note_volatile=not store.is_private
+        )
 
     # --- results and cancel ---------------------------------------------------------------------------------------
 

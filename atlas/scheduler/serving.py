@@ -236,18 +236,15 @@ class Serving:
         """
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         tasks = [live.task for live in lives]
-        reserved: list[Task] = []
+        self.lifecycle.reserve_all(lives)
         try:
-            for live in lives:
-                self.lifecycle.reserve(live)
-                reserved.append(live.task)
             ticket.undo = partial(self.withdraw_tasks, tasks)
             if unique or also is not None:
                 self._accept_with(tasks, ticket, unique=unique, also=also)
             else:
                 self.store.accept(tasks, ticket)
         except AtlasError:
-            self.withdraw_tasks(reserved)
+            self.withdraw_tasks(tasks)
             raise
         return ticket
 

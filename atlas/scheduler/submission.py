@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from loguru import logger
@@ -16,7 +17,7 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -53,6 +54,9 @@ class SubmitOptions(TypedDict, total=False):
     by: str
 
 
+_OPTIONS: Final = SubmitOptions.__annotations__.keys()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDefaults:
     """Policies of tasks that do not bring their own.
@@ -82,13 +86,13 @@ class Submission:
     def prepare(
         self,
         func: Callable[..., Any] | str,
-        args: Sequence[Any],
+        arguments: Iterable[Sequence[Any]],
         options: SubmitOptions,
         *,
         now: datetime,
         note_volatile: bool = True,
-    ) -> Live:
-        """The task meant by a call of `TaskQueue.submit`.
+    ) -> list[Live]:
+        """The tasks meant by a call of `TaskQueue.submit`: one for each entry of ``arguments``.
 
         Raises:
             TypeError: An option is unknown.
@@ -96,47 +100,56 @@ class Submission:
             UnknownFunctionError: No function is registered under this name.
             FunctionRefusedError: It cannot run where it should.
         """
-        unknown = options.keys() - SubmitOptions.__annotations__.keys()
-        if unknown:
-            names = ", ".join(sorted(unknown))
+        if not options.keys() <= _OPTIONS:
+            names = ", ".join(sorted(options.keys() - _OPTIONS))
             msg = f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})"
             raise TypeError(msg)
+        function, unknown = self._function(func)
         kwargs = dict(options.get("kwargs") or {})
-        function, problem = self._function(func)
-        arguments = NO_ARGUMENTS
-        try:
-            arguments = encode_arguments(args, kwargs)
-        except ArgumentsError as error:
-            if isinstance(func, str):
-                raise
-            problem = problem or str(error)
-        if problem is not None and note_volatile and function.name not in self._noted:
+        task_id = _id(options.get("task_id"))
+        name = _name(options.get("name")) or function.name.rpartition(":")[2]
+        priority = TaskPriority.parse(options.get("priority", TaskPriority.NORMAL))
+        policy = _policy(
+            self._retry(options.get("retry"), options.get("max_retries")),
+            options.get("timeout", self._defaults.timeout_s),
+            _on_crash(options.get("on_crash", OnCrash.RETRY)),
+            executor_for(options.get("executor"), function),
+        )
+        lives = []
+        for args in arguments:
+            encoded, problem = NO_ARGUMENTS, unknown
+            if args or kwargs:
+                try:
+                    encoded = encode_arguments(args, kwargs)
+                except ArgumentsError as error:
+                    if isinstance(func, str):
+                        raise
+                    executor_for(options.get("executor"), function, volatile_arguments=True)
+                    problem = unknown or str(error)
+            if problem is not None and note_volatile:
+                self._note(function, problem)
+            task = Task(
+                id=task_id or IDS.new(now),
+                name=name,
+                function=function.name,
+                arguments=encoded,
+                priority=priority,
+                policy=policy,
+                volatile=problem is not None,
+                created_at=now,
+            )
+            lives.append(Live(task) if problem is None else Live(task, function, args, dict(kwargs)))
+        return lives
+
+    def _note(self, function: Function, problem: str) -> None:
+        """Say once of a function that its tasks do not survive."""
+        if function.name not in self._noted:
             self._noted.add(function.name)
             logger.info(
                 "tasks of this function are volatile: a crash ends them as FAILED (lost)",
                 function=function.name,
                 because=problem,
             )
-        task = Task(
-            id=_id(options.get("task_id")) or IDS.new(now),
-            name=_name(options.get("name")) or function.name.rpartition(":")[2],
-            function=function.name,
-            arguments=arguments,
-            priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
-            policy=TaskPolicy(
-                retry=self._retry(options.get("retry"), options.get("max_retries")),
-                timeout_s=options.get("timeout", self._defaults.timeout_s),
-                on_crash=_on_crash(options.get("on_crash", OnCrash.RETRY)),
-                executor=executor_for(
-                    options.get("executor"),
-                    function,
-                    volatile_arguments=arguments is NO_ARGUMENTS and bool(args or kwargs),
-                ),
-            ),
-            volatile=problem is not None,
-            created_at=now,
-        )
-        return Live(task, function, args, kwargs) if task.volatile else Live(task)
 
     def _function(self, func: Callable[..., Any] | str) -> tuple[Function, str | None]:
         if isinstance(func, str):
@@ -148,8 +161,29 @@ class Submission:
 
     def _retry(self, retry: RetryPolicy | None, max_retries: int | None) -> RetryPolicy:
         if retry is None:
-            return RetryPolicy(max_retries=self._defaults.max_retries if max_retries is None else max_retries)
+            return _retries(self._defaults.max_retries if max_retries is None else max_retries)
         return retry if max_retries is None else replace(retry, max_retries=max_retries)
+
+
+def _retries(max_retries: int) -> RetryPolicy:
+    return _SHARED_RETRIES(max_retries) if type(max_retries) is int else RetryPolicy(max_retries=max_retries)
+
+
+_SHARED_RETRIES: Final = lru_cache(maxsize=64)(lambda max_retries: RetryPolicy(max_retries=max_retries))
+
+
+def _policy(retry: RetryPolicy, timeout_s: float | None, on_crash: OnCrash, executor: ExecutorKind) -> TaskPolicy:
+    """Tasks of equal policies share one, and its JSON text."""
+    make = _shared_policy if type(timeout_s) in _TIMEOUTS else _new_policy  # whatever else it is may not be hashable
+    return make(retry, timeout_s, on_crash, executor)
+
+
+def _new_policy(retry: RetryPolicy, timeout_s: float | None, on_crash: OnCrash, executor: ExecutorKind) -> TaskPolicy:
+    return TaskPolicy(retry=retry, timeout_s=timeout_s, on_crash=on_crash, executor=executor)
+
+
+_TIMEOUTS: Final = frozenset({int, float, type(None)})
+_shared_policy: Final = lru_cache(maxsize=256, typed=True)(_new_policy)
 
 
 def submitted(lives: Sequence[Live], options: SubmitOptions) -> Callable[[Connection], None] | None:

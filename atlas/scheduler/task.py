@@ -182,6 +182,7 @@ class TaskPolicy:
     overlap: Overlap = Overlap.SKIP
     max_instances: int = 1
     log_max_bytes: int | None = None
+    _json: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse values that have no meaning."""
@@ -200,7 +201,11 @@ class TaskPolicy:
 
     def to_json(self) -> str:
         """The policy as a JSON object, the same text for equal policies."""
-        return _policy_json(self)
+        text = self._json
+        if text is None:
+            text = _policy_json(self)
+            object.__setattr__(self, "_json", text)  # the cache asks for a hash of all that is in it
+        return text
 
     @classmethod
     def from_json(cls, text: str) -> TaskPolicy:

@@ -94,9 +94,11 @@ class TaskLogs:
                     lines.add(time.time(), PRINT, hide(one_line(context.unprinted), self.rules.redact))
                 lines.end()
                 self._used[context.task_id] = self._used.get(context.task_id, 0) + lines.used
-            if is_final:
-                self._used.pop(context.task_id, None)
-        self._buffer.push()
+            logged = context.task_id in self._used
+            if logged and is_final:
+                del self._used[context.task_id]
+        if logged:
+            self._buffer.push()
 
 
 def _log_again(task_id: str, attempt: int, level: str, message: str) -> None:

@@ -58,38 +58,16 @@ class Accept(NamedTuple):
     ticket: Ticket
 
 
-class Move(NamedTuple):
-    """A task went from one status to another.
-
-    Attributes:
-        task: The task, which may have moved on since.
-        event: What counters and subscribers need of that moment.
-    """
-
-    task: Task
-    event: TaskEvent
+Move = tuple["Task", TaskEvent]
+"""A task, which may have moved on since, and what counters and subscribers need of the moment it moved."""
 
 
 def move_of(task: Task, was: TaskStatus, at: datetime, wait_s: float | None) -> Move:
     """The move that ``task`` has just made."""
     started_at = task.started_at if was is TaskStatus.RUNNING else None  # what waited for a retry did not run
     duration_s = None if started_at is None else max(0.0, (at - started_at).total_seconds())
-    return Move(
-        task,
-        TaskEvent(
-            task.id,
-            task.name,
-            task.job_id,
-            task.status,
-            task.attempt,
-            at,
-            was,
-            duration_s,
-            wait_s,
-            task.error,
-            task.cause,
-        ),
-    )
+    status, attempt, error, cause = task.status, task.attempt, task.error, task.cause
+    return task, TaskEvent(task.id, task.name, task.job_id, status, attempt, at, was, duration_s, wait_s, error, cause)
 
 
 @dataclass(slots=True)
@@ -102,6 +80,7 @@ class Batch:
         attempts: Rows of ``attempts``.
         moves: Every move, in order.
         works: What else runs in it.
+        is_awaited: Somebody waits for one of the changes.
     """
 
     accepts: list[Accept] = field(default_factory=list)
@@ -109,6 +88,7 @@ class Batch:
     attempts: list[dict[str, Any]] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     works: list[Work] = field(default_factory=list)
+    is_awaited: bool = False
 
     def __bool__(self) -> bool:
         """True if there is something to commit."""
@@ -119,6 +99,11 @@ class Batch:
         """Every new task, in order."""
         return [task for accept in self.accepts for task in accept.tasks]
 
+    @property
+    def may_gather(self) -> bool:
+        """True while nobody waits for it."""
+        return not (self.accepts or self.works or self.is_awaited)
+
     def put_before(self, newer: Batch) -> None:
         """Take everything that came after this batch failed; the newest state of a task wins."""
         self.accepts += newer.accepts
@@ -126,13 +111,14 @@ class Batch:
         self.attempts += newer.attempts
         self.moves += newer.moves
         self.works += newer.works
+        self.is_awaited |= newer.is_awaited
 
     def counted(self) -> Moves:
         """What it changes in the counters."""
         counts = Moves()
         for job_id, tasks in Counter(task.job_id for accept in self.accepts for task in accept.tasks).items():
             counts.made(job_id, tasks)
-        counts.moved_all([move.event for move in self.moves])
+        counts.moved_all([event for _task, event in self.moves])
         return counts
 
     @property
@@ -162,9 +148,9 @@ def accepted_event(task: Task) -> TaskEvent:
 
 def refused_event(task: Task) -> TaskEvent:
     """A task of another process ended at once."""
-    return move_of(task, TaskStatus.PENDING, task.finished_at or task.created_at, None).event
+    return move_of(task, TaskStatus.PENDING, task.finished_at or task.created_at, None)[1]
 
 
 def events_of(accepted: Sequence[Task], moves: Sequence[Move]) -> list[TaskEvent]:
     """What subscribers are told of a commit, in order."""
-    return [*map(accepted_event, accepted), *(move.event for move in moves)]
+    return [*map(accepted_event, accepted), *(event for _task, event in moves)]

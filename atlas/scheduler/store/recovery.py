@@ -11,7 +11,7 @@ from atlas.scheduler.outcome import Verdict, crash
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import SELECT, attempt_row, insert_attempts, moving_row, task_of, update_tasks
-from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
+from atlas.scheduler.task import FINAL, Cause, Origin, Task, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -74,16 +74,15 @@ def _verdict(task: Task) -> Verdict | None:
 
 def apply_verdict(task: Task, verdict: Verdict, now: datetime) -> None:
     """Make ``task`` what ``verdict`` says."""
-    task.move(verdict.status)
-    task.failures += verdict.failed
-    task.crashes += verdict.crashed
-    task.cause, task.error = verdict.cause, verdict.error
-    task.result, task.result_omitted = verdict.result, verdict.result_omitted
+    status, task.cause, task.error, task.result, task.result_omitted, _wait_s, failed, crashed = verdict
+    task.move(status)
+    task.failures += failed
+    task.crashes += crashed
     task.due_at = None
-    if verdict.crashed and not verdict.status.is_final:
-        task.attempt += 1  # the fence: a late result of the dead owner has a number that is behind now
-    if verdict.status.is_final:
+    if status in FINAL:
         task.finished_at = now
+    elif crashed:
+        task.attempt += 1  # the fence: a late result of the dead owner has a number that is behind now
 
 
 def pick_up(

@@ -47,6 +47,8 @@ RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 1.0
 MAX_BEHIND: Final = 100
 """Write-behind changes that may be unwritten before no further task starts; bounds what a crash can repeat."""
+GATHER_S: Final = 0.001
+"""How long changes that nobody waits for gather: a short task is RUNNING and final in one commit, and one row."""
 MAX_BEHIND_S: Final = 1.0
 """Age of the oldest unwritten change before no further task starts."""
 
@@ -68,6 +70,7 @@ class Writer:
         self._batch = Batch()
         self._in_commit = 0
         self._oldest_s: float | None = None
+        self._gathering = False
         self._closing = False
         self._failing_since_s: float | None = None
         self._fault: str | None = None
@@ -111,10 +114,12 @@ class Writer:
         wait_s: float | None = None,
         ticket: Ticket | None = None,
         also: Callable[[Connection], None] | None = None,
+        awaited: bool = True,
     ) -> None:
         """Write a task's new state behind; only its newest state reaches the disk, every move becomes an event.
 
-        ``ticket`` is settled by its commit, of which ``also`` is a part.
+        ``ticket`` is settled by its commit, of which ``also`` is a part. Where nobody is known to wait for it
+        (``awaited`` is False), it may gather with others for `GATHER_S`.
         """
         row, move = moving_row(task), move_of(task, was, at, wait_s)
         with self._ready:
@@ -127,7 +132,10 @@ class Writer:
                 batch.works.append(Work(also, ticket))
             if self._oldest_s is None:
                 self._oldest_s = self._clock.monotonic()
-            self._ready.notify()
+            if awaited:
+                batch.is_awaited = True
+            if not self._gathering or awaited or len(batch.changes) >= MAX_BEHIND:
+                self._ready.notify()
 
     def work(
         self,
@@ -221,6 +229,11 @@ class Writer:
             elif not self._batch and not self._closing and (look_in_s := self._look_in_s()) > 0:
                 self._clock.wait(self._ready, look_in_s)
             batch = self._batch
+            if batch.changes and batch.may_gather and len(batch.changes) < MAX_BEHIND and not self._closing:
+                # Not the clock's wait: this is about the disk, and a test's time may stand still.
+                self._gathering = True
+                self._ready.wait(GATHER_S)
+                self._gathering = False
             if not batch:
                 return None if self._closing else Batch()  # not this one: what comes meanwhile goes into it
             self._batch = Batch()
