@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import httpx
@@ -10,8 +11,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from atlas.scheduler.errors import TaskFailedError
+from atlas.scheduler.store.store import open_store
+from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.task import Task, TaskIds, TaskStatus
+from atlas.scheduler.testing.clocks import SetClock
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
+from atlas.web.tally import Tally
 from tests import seeded
 
 if TYPE_CHECKING:
@@ -23,7 +29,9 @@ STRANGE = 'a "b" \\ {c}'
 async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Path) -> None:
     entry = {"cron_expression": "0 9 * * *", "max_retries": 0}
     jobs = {STRANGE: {**entry, "function": "seeded"}, "broken": {**entry, "function": "fails"}}
-    async with AtlasScheduler.from_settings(seeded.bare(tmp_path, jobs)) as atlas:
+    scheduler = AtlasScheduler.from_settings(seeded.bare(tmp_path, jobs))
+    transport = httpx.ASGITransport(create_app(scheduler))
+    async with scheduler as atlas:
         for _ in range(3):
             await atlas.queue.get_task_result(await atlas.cron.run_job_now(STRANGE), timeout=30)
         with pytest.raises(TaskFailedError):
@@ -33,7 +41,6 @@ async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Pat
         for _ in range(2):
             atlas.status.start_task("by hand")
             atlas.status.fail_task("by hand", "no")
-        transport = httpx.ASGITransport(create_app(atlas))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
             answer = await client.get("/metrics")
         assert answer.status_code == 200
@@ -55,14 +62,66 @@ async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Pat
         assert took["atlas_task_duration_seconds_count", "other"] == 2
         total_s = sum(value for (name, _job), value in took.items() if name.endswith("_sum"))
         assert total_s == pytest.approx((metrics.average_duration_s or 0.0) * 6)
-        lags = families["atlas_recent_start_lag_seconds"].samples
-        assert [one.labels["quantile"] for one in lags] == ["0.5", "0.99"]
-        assert 0 <= lags[0].value <= lags[1].value
-        counted = [families[f"atlas_recent_{name}"].samples[0].value for name in ("tasks", "retries", "crashes")]
-        assert counted == [6, 1, 0]
+        lags = families["atlas_task_start_lag_seconds"].samples
+        buckets = [one.value for one in lags if one.name.endswith("_bucket")]
+        assert buckets == sorted(buckets)
+        assert [one.labels["le"] for one in lags if one.name.endswith("_bucket")][-1] == "+Inf"
+        values = {one.name.rsplit("_", 1)[1]: one.value for one in lags if not one.labels}
+        assert values["count"] == buckets[-1] == 5  # what is moved by hand never waits in line
+        assert 0 < values["sum"] < 60
+        assert families["atlas_task_retries"].samples[0].value == 1
+        assert families["atlas_task_retries"].samples[0].name == "atlas_task_retries_total"
+        assert families["atlas_task_crashes"].samples[0].value == 0
+        assert {family.type for family in families.values()} == {"counter", "gauge", "summary", "histogram"}
         assert families["atlas_slots"].samples[0].value == 5
         assert families["atlas_config_revision"].samples[0].value == 1
         assert families["atlas_config_error"].samples[0].value == 0
         assert {sample.labels["priority"] for sample in families["atlas_queue_depth"].samples} == {
             *("URGENT", "HIGH", "NORMAL", "LOW")
         }
+
+
+def test_a_tally_counts_each_task_once_and_only_grows(tmp_path: Path) -> None:
+    begin = datetime(2026, 11, 25, 12, 0, tzinfo=UTC)
+    clock = SetClock(begin)
+    store = open_store(tmp_path / "atlas.db", clock=clock)
+    tally, ids, late_s = Tally(begin.timestamp()), TaskIds(), iter((0.004, 0.2, 4000.0, 0.2))
+
+    def ended(failures: int = 0, crashes: int = 0) -> None:
+        at, lag_s = clock.now(), 0.0
+        if not failures:
+            lag_s = next(late_s)
+        task = Task(
+            id=ids.new(at),
+            name="x",
+            function="seeded",
+            created_at=at - timedelta(seconds=lag_s),
+            started_at=at,
+            finished_at=at,
+            attempt=1 + failures,
+            failures=failures,
+            crashes=crashes,
+            status=TaskStatus.SUCCESS,
+        )
+        store.write(lambda connection: insert_tasks(connection, [full_row(task)]))
+
+    try:
+        assert tally.look(store).lags.total() == 0
+        ended()
+        ended(failures=2, crashes=1)
+        for _ in range(2):
+            found = tally.look(store)
+            assert (found.retries, found.crashes, found.lags.total()) == (2, 1, 1)
+        clock.instant += timedelta(seconds=45)
+        ended()
+        assert tally.look(store).lags.total() == 2
+        clock.instant += timedelta(seconds=300)
+        assert tally.look(store).lags.total() == 2
+        ended()
+        ended()
+        found = tally.look(store)
+        buckets = dict(found.buckets())
+        assert (buckets["0.005"], buckets["0.1"], buckets["0.25"], buckets["1800"], buckets["+Inf"]) == (1, 1, 3, 3, 4)
+        assert found.lag_s == pytest.approx(4000.404)
+    finally:
+        store.close()

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import select
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from atlas.scheduler.store.tables import tasks
-from atlas.scheduler.task import FINAL, Cause, TaskPriority
+from atlas.scheduler.task import FINAL, TaskPriority
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from starlette.requests import Request
 
@@ -21,10 +19,6 @@ if TYPE_CHECKING:
 MOST_JOBS: Final = 1_000
 """Jobs that get labels of their own, by name; further ones are summed as ``other``."""
 OTHER: Final = "other"
-NEWEST: Final = 1_000
-_FINAL: Final = frozenset(status.value for status in FINAL)
-_FAILURES: Final = frozenset({Cause.ERROR.value, Cause.TIMEOUT.value})
-"""What the failure that ended a task is counted under: no retry followed it."""
 Sample = tuple["Mapping[str, str]", float]
 
 
@@ -51,7 +45,7 @@ def figures(site: Site) -> str:
     parts = [
         _family("atlas_tasks_total", "counter", "Tasks that ended, by job and status.", _ended(site)),
         _durations(site),
-        *_lately(site),
+        *_counted(site),
         _family(
             "atlas_tasks_unfinished",
             "gauge",
@@ -106,36 +100,29 @@ def _summed(name: str, job_id: str, count: int, seconds: float) -> list[str]:
     return [f"{name}_sum{label} {seconds!r}", f"{name}_count{label} {count!r}"]
 
 
-def _lately(site: Site) -> list[str]:
-    """The newest tasks: how late they started, how often they were tried again or their process died."""
-    columns = (
-        tasks.c[name] for name in ("created_at", "started_at", "attempt", "failures", "crashes", "status", "cause")
+def _counted(site: Site) -> Iterator[str]:
+    """What the tally of this site has: retries, crashes, start lags."""
+    found = site.tally.look(site.store)
+    yield _family(
+        "atlas_task_retries_total",
+        "counter",
+        "Failed attempts that another one followed, of tasks that ended.",
+        [({}, found.retries)],
     )
-    newest = select(*columns).order_by(tasks.c.created_at.desc()).limit(NEWEST)
-    rows = site.store.read(lambda connection: connection.execute(newest).all())
-    lags = sorted(
-        max(0.0, row.started_at - row.created_at) for row in rows if row.attempt == 1 and row.started_at is not None
+    yield _family(
+        "atlas_task_crashes_total",
+        "counter",
+        "Attempts that ended with their process, of tasks that ended.",
+        [({}, found.crashes)],
     )
-    at = [(one, lags[min(len(lags) - 1, int(one * len(lags)))]) for one in (0.5, 0.99)] if lags else []
-    return [
-        _family(
-            "atlas_recent_start_lag_seconds",
-            "gauge",
-            f"From acceptance to the start of the first attempt, of the newest {NEWEST} tasks.",
-            [({"quantile": f"{one:g}"}, lag) for one, lag in at],
-        ),
-        _one("atlas_recent_tasks", f"The tasks that the figures named recent look at, at most {NEWEST}.", len(rows)),
-        _one(
-            "atlas_recent_retries",
-            f"Failed attempts that another one follows or followed, of the newest {NEWEST} tasks.",
-            sum(row.failures - (row.status in _FINAL and row.cause in _FAILURES) for row in rows),
-        ),
-        _one(
-            "atlas_recent_crashes",
-            f"Attempts that ended with their process, of the newest {NEWEST} tasks.",
-            sum(row.crashes for row in rows),
-        ),
+    name = "atlas_task_start_lag_seconds"
+    lines = [
+        f"# HELP {name} From fire time or acceptance to the start, of tasks that ended.",
+        f"# TYPE {name} histogram",
     ]
+    lines += [f'{name}_bucket{{le="{limit}"}} {count}' for limit, count in found.buckets()]
+    lines += [f"{name}_sum {found.lag_s!r}", f"{name}_count {found.lags.total()}"]
+    yield "\n".join(lines) + "\n"
 
 
 def _ended(site: Site) -> list[Sample]:

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from atlas.scheduler.clock import SystemClock
 from atlas.web.access import Access, Brake
+from atlas.web.tally import Tally
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,6 +50,7 @@ class Site:
         renders: Runs whatever is heavier than a handful of lines, one at a time.
         live: The streams of open tabs.
         desk: What the pages keep of the started scheduler; see `desk_of`.
+        tally: What `/metrics` counts from the beginning of the site on.
         guesses: Wrong tokens per address.
         changes: Changes per address.
     """
@@ -61,6 +63,7 @@ class Site:
     renders: Renders
     live: Live
     desk: Desk | None = None
+    tally: Tally = field(default_factory=lambda: Tally(SystemClock().now().timestamp()))
     guesses: Brake = field(default_factory=lambda: Brake(10, 60.0, SystemClock()))
     changes: Brake = field(default_factory=lambda: Brake(300, 60.0, SystemClock()))
 
