@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections import defaultdict
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +64,70 @@ def test_the_verbs_work_with_the_token_and_refuse_without(settings: Settings) ->
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unknown_function")
         assert client.post("/api/v1/tasks", content=b"[" * 9000).status_code == 400
         assert client.get("/api/v1/tasks?limit=0").status_code == 400
+
+
+def test_a_task_is_submitted_with_its_policy(settings: Settings) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        body = {
+            "function": "health",
+            "task_id": "mine/1",
+            "name": "看一看",
+            "priority": "LOW",
+            "timeout": 12.5,
+            "max_retries": 1,
+            "executor": "thread",
+            "on_crash": "fail",
+        }
+        assert client.post("/api/v1/tasks", json=body).json() == {"task": "mine/1"}
+        task = atlas.status.get_task("mine/1")
+        assert (task.name, task.priority.name, task.policy.timeout_s) == ("看一看", "LOW", 12.5)
+        assert (task.policy.retry.max_retries, task.policy.executor, task.policy.on_crash) == (1, "thread", "fail")
+        twice = client.post("/api/v1/tasks", json=body)
+        assert (twice.status_code, twice.json()["error"]["code"]) == (409, "duplicate_task")
+        without = client.post("/api/v1/tasks", json={"function": "health", "timeout": None}).json()["task"]
+        assert atlas.status.get_task(without).policy.timeout_s is None
+        usual = client.post("/api/v1/tasks", json={"function": "health"}).json()["task"]
+        assert atlas.status.get_task(usual).policy.timeout_s == settings.scheduler.task_timeout
+        for wrong in ({"priority": "low"}, {"timeout": 0}, {"max_retries": -1}, {"executor": "gpu"}, {"task_id": ""}):
+            assert client.post("/api/v1/tasks", json={"function": "health", **wrong}).status_code == 400, wrong
+
+
+def test_every_object_of_the_description_is_closed_and_every_answer_keeps_to_it(settings: Settings) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        task = client.post("/api/v1/jobs/health/run").json()["task"]
+        atlas.queue.sync.get_task_result(task, timeout=20)
+        client.post("/api/v1/jobs/health/pause", json={"reason": "x"})
+        schemas = client.get("/api/v1/openapi.json").json()["components"]["schemas"]
+        open_ones = {name for name, one in schemas.items() if one.get("additionalProperties") is not False}
+        assert {name for name in open_ones if "enum" not in schemas[name]} == {"Why"}
+        path = {"{job}": "health", "{task}": task, "{number}": "1"}
+        query = {"/diff": "?a=1&b=1", "/explain": "?expression=0 9 * * *"}
+        for verb in VERBS:
+            if verb.method == "GET" or verb.path in {"/check", "/plan"}:
+                address = reduce(lambda text, name: text.replace(name, path[name]), path, verb.path)
+                body = {"json": {"text": CHECKED}} if verb.method == "POST" else {}
+                answer = client.request(verb.method, f"/api/v1{address}{query.get(verb.path, '')}", **body)
+                assert answer.status_code == 200, (verb.path, answer.text)
+                verb.tells.model_validate(answer.json(), strict=False)
+
+
+def test_a_read_only_site_checks_and_plans_and_changes_nothing(settings: Settings) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = TestClient(create_app(atlas, read_only=True), base_url="http://127.0.0.1")
+        client.headers.update(signed_in(atlas).headers)
+        assert client.post("/api/v1/check", json={"text": CHECKED}).json()["ok"] is True
+        assert client.post("/api/v1/plan", json={"text": CHECKED}).json()["changed"] == 1
+        form = {"text": CHECKED}
+        assert client.post("/config", data=form).status_code == 200
+        for verb in VERBS:
+            if verb.method == "POST" and verb.path not in {"/check", "/plan"}:
+                answer = client.post("/api/v1" + re.sub(r"{\w+}", "health", verb.path), json=form)
+                assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only"), verb.path
+        assert client.post("/act/apply", data=form).status_code == 403
+        assert atlas.reconciler.latest_revision() is not None
+        assert [one.number for one in [atlas.reconciler.latest_revision()] if one] == [1]
 
 
 CHECKED = '{"cron_jobs": {"health": {"cron_expression": "0 3 * * *"}}}'

@@ -46,6 +46,8 @@ MAX_CONFIG_BODY: Final = 8_388_608
 OPEN: Final = frozenset({"/healthz", "/readyz", "/sign-in"})
 LARGE: Final = ("/config", "/act/apply", "/api/v1/check", "/api/v1/plan", "/api/v1/apply")
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+LOOKS: Final = frozenset({"/sign-in", "/sign-out", "/config", "/api/v1/check", "/api/v1/plan"})
+"""What is sent there is looked at and changes nothing, so that read-only sites take it too."""
 
 
 class Guard:
@@ -112,7 +114,7 @@ class Guard:
         if changes:
             if not self._is_own(request):
                 return refusal(request, 403, "foreign_origin", "a change must come from these pages, not another site")
-            if site.read_only and path not in {"/sign-in", "/sign-out"}:
+            if site.read_only and path not in LOOKS:
                 return refusal(request, 403, "read_only", "this site is read-only: web.read_only in the settings")
             key = client_of(request)
             if wait_s := site.changes.wait_s(key):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
@@ -11,7 +11,8 @@ from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.revisions import find_revisions
-from atlas.web.api.verb import MAX_NUMBER, Call, Facts, Listed, Paged, Taken, Told, Verb, facts
+from atlas.web.api.told import Closed, PreviewTold, ProblemTold, RevisionTold, WholeRevisionTold
+from atlas.web.api.verb import MAX_NUMBER, Call, Listed, Paged, Taken, Verb, listed
 
 if TYPE_CHECKING:
     from atlas.scheduler.config.plan import Plan
@@ -42,15 +43,15 @@ class Wanted(Taken):
     number: int = Field(ge=1, le=MAX_NUMBER)
 
 
-class Checked(Told):
+class Checked(Closed):
     """What is wrong with a text."""
 
     ok: bool = Field(description="True if it could be applied.")
     jobs: list[str]
-    problems: list[dict[str, Any]]
+    problems: list[ProblemTold]
 
 
-class Applied(Told):
+class Applied(Closed):
     """What came into force."""
 
     revision: int | None
@@ -61,55 +62,63 @@ class Applied(Told):
     unchanged: int
 
 
-class Compared(Told):
+class JobCompared(Closed):
+    """One job that is different."""
+
+    id: str
+    kind: Literal["+", "-", "~"]
+    words: str
+
+
+class Compared(Closed):
     """What is different between two revisions."""
 
     a: int
     b: int
-    jobs: list[dict[str, Any]]
+    jobs: list[JobCompared]
     lines: list[str]
 
 
-def check(call: Call) -> Checked:
+def check(call: Call) -> dict[str, Any]:
     """What is wrong, and what is probably not meant, with a text; nothing is applied."""
     reconciler, scheduler = call.atlas.reconciler, call.site.settings.scheduler
     try:
         wanted = reconciler.parse(call.taken(Text).text)
         reconciler.plan(wanted)
     except ConfigError as error:
-        return Checked(ok=False, jobs=[], problems=[one.to_json() for one in error.problems])
+        return {"ok": False, "jobs": [], "problems": [one.to_json() for one in error.problems]}
     advised = advise(
         wanted, file=reconciler.path, now=call.store.clock.now(), slots=scheduler.max_workers, limits=scheduler.limits
     )
     found = sorted((*wanted.warnings, *advised), key=lambda one: (one.line, one.column))
-    return Checked(ok=True, jobs=list(wanted.definitions), problems=[one.to_json() for one in found])
+    return {"ok": True, "jobs": list(wanted.definitions), "problems": [one.to_json() for one in found]}
 
 
-def plan(call: Call) -> Facts:
+def plan(call: Call) -> dict[str, Any]:
     """What a text would change; nothing is applied."""
-    return facts(call.atlas.reconciler.preview(call.taken(Text).text).to_json())
+    return call.atlas.reconciler.preview(call.taken(Text).text).to_json()
 
 
-def apply(call: Call) -> Applied:
+def apply(call: Call) -> dict[str, Any]:
     """Put a text in the file's place and in force."""
     return _applied(call, call.atlas.reconciler.replace(call.taken(Text).text, by=call.by))
 
 
-def revisions(call: Call) -> Listed:
+def revisions(call: Call) -> dict[str, Any]:
     """Accepted versions of the file, newest first."""
     asked = call.taken(RevisionPage)
     found = call.store.read(lambda one: find_revisions(one, limit=asked.limit + 1, before=asked.before))
     shown = found[: asked.limit]
-    return Listed(items=[one.to_json() for one in shown], next=shown[-1].number if len(found) > asked.limit else None)
+    return listed([one.to_json() for one in shown], shown[-1].number if len(found) > asked.limit else None)
 
 
-def revision(call: Call) -> Facts:
+def revision(call: Call) -> dict[str, Any]:
     """One accepted version, with its text."""
     found = call.atlas.reconciler.revision(_number(call.path["number"]))
-    return facts({**found.to_json(), "text": found.text})
+    return {**found.to_json(), "text": found.text}
 
 
-def diff(call: Call) -> Compared:
+def diff(call: Call) -> dict[str, Any]:
     """What is different between two revisions: in words, then line by line."""
     asked, reconciler = call.taken(Two), call.atlas.reconciler
     old, new = (reconciler.revision(number) for number in (asked.a, asked.b))
@@ -118,29 +127,29 @@ def diff(call: Call) -> Compared:
         jobs = changed_jobs(reconciler.parse(old.text).definitions, reconciler.parse(new.text).definitions)
     except ConfigError:  # what was good then: a function or a zone may be gone since
         jobs = []
-    return Compared(
-        a=asked.a,
-        b=asked.b,
-        jobs=[{"id": job_id, "kind": kind, "words": words} for kind, job_id, words in jobs],
-        lines=list(difflib.unified_diff(old.text.splitlines(), new.text.splitlines(), *names, lineterm="")),
-    )
+    return {
+        "a": asked.a,
+        "b": asked.b,
+        "jobs": [{"id": job_id, "kind": kind, "words": words} for kind, job_id, words in jobs],
+        "lines": list(difflib.unified_diff(old.text.splitlines(), new.text.splitlines(), *names, lineterm="")),
+    }
 
 
-def rollback(call: Call) -> Applied:
+def rollback(call: Call) -> dict[str, Any]:
     """Bring an earlier revision back; it becomes a new one."""
     return _applied(call, call.atlas.reconciler.rollback(call.taken(Wanted).number, by=call.by))
 
 
-def _applied(call: Call, done: Plan) -> Applied:
+def _applied(call: Call, done: Plan) -> dict[str, Any]:
     latest = call.atlas.reconciler.latest_revision()
-    return Applied(
-        revision=None if latest is None else latest.number,
-        summary=done.summary,
-        added=len(done.added),
-        changed=len(done.changed),
-        removed=len(done.removed),
-        unchanged=done.unchanged,
-    )
+    return {
+        "revision": None if latest is None else latest.number,
+        "summary": done.summary,
+        "added": len(done.added),
+        "changed": len(done.changed),
+        "removed": len(done.removed),
+        "unchanged": done.unchanged,
+    }
 
 
 def _number(text: str) -> int:
@@ -148,11 +157,11 @@ def _number(text: str) -> int:
 
 
 VERBS: Final = (
-    Verb("POST", "/check", check, Text, Checked),
-    Verb("POST", "/plan", plan, Text),
-    Verb("POST", "/apply", apply, Text, Applied),
-    Verb("POST", "/rollback", rollback, Wanted, Applied),
-    Verb("GET", "/revisions", revisions, RevisionPage, Listed),
-    Verb("GET", "/revisions/{number}", revision),
-    Verb("GET", "/diff", diff, Two, Compared),
+    Verb("POST", "/check", check, Checked, Text),
+    Verb("POST", "/plan", plan, PreviewTold, Text),
+    Verb("POST", "/apply", apply, Applied, Text),
+    Verb("POST", "/rollback", rollback, Applied, Wanted),
+    Verb("GET", "/revisions", revisions, Listed[RevisionTold], RevisionPage),
+    Verb("GET", "/revisions/{number}", revision, WholeRevisionTold),
+    Verb("GET", "/diff", diff, Compared, Two),
 )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.scheduler.year_ahead import explained
 from atlas.scheduler.zones import zone_named
 from atlas.web.api.tasks import TaskMade
-from atlas.web.api.verb import Call, Facts, Instant, Listed, Paged, Taken, Told, Verb, facts
+from atlas.web.api.told import Closed, ExplainedTold, JobTold, WholeJobTold
+from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
 
 
 class JobPage(Paged):
@@ -46,77 +47,86 @@ class Pausing(Taken):
     until: Instant | None = Field(None, description="When the pause ends by itself; null for never.")
 
 
-class Paused(Told):
+class Why(BaseModel):
+    """Why: the verdict, the words, and the facts they rest on, which depend on the verdict."""
+
+    model_config = ConfigDict(extra="allow")
+
+    job: str
+    at: str | None
+    verdict: str
+    words: str
+
+
+class Paused(Closed):
     """A job is paused."""
 
     paused: bool
 
 
-class Resumed(Told):
+class Resumed(Closed):
     """False if it was not paused."""
 
     resumed: bool
 
 
-def list_jobs(call: Call) -> Listed:
+def list_jobs(call: Call) -> dict[str, Any]:
     """Every job as it stands, by id."""
     asked = call.taken(JobPage)
     found = [job for job in call.atlas.get_jobs() if job.id > asked.after]
     more = len(found) > asked.limit
-    return Listed(
-        items=[job.to_json() for job in found[: asked.limit]], next=found[asked.limit - 1].id if more else None
-    )
+    return listed([job.to_json() for job in found[: asked.limit]], found[asked.limit - 1].id if more else None)
 
 
-def get_job(call: Call) -> Facts:
+def get_job(call: Call) -> dict[str, Any]:
     """One job: its schedule, policies, state and figures."""
-    return facts(call.atlas.cron.sync.get_job_status(call.path["job"]))
+    return call.atlas.cron.sync.get_job_status(call.path["job"])
 
 
-def why_job(call: Call) -> Facts:
+def why_job(call: Call) -> dict[str, Any]:
     """Why a job ran, did not run, ran late or again."""
     asked, job_id = call.taken(Moment), call.path["job"]
     now, zone = call.store.clock.now(), zone_named(call.atlas.timezone)
     found = call.store.read(lambda connection: reason_of(connection, job_id, at=asked.at, now=now, zone=zone))
-    return facts(found.to_json())
+    return found.to_json()
 
 
-def explain_job(call: Call) -> Facts:
+def explain_job(call: Call) -> dict[str, Any]:
     """A job's schedule in words, and its next times."""
     job_id = call.path["job"]
     record = call.atlas.cron.sync.running.jobs.record(job_id)
     if record is None:
         raise UnknownJobError(job_id)
     count = call.taken(Times).count
-    return facts({"what": job_id, **explained(record.definition.schedule, call.store.clock.now(), count)})
+    return {"what": job_id, **explained(record.definition.schedule, call.store.clock.now(), count)}
 
 
-def run_job(call: Call) -> TaskMade:
+def run_job(call: Call) -> dict[str, Any]:
     """Run a job now, beside its schedule."""
     asked = call.taken(RunArguments)
     made = call.atlas.cron.sync.run_job_now(call.path["job"], args=asked.args, kwargs=asked.kwargs, by=call.by)
-    return TaskMade(task=made)
+    return {"task": made}
 
 
-def pause_job(call: Call) -> Paused:
+def pause_job(call: Call) -> dict[str, Any]:
     """Let a job make no tasks for a while."""
     asked = call.taken(Pausing)
     call.atlas.cron.sync.pause_job(call.path["job"], reason=asked.reason, until=asked.until, by=call.by)
-    return Paused(paused=True)
+    return {"paused": True}
 
 
-def resume_job(call: Call) -> Resumed:
+def resume_job(call: Call) -> dict[str, Any]:
     """End a job's pause."""
-    return Resumed(resumed=call.atlas.cron.sync.resume_job(call.path["job"], by=call.by))
+    return {"resumed": call.atlas.cron.sync.resume_job(call.path["job"], by=call.by)}
 
 
 VERBS: Final = (
-    Verb("GET", "/jobs", list_jobs, JobPage, Listed),
-    Verb("GET", "/jobs/{job}/why", why_job, Moment),
-    Verb("GET", "/jobs/{job}/explain", explain_job, Times),
-    Verb("POST", "/jobs/{job}/run", run_job, RunArguments, TaskMade),
-    Verb("POST", "/jobs/{job}/pause", pause_job, Pausing, Paused),
-    Verb("POST", "/jobs/{job}/resume", resume_job, tells=Resumed),
-    Verb("GET", "/jobs/{job}", get_job),
+    Verb("GET", "/jobs", list_jobs, Listed[JobTold], JobPage),
+    Verb("GET", "/jobs/{job}/why", why_job, Why, Moment),
+    Verb("GET", "/jobs/{job}/explain", explain_job, ExplainedTold, Times),
+    Verb("POST", "/jobs/{job}/run", run_job, TaskMade, RunArguments),
+    Verb("POST", "/jobs/{job}/pause", pause_job, Paused, Pausing),
+    Verb("POST", "/jobs/{job}/resume", resume_job, Resumed),
+    Verb("GET", "/jobs/{job}", get_job, WholeJobTold),
 )
 """The last one takes whatever is left of a path, so it comes last."""

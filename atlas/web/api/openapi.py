@@ -13,7 +13,7 @@ from atlas import __version__
 from atlas.web.api.verb import PREFIX, Nothing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from starlette.requests import Request
 
@@ -23,10 +23,12 @@ _SCHEMAS: Final = "#/components/schemas/"
 _ERROR: Final = {
     "type": "object",
     "required": ["error"],
+    "additionalProperties": False,
     "properties": {
         "error": {
             "type": "object",
             "required": ["code", "message", "detail"],
+            "additionalProperties": False,
             "properties": {
                 "code": {"type": "string", "description": "Stable: `unknown_job`."},
                 "message": {"type": "string"},
@@ -51,11 +53,11 @@ def route(verbs: Sequence[Verb]) -> Route:
 def described(verbs: Sequence[Verb]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of ``verbs``."""
     models = dict.fromkeys(model for verb in verbs for model in (verb.takes, verb.tells))
-    _keys, made = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
-    schemas = made["$defs"]
+    keys, made = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
+    schemas, refs = made["$defs"], {model: key for (model, _mode), key in keys.items()}
     paths: dict[str, Any] = {}
     for verb in verbs:
-        paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(verb, schemas)
+        paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(verb, schemas, refs)
     queries = {verb.takes.__name__ for verb in verbs if verb.method == "GET"} | {Nothing.__name__}
     return {
         "openapi": "3.1.0",
@@ -69,7 +71,7 @@ def described(verbs: Sequence[Verb]) -> dict[str, Any]:
     }
 
 
-def _operation(verb: Verb, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(verb: Verb, schemas: dict[str, Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
     takes, summary = schemas[verb.takes.__name__], (verb.do.__doc__ or "").strip()
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -79,8 +81,8 @@ def _operation(verb: Verb, schemas: dict[str, Any]) -> dict[str, Any]:
         "operationId": verb.name,
         "summary": summary,
         "responses": {
-            "200": {"description": "Done.", "content": _content(verb.tells.__name__)},
-            "default": {"description": "Refused.", "content": _content("Error")},
+            "200": {"description": "Done.", "content": _content(refs[verb.tells])},
+            "default": {"description": "Refused.", "content": _content({"$ref": _SCHEMAS + "Error"})},
         },
     }
     if verb.method == "GET":
@@ -96,12 +98,12 @@ def _operation(verb: Verb, schemas: dict[str, Any]) -> dict[str, Any]:
         ]
     elif verb.takes is not Nothing:
         needed = bool(takes.get("required"))
-        operation["requestBody"] = {"required": needed, "content": _content(verb.takes.__name__)}
+        operation["requestBody"] = {"required": needed, "content": _content(refs[verb.takes])}
     return {**operation, "parameters": parameters} if parameters else operation
 
 
-def _content(name: str) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _SCHEMAS + name}}}
+def _content(schema: Any) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
 
 
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.year_ahead import explained
 from atlas.scheduler.zones import zone_named
-from atlas.web.api.verb import Call, Facts, Instant, Listed, Paged, Taken, Told, Verb, facts
+from atlas.web.api.told import AuditTold, CheckTold, Closed, ExplainedTold, ForecastTold, MetricsTold, QueueTold
+from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
 from atlas.web.health import look
 
 LONGEST_BY_HOURS: Final = 48
@@ -44,29 +45,29 @@ class Expression(Taken):
     count: int = Field(5, ge=0, le=100, description="So many of the next times.")
 
 
-class Health(Told):
+class Health(Closed):
     """The worst of its checks, and each of them."""
 
     status: Literal["ok", "degraded", "failing"]
-    checks: list[dict[str, Any]]
+    checks: list[CheckTold]
 
 
-def queue(call: Call) -> Facts:
+def queue(call: Call) -> dict[str, Any]:
     """Slots, and what waits."""
-    return facts(call.atlas.get_queue_status())
+    return call.atlas.get_queue_status()
 
 
-def metrics(call: Call) -> Facts:
+def metrics(call: Call) -> dict[str, Any]:
     """Figures of all tasks."""
-    return facts(call.atlas.status.get_metrics().to_json())
+    return call.atlas.status.get_metrics().to_json()
 
 
-def health(call: Call) -> Health:
+def health(call: Call) -> dict[str, Any]:
     """Is everything as it should be, and if not, what to do."""
-    return Health.model_construct(**look(call.site))
+    return look(call.site)
 
 
-def forecast(call: Call) -> Facts:
+def forecast(call: Call) -> dict[str, Any]:
     """What starts in the next hours, and whether the slots are enough for it."""
     hours, scheduler, known = call.taken(Hours).hours, call.site.settings.scheduler, call.atlas.get_jobs()
     found = forecast_of(
@@ -78,10 +79,10 @@ def forecast(call: Call) -> Facts:
         bucket_s=3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0,
         zone=zone_named(call.atlas.timezone),
     )
-    return facts(found.to_json())
+    return found.to_json()
 
 
-def audit(call: Call) -> Listed:
+def audit(call: Call) -> dict[str, Any]:
     """Who changed what, newest first."""
     asked = call.taken(AuditPage)
     found = call.store.read(
@@ -97,21 +98,21 @@ def audit(call: Call) -> Listed:
         )
     )
     shown = found[: asked.limit]
-    return Listed(items=[one.to_json() for one in shown], next=shown[-1].id if len(found) > asked.limit else None)
+    return listed([one.to_json() for one in shown], shown[-1].id if len(found) > asked.limit else None)
 
 
-def explain(call: Call) -> Facts:
+def explain(call: Call) -> dict[str, Any]:
     """A cron expression in words, and its next times."""
     asked = call.taken(Expression)
     schedule = Schedule(cron=(asked.expression,), timezone=asked.timezone or call.atlas.timezone).validated()
-    return facts({"what": asked.expression, **explained(schedule, call.store.clock.now(), asked.count)})
+    return {"what": asked.expression, **explained(schedule, call.store.clock.now(), asked.count)}
 
 
 VERBS: Final = (
-    Verb("GET", "/queue", queue),
-    Verb("GET", "/metrics", metrics),
-    Verb("GET", "/health", health, tells=Health),
-    Verb("GET", "/forecast", forecast, Hours),
-    Verb("GET", "/audit", audit, AuditPage, Listed),
-    Verb("GET", "/explain", explain, Expression),
+    Verb("GET", "/queue", queue, QueueTold),
+    Verb("GET", "/metrics", metrics, MetricsTold),
+    Verb("GET", "/health", health, Health),
+    Verb("GET", "/forecast", forecast, ForecastTold, Hours),
+    Verb("GET", "/audit", audit, Listed[AuditTold], AuditPage),
+    Verb("GET", "/explain", explain, ExplainedTold, Expression),
 )

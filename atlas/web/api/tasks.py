@@ -10,8 +10,10 @@ from atlas.scheduler.errors import UnknownFunctionError
 from atlas.scheduler.job_view import task_json
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import cursor
-from atlas.scheduler.task import TaskStatus
-from atlas.web.api.verb import Call, Facts, Instant, Listed, Paged, Taken, Told, Verb, facts
+from atlas.scheduler.submission import SubmitOptions
+from atlas.scheduler.task import ExecutorKind, OnCrash, TaskStatus
+from atlas.web.api.told import Closed, LineTold, Priority, TaskTold, WholeTaskTold
+from atlas.web.api.verb import MAX_NUMBER, Call, Instant, Listed, Paged, Taken, Verb, listed
 
 Status = Annotated[TaskStatus, Field(description="In this status.")]
 
@@ -39,21 +41,32 @@ class Submission(Taken):
     function: str = Field(description="A registered function; a module is not taken.")
     args: list[Any] = Field(default_factory=list)
     kwargs: dict[str, Any] = Field(default_factory=dict)
+    task_id: str | None = Field(None, min_length=1, max_length=191, description="An id of your own; it must be new.")
+    name: str | None = Field(None, max_length=500, description="What people call it; by default the function's name.")
+    priority: Priority = Field("NORMAL", description="Order of service.")
+    timeout: float | None = Field(
+        None, gt=0, description="Longest one attempt may run, seconds; null is no limit; by default the queue's."
+    )
+    max_retries: int | None = Field(
+        None, ge=0, le=MAX_NUMBER, description="Retries after the first attempt; by default the queue's."
+    )
+    executor: ExecutorKind | None = Field(None, description="By default as the function asks.")
+    on_crash: OnCrash = Field(OnCrash.RETRY, description="`fail` if it may not run twice.")
 
 
-class TaskMade(Told):
+class TaskMade(Closed):
     """A task was accepted."""
 
     task: str = Field(description="Its id.")
 
 
-class Cancelled(Told):
+class Cancelled(Closed):
     """False if it had ended already."""
 
     cancelled: bool
 
 
-def list_tasks(call: Call) -> Listed:
+def list_tasks(call: Call) -> dict[str, Any]:
     """Tasks by status, job, time and text, newest first."""
     asked = call.taken(TaskPage)
     found = call.atlas.status.get_tasks(
@@ -67,51 +80,52 @@ def list_tasks(call: Call) -> Listed:
     )
     shown = found[: asked.limit]
     more = len(found) > asked.limit
-    return Listed(
-        items=[task_json(task) for task in shown],
-        next=cursor(shown[-1].created_at.timestamp(), shown[-1].id) if more else None,
-    )
+    following = cursor(shown[-1].created_at.timestamp(), shown[-1].id) if more else None
+    return listed([task_json(task) for task in shown], following)
 
 
-def get_task(call: Call) -> Facts:
+def get_task(call: Call) -> dict[str, Any]:
     """One task, with its attempts that did not end it."""
     task_id, status = call.path["task"], call.atlas.status
-    return facts({**task_json(status.get_task(task_id)), "attempts": status.get_attempts(task_id)})
+    return {**task_json(status.get_task(task_id)), "attempts": status.get_attempts(task_id)}
 
 
-def task_logs(call: Call) -> Listed:
+def task_logs(call: Call) -> dict[str, Any]:
     """What a task logged, oldest first."""
     asked, task_id = call.taken(LinePage), call.path["task"]
     call.atlas.status.get_task(task_id)
     found = call.store.read(lambda connection: read_logs(connection, task_id, asked.after, asked.limit + 1))
     lines = found[: asked.limit]
-    return Listed(items=[line.to_json() for line in lines], next=lines[-1].id if len(found) > asked.limit else None)
+    return listed([line.to_json() for line in lines], lines[-1].id if len(found) > asked.limit else None)
 
 
-def submit_task(call: Call) -> TaskMade:
+def submit_task(call: Call) -> dict[str, Any]:
     """Run a registered function as a task."""
     asked, atlas = call.taken(Submission), call.atlas
     if asked.function not in atlas.registry.names():  # registered ones alone: no module name is taken here
         raise UnknownFunctionError(asked.function)
-    return TaskMade(task=atlas.queue.sync.submit(asked.function, *asked.args, kwargs=asked.kwargs, by=call.by))
+    options: SubmitOptions = {"kwargs": asked.kwargs, "by": call.by}
+    for name in asked.model_fields_set & SubmitOptions.__annotations__.keys() - {"kwargs"}:
+        options[name] = getattr(asked, name)  # type: ignore[literal-required]
+    return {"task": atlas.queue.sync.submit(asked.function, *asked.args, **options)}
 
 
-def cancel_task(call: Call) -> Cancelled:
+def cancel_task(call: Call) -> dict[str, Any]:
     """Cancel a task, or ask it to stop."""
-    return Cancelled(cancelled=call.atlas.queue.sync.cancel_task(call.path["task"], by=call.by))
+    return {"cancelled": call.atlas.queue.sync.cancel_task(call.path["task"], by=call.by)}
 
 
-def retry_task(call: Call) -> TaskMade:
+def retry_task(call: Call) -> dict[str, Any]:
     """A new task that does what a final one did."""
-    return TaskMade(task=call.atlas.queue.sync.retry_task(call.path["task"], by=call.by))
+    return {"task": call.atlas.queue.sync.retry_task(call.path["task"], by=call.by)}
 
 
 VERBS: Final = (
-    Verb("GET", "/tasks", list_tasks, TaskPage, Listed),
-    Verb("POST", "/tasks", submit_task, Submission, TaskMade),
-    Verb("GET", "/tasks/{task}/logs", task_logs, LinePage, Listed),
-    Verb("POST", "/tasks/{task}/cancel", cancel_task, tells=Cancelled),
-    Verb("POST", "/tasks/{task}/retry", retry_task, tells=TaskMade),
-    Verb("GET", "/tasks/{task}", get_task),
+    Verb("GET", "/tasks", list_tasks, Listed[TaskTold], TaskPage),
+    Verb("POST", "/tasks", submit_task, TaskMade, Submission),
+    Verb("GET", "/tasks/{task}/logs", task_logs, Listed[LineTold], LinePage),
+    Verb("POST", "/tasks/{task}/cancel", cancel_task, Cancelled),
+    Verb("POST", "/tasks/{task}/retry", retry_task, TaskMade),
+    Verb("GET", "/tasks/{task}", get_task, WholeTaskTold),
 )
 """The last one takes whatever is left of a path, so it comes last."""

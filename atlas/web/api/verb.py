@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -56,21 +56,16 @@ class Paged(Taken):
     limit: int = Field(100, ge=1, le=MAX_LIMIT, description="At most so many.")
 
 
-class Told(BaseModel):
-    """What a verb answers."""
+Item = TypeVar("Item", bound=BaseModel)
 
 
-class Listed(Told):
+class Listed(BaseModel, Generic[Item]):
     """A page of a list."""
 
-    items: list[dict[str, Any]]
-    next: str | int | None = Field(None, description="What brings the page that follows; null behind the last.")
+    model_config = ConfigDict(extra="forbid")
 
-
-class Facts(Told):
-    """An object whose fields are those that `--json` prints on the command line."""
-
-    model_config = ConfigDict(extra="allow")
+    items: list[Item]
+    next: str | int | None = Field(description="What brings the page that follows; null behind the last.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,16 +108,17 @@ class Verb:
     Attributes:
         method: ``GET`` or ``POST``.
         path: Below `PREFIX`: ``/jobs/{job}/run``.
-        do: Does it, on the render thread. Its name names the operation, its docstring describes it.
+        do: Does it, on the render thread, and returns JSON values. Its name names the operation, its docstring
+            describes it.
         takes: The query of a GET, the body of a POST.
-        tells: The answer.
+        tells: The answer: what the description promises of those values.
     """
 
     method: str
     path: str
-    do: Callable[[Call], Told]
+    do: Callable[[Call], dict[str, Any]]
+    tells: type[BaseModel]
     takes: type[Taken] = Nothing
-    tells: type[Told] = Facts
 
     @property
     def name(self) -> str:
@@ -150,9 +146,9 @@ class Verb:
         return Route(PREFIX + path, answer, methods=[self.method], name=f"api_{self.name}")
 
 
-def facts(values: dict[str, Any]) -> Facts:
-    """An object as it is."""
-    return Facts.model_construct(**values)
+def listed(items: list[dict[str, Any]], following: str | int | None) -> dict[str, Any]:
+    """A page of a list, see `Listed`."""
+    return {"items": items, "next": following}
 
 
 def _body(raw: bytes) -> Any:
@@ -194,8 +190,7 @@ def _words(error: ValidationError) -> str:
     return "; ".join(parts)
 
 
-def _json(told: Told) -> bytes:
-    values = dict(told) | (told.model_extra or {})
+def _json(values: dict[str, Any]) -> bytes:
     return json.dumps(values, default=_plain, ensure_ascii=False, allow_nan=False).encode()
 
 
