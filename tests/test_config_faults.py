@@ -273,6 +273,7 @@ import os, signal, sys
 from pathlib import Path
 from atlas.scheduler import job_store, reconcile
 from atlas.scheduler.config import file as config_file
+from atlas.scheduler.config import requests
 from atlas.scheduler.store import revisions
 from atlas.service import AtlasScheduler
 from atlas.settings import Settings, prepare_folders
@@ -296,7 +297,7 @@ settings = Settings().anchored(folder)
 prepare_folders(settings)
 with AtlasScheduler.from_settings(settings).in_thread() as atlas:
     if point == "file written beside": after(config_file, "_write")
-    if point == "before the request": before(reconcile, "ask")
+    if point == "before the request": before(requests, "ask")
     if point == "after the request":
         real = config_file.Path.replace
         config_file.Path.replace = die

@@ -15,10 +15,10 @@ from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.preview import Preview, make_preview
+from atlas.scheduler.config.requests import request_replace
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.jobs import parse_jobs, read_jobs_text
-from atlas.scheduler.reconcile import request_replace
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.revisions import latest_revision, request_numbered, revision_numbered
 

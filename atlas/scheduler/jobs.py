@@ -21,13 +21,15 @@ from pydantic import ValidationError
 
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.jobs_file.building import build_jobs
+from atlas.scheduler.jobs_file.building import BuiltJobs, build_jobs
 from atlas.scheduler.jobs_file.findings import Finding, findings
 from atlas.scheduler.jobs_file.format import EditorSchema, JobsDocument
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Registry
 
@@ -92,6 +94,7 @@ class JobsFile:
         reload: ``"auto"``: an edit applies by itself; ``"manual"``: only when somebody says so.
         timezone: Zone of every job without its own.
         warnings: What is probably not meant, in file order.
+        functions: The functions that jobs name, and what was found under each name; empty where none were looked up.
     """
 
     definitions: dict[str, JobDefinition]
@@ -100,6 +103,7 @@ class JobsFile:
     reload: Literal["auto", "manual"]
     timezone: str
     warnings: tuple[Problem, ...]
+    functions: Mapping[str, str]
 
 
 def load_jobs(path: Path | str, *, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
@@ -174,8 +178,7 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
     problems = list(document.problems(file))
     if not document.complete:
         raise ConfigError(problems)
-    jobs, found = _checked(document.value)
-    built = build_jobs(jobs, document.value, defaults.values(), defaults.set_in_settings, registry)
+    jobs, built, found = build_document(document.value, defaults, registry)
     found += built.errors
     unusable = {fault.path for fault in document.faults}
     problems += [
@@ -190,7 +193,17 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
         for one in built.warnings
     ]
     reload = jobs.reload or "auto"
-    return JobsFile(built.definitions, text, digest, reload, built.timezone, tuple(_in_file_order(warnings)))
+    return JobsFile(
+        built.definitions, text, digest, reload, built.timezone, tuple(_in_file_order(warnings)), built.functions
+    )
+
+
+def build_document(
+    value: Any, defaults: PolicyDefaults, registry: Registry | None
+) -> tuple[JobsDocument, BuiltJobs, list[Finding]]:
+    """What a file's JSON value says: checked, as definitions, and what is wrong with single values."""
+    jobs, found = _checked(value)
+    return jobs, build_jobs(jobs, value, defaults.values(), defaults.set_in_settings, registry), found
 
 
 def jobs_schema() -> dict[str, Any]:

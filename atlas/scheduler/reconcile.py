@@ -9,16 +9,17 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from loguru import logger
 
-from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_content, replacing
+from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_content
 from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.config.preview import Preview, make_preview
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.config.reading import JobsReader, mode_of
+from atlas.scheduler.config.requests import request_replace, text_digest
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_records import JobChange, make_records
@@ -28,19 +29,17 @@ from atlas.scheduler.store.revisions import (
     Request,
     Revision,
     answer,
-    ask,
     keep_revision,
     latest_revision,
+    note_check,
     open_requests,
     revision_numbered,
-    withdraw,
 )
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from sqlalchemy import Connection
-
+    from atlas.scheduler.config.checked import Checked
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.store.store import Store
@@ -72,6 +71,7 @@ class Reconciler:
     def __init__(self, cron: SyncCronManager, path: Path, defaults: PolicyDefaults) -> None:
         """Describe it; `start` or `reload` does the work."""
         self._cron, self.path, self._defaults = cron, path, defaults
+        self._reader = self._new_reader()
         self._lock = threading.RLock()
         self.error: ConfigError | None = None
         self.drift: str | None = None
@@ -91,12 +91,13 @@ class Reconciler:
         Raises:
             ConfigError: The file is refused and there is no earlier revision.
         """
+        self._reader = self._new_reader()  # another process may have led since
         latest = self.latest_revision()
         self.run_last_good()
         try:
             if latest is not None and self.mode == "manual":
                 text = read_jobs_text(self.path)
-                if _digest(text) != latest.digest and self._asked(_digest(text)) is None:
+                if text_digest(text) != latest.digest and self._asked(text_digest(text)) is None:
                     self.known = content_digest(self.path.read_bytes())
                     self._drifted()
                     return None
@@ -118,9 +119,9 @@ class Reconciler:
                 seen = read_content(self.path, MAX_BYTES)
                 text = read_jobs_text(self.path) if seen.raw is None else decode_jobs_text(seen.raw, file=self.path)
                 try:
-                    plan = self._apply(self.parse(text), author=author)
+                    plan = self._bring_in(text, author=author)
                 except ConfigError as error:
-                    self._answer(_digest(text), None, str(error))
+                    self._answer(text_digest(text), None, str(error))
                     raise
                 if seen.raw is not None:
                     self.known = seen.digest
@@ -146,7 +147,7 @@ class Reconciler:
                     read_jobs_text(self.path)  # says why it cannot be read
                     return False
                 text = decode_jobs_text(seen.raw, file=self.path)
-                digest = _digest(text)
+                digest = text_digest(text)
                 if self.mode == "manual" and self._asked(digest) is None:
                     latest = self.latest_revision()
                     if latest is None or latest.digest != digest:
@@ -154,7 +155,7 @@ class Reconciler:
                     else:
                         self._in_force()
                 else:
-                    self._apply(self.parse(text), author=FILE)
+                    self._bring_in(text, author=FILE)
             except ConfigError as error:
                 if stood_s < REPORTED_S:
                     return False
@@ -180,7 +181,7 @@ class Reconciler:
         """
         store = self._store
         with self._lock:
-            wanted = self.parse(text)
+            wanted = self._read(text)
             self.plan(wanted)
             request_replace(store, self.path, text, by=by, action=action, detail=detail)
             plan = self._apply(wanted, author=by or CODE)
@@ -266,7 +267,7 @@ class Reconciler:
         latest = self.latest_revision()
         if latest is not None:
             self._cron.running.bridge.revision = latest.number
-            self.mode = _mode_of(latest.text)
+            self.mode = mode_of(latest)
         return latest is not None
 
     def facts(self) -> dict[str, Any]:
@@ -286,14 +287,36 @@ class Reconciler:
     def _store(self) -> Store:
         return self._cron.running.serving.store
 
+    def _bring_in(self, text: str, *, author: str) -> Plan:
+        """Make the scheduler equal to ``text``, which is not read where it is known to say what runs."""
+        digest, latest = text_digest(text), self.latest_revision()
+        if latest is not None and latest.digest == digest:
+            checked = self._reader.unchanged(latest, self._cron.running.jobs.records())
+            if checked is not None:
+                self._cron.running.bridge.revision = latest.number
+                self._answer(digest, latest.number, None)
+                self._in_force(checked)
+                return Plan((), (), (), checked.jobs)
+        return self._apply(self._read(text), author=author)
+
+    def _read(self, text: str) -> JobsFile:
+        """`parse`, of what is not known yet."""
+        return self._reader.read(text, self.latest_revision(), self._cron.running.jobs.records())
+
+    def _new_reader(self) -> JobsReader:
+        return JobsReader(self.path, self._defaults, self._cron.queue.registry)
+
     def _apply(self, wanted: JobsFile, *, author: str) -> Plan:
         running = self._cron.running
         jobs, store = running.jobs, running.serving.store
-        plan, latest = self.plan(wanted), self.latest_revision()
+        plan, latest, before = self.plan(wanted), self.latest_revision(), jobs.records()
         if not plan and latest is not None and latest.digest == wanted.digest:
             running.bridge.revision = latest.number
+            checked = self._reader.check_of(wanted, plan, before, {})
+            if (text := checked.to_json()) != latest.checked:
+                store.write(partial(note_check, number=latest.number, checked=text))
             self._answer(wanted.digest, latest.number, None)
-            self._in_force(wanted)
+            self._in_force(checked)
             return plan
         now, asked = store.clock.now(), self._asked(wanted.digest)
         author = author if asked is None else asked.actor
@@ -302,6 +325,7 @@ class Reconciler:
             for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
             for record in make_records(definitions, now=now)
         ]
+        checked = self._reader.check_of(wanted, plan, before, {one.record.id: one.record.digest for one in changes})
         number = jobs.apply(
             changes,
             plan.removed,
@@ -315,6 +339,7 @@ class Reconciler:
                 summary=plan.summary,
                 text=wanted.text,
                 asked=asked,
+                checked=checked.to_json(),
             ),
         )
         running.bridge.revision = number
@@ -326,14 +351,15 @@ class Reconciler:
             "words": plan.summary,
         }
         self._tell(SchedulerEventKind.CONFIG_APPLIED, detail)
-        self._in_force(wanted)
+        self._in_force(checked)
         return plan
 
-    def _in_force(self, wanted: JobsFile | None = None) -> None:
+    def _in_force(self, checked: Checked | None = None) -> None:
         self.error = self.drift = None
-        if wanted is not None:
-            new = [warning for warning in wanted.warnings if warning not in self.warnings]
-            self.mode, self.warnings = wanted.reload, wanted.warnings
+        if checked is not None:
+            self._reader.in_force(checked)
+            new = [warning for warning in checked.warnings if warning not in self.warnings]
+            self.mode, self.warnings = checked.reload, checked.warnings
             for warning in new:
                 logger.warning("{}", warning)
         self._changed()
@@ -374,44 +400,3 @@ class Reconciler:
         if self._asked(digest) is not None:
             now = store.clock.now()
             store.write(lambda connection: answer(connection, at=now, digest=digest, revision=revision, error=error))
-
-
-def request_replace(
-    store: Store, path: Path, text: str, *, by: str, action: Action = Action.APPLY, detail: str = ""
-) -> int:
-    """Put a checked ``text`` in the file's place and ask the scheduler for it; returns the request's number.
-
-    The request stands first: wherever the process dies, the file holds the old text or the new one, and the new one
-    counts, at once or at the next start. A file that holds the text already is left alone.
-
-    Raises:
-        ConfigError: The file cannot be replaced; nothing changed.
-        StoreUnavailableError: The database did not take the request; nothing changed.
-    """
-    digest, now = _digest(text), store.clock.now()
-
-    def put(connection: Connection) -> int:
-        return ask(connection, at=now, by=by or CODE, action=action, digest=digest, detail=detail)
-
-    if read_content(path, len(text.encode())).raw == text.encode():
-        return store.write(put)
-    with replacing(path, text) as put_in_place:
-        asked = store.write(put)
-        try:
-            put_in_place()
-        except ConfigError:
-            store.write(lambda connection: withdraw(connection, asked))
-            raise
-    return asked
-
-
-def _digest(text: str) -> str:
-    return digest_of(text.removeprefix("\ufeff"))
-
-
-def _mode_of(text: str) -> Literal["auto", "manual"]:
-    """What an accepted text says about reloading."""
-    try:
-        return "manual" if json.loads(text).get("reload") == "manual" else "auto"
-    except (ValueError, AttributeError):
-        return "auto"

@@ -70,7 +70,7 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
         record = mine.get(job_id)
         if record is None:
             added.append(definition)
-        elif record.definition != definition:
+        elif record.definition is not definition and record.definition != definition:
             changed.append(definition)
     gone = [
         record.id for record in mine.values() if record.source is JobSource.FILE and record.id not in wanted.definitions

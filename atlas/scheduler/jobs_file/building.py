@@ -70,12 +70,14 @@ class BuiltJobs(NamedTuple):
         timezone: Zone of every job without its own.
         errors: What must be put right.
         warnings: What is probably not meant.
+        functions: The functions that jobs name, and what was found under each name.
     """
 
     definitions: dict[str, JobDefinition]
     timezone: str
     errors: list[Finding]
     warnings: list[Finding]
+    functions: dict[str, str]
 
 
 def build_jobs(
@@ -98,7 +100,7 @@ def build_jobs(
     for job_id, entry in jobs.cron_jobs.items():
         builder.add(job_id, entry)
     builder.look_at_the_whole()
-    return BuiltJobs(builder.definitions, builder.timezone, builder.errors, builder.warnings)
+    return BuiltJobs(builder.definitions, builder.timezone, builder.errors, builder.warnings, builder.functions)
 
 
 class _Builder:
@@ -173,6 +175,11 @@ class _Builder:
             value_from=self._sources(given, entry),
             **{field: values[name] for name, field in _OTHERS.items()},
         )
+
+    @property
+    def functions(self) -> dict[str, str]:
+        """What was found under the functions' names."""
+        return {} if self._functions is None else self._functions.facts()
 
     def look_at_the_whole(self) -> None:
         """Warn of what only the whole file shows."""

@@ -11,6 +11,8 @@ from atlas.scheduler.jobs_file.values import did_you_mean
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from atlas.scheduler.jobs_file.format import JobEntry
     from atlas.scheduler.jobs_file.located_json import Path
     from atlas.scheduler.registry import Function, Registry
@@ -44,6 +46,15 @@ class FunctionCheck:
             errors += _refused_arguments(path, entry, found, refusal) or [_arguments_at(path, entry, where, refusal)]
         return errors, []
 
+    def facts(self) -> dict[str, str]:
+        """What was found under each name that was looked up."""
+        return {name: _fact(found) for name, found in self._found.items()}
+
+    def look_up(self, names: Iterable[str]) -> None:
+        """Find these functions."""
+        for name in names:
+            self._find(name)
+
     def _find(self, name: str) -> Function | Exception:
         found = self._found.get(name)
         if found is None:
@@ -55,6 +66,23 @@ class FunctionCheck:
                 found = UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}")
             self._found[name] = found
         return found
+
+
+def function_facts(registry: Registry, names: Iterable[str]) -> dict[str, str]:
+    """What is found under each name now: as long as it is the same, a check of the same file has the same result."""
+    check = FunctionCheck(registry)
+    check.look_up(names)
+    return check.facts()
+
+
+def _fact(found: Function | Exception) -> str:
+    if isinstance(found, Exception):
+        return f"{type(found).__name__}: {found}"
+    try:
+        signature = str(inspect.signature(found.call))
+    except (TypeError, ValueError):  # some builtins have none
+        signature = "(?)"
+    return f"{found.executor.value} {found.reference} {signature}"
 
 
 def _wrong_executor(function: Function, executor: ExecutorKind | None) -> str | None:

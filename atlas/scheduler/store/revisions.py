@@ -33,6 +33,7 @@ class Revision:
         digest: Hash of the text.
         summary: ``+a ~b -c``: what it added, changed and removed.
         text: The whole file.
+        checked: What it was checked against, as JSON; None when nobody knows.
     """
 
     number: int
@@ -42,9 +43,10 @@ class Revision:
     digest: str
     summary: str
     text: str
+    checked: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the text, as JSON values."""
+        """Everything but the text and its check, as JSON values."""
         return {
             "number": self.number,
             "accepted_at": self.accepted_at.isoformat(),
@@ -115,11 +117,13 @@ def keep_revision(
     summary: str,
     text: str,
     asked: Request | None,
+    checked: str | None = None,
 ) -> int:
     """Store an accepted version, the line in the audit, and the answers to those who asked; returns its number."""
-    before = latest_revision(connection)
-    if before is not None and (before.digest, before.accepted_at) == (digest, at):
-        return before.number  # the reply to COMMIT was lost, and this is the same work again
+    before = connection.execute(_LATEST_HEAD).first()
+    if before is not None and (before.digest, before.accepted_at) == (digest, at.timestamp()):
+        note_check(connection, before.number, checked)
+        return int(before.number)  # the reply to COMMIT was lost, and this is the same work again
     summary = summary if len(summary) <= MAX_SUMMARY else summary[: MAX_SUMMARY - 1] + "…"
     result = connection.execute(
         insert(revisions).values(
@@ -129,6 +133,7 @@ def keep_revision(
             digest=digest,
             summary=summary,
             content=text,
+            checked=checked,
         )
     )
     number = int((result.inserted_primary_key or (0,))[0])
@@ -146,6 +151,16 @@ def keep_revision(
     )
     answer(connection, at=at, digest=digest, revision=number)
     return number
+
+
+def note_check(connection: Connection, number: int, checked: str | None) -> None:
+    """Keep what revision ``number`` was checked against now."""
+    connection.execute(update(revisions).where(revisions.c.number == number).values(checked=checked))
+
+
+_LATEST_HEAD: Final = (
+    select(revisions.c.number, revisions.c.digest, revisions.c.accepted_at).order_by(revisions.c.number.desc()).limit(1)
+)
 
 
 def ask(connection: Connection, *, at: datetime, by: str, action: Action, digest: str, detail: str = "") -> int:
@@ -207,6 +222,7 @@ def _revision(row: Any) -> Revision:
         digest=row.digest,
         summary=row.summary,
         text=row.content,
+        checked=row.checked,
     )
 
 

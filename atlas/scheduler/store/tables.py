@@ -127,6 +127,7 @@ revisions: Final = Table(
     Column("digest", String(64), nullable=False),
     Column("summary", Text, nullable=False),
     Column("content", Text, nullable=False),
+    Column("checked", Text),
 )
 
 audit: Final = Table(

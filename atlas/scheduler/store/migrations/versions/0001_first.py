@@ -93,6 +93,7 @@ def upgrade() -> None:
         sa.Column("digest", sa.String(64), nullable=False),
         sa.Column("summary", sa.Text, nullable=False),
         sa.Column("content", sa.Text, nullable=False),
+        sa.Column("checked", sa.Text),
     )
     op.create_table(
         "audit",

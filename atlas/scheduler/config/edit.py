@@ -1,0 +1,173 @@
+"""`EditReader`: a jobs file of which little was edited is read where it was edited.
+
+::
+
+    accepted text   {… "cron_jobs": { "a": {…}, "b": {…}, "c": {…}, "d": {…} }}
+    edited text     {… "cron_jobs": { "a": {…}, "b": {…}, "new": {…}, "d": {…} }}
+                    ──── the same ─────────┘  │            │  └──── the same ────
+                                              └─ is read ──┘
+
+What is read begins and ends with an entry that is the same in both, so that the texts on either side are known to be
+whole entries. Whatever is not plainly right there (an error, a warning, a key that stands elsewhere too, an edit beyond
+the entries) is left to a reading of the whole file, which tells it with line and column.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from bisect import bisect_right
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from atlas.scheduler.definition import digest_of
+from atlas.scheduler.jobs import JobsFile, build_document
+from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.jobs_file.located_json import LocatedJson
+from atlas.scheduler.jobs_file.values import NOTE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.jobs import PolicyDefaults
+    from atlas.scheduler.registry import Registry
+    from atlas.scheduler.store.revisions import Revision
+
+_OPENING: Final = '{"cron_jobs":{'
+
+
+class _Entries(NamedTuple):
+    """The members of ``cron_jobs`` in a text.
+
+    Attributes:
+        digest: The text's.
+        keys: Theirs, in order.
+        starts: Where each key begins.
+        ends: Where each value ends.
+        opened: Where the first may begin, behind the brace.
+        closed: Where the closing brace stands.
+    """
+
+    digest: str
+    keys: list[str]
+    starts: array[int]
+    ends: array[int]
+    opened: int
+    closed: int
+
+
+class EditReader:
+    """Reads edits of one accepted text after the other.
+
+    Args:
+        accepted: The revision in force, which was accepted without a warning.
+        defaults: What it was read with.
+        registry: Where its functions were found.
+    """
+
+    def __init__(self, accepted: Revision, defaults: PolicyDefaults, registry: Registry) -> None:
+        """Find the entries of ``accepted``."""
+        self._defaults, self._registry = defaults, registry
+        self._rest, self._entries = _walk(accepted)
+        self._edited = self._entries
+
+    def knows(self, accepted: Revision) -> bool:
+        """True if ``accepted`` is the text it was made for, or the one it read last."""
+        if self._edited.digest == accepted.digest:
+            self._entries = self._edited
+        return self._entries.digest == accepted.digest
+
+    def read(self, accepted: Revision, text: str, known: Mapping[str, JobDefinition]) -> JobsFile | None:
+        """``text`` as a jobs file; None if it has to be read as a whole.
+
+        Args:
+            accepted: The revision in force, which it `knows`.
+            text: An edit of it.
+            known: The definitions of its jobs.
+        """
+        try:
+            digest = digest_of(text)
+        except UnicodeEncodeError:  # half of a surrogate pair, which no file holds
+            return None
+        entries = self._entries
+        same, same_behind = _common(accepted.text, text)
+        if entries.opened > same or entries.closed < len(accepted.text) - same_behind:
+            return None
+        first = bisect_right(entries.ends, same) - 1  # the last entry that is wholly before the edit
+        last = bisect_right(entries.starts, len(accepted.text) - same_behind - 1)  # and the first that is wholly behind
+        before, after = entries.keys[: max(0, first)], entries.keys[last + 1 :]
+        shift = len(text) - len(accepted.text)
+        begin = entries.starts[first] if first >= 0 else entries.opened
+        end = shift + (entries.ends[last] if last < len(entries.keys) else entries.closed)
+        part = read_json(f"{_OPENING}{text[begin:end]}}}}}")
+        if not part.complete or part.faults or part.value.keys() != {"cron_jobs"}:
+            return None
+        document, built, found = build_document({**self._rest, **part.value}, self._defaults, self._registry)
+        others = {*before, *after}
+        if found or built.errors or built.warnings or not others.isdisjoint(part.value["cron_jobs"]):
+            return None
+        if any(key not in known and not key.startswith(NOTE) for key in others):
+            return None
+        members, at = part.members(len(_OPENING) - 1), begin - len(_OPENING)
+        self._edited = _Entries(
+            digest,
+            [*before, *(str(member.key) for member in members), *after],
+            _spliced(entries.starts, len(before), [member.key_start + at for member in members], last + 1, shift),
+            _spliced(entries.ends, len(before), [member.end + at for member in members], last + 1, shift),
+            entries.opened,
+            entries.closed + shift,
+        )
+        jobs = {**known, **built.definitions}
+        definitions = {key: jobs[key] for key in self._edited.keys if key in jobs}
+        reload = document.reload or "auto"
+        return JobsFile(definitions, text, digest, reload, built.timezone, (), built.functions)
+
+
+def _common(one: str, other: str) -> tuple[int, int]:
+    """How many characters two texts share in front, and how many of the rest at the end."""
+    least = min(len(one), len(other))
+    front = _agree(least, lambda low, high: one[low:high] == other[low:high])
+    ends = len(one), len(other)
+    back = _agree(
+        least - front,
+        lambda low, high: one[ends[0] - high : ends[0] - low] == other[ends[1] - high : ends[1] - low],
+    )
+    return front, back
+
+
+def _agree(most: int, alike: Callable[[int, int], bool]) -> int:
+    """The largest n up to ``most`` for which 0 to n is alike; halves what it looks at."""
+    low = 0
+    while low < most:
+        middle = (low + most + 1) // 2
+        if alike(low, middle):
+            low = middle
+        else:
+            most = middle - 1
+    return low
+
+
+def _spliced(offsets: array[int], head: int, middle: list[int], tail: int, shift: int) -> array[int]:
+    return offsets[:head] + array("l", middle) + array("l", [offset + shift for offset in offsets[tail:]])
+
+
+def _walk(accepted: Revision) -> tuple[dict[str, Any], _Entries]:
+    """Everything but ``cron_jobs``, and where its entries stand."""
+    text = accepted.text
+    document = LocatedJson(text, None, (), complete=True, repaired=text)
+    rest: dict[str, Any] = {}
+    entries = _Entries(accepted.digest, [], array("l"), array("l"), 0, 0)
+    for member in document.members(document.member(()).start):
+        if member.key == "cron_jobs":
+            found = document.members(member.start)
+            entries = _Entries(
+                accepted.digest,
+                [str(one.key) for one in found],
+                array("l", [one.key_start for one in found]),
+                array("l", [one.end for one in found]),
+                member.start + 1,
+                member.end - 1,
+            )
+        else:
+            rest[str(member.key)] = json.loads(text[member.start : member.end])
+    return rest, entries

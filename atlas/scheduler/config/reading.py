@@ -1,0 +1,102 @@
+"""`JobsReader`: reads texts of one jobs file, and no more of them than has to be read.
+
+::
+
+    the text in force, checked against the same ─► nothing to read
+    an edit of it                                ─► what was edited
+    anything else                                ─► the whole
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from atlas.scheduler.config.checked import Checked, file_digests
+from atlas.scheduler.config.edit import EditReader
+from atlas.scheduler.definition import JobSource
+from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from atlas.scheduler.config.plan import Plan
+    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.registry import Registry
+    from atlas.scheduler.store.revisions import Revision
+
+
+class JobsReader:
+    """Reads a jobs file for one scheduler. Not thread-safe.
+
+    Args:
+        path: The file, for messages.
+        defaults: What holds where neither a job nor the file says anything.
+        registry: Where functions are looked up.
+    """
+
+    def __init__(self, path: Path, defaults: PolicyDefaults, registry: Registry) -> None:
+        """Know no text yet."""
+        self._path, self._defaults, self._registry = path, defaults, registry
+        self._edits: EditReader | None = None
+        self._clean_for: int | None = None  # the registry's version with which the text in force had no warning
+        self._functions: Mapping[str, str] = {}  # what was found for the text in force
+
+    def read(self, text: str, latest: Revision | None, records: Sequence[JobRecord]) -> JobsFile:
+        """``text`` as a jobs file.
+
+        Args:
+            text: The text.
+            latest: The revision in force, None if there is none.
+            records: Every job as it runs.
+
+        Raises:
+            ConfigError: It cannot be used; the error holds everything that is wrong.
+        """
+        if latest is not None and self._clean_for == self._registry.version:
+            if self._edits is None or not self._edits.knows(latest):
+                self._edits = EditReader(latest, self._defaults, self._registry)
+            known = {record.id: record.definition for record in records if record.source is JobSource.FILE}
+            wanted = self._edits.read(latest, text.removeprefix("\ufeff"), known)
+            if wanted is not None:
+                return replace(wanted, functions={**self._functions, **wanted.functions})
+        return parse_jobs(text, file=self._path, defaults=self._defaults, registry=self._registry)
+
+    def unchanged(self, latest: Revision, records: Sequence[JobRecord]) -> Checked | None:
+        """The check of the text in force, if a reading would say just the same and change no job; None to read it."""
+        checked = Checked.from_json(latest.checked)
+        if checked is None or not checked.holds(records, self._defaults, self._registry):
+            return None
+        return replace(checked, warnings=tuple(replace(one, file=self._path) for one in checked.warnings))
+
+    def check_of(self, wanted: JobsFile, plan: Plan, records: Sequence[JobRecord], digests: dict[str, str]) -> Checked:
+        """What ``wanted`` is checked against.
+
+        Args:
+            wanted: The file.
+            plan: What it changes.
+            records: Every job before that.
+            digests: Job → digest of its new row, for those that are added or changed.
+        """
+        rows = file_digests(records) | digests
+        for job_id in plan.removed:
+            rows.pop(job_id, None)
+        return Checked.of(wanted, self._defaults, rows)
+
+    def in_force(self, checked: Checked) -> None:
+        """A text with this check is in force: its edits can be read as such, unless it has warnings to tell anew."""
+        self._clean_for = None if checked.warnings else self._registry.version
+        self._functions = checked.functions
+
+
+def mode_of(latest: Revision) -> Literal["auto", "manual"]:
+    """What an accepted text says about reloading."""
+    checked = Checked.from_json(latest.checked)
+    if checked is not None:
+        return checked.reload
+    try:
+        return "manual" if json.loads(latest.text).get("reload") == "manual" else "auto"
+    except (ValueError, AttributeError):
+        return "auto"
