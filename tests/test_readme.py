@@ -13,9 +13,11 @@ from typing import NamedTuple
 import pytest
 
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.format import CalendarEntry, DateTrigger, IntervalTrigger, JobEntry, JobsDocument
 
 ROOT = Path(__file__).parent.parent
-READMES = [ROOT / "README.md"]
+README, CHINESE, FIELDS = ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "config" / "README.md"
+READMES = [README, CHINESE, FIELDS]
 
 
 class Block(NamedTuple):
@@ -47,7 +49,7 @@ def programs(readme: Path) -> list[Program]:
     return found
 
 
-PROGRAMS = [program for readme in READMES for program in programs(readme)]
+PROGRAMS = programs(README)
 
 
 @pytest.mark.timeout(120)
@@ -79,10 +81,40 @@ def test_every_jobs_file_in_the_readme_is_valid() -> None:
         assert parse_jobs(text, file="README.md", defaults=PolicyDefaults(), registry=None).definitions
 
 
+def test_every_file_a_readme_points_to_is_there() -> None:
+    for readme in READMES:
+        for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", readme.read_text("utf-8")):
+            assert (readme.parent / target).exists(), f"{readme.name}: {target}"
+
+
+def test_both_languages_have_the_same_sections_and_promises_with_the_same_tests() -> None:
+    def shape(readme: Path) -> tuple[int, list[tuple[str, list[str]]], list[str]]:
+        text = readme.read_text("utf-8")
+        promises = re.findall(r"^\| (\d) \|.*\|(.*)\|$", text, re.MULTILINE)
+        commands = re.findall(
+            r"\batlas ([a-z]+)", "\n".join(one.text for one in blocks(readme) if one.language == "text")
+        )
+        return (
+            text.count("\n## "),
+            [(number, re.findall(r"\((tests/\w+\.py)\)", proofs)) for number, proofs in promises],
+            sorted(set(commands)),
+        )
+
+    assert shape(README) == shape(CHINESE)
+    assert [number for number, proofs in shape(README)[1] if proofs] == list("12345678")
+
+
+def test_every_field_of_the_jobs_file_is_described() -> None:
+    text = FIELDS.read_text("utf-8")
+    for model in (JobsDocument, JobEntry, IntervalTrigger, DateTrigger, CalendarEntry):
+        for name, field in model.model_fields.items():
+            assert re.search(rf"[`\"]{re.escape(field.alias or name)}[`\"]", text), name
+
+
 def test_every_make_target_and_script_of_the_readme_exists() -> None:
     makefile = (ROOT / "Makefile").read_text("utf-8")
     text = "\n".join(readme.read_text("utf-8") for readme in READMES)
-    for target in set(re.findall(r"`?make ([a-z]+)\b", text)) - {"alone"}:
+    for target in set(re.findall(r"`?make ([a-z-]+)\b", text)) - {"alone"}:
         if target not in {"it", "sure"}:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"make {target}"
     for script in set(re.findall(r"scripts/\w+\.py", text)):
