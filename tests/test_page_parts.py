@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import pickle
 import re
 import string
 import sys
@@ -15,11 +16,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from atlas.scheduler.errors import AtlasError, JobBusyError, QueueFullError, UnknownJobError, UnknownTaskError
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
-from atlas.scheduler.task import Task, TaskStatus
+from atlas.scheduler.task import Cause, Task, TaskStatus
+from atlas.service import AtlasScheduler
+from atlas.web.answers import told_of
+from atlas.web.app import create_app
 from atlas.web.giving_way import giving_way
+from atlas.web.health import look
 from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
@@ -27,7 +33,7 @@ from atlas.web.pages.plan import Starts
 from atlas.web.pages.recent import CELL_S, Recent, worst_of
 from atlas.web.pages.rollup import Rollup, total_of
 from atlas.web.pages.said import Said
-from atlas.web.pages.view import SECTIONS, WORD_OF
+from atlas.web.pages.view import REASONS, SECTIONS, WORD_OF
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import ZH
 from tests.seeded import Week
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from atlas.scheduler.store.store import Store
+    from atlas.settings import Settings
 
 WEB = Path(asking.__file__).resolve().parent.parent
 NOW = datetime(2026, 11, 25, 15, 33, tzinfo=UTC)
@@ -55,6 +62,14 @@ def texts() -> Iterator[str]:
                 name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
                 if name == "say":
                     yield str(node.args[0].value)
+    for file in WEB.parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Told" and node.args:
+                pattern = node.args[0]
+                if isinstance(pattern, ast.Constant) and re.search("[a-z]{2}", str(pattern.value)):
+                    yield str(pattern.value)
+    yield from REASONS
+    yield from (cause.value for cause in Cause)
     yield from WORD_OF.values()
     yield from (words for _key, words in SECTIONS)
     yield from overview.SORTS.values()
@@ -76,6 +91,35 @@ def test_no_translation_is_left_over_or_takes_other_values() -> None:
         assert places(chinese) <= places(english), english
         one, bar, many = english.partition("|")
         assert not bar or places(many) >= places(one), english
+
+
+@pytest.mark.parametrize(
+    ("error", "chinese"),
+    [
+        (UnknownJobError("nightly", nearest="night"), "作业 nightly：没有这个作业；您是指 'night' 吗？"),
+        (UnknownTaskError("7"), "任务 7：没有这个任务（从未创建，或已按保留期清除）"),
+        (JobBusyError("nightly", "7"), "作业 nightly：任务 7 尚未结束，重叠策略不允许启动第二个"),
+        (QueueFullError(1000), "已有 1,000 个任务在等待（max_waiting）；未接受新任务，请稍后再提交"),
+    ],
+    ids=["job", "task", "busy", "full"],
+)
+def test_an_error_keeps_what_it_was_made_of_and_is_said_in_both_languages(error: AtlasError, chinese: str) -> None:
+    assert Speech("zh").told(told_of(error)) == chinese
+    assert Speech("en").told(told_of(error)) == str(error)
+    copied = pickle.loads(pickle.dumps(told_of(error)))
+    assert (copied, type(copied)) == (str(error), str)
+
+
+def test_every_line_of_health_is_said_in_chinese(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    say = Speech("zh")
+    with AtlasScheduler(settings).in_thread() as atlas:
+        found = look(create_app(atlas).state.site)
+    for check in found["checks"]:
+        assert re.search("[一-鿿]", say.told(check["detail"])), check
+        assert not check["remedy"] or re.search("[一-鿿]", say.told(check["remedy"])), check
+        assert re.search("[a-z]{2}", check["detail"])
 
 
 def test_one_thing_and_many_things() -> None:

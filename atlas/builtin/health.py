@@ -17,6 +17,7 @@ from atlas.scheduler.errors import StoreError
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import sources, tasks
 from atlas.scheduler.task import TaskPriority, TaskStatus
+from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -135,7 +136,9 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
         return look()
     except Exception as error:  # noqa: BLE001 - a check that cannot look must not hide what the others see
         remedy = (
-            "see the log; the other checks are valid" if not isinstance(error, StoreError) else "see the check store"
+            Told("see the log; the other checks are valid")
+            if not isinstance(error, StoreError)
+            else Told("see the check store")
         )
         return Check(name=name, status="failing", detail=f"{type(error).__name__}: {error}", remedy=remedy)
 
@@ -152,12 +155,13 @@ def _store(store: Store, clock: Clock) -> Check:
             name="store",
             status="degraded",
             detail=f"{lost[-1].at.isoformat(timespec='seconds')} {lost[-1].words}",
-            remedy="find out who touches the file; to go back to a backup, stop the scheduler first",
+            remedy=Told("find out who touches the file; to go back to a backup, stop the scheduler first"),
         )
-    detail = f"read {(read_s - start_s) * 1000:.1f} ms, write {(write_s - read_s) * 1000:.1f} ms"
+    took = [f"{(end_s - begin_s) * 1000:.1f}" for begin_s, end_s in ((start_s, read_s), (read_s, write_s))]
+    detail = Told("read {read} ms, write {write} ms", read=took[0], write=took[1])
     if write_s - start_s > SLOW_STORE_S:
-        remedy = "look for another process that locks the database, and at the load of its disk"
-        return Check(name="store", status="degraded", detail=f"slow: {detail}", remedy=remedy)
+        remedy = Told("look for another process that locks the database, and at the load of its disk")
+        return Check(name="store", status="degraded", detail=Told("slow: {detail}", detail=detail), remedy=remedy)
     return Check(name="store", detail=detail)
 
 
@@ -173,15 +177,17 @@ def scheduler_check(source: HealthSource, clock: Clock) -> Check:
     """Whether the loop looks for due jobs, and what befell it lately."""
     age_s = source.last_tick_s()
     if age_s is None:
-        return Check(name="scheduler", detail="no clock runs in this process; jobs fire elsewhere or not at all")
-    detail = f"last looked for due jobs {age_s:.1f} s ago"
+        return Check(name="scheduler", detail=Told("no clock runs in this process; jobs fire elsewhere or not at all"))
+    detail = Told("last looked for due jobs {s} s ago", s=f"{age_s:.1f}")
     if age_s <= TICK_LATE_S:
         return _lately(source, clock, detail)
     status: Status = "failing" if age_s > TICK_DEAD_S else "degraded"
-    return Check(name="scheduler", status=status, detail=detail, remedy="look at the store; if that is well, restart")
+    return Check(
+        name="scheduler", status=status, detail=detail, remedy=Told("look at the store; if that is well, restart")
+    )
 
 
-def _lately(source: HealthSource, clock: Clock, detail: str) -> Check:
+def _lately(source: HealthSource, clock: Clock, detail: Told) -> Check:
     """The loop looks for due jobs; what befell it in the last hour is worth a look all the same."""
     now = clock.now()
     told = [trouble for trouble in source.troubles() if (now - trouble.at).total_seconds() <= TROUBLE_S]
@@ -191,48 +197,69 @@ def _lately(source: HealthSource, clock: Clock, detail: str) -> Check:
     return Check(
         name="scheduler",
         status="degraded",
-        detail=f"{detail}; in the last hour: {words}",
-        remedy="a clock that steps needs NTP; a loop that was restarted left its reason in the log",
+        detail=Told("{detail}; in the last hour: {what}", detail=detail, what=words),
+        remedy=Told("a clock that steps needs NTP; a loop that was restarted left its reason in the log"),
     )
 
 
 def _config(source: HealthSource) -> Check:
     error, drift = source.config_error(), source.config_drift()
     if error is None and drift is not None:
-        return Check(name="config", status="degraded", detail=drift, remedy="'atlas plan' shows what would change")
+        return Check(
+            name="config", status="degraded", detail=drift, remedy=Told("'atlas plan' shows what would change")
+        )
     if error is None:
-        return Check(name="config", detail="the jobs file is in force")
+        return Check(name="config", detail=Told("the jobs file is in force"))
     return Check(
         name="config",
         status="degraded",
-        detail=f"refused, the last good revision runs on: {error[:1000]}",
-        remedy="correct the file; 'atlas check' shows the place",
+        detail=Told("refused, the last good revision runs on: {error}", error=error[:1000]),
+        remedy=Told("correct the file; 'atlas check' shows the place"),
     )
 
 
 def _queue(source: HealthSource) -> Check:
     figures = source.get_queue_status()
     if figures.get("state") == "stopped":
-        return Check(name="queue", status="failing", detail="it is not started", remedy="start the scheduler")
+        return Check(
+            name="queue", status="failing", detail=Told("it is not started"), remedy=Told("start the scheduler")
+        )
     waits = {TaskPriority[name]: wait_s for name, wait_s in figures.get("oldest_wait_s", {}).items()}
     depths = {TaskPriority[name]: depth for name, depth in figures.get("by_priority", {}).items() if depth}
-    detail = f"{figures['queue_size']:,} waiting, {figures['running_tasks']} of {figures['max_workers']} running"
-    told = [
-        f"{priority.name} {depths.get(priority, 0):,}, oldest {waits[priority]:.0f} s" for priority in sorted(waits)
+    told: list[str] = [
+        Told(
+            "{priority} {n}, oldest {s} s",
+            priority=priority.name,
+            n=f"{depths.get(priority, 0):,}",
+            s=f"{waits[priority]:.0f}",
+        )
+        for priority in sorted(waits)
     ]
-    detail += f" ({'; '.join(told)})" if told else ""
+    counts = {
+        "waiting": f"{figures['queue_size']:,}",
+        "running": figures["running_tasks"],
+        "slots": figures["max_workers"],
+    }
+    detail = (
+        Told("{waiting} waiting, {running} of {slots} running ({each})", each=joined("; ", told), **counts)
+        if told
+        else Told("{waiting} waiting, {running} of {slots} running", **counts)
+    )
     if figures.get("store_fault"):
         return Check(
             name="queue",
             status="failing",
-            detail=f"{detail}; no work starts: {figures['store_fault']}",
-            remedy="see the check store",
+            detail=Told("{detail}; no work starts: {fault}", detail=detail, fault=figures["store_fault"]),
+            remedy=Told("see the check store"),
         )
     late = [priority.name for priority, wait_s in sorted(waits.items()) if wait_s > LONG_WAIT_S[priority]]
     if late:
-        remedy = "raise scheduler.max_workers, or find what holds the slots: 'atlas tasks'"
+        remedy = Told("raise scheduler.max_workers, or find what holds the slots: 'atlas tasks'")
         return Check(
-            name="queue", status="degraded", detail=f"{', '.join(late)} wait too long: {detail}", remedy=remedy
+            name="queue",
+            status="degraded",
+            detail=Told("{which} wait too long: {detail}", which=", ".join(late), detail=detail),
+            remedy=remedy,
         )
     return Check(name="queue", detail=detail)
 
@@ -241,12 +268,18 @@ def _threads(source: HealthSource) -> Check:
     figures = source.get_queue_status()
     abandoned, slots = int(figures.get("abandoned_threads", 0)), int(figures["max_workers"])
     if not abandoned:
-        return Check(name="threads", detail="no abandoned threads")
+        return Check(name="threads", detail=Told("no abandoned threads"))
     return Check(
         name="threads",
         status="failing" if abandoned >= slots else "degraded",
-        detail=f"{abandoned} threads were abandoned by timeouts and cancels and still run; at {slots} none is replaced",
-        remedy='call current_task().check() in those functions, or give their jobs "executor": "process"; then restart',
+        detail=Told(
+            "{n} threads were abandoned by timeouts and cancels and still run; at {slots} none is replaced",
+            n=abandoned,
+            slots=slots,
+        ),
+        remedy=Told(
+            'call current_task().check() in those functions, or give their jobs "executor": "process"; then restart'
+        ),
     )
 
 
@@ -262,22 +295,29 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
         if job.enabled and job.next_run_at is not None and (now - job.next_run_at).total_seconds() > LATE_JOB_S
     ]
     bad = [f"{job.name} (its last {FAILING_AFTER} tasks did not succeed)" for job in jobs if job.name in failing]
-    words = [
-        f"{len(found)} {kind}: {', '.join(found[:5])}{' …' if len(found) > 5 else ''}"
-        for kind, found in (("cannot run", stuck), ("late", late), ("failing", bad))
+    words: list[str] = [
+        Told(pattern, n=len(found), which=", ".join(found[:5]) + (" …" if len(found) > 5 else ""))
+        for pattern, found in (
+            ("{n} cannot run: {which}", stuck),
+            ("{n} late: {which}", late),
+            ("{n} failing: {which}", bad),
+        )
         if found
     ]
     paused = [f"{job.name} ({job.detail})" for job in jobs if job.state is JobState.PAUSED]
     if paused:
-        words.append(f"{len(paused)} paused: {', '.join(paused[:5])}{' …' if len(paused) > 5 else ''}")
+        which = ", ".join(paused[:5]) + (" …" if len(paused) > 5 else "")
+        words.append(Told("{n} paused: {which}", n=len(paused), which=which))
     if not (stuck or late or bad):  # a pause is somebody's wish
-        counts = f"{len(jobs)} jobs, {sum(job.enabled for job in jobs)} active"
-        return Check(name="jobs", detail="; ".join([counts, *words]))
+        counts = Told("{n} jobs, {active} active", n=len(jobs), active=sum(job.enabled for job in jobs))
+        return Check(name="jobs", detail=joined("; ", [counts, *words]))
     return Check(
         name="jobs",
         status="failing" if late else "degraded",
-        detail="; ".join(words),
-        remedy="'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed",
+        detail=joined("; ", words),
+        remedy=Told(
+            "'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed"
+        ),
     )
 
 
@@ -312,32 +352,42 @@ def _sources(store: Store, collected: Collection[str]) -> Check:
     )
     rows = store.read(lambda connection: connection.execute(statement).all())
     if not rows:
-        return Check(name="sources", detail="no source keeps failing")
+        return Check(name="sources", detail=Told("no source keeps failing"))
     told = "; ".join(f"{row.name} ({row.failures} times: {row.last_error})" for row in rows[:5])
     return Check(
         name="sources",
         status="degraded",
-        detail=f"{len(rows)} keep failing: {told}{' …' if len(rows) > 5 else ''}",
-        remedy="correct their addresses under collect.sources, or set enabled: false",
+        detail=Told("{n} keep failing: {which}", n=len(rows), which=told + (" …" if len(rows) > 5 else "")),
+        remedy=Told("correct their addresses under collect.sources, or set enabled: false"),
     )
 
 
 def _disk(folder: Path) -> Check:
     usage = shutil.disk_usage(folder)
     used = 100 - 100 * usage.free / usage.total
-    detail = f"{usage.free / 1e9:.1f} GB free of {usage.total / 1e9:.1f} GB ({used:.0f} % used)"
-    return _by_limit("disk", usage.free, LOW_DISK, detail, "free space below the data folder, or shorten keep_days")
+    detail = Told(
+        "{free} GB free of {total} GB ({used} % used)",
+        free=f"{usage.free / 1e9:.1f}",
+        total=f"{usage.total / 1e9:.1f}",
+        used=f"{used:.0f}",
+    )
+    remedy = Told("free space below the data folder, or shorten keep_days")
+    return _by_limit("disk", usage.free, LOW_DISK, detail, remedy)
 
 
 def _memory() -> Check:
     resident = _kilobytes(Path("/proc/self/status"), "VmRSS")
     total, free = (_kilobytes(Path("/proc/meminfo"), name) for name in ("MemTotal", "MemAvailable"))
     if resident is None or not total or free is None:
-        return Check(name="memory", detail="not known on this system")
-    detail = f"this process {resident / 1e3:.0f} MB; {free / 1e6:.1f} GB of {total / 1e6:.1f} GB available"
-    return _by_limit(
-        "memory", free / total, LOW_MEMORY, detail, "lower scheduler.max_workers, or look for what else runs here"
+        return Check(name="memory", detail=Told("not known on this system"))
+    detail = Told(
+        "this process {mine} MB; {free} GB of {total} GB available",
+        mine=f"{resident / 1e3:.0f}",
+        free=f"{free / 1e6:.1f}",
+        total=f"{total / 1e6:.1f}",
     )
+    remedy = Told("lower scheduler.max_workers, or look for what else runs here")
+    return _by_limit("memory", free / total, LOW_MEMORY, detail, remedy)
 
 
 def _by_limit(name: str, value: float, limits: tuple[float, float], detail: str, remedy: str) -> Check:

@@ -45,6 +45,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from atlas.scheduler.told import Told
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -136,8 +138,11 @@ class UnknownRevisionError(AtlasError, LookupError):
 
     def __init__(self, number: int, *, newest: int | None) -> None:
         """Say which there are."""
-        known = "there is none yet" if newest is None else f"the newest is {newest}; 'atlas revisions' lists them"
-        super().__init__(f"no revision {number}: {known}")
+        none = Told("no revision {number}: there is none yet", number=number)
+        some = Told(
+            "no revision {number}: the newest is {newest}; 'atlas revisions' lists them", number=number, newest=newest
+        )
+        super().__init__(none if newest is None else some)
         self.number, self.newest = number, newest
 
 
@@ -181,8 +186,10 @@ class UnknownFunctionError(FunctionError, LookupError):
 
     def __init__(self, name: str, *, nearest: str | None = None, detail: str = "") -> None:
         """Compose the message."""
-        hint = f"; did you mean {nearest!r}?" if nearest else ""
-        super().__init__(f"no function {name!r}{': ' + detail if detail else ' is registered'}{hint}")
+        what = Told("no function {name}: {why}", name=repr(name), why=detail)
+        none = Told("no function {name} is registered", name=repr(name))
+        said = what if detail else none
+        super().__init__(Told("{said}; did you mean {name}?", said=said, name=repr(nearest)) if nearest else said)
         self.name, self.nearest = name, nearest
 
 
@@ -206,7 +213,7 @@ class TaskError(AtlasError):
 
     def __init__(self, task_id: str, message: str) -> None:
         """Keep ``task_id`` and compose the message."""
-        super().__init__(f"task {task_id}: {message}")
+        super().__init__(Told("task {task}: {what}", task=task_id, what=message))
         self.task_id = task_id
 
 
@@ -215,13 +222,13 @@ class UnknownTaskError(TaskError, LookupError):
 
     def __init__(self, task_id: str) -> None:
         """Compose the message."""
-        super().__init__(task_id, "no such task (never made, or removed by retention)")
+        super().__init__(task_id, Told("no such task (never made, or removed by retention)"))
 
 
 class DuplicateTaskError(TaskError, ValueError):
     """A task with this id exists already."""
 
-    def __init__(self, task_id: str, message: str = "a task with this id exists already") -> None:
+    def __init__(self, task_id: str, message: str = Told("a task with this id exists already")) -> None:
         """Compose the message."""
         super().__init__(task_id, message)
 
@@ -236,7 +243,7 @@ class TransitionError(TaskError, ValueError):
 
     def __init__(self, task_id: str, old: str, new: str) -> None:
         """Compose the message."""
-        super().__init__(task_id, f"cannot go from {old} to {new}")
+        super().__init__(task_id, Told("cannot go from {old} to {new}", old=old, new=new))
         self.old, self.new = old, new
 
 
@@ -291,7 +298,9 @@ class QueueFullError(QueueError):
 
     def __init__(self, limit: int) -> None:
         """Compose the message."""
-        super().__init__(f"{limit:,} tasks wait already (max_waiting); nothing was accepted, submit again later")
+        super().__init__(
+            Told("{n} tasks wait already (max_waiting); nothing was accepted, submit again later", n=f"{limit:,}")
+        )
         self.limit = limit
 
 
@@ -308,7 +317,7 @@ class JobError(AtlasError):
 
     def __init__(self, job_id: str, message: str) -> None:
         """Keep ``job_id`` and compose the message."""
-        super().__init__(f"job {job_id}: {message}")
+        super().__init__(Told("job {job}: {what}", job=job_id, what=message))
         self.job_id = job_id
 
 
@@ -321,7 +330,9 @@ class UnknownJobError(JobError, LookupError):
 
     def __init__(self, job_id: str, *, nearest: str | None = None) -> None:
         """Compose the message."""
-        super().__init__(job_id, "no such job" + (f"; did you mean {nearest!r}?" if nearest else ""))
+        super().__init__(
+            job_id, Told("no such job; did you mean {name}?", name=repr(nearest)) if nearest else Told("no such job")
+        )
         self.nearest = nearest
 
 
@@ -334,7 +345,9 @@ class JobBusyError(JobError):
 
     def __init__(self, job_id: str, task_id: str) -> None:
         """Compose the message."""
-        super().__init__(job_id, f"task {task_id} is unfinished and the overlap rule starts no second one")
+        super().__init__(
+            job_id, Told("task {task} is unfinished and the overlap rule starts no second one", task=task_id)
+        )
         self.task_id = task_id
 
 

@@ -12,8 +12,10 @@ from starlette.responses import RedirectResponse
 from starlette.routing import Route
 
 from atlas.scheduler.durations import parse_duration
-from atlas.scheduler.errors import ArgumentsError, AtlasError
+from atlas.scheduler.errors import ArgumentsError, AtlasError, UnknownFunctionError
+from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
+from atlas.web.answers import told_of
 from atlas.web.forms import read_form
 from atlas.web.site import Note, back_of, leave_note, visit_of
 from atlas.web.words.speech import Speech
@@ -48,11 +50,12 @@ class Action:
         async def answer(request: Request) -> Response:
             form = await read_form(request)
             visit = visit_of(site, request, form=form)
+            say = Speech(visit.language)
             try:
-                note = await asyncio.to_thread(self.do, visit, Speech(visit.language))
+                note = await asyncio.to_thread(self.do, visit, say)
                 back = back_of(request, form)
             except AtlasError as error:
-                note, back = Note("error", str(error)), back_of(request, {})
+                note, back = Note("error", say.told(told_of(error))), back_of(request, {})
             response = RedirectResponse(back, 303)
             leave_note(request, response, note)
             return response
@@ -68,9 +71,13 @@ def _json(form: Mapping[str, str], name: str, kind: type, example: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ArgumentsError(f"{name}: this is not JSON ({error}); write {example}") from error
+        raise ArgumentsError(
+            Told("{name}: this is not JSON ({error}); write {example}", name=name, error=error, example=example)
+        ) from error
     if not isinstance(value, kind):
-        raise ArgumentsError(f"{name}: this is no {kind.__name__}; write {example}")
+        raise ArgumentsError(
+            Told("{name}: this is no {kind}; write {example}", name=name, kind=kind.__name__, example=example)
+        )
     return value
 
 
@@ -92,7 +99,9 @@ def _pause(visit: Visit, say: Speech) -> Note:
         try:
             until = datetime.fromisoformat(text)
         except ValueError as error:
-            raise ArgumentsError(f"until {text!r} is no date and time such as 2026-12-24T18:00") from error
+            raise ArgumentsError(
+                Told("until {text} is no date and time such as 2026-12-24T18:00", text=repr(text))
+            ) from error
         if until.tzinfo is None:
             until = until.replace(tzinfo=zone_named(visit.atlas.timezone))
     reason = visit.form.get("reason", "").strip()[:500]
@@ -128,11 +137,11 @@ def _submit(visit: Visit, say: Speech) -> Note:
     retries = form.get("max_retries", "").strip()
     if retries:
         if not (retries.isascii() and retries.isdigit()):
-            raise ArgumentsError(f"max_retries {retries!r} is no whole number")
+            raise ArgumentsError(Told("max_retries {text} is no whole number", text=repr(retries)))
         options["max_retries"] = int(retries)
     function = form.get("function", "")
     if function not in visit.atlas.registry.names():
-        raise ArgumentsError(f"function {function!r} is not registered")
+        raise UnknownFunctionError(function)
     task_id = visit.atlas.queue.sync.submit(function, *(args or ()), **options)
     return Note("ok", say("A task of {job} was accepted.", job=function), _below(visit, "task", task=task_id))
 

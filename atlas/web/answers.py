@@ -26,8 +26,10 @@ from atlas.scheduler.errors import (
     UnknownRevisionError,
     UnknownTaskError,
 )
+from atlas.scheduler.told import Told
 from atlas.web.rendering import BusyError
 from atlas.web.site import visit_of
+from atlas.web.words.speech import Speech
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -64,6 +66,12 @@ def status_of(error: Exception) -> tuple[int, str]:
     return next(((status, code) for kind, status, code in STATUSES if isinstance(error, kind)), (500, "internal"))
 
 
+def told_of(error: Exception) -> str:
+    """What an error says, with what it was made of where it keeps that."""
+    said = error.args[0] if len(error.args) == 1 else None
+    return said if isinstance(said, Told) else str(error)
+
+
 def wants_json(request: Request) -> bool:
     """True where a program asks: below ``/api/``, or one that came with a token."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
@@ -82,7 +90,9 @@ def refusal(
         return JSONResponse({"error": {"code": code, "message": message, "detail": detail}}, status, headers)
     visit = visit_of(site, request)
     html = site.templates.render(
-        "error.html", visit, {"status": status, "code": code, "message": message, "detail": detail}
+        "error.html",
+        visit,
+        {"status": status, "code": code, "message": Speech(visit.language).told(message), "detail": detail},
     )
     return HTMLResponse(html, status, headers)
 
@@ -98,5 +108,5 @@ async def on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError):
         detail = [problem.to_json() for problem in error.problems]
     wait_s = 1.0 if status == 503 else None
-    message = "too many requests wait" if isinstance(error, BusyError) else str(error)
+    message = Told("too many requests wait") if isinstance(error, BusyError) else told_of(error)
     return refusal(request, status, code, message, detail=detail, wait_s=wait_s)

@@ -254,7 +254,7 @@ def _task_line(view: View, row: Any) -> Happened:
         if started is not None and finished is not None
         else None,
         attempts=row.attempt,
-        why=view.say("schedule") if fire is not None else row.reason,
+        why=view.why(row.reason, fires=fire is not None),
         outcome=_outcome(view, row),
     )
 

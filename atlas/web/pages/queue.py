@@ -15,7 +15,6 @@ from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
-    from atlas.web.pages.desk import Desk
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 
@@ -40,7 +39,7 @@ def queue(visit: Visit) -> Shown:
             for priority in TaskPriority
         ],
         running=running_tasks(desk, now, figures, most=20),
-        waiting=_waiting(desk),
+        waiting=_waiting(view),
         axis=lanes.axis(span, view.said),
         load_lane=lanes.load_lane(
             span, view.said, view.say, past=busy_slots(desk, desk.rollup.steps(now)), load=plan, slots=desk.slots
@@ -50,12 +49,23 @@ def queue(visit: Visit) -> Shown:
     )
 
 
-def _waiting(desk: Desk) -> list[dict[str, Any]]:
+def _waiting(view: View) -> list[dict[str, Any]]:
     """What is served next: by priority, then by age; tasks that wait for a retry behind them."""
     found: list[dict[str, Any]] = []
     columns = [
         tasks.c[name]
-        for name in ("id", "name", "job_id", "status", "priority", "created_at", "due_at", "attempt", "reason")
+        for name in (
+            "id",
+            "name",
+            "job_id",
+            "status",
+            "priority",
+            "created_at",
+            "due_at",
+            "attempt",
+            "reason",
+            "fire_time",
+        )
     ]
     for status in ("PENDING", "RETRYING"):
         statement = (
@@ -64,7 +74,7 @@ def _waiting(desk: Desk) -> list[dict[str, Any]]:
             .order_by(tasks.c.created_at)
             .limit(20 * WAITING)
         )
-        rows = desk.store.read(lambda connection, wanted=statement: connection.execute(wanted).all())  # type: ignore[misc]
+        rows = view.desk.store.read(lambda connection, wanted=statement: connection.execute(wanted).all())  # type: ignore[misc]
         found += [
             {
                 "id": row.id,
@@ -75,7 +85,7 @@ def _waiting(desk: Desk) -> list[dict[str, Any]]:
                 "at": instant(row.created_at),
                 "due_at": instant(row.due_at),
                 "attempt": row.attempt,
-                "reason": row.reason,
+                "reason": view.why(row.reason, fires=row.fire_time is not None),
             }
             for row in rows
         ]

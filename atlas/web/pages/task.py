@@ -138,7 +138,7 @@ def _facts(view: View, found: Task, earlier: list[dict[str, Any]]) -> list[tuple
     waits_s = sum(one["wait_s"] or 0.0 for one in earlier)
     facts = [
         (say("Task"), found.id),
-        (say("Why"), say("schedule") if found.fire_time is not None else found.reason),
+        (say("Why"), view.why(found.reason, fires=found.fire_time is not None)),
         (say("Due") if found.fire_time is not None else say("Accepted"), said.exact(due)),
         (say("First start"), said.exact(first)),
         (say("Start delay"), said.duration(None if first is None else max(0.0, (first - due).total_seconds()))),

@@ -123,7 +123,7 @@ def _row(view: View, row: Any) -> dict[str, Any]:
         if started is not None and finished is not None
         else None,
         "attempts": row.attempt,
-        "why": view.say("schedule") if row.fire_time is not None else row.reason,
+        "why": view.why(row.reason, fires=row.fire_time is not None),
         "outcome": outcome
         or (view.say(row.cause) if row.cause and row.status == "CANCELLED" and row.cause != "cancelled" else ""),
         "unfinished": row.status in {"PENDING", "RUNNING", "RETRYING"},

@@ -29,6 +29,9 @@ WORD_OF: Final = {
     "NEVER": "Not run yet",
     "SKIPPED": "Skipped",
 }
+_RETRY_OF: Final = "retry of "
+REASONS: Final = ("run now", "submitted", "created by hand", "imported from the status file", "caught up")
+"""Reasons that rows hold to the letter."""
 SECTIONS: Final = (
     ("overview", "Overview"),
     ("jobs", "Jobs"),
@@ -72,6 +75,14 @@ class View:
     def asked(self, name: str, limit: int = 500) -> str:
         """A value of the query, "" where it is not given."""
         return self.visit.query.get(name, "")[:limit].strip()
+
+    def why(self, reason: str, *, fires: bool) -> str:
+        """Why a task was made, from what its row says."""
+        if fires:
+            return self.say("caught up") if reason.startswith("caught up") else self.say("schedule")
+        if reason.startswith(_RETRY_OF):
+            return self.say("retry of {task}", task=reason.removeprefix(_RETRY_OF))
+        return self.say(reason)
 
     def word_of(self, name: str) -> str:
         """A status, state or priority in words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from atlas.scheduler.told import Told
 from atlas.web.words.zh import ZH
 
 
@@ -23,3 +24,10 @@ class Speech:
             one, bar, many = text.partition("|")
             said = text if not bar else one if values.get("n") in {1, "1"} else many
         return said.format(**values) if values else said
+
+    def told(self, text: str) -> str:
+        """A text of the engine; one that keeps what it was made of (`Told`) in the language of the page."""
+        if not isinstance(text, Told) or self.language == "en":
+            return text
+        values = {name: self.told(one) if isinstance(one, str) else one for name, one in text.values.items()}
+        return ZH.get(text.pattern, text.pattern).format(**values)
