@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from atlas.service import AtlasScheduler
 
 SLOTS: Final = 4
+LIMIT_S: Final = 600.0
 
 
 def write_jobs_file(path: Path, count: int, schedule: str) -> None:
@@ -33,7 +34,7 @@ def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasSche
     Everything is as it comes, but for 4 slots, the zone UTC, no console, and pages on any free port without sign-in,
     for whoever starts them.
     """
-    from atlas import AtlasScheduler
+    from atlas import AtlasScheduler, service
     from atlas.logs import configure_logging
     from atlas.settings import LoggingSettings, PersistenceSettings, SchedulerSettings, Settings, WebSettings
 
@@ -46,6 +47,7 @@ def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasSche
         web=WebSettings(port=0, token_file=None),
     ).anchored(folder)
     configure_logging(settings, console=False)
+    service.START_LIMIT_S = LIMIT_S  # type: ignore[misc] # fifty thousand jobs on a busy machine take their time
     atlas = AtlasScheduler.from_settings(settings)
     atlas.registry.add("nothing", call)
     with atlas.in_thread():
