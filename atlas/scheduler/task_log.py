@@ -54,6 +54,12 @@ class TaskLogs:
             self._capture = None
             self._buffer.flush()
 
+    def abandon(self) -> None:
+        """Capture nothing more; what is not on disk is lost."""
+        if self._capture is not None:
+            self._capture.close()
+            self._capture = None
+
     def allowance(self, context: TaskContext) -> int:
         """Bytes an attempt may use that begins: half of what its task has left."""
         with self._lock:

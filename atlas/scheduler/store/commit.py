@@ -135,10 +135,14 @@ class Batch:
         """Take out what was waited for too long; returns the tickets, which nobody has settled yet."""
         expired = [one for one in self.tickets if one.expires_s is not None and one.expires_s <= now_s]
         if expired:
-            gone = set(map(id, expired))
-            self.accepts = [accept for accept in self.accepts if id(accept.ticket) not in gone]
-            self.works = [work for work in self.works if id(work.ticket) not in gone]
+            self.withdraw(expired)
         return expired
+
+    def withdraw(self, tickets: Sequence[Ticket]) -> None:
+        """Take out what these tickets stand for."""
+        gone = set(map(id, tickets))
+        self.accepts = [accept for accept in self.accepts if id(accept.ticket) not in gone]
+        self.works = [work for work in self.works if id(work.ticket) not in gone]
 
 
 def accepted_event(task: Task) -> TaskEvent:

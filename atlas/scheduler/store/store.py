@@ -56,6 +56,9 @@ class Store:
         is_private: True for a database in memory: nothing survives the process.
     """
 
+    writer_kind: type[Writer] = Writer
+    stream_kind: type[EventStream] = EventStream
+
     def __init__(
         self,
         target: Path | str | None,
@@ -77,8 +80,8 @@ class Store:
         self._guard: threading.RLock | None = threading.RLock() if self.is_private else None
         self.owner = new_owner()
         self.totals = Totals()
-        self.events = EventStream()
-        self.writer = Writer(self.engine, self.clock, self.totals, self.events)
+        self.events = self.stream_kind()
+        self.writer = self.writer_kind(self.engine, self.clock, self.totals, self.events)
         self.writer.guard = self._guard
         self._notices: Notices | None = None
         if url.get_backend_name() == "postgresql":
@@ -288,9 +291,7 @@ class Store:
             self._users -= 1
             if self._users > 0:
                 return
-            for key, store in list(_stores.items()):
-                if store is self:
-                    del _stores[key]
+        self._forget()
         if self._notices is not None:
             self._notices.close()
         self.writer.close()
@@ -298,11 +299,21 @@ class Store:
         self.engine.dispose()
 
 
+    def _forget(self) -> None:
+        """Let the next `open_store` open another one."""
+        with _stores_lock:
+            for key, store in list(_stores.items()):
+                if store is self:
+                    del _stores[key]
+
+
 _stores: dict[str, Store] = {}
 _stores_lock = threading.Lock()
 
 
-def open_store(target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None) -> Store:
+def open_store(
+    target: Path | str | None, *, durability: Durability = "full", clock: Clock | None = None, kind: type[Store] = Store
+) -> Store:
     """The store of ``target``: the one that is open in this process already, or a new one.
 
     Every call is answered by one `Store.close`.
@@ -311,18 +322,19 @@ def open_store(target: Path | str | None, *, durability: Durability = "full", cl
         target: A file's path, an SQLAlchemy URL, or None for a private database in memory.
         durability: ``full``: a commit is on the disk; ``normal``: a power cut may take the newest.
         clock: Time; the machine's unless a test brings its own.
+        kind: What a new one is; the test kit has its own.
 
     Raises:
         StoreUnavailableError: The database does not open.
         StoreVersionError: It was written by a newer Atlas.
     """
     if target is None:
-        return Store(None, durability=durability, clock=clock)
+        return kind(None, durability=durability, clock=clock)
     key = str(database_url(target))
     with _stores_lock:
         store = _stores.get(key)
         if store is None:
-            store = _stores[key] = Store(target, durability=durability, clock=clock)
+            store = _stores[key] = kind(target, durability=durability, clock=clock)
         else:
             store._users += 1  # noqa: SLF001 - the same module
         return store

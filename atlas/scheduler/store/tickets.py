@@ -19,9 +19,11 @@ class Ticket:
     Attributes:
         expires_s: Monotonic time after which it is withdrawn unless a commit holds it; None waits for ever.
         undo: Called once if it ends with an error, before anybody wakes, also when nobody waits any more.
+        before_wait: Called before a thread waits, with the ticket and the seconds; returns the seconds that are left.
+            A store without a thread brings about there what is waited for.
     """
 
-    __slots__ = ("_done", "_error", "_future", "_latch", "_loop", "_value", "expires_s", "undo", "waited_s")
+    __slots__ = ("_done", "_error", "_future", "_latch", "_loop", "_value", "before_wait", "expires_s", "undo", "waited_s")
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop | None = None, *, waited_s: float = 0.0, expires_s: float | None = None
@@ -38,6 +40,7 @@ class Ticket:
         self._error: BaseException | None = None
         self.waited_s, self.expires_s = waited_s, expires_s
         self.undo: Callable[[], None] | None = None
+        self.before_wait: Callable[[Ticket, float | None], float | None] | None = None
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
@@ -77,6 +80,8 @@ class Ticket:
         if self._latch is None:
             msg = "this ticket belongs to a loop; await it"
             raise RuntimeError(msg)
+        if self.before_wait is not None:
+            timeout_s = self.before_wait(self, timeout_s)
         if not self._latch.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
             raise TimeoutError
         self._latch.release()  # for the next one who waits

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
+from atlas.scheduler import crash_points
+from atlas.scheduler.crash_points import CrashPoint
 from atlas.scheduler.errors import LeaseLostError, QueueStoppedError, StoreError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
@@ -261,6 +263,8 @@ class Writer:
             self.guard.acquire()
         try:
             connection = self._connection.get()
+            if crash_points.armed is not None:
+                crash_points.armed(CrashPoint.COMMIT_BEFORE_BEGIN)
             with connection.begin():
                 if self.fence is not None:
                     self.fence(connection)
@@ -272,6 +276,10 @@ class Writer:
                     self._run(connection, work)
                 if self.notices is not None and batch.tells:
                     self.notices.tell(connection)
+                if crash_points.armed is not None:
+                    crash_points.armed(CrashPoint.COMMIT_BEFORE_COMMIT)
+            if crash_points.armed is not None:
+                crash_points.armed(CrashPoint.COMMIT_AFTER_COMMIT)
         except Exception:
             self._connection.drop()
             raise
@@ -305,6 +313,8 @@ class Writer:
             self._guarded(self.on_accepted, accepted)
         if self.on_written is not None:  # before anybody wakes, who may then take the queue apart
             self._guarded(self.on_written, moves)
+        if crash_points.armed is not None:
+            crash_points.armed(CrashPoint.COMMIT_AFTER_HAND_OVER)
         if accepted or moves:
             self._events.publish_later(lambda: events_of(accepted, moves))
         for accept in batch.accepts:

@@ -28,6 +28,8 @@ class SetClock(SystemClock):
 class VirtualClock(SetClock):
     """A clock on which nothing takes time: wall time and durations move together, by `pass_s` alone.
 
+    `set_by_s` and `sleep_s` do to it what people and machines do to clocks.
+
     Args:
         start: Where it stands at first, aware; by default now.
 
@@ -35,7 +37,7 @@ class VirtualClock(SetClock):
         ValueError: ``start`` has no zone.
     """
 
-    __slots__ = ("_monotonic_s",)
+    __slots__ = ("_monotonic_s", "_slept_s")
 
     def __init__(self, start: datetime | None = None) -> None:
         """Stand at ``start``."""
@@ -43,16 +45,29 @@ class VirtualClock(SetClock):
             msg = f"start {start} has no zone: datetime(…, tzinfo=UTC)"
             raise ValueError(msg)
         super().__init__(datetime.now(UTC) if start is None else start.astimezone(UTC))
-        self._monotonic_s = 0.0
+        self._monotonic_s = self._slept_s = 0.0
 
     def monotonic(self) -> float:
         """Seconds that have passed on this clock."""
         return self._monotonic_s
 
+    def boot(self) -> float:
+        """`monotonic` and what was slept."""
+        return self._monotonic_s + self._slept_s
+
     def pass_s(self, seconds: float) -> None:
         """Let ``seconds`` pass."""
         self.instant += timedelta(seconds=seconds)
         self._monotonic_s += seconds
+
+    def set_by_s(self, seconds: float) -> None:
+        """Set the wall clock forward by ``seconds``, or back by a negative number; no time passes."""
+        self.instant += timedelta(seconds=seconds)
+
+    def sleep_s(self, seconds: float) -> None:
+        """Let the machine sleep: time passes, and durations do not see it (CLOCK_MONOTONIC of Linux)."""
+        self.instant += timedelta(seconds=seconds)
+        self._slept_s += seconds
 
     def pass_until(self, monotonic_s: float) -> None:
         """Let time pass until `monotonic` says exactly this; does nothing when it is over already."""

@@ -19,6 +19,7 @@ from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.testing.by_hand import HandStore, HandWriter
 from atlas.scheduler.testing.clocks import VirtualClock
 from atlas.scheduler.timekeeper import Timekeeper
 
@@ -59,6 +60,7 @@ class InlineServing(Serving):
         self._timekeeper = _HandTimekeeper(clock, self._tick, self.renew, renew_s=0.0)
         self._runners: list[asyncio.Runner] = []
         self._depth = 0
+        self._claiming: list[Attempt] = []
         for kind in ExecutorKind:
             self.line.attach(kind, _rouse_nobody)
 
@@ -70,6 +72,19 @@ class InlineServing(Serving):
         super().stop(drain=False, timeout_s=0.0)
         while self._runners:
             self._runners.pop().close()
+
+    def kill(self) -> None:
+        """Be dead, as after kill -9: nothing is written or told any more, and what the kernel frees is free."""
+        store = self.store
+        assert isinstance(store, HandStore)
+        store.hand_writer.dead = True
+        self.lifecycle.taking = self.lifecycle.taking_starts = False
+        self.line.close()
+        self._logs.abandon()
+        self._let_go()
+        while self._runners:
+            self._runners.pop().close()
+        store.die()
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
@@ -146,20 +161,36 @@ class InlineServing(Serving):
             self._depth -= 1
 
     def _next(self) -> Attempt | None:
+        writer = self.store.writer
+        assert isinstance(writer, HandWriter)
         for looks in range(2):
             if looks:
-                self.store.write(_nothing)  # what was held up by a commit is in line behind it
+                writer.flush()  # what was held up by a commit is in line behind it
+            for attempt in self._claiming:
+                if self._may_enter(attempt):
+                    self._claiming.remove(attempt)
+                    return attempt
             for kind in ExecutorKind:
                 while (task := self.line.take(kind, wait=False)) is not None:
-                    attempt = self.lifecycle.begin(task)
-                    if attempt is None:
+                    begun = self.lifecycle.begin(task)
+                    if begun is None:
                         self.line.give_back(kind)
                         continue
-                    if attempt.claim is not None:
-                        attempt.claim.wait()
-                        self.lifecycle.claimed(attempt)
-                    return attempt
+                    if begun.claim is not None:
+                        writer.flush()
+                    if self._may_enter(begun):
+                        return begun
+                    self._claiming.append(begun)
         return None
+
+    def _may_enter(self, attempt: Attempt) -> bool:
+        """False while a claim that must stand on disk first does not."""
+        if attempt.claim is None:
+            return True
+        if not attempt.claim.done:
+            return False
+        attempt.failure = self.lifecycle.claimed(attempt) or attempt.failure
+        return True
 
     def _jump(self) -> bool:
         """Let the clock jump to the next retry; False if there is none, or a function is inside, whose time it is."""
@@ -283,7 +314,7 @@ class InlineQueue(TaskQueue):
 
     def _start(self, loop: asyncio.AbstractEventLoop | None) -> None:  # noqa: ARG002 - it runs where it is called
         if self._opened is None:
-            store = open_store(self._path, durability="normal", clock=self.clock)
+            store = open_store(self._path, durability="normal", clock=self.clock, kind=HandStore)
             if store.clock is not self.clock:
                 store.close()
                 msg = f"{store.url} is open in this process on another clock; close it there first"
@@ -296,6 +327,22 @@ class InlineQueue(TaskQueue):
         opened, self._opened, self._target = self._opened, None, self._path
         if opened is not None:
             opened.close()
+
+    def kill(self) -> None:
+        """End as by kill -9: what is committed stays, everything else is gone; whatever still runs writes no more.
+
+        Functions that wait for time to pass, in this thread, get a `BaseException`. Start another queue on the same
+        file to see what recovery makes of it.
+        """
+        leadership, self._leadership = self._leadership, None
+        if leadership is not None:
+            leadership.close()
+        if self._desk is not None:
+            self.serving.kill()
+        elif isinstance(self._opened, HandStore):
+            self._opened.die()
+        self._desk = self._opened = None
+        self._target = self._path
 
     def _new_serving(self, store: Store) -> Serving:
         return InlineServing(
@@ -313,10 +360,6 @@ class InlineQueue(TaskQueue):
 
 def _cancel(loop: asyncio.AbstractEventLoop, running: asyncio.Task[Outcome]) -> None:
     loop.call_soon_threadsafe(running.cancel)
-
-
-def _nothing(_connection: Connection) -> None:
-    """Only wait for a commit."""
 
 
 def _rouse_nobody(_count: int) -> None:

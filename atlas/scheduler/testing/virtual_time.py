@@ -13,13 +13,17 @@ from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import StoreUnavailableError
+from atlas.scheduler.job_store import MAX_SLEEP_S
 from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.loop_watch import LoopWatch
 from atlas.scheduler.queue import refuse_on_loop
 from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.testing.by_hand import HandStore
 from atlas.scheduler.testing.inline import InlineQueue
 from atlas.scheduler.testing.looking import decision, fires_of, tasks_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -131,12 +135,17 @@ class VirtualTime:
         )
         self.cron = CronManager(self.queue, timezone=timezone)
         self._timezone = timezone
+        self._killed = False
 
     def __enter__(self) -> Self:
         """Start: with what the store holds."""
         self.queue.sync.start()
         try:
             open_by_hand(self.cron.sync, self.queue.clock)
+            running = self.cron.sync.running
+            running.watch = LoopWatch(
+                self.cron.sync, self.queue.clock, running.serving.store.events, boot=self.queue.clock.boot
+            )
         except BaseException:
             self.queue.sync.stop()
             raise
@@ -145,9 +154,10 @@ class VirtualTime:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Stop; what waits stays in the store."""
-        close_by_hand(self.cron.sync)
-        self.queue.sync.stop()
+        """Stop; what waits stays in the store. After `kill` there is nothing to stop."""
+        if not self._killed:
+            close_by_hand(self.cron.sync)
+            self.queue.sync.stop()
 
     @property
     def now(self) -> datetime:
@@ -203,10 +213,11 @@ class VirtualTime:
 
     def _serve(self) -> None:
         """Do what is due now: a pass of APScheduler's loop, timers, and the functions that are ready."""
-        jobs, now = self.cron.sync.running.jobs, self.now
+        jobs, now, store = self.cron.sync.running.jobs, self.now, self.store
+        store.hand_writer.flush()
         step(self.cron.sync)
         late = [record.id for record in jobs.records() if record.next_run is not None and record.next_run <= now]
-        if late:
+        if late and store.answers:
             raise StoreUnavailableError(f"the fire times of {', '.join(late)} could not be decided", waited_s=0.0)
         self.queue.serving.lifecycle.tick()
         self.queue.serving.run()
@@ -214,6 +225,8 @@ class VirtualTime:
     def _due_in_s(self) -> float | None:
         """Seconds until the next thing becomes due, None if nothing ever does."""
         starts = [record.next_run for record in self.cron.sync.running.jobs.records() if record.next_run is not None]
+        if not self.store.answers:  # what is due already waits for it
+            starts = [start for start in starts if start > self.now] + [self.now + timedelta(seconds=MAX_SLEEP_S)]
         due_s = [max(0.0, (min(starts) - self.now).total_seconds())] if starts else []
         timer_s = self.queue.serving.lifecycle.tick()
         if timer_s is not None:
@@ -226,6 +239,50 @@ class VirtualTime:
         clock.pass_s(seconds)
         if timer_s is not None and abs(timer_s - clock.monotonic()) < MICROSECOND_S:
             clock.pass_until(timer_s)  # a sum of floats may end just before it
+
+    # --- what befalls a machine ---------------------------------------------------------------------------------------
+
+    @property
+    def store(self) -> HandStore:
+        """The store; ``time.store.answers = False`` takes its database away until it is True again."""
+        store = self.queue.serving.store
+        assert isinstance(store, HandStore)
+        return store
+
+    def step_clock(self, seconds: float) -> None:
+        """Somebody sets the wall clock, forward or, with a negative number, back; the scheduler notices at once.
+
+        Nothing is served by that alone: `advance` does.
+        """
+        self._befall(lambda: self.queue.clock.set_by_s(seconds))
+
+    def suspend(self, seconds: float) -> None:
+        """The machine sleeps: the wall clock goes on, timeouts and retries do not; noticed at its end.
+
+        Raises:
+            ValueError: ``seconds`` is negative.
+        """
+        if seconds < 0:
+            msg = f"{seconds} s: nobody sleeps backwards"
+            raise ValueError(msg)
+        self._befall(lambda: self.queue.clock.sleep_s(seconds))
+
+    def _befall(self, change: Callable[[], None]) -> None:
+        refuse_on_loop()
+        watch = self.cron.sync.running.watch
+        watch._seen = watch._read()
+        change()
+        watch.look()
+
+    def kill(self) -> None:
+        """End as by kill -9; another `VirtualTime` on the same file is the next start. See `InlineQueue.kill`."""
+        self._killed = True
+        manager = self.cron.sync
+        running, manager._running = manager._running, None
+        if running is not None:
+            running.scheduler.state = STATE_STOPPED
+            running.serving.store.off_foreign(running.states.load)
+        self.queue.kill()
 
     # --- looking ------------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,332 @@
+"""What people, machines and disks do to a scheduler in a simulation."""
+
+from __future__ import annotations
+
+import copy
+import json
+from contextlib import suppress
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from atlas.scheduler import crash_points
+from atlas.scheduler.errors import ConfigError, JobBusyError, JobUnboundError, StoreUnavailableError, UnknownTaskError
+from atlas.scheduler.testing.by_hand import Killed
+from scripts.simulate.drawing import RARE, draw_entry
+from scripts.simulate.watching import FINAL
+
+if TYPE_CHECKING:
+    import random
+    from pathlib import Path
+
+    from atlas.scheduler.crash_points import CrashPoint
+    from atlas.scheduler.reconcile import Reconciler
+    from atlas.scheduler.testing.virtual_time import VirtualTime
+    from scripts.simulate.expected import Expected
+    from scripts.simulate.watching import Trace, Watch
+
+WEIGHTS: Final = {
+    "edit": 16,
+    "break file": 4,
+    "roll back": 5,
+    "edit code": 4,
+    "pause": 7,
+    "resume": 7,
+    "run now": 7,
+    "submit": 10,
+    "cancel": 5,
+    "retry": 3,
+    "lose store": 9,
+    "step clock": 7,
+    "suspend": 5,
+    "stand still": 4,
+    "kill": 6,
+    "kill in call": 8,
+    "kill at edge": 14,
+    "stop": 9,
+}
+"""Actions and how often they are drawn."""
+NEVER_INSIDE: Final = frozenset({"stop", "kill", "stand still"})
+"""What waits for the end of running functions."""
+
+
+class Actions:
+    """The actions; `World` has the scheduler they are done to."""
+
+    seed: int
+    days: float
+    draw: random.Random
+    started: datetime
+    file: Path
+    watch: Watch
+    trace: Trace
+    expected: Expected
+    reconciler: Reconciler
+    document: dict[str, Any]
+    documents: dict[int, dict[str, Any]]
+    in_force: dict[str, Any]
+    code_jobs: dict[str, dict[str, Any]]
+    pauses: dict[str, tuple[datetime | None, datetime | None]]
+    accepted: set[str]
+    cancelled: set[str]
+    doomed: bool
+    dies_in_call: bool
+    lacks_rare: bool
+    must_reload: bool
+    edges: int
+
+    @property
+    def alive(self) -> VirtualTime:
+        raise NotImplementedError
+
+    @property
+    def now(self) -> datetime:
+        raise NotImplementedError
+
+    @property
+    def true_s(self) -> float:
+        raise NotImplementedError
+
+    def later(self, at_s: float, name: str) -> None:
+        raise NotImplementedError
+
+    def code_entry(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def doom(self) -> None:
+        raise NotImplementedError
+
+    def at_edge(self, point: CrashPoint) -> None:
+        raise NotImplementedError
+
+    # --- the jobs file ----------------------------------------------------------------------------------------------
+
+    def write_document(self, document: dict[str, Any]) -> None:
+        """An editor saves the file."""
+        self.document = document
+        self.file.write_text(json.dumps(document), "utf-8")
+
+    def edit_document(self) -> None:
+        """Change one thing in the file."""
+        document = copy.deepcopy(self.document)
+        jobs, draw = document["cron_jobs"], self.draw
+        change = draw.choice(("add", "remove", "when", "policy", "enabled"))
+        if change == "add" or not jobs:
+            jobs[f"job-{draw.randrange(9)}"] = draw_entry(draw, self.started, self.days)
+        else:
+            name = draw.choice(sorted(jobs))
+            new = draw_entry(draw, self.started, self.days)
+            if change == "remove":
+                del jobs[name]
+            elif change == "when":
+                jobs[name] = new
+            elif change == "policy":
+                jobs[name]["catchup"] = draw.choice(("none", "latest", "all"))
+                jobs[name]["max_retries"] = draw.randrange(4)
+            else:
+                jobs[name]["enabled"] = not jobs[name].get("enabled", True)
+        self.write_document(document)
+
+    def edit(self) -> None:
+        """Change one thing, and it is applied."""
+        self.edit_document()
+        self.reload()
+
+    def break_file(self) -> None:
+        """Save half of the file; what is in force stays."""
+        self.file.write_text(json.dumps(self.document)[: self.draw.randint(0, 60)], "utf-8")
+        before = self.alive.cron.sync.running.bridge.revision
+        try:
+            self.reconciler.reload()
+        except ConfigError:
+            pass
+        else:
+            self.watch.problem("half a file was taken for a config")
+        if self.alive.cron.sync.running.bridge.revision != before:
+            self.watch.problem("half a file changed the revision")
+
+    def reload(self) -> None:
+        """The watcher saw the file."""
+        self.must_reload = True
+        try:
+            self.reconciler.reload()
+        except ConfigError as error:
+            self.must_reload = False
+            if not (self.lacks_rare and RARE in json.dumps(self.document)):
+                self.watch.problem(f"a good file was refused: {error}")
+            self.watch.counts["files refused for want of a function"] += 1
+            return
+        self.must_reload = False
+        self.took_effect()
+
+    def roll_back(self) -> None:
+        """Go back to an earlier revision."""
+        number = self.draw.choice(sorted(self.documents))
+        self.document = self.documents[number]
+        self.must_reload = True
+        try:
+            self.reconciler.rollback(number, by="simulation")
+        except ConfigError as error:
+            self.must_reload = False
+            if not self.lacks_rare:
+                self.watch.problem(f"a good revision was refused: {error}")
+            self.document = self.in_force
+            return
+        self.must_reload = False
+        self.took_effect()
+
+    def took_effect(self) -> None:
+        """The file is in force: from now on its jobs are expected."""
+        revision = self.alive.cron.sync.running.bridge.revision
+        if revision is not None and self.reconciler.error is None:
+            self.in_force = self.documents[revision] = json.loads(self.file.read_text("utf-8"))
+            self.trace.add(self.now, "revision", revision)
+        self.tell_expected(self.now)
+
+    def tell_expected(self, now: datetime) -> None:
+        """Expect the jobs of the file and of the code."""
+        zone, calendars = self.in_force.get("timezone", "UTC"), self.in_force.get("calendars", {})
+        jobs = {name: (entry, zone, calendars) for name, entry in self.in_force["cron_jobs"].items()}
+        jobs |= {name: (entry, "UTC", {}) for name, entry in self.code_jobs.items()}
+        self.expected.in_force(jobs, now)
+
+    # --- jobs of code -------------------------------------------------------------------------------------------------
+
+    def add_code_job(self, name: str, entry: dict[str, Any]) -> None:
+        """The app adds its job, as it does at each start."""
+        options = {key: value for key, value in entry.items() if key not in {"cron_expression", "function"}}
+        for key in ("start_at", "end_at"):
+            if key in options:
+                options[key] = datetime.fromisoformat(options[key])
+        self.alive.cron.sync.add_job(name, entry["cron_expression"], entry["function"], **options)
+        self.code_jobs[name] = entry
+        self.tell_expected(self.now)
+
+    def edit_code(self) -> None:
+        """A new version of the app has other jobs."""
+        if crash_points.armed is not None:
+            return  # what a death in the middle of it left is for the tests of each point
+        if self.code_jobs and self.draw.random() < 0.4:
+            self.alive.cron.sync.remove_job("code-0")
+            del self.code_jobs["code-0"]
+            self.tell_expected(self.now)
+        else:
+            old = self.code_jobs.get("code-0", {})
+            when = ("cron_expression", "start_at", "end_at", "timezone", "spread")
+            new = self.code_entry()
+            kept = {key: value for key, value in old.items() if key not in when} or new
+            self.add_code_job("code-0", {**kept, **{key: new[key] for key in when if key in new}})
+
+    # --- verbs ----------------------------------------------------------------------------------------------------------
+
+    def a_job(self) -> str | None:
+        """Any job that is there."""
+        names = [record.id for record in self.alive.cron.sync.running.jobs.records()]
+        return self.draw.choice(names) if names else None
+
+    def pause(self) -> None:
+        """Pause a job, for a while or for good."""
+        if (name := self.a_job()) is not None:
+            until = self.now + timedelta(hours=self.draw.uniform(1, 200)) if self.draw.random() < 0.6 else None
+            self.alive.cron.sync.pause_job(name, until=until, by="simulation")
+            self.pauses[name] = self.now, until
+
+    def resume(self) -> None:
+        """End a pause."""
+        if self.pauses:
+            name = self.draw.choice(sorted(self.pauses))
+            record = self.alive.cron.sync.running.jobs.record(name)
+            if record is not None and record.enabled:
+                self.alive.cron.sync.resume_job(name)
+                del self.pauses[name]
+
+    def run_now(self) -> None:
+        """Somebody presses the button."""
+        if (name := self.a_job()) is not None:
+            with suppress(JobBusyError, JobUnboundError):
+                self.accepted.add(self.alive.cron.sync.run_job_now(name))
+
+    def submit(self) -> None:
+        """The app submits work of its own."""
+        draw = self.draw
+        self.accepted.add(
+            self.alive.queue.sync.submit(
+                "work",
+                priority=draw.choice(("urgent", "normal", "low")),
+                timeout=draw.choice((30, 3600)),
+                max_retries=draw.randrange(3),
+                on_crash=draw.choice(("retry", "fail")),
+            )
+        )
+
+    def cancel(self) -> None:
+        """Cancel what waits or runs."""
+        names = sorted((self.watch.name(one), one) for one, status in self.watch.status.items() if status not in FINAL)
+        if names:
+            task_id = self.draw.choice(names)[1]
+            waits = self.watch.status[task_id] != "RUNNING"
+            with suppress(UnknownTaskError):
+                if self.alive.queue.cancel_task(task_id) and waits and self.watch.status[task_id] == "CANCELLED":
+                    self.cancelled.add(task_id)
+
+    def retry(self) -> None:
+        """Do what has failed once more."""
+        failed = sorted(
+            (self.watch.name(one), one) for one, status in self.watch.status.items() if status in {"FAILED", "TIMEOUT"}
+        )
+        if failed:
+            with suppress(JobBusyError):
+                self.accepted.add(self.alive.queue.sync.retry_task(self.draw.choice(failed)[1]))
+
+    # --- machines and disks -----------------------------------------------------------------------------------------------
+
+    def lose_store(self) -> None:
+        """The database is away for a while."""
+        if self.alive.store.answers:
+            self.alive.store.answers = False
+            away_s = self.draw.choice((0.3, 20, 600, 20_000))
+            self.later(self.true_s + away_s, "heal")
+            if self.draw.random() < 0.2:
+                self.later(self.true_s + away_s / 2, "kill")
+
+    def heal(self) -> None:
+        """The database is back."""
+        if self.alive.store.answers:
+            return  # another process opened it meanwhile
+        self.alive.store.answers = True
+        self.alive.advance()
+        if self.must_reload:
+            self.reload()
+
+    def step_clock(self) -> None:
+        """Somebody sets the wall clock."""
+        seconds = self.draw.choice((-3600.0, 3600.0, self.draw.uniform(-7200, 7200)))
+        healthy = self.alive.store.answers
+        self.alive.step_clock(seconds)
+        self.watch.counts[f"clock steps {'back' if seconds < 0 else 'forward'}"] += 1
+        if seconds < 0:
+            self.expected.came_back(self.now, certainly=healthy)
+
+    def suspend(self) -> None:
+        """The machine sleeps."""
+        self.alive.suspend(self.draw.uniform(5, 40_000))
+
+    def stand_still(self) -> None:
+        """The process gets no processor."""
+        self.alive.queue.clock.pass_s(self.draw.uniform(5, 4000))
+
+    def kill(self) -> None:
+        """kill -9 while nothing runs."""
+        self.doom()
+        raise Killed
+
+    def kill_in_call(self) -> None:
+        """kill -9 in the middle of the next function."""
+        self.dies_in_call = True
+
+    def kill_at_edge(self) -> None:
+        """kill -9 at the edge of one of the next transactions."""
+        self.edges = self.draw.randint(1, 40)
+        crash_points.armed = self.at_edge
+
+
+__all__ = ["NEVER_INSIDE", "WEIGHTS", "Actions", "StoreUnavailableError"]
