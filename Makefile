@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" --all-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup chaos bench pages-load cover format format-check lint types imports deps lock-check lock clean
+.PHONY: help run test check setup chaos simulate bench pages-load cover format format-check lint types imports deps lock-check lock clean
 MAKEFLAGS += --no-print-directory
 
 help: ## list these commands
@@ -24,6 +24,9 @@ setup: $(VENV)/.dev.stamp ## make .venv and install what is locked, tools includ
 
 chaos: setup ## a real run that is hurt on purpose (SECONDS=600 SEED=1 DB=sqlite|postgresql ARGS=--stock)
 	@$(BIN)/python -m scripts.chaos --seconds $(or $(SECONDS),600) --seed $(or $(SEED),1) --db $(or $(DB),sqlite) $(ARGS)
+
+simulate: setup ## months of schedulers on virtual time, hurt by seed and judged by a model (SEEDS=200 DAYS=90 FIRST=1 ARGS=--shrink)
+	@$(BIN)/python -m scripts.simulate --seeds $(or $(SEEDS),200) --days $(or $(DAYS),90) --first $(or $(FIRST),1) $(ARGS)
 
 bench: setup ## Atlas beside its peers, and the README's table of it (QUICK=1 ONLY=drain,herd PEERS=none|some|all)
 	@$(BIN)/python -m scripts.bench --only '$(ONLY)' --peers $(or $(PEERS),some) $(if $(QUICK),--quick)

@@ -323,3 +323,48 @@ def test_a_start_after_the_clock_came_back_brings_starts_back_too(clockwork: Clo
     assert clockwork.job().next_run_at == utc(f"{DAY} 12:01")
     rows = clockwork.store.read(lambda connection: connection.execute(select(fires.c.last)).all())
     assert all(row.last is None or row.last <= START.timestamp() for row in rows)
+
+
+def test_a_pause_that_meets_a_fire_time_served_before_the_clock_came_back_loses_none_behind_it(
+    clockwork: Clockwork,
+) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.each("12:01", "12:02", "12:03")
+    clockwork.clock.instant = utc(f"{DAY} 12:01:20")
+    assert clockwork.cron.clock_came_back() == 1
+    clockwork.cron.pause_job("job")
+    clockwork.each("12:02", "12:03", "12:04", "12:05")
+    assert clockwork.decisions()[:3] == ["12:01 task", "12:02 task", "12:03 task"]
+    assert [row.split()[0].split("-")[-1] for row in clockwork.decisions()[3:]] == ["12:04", "12:05"]
+
+
+def test_a_range_of_skips_begins_behind_what_was_served_before_the_clock_came_back(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing", catchup="none")
+    clockwork.each("12:01", "12:02", "12:03")
+    clockwork.clock.instant = utc(f"{DAY} 12:01:20")
+    assert clockwork.cron.clock_came_back() == 1
+    clockwork.each("12:06:40")
+    assert clockwork.decisions() == [
+        "12:01 task",
+        "12:02 task",
+        "12:03 task",
+        "12:04-12:06 skip missed x3",
+    ]
+
+
+def test_a_pause_goes_on_before_its_own_begin_when_the_clock_came_back(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.each("12:09:30")
+    clockwork.cron.pause_job("job")
+    clockwork.each("12:10", "12:11")
+    clockwork.clock.instant = utc(f"{DAY} 12:05:30")
+    assert clockwork.cron.clock_came_back() == 1
+    clockwork.each("12:06", "12:07", "12:08", "12:09", "12:11", "12:12")
+    rows = clockwork.fires()
+    assert all(row.last is None or row.last >= row.fire_time for row in rows)
+    for minute in range(6, 13):
+        at = utc(f"{DAY} 12:{minute:02}").timestamp()
+        own = [row for row in rows if row.fire_time == at]
+        others = [row for row in rows if row.last is not None and row.fire_time < at <= row.last]
+        assert own or others, minute
+        assert own or len(others) == 1, minute

@@ -206,6 +206,7 @@ class Bridge(BaseExecutor):
         """One row for all of them."""
         last, count = stretch.last, stretch.count
         row = self._row(decided, job_id, stretch.first, reason=reason, detail=detail, last=last, count=count)
+        self._note_schedule(decided, job_id)
         decided.fires.append(row)
         self._tell(decided, job_id, count, reason, detail)
 
@@ -218,7 +219,13 @@ class Bridge(BaseExecutor):
             return
         last, count = stretch.last, stretch.count
         row = self._row(decided, job_id, first, reason=reason, detail=detail, last=last, count=count)
-        decided.longer.append(row)
+        self._note_schedule(decided, job_id)
+        decided.longer.append(row | {"since": stretch.first.timestamp()})
+
+    def _note_schedule(self, decided: Pass, job_id: str) -> None:
+        record = self._job_store.record(job_id)
+        if record is not None:
+            decided.schedules[job_id] = record.trigger.schedule
 
     def _row(
         self,

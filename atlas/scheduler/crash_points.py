@@ -1,7 +1,7 @@
 """Named places at which a test lets a process die: every edge of every transaction.
 
-Off, a place costs one look at `armed` per commit, start or apply, never one per task. `atlas.scheduler.testing.crash_at`
-arms one.
+Off, a place costs one look at `armed` per commit, start or apply, never one per task.
+`atlas.scheduler.testing.crash_at` arms one.
 """
 
 from __future__ import annotations

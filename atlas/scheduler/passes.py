@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
-from sqlalchemy import and_, bindparam, delete, insert, null, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, insert, null, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from atlas.scheduler.store.statements import Statement
@@ -14,8 +15,7 @@ from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from datetime import datetime
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.schedule import Schedule
     from atlas.scheduler.task import ExecutorKind, Task
+
+
+MAX_FREE: Final = 1000
+"""As many fire times of a range that begins anew are counted."""
 
 
 @dataclass(slots=True, eq=False)
@@ -39,6 +43,7 @@ class Pass:
         replaces: New task → the tasks whose end it asks for.
         events: Told behind the commit.
         executors: Function and the executor asked for → where it runs, or why it cannot.
+        schedules: Job with a range of skips → when it fires.
     """
 
     now: datetime
@@ -50,6 +55,7 @@ class Pass:
     replaces: dict[str, list[str]] = field(default_factory=dict)
     events: list[JobEvent] = field(default_factory=list)
     executors: dict[tuple[str, ExecutorKind | None], ExecutorKind | str] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)
     _after: dict[tuple[int, datetime], datetime | None] = field(default_factory=dict)
 
     def first_after(self, schedule: Schedule, fire_time: datetime) -> datetime | None:
@@ -121,7 +127,7 @@ def write_pass(connection: Connection, decided: Pass) -> list[Task]:
         except IntegrityError:
             kept = _write_free_fires(connection, decided)
     insert_tasks(connection, [full_row(task) for task in kept])
-    _LONGER.run(connection, decided.longer)
+    _write_longer(connection, decided)
     moves = [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in decided.next_run.items()]
     moves += [{"b_id": job_id, "next_run_time": None} for job_id in decided.ended]
     _MOVE.run(connection, moves)
@@ -149,5 +155,61 @@ def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
     if twice:
         logger.warning("fire times were served already; they are not served twice", fires=twice)
     _FIRES.run(connection, free)
+    taken = [row for key, row in once.items() if key in served and row not in mine]
+    _write_rests(connection, decided, [(row, row["fire_time"]) for row in taken if row["last"] is not None])
     kept = {row["task_id"] for row in free + mine}
     return [task for task in decided.tasks if task.id in kept]
+
+
+def _write_longer(connection: Connection, decided: Pass) -> None:
+    """Let ranges of skips go on; one whose row is another's, or is gone and was later, begins anew."""
+    if not decided.longer:
+        return
+    keys = [(row["job_id"], row["fire_time"]) for row in decided.longer]
+    statement = select(fires.c.job_id, fires.c.fire_time, fires.c.skip_reason)
+    there = {
+        (row.job_id, row.fire_time): row.skip_reason
+        for start in range(0, len(keys), 400)
+        for row in connection.execute(
+            statement.where(tuple_(fires.c.job_id, fires.c.fire_time).in_(keys[start : start + 400]))
+        )
+    }
+    goes_on: list[dict[str, Any]] = []
+    anew: list[dict[str, Any]] = []
+    for key, row in zip(keys, decided.longer, strict=True):
+        same = there[key] == row["skip_reason"] if key in there else row["fire_time"] <= row["since"]
+        (goes_on if same else anew).append(row)
+    _LONGER.run(connection, goes_on)
+    _write_rests(connection, decided, [(row, row["since"]) for row in anew])
+
+
+def _write_rests(connection: Connection, decided: Pass, ranges: Sequence[tuple[dict[str, Any], float]]) -> None:
+    """Write of each range (its row, its first fire time) what nobody has served: its beginning may have been.
+
+    A wall clock that was set back lets fire times become due that were served before, and the range goes beyond them.
+    """
+    for row, first in ranges:
+        statement = select(fires.c.fire_time, func.coalesce(fires.c.last, fires.c.fire_time).label("last")).where(
+            fires.c.job_id == row["job_id"],
+            fires.c.fire_time <= row["last"],
+            func.coalesce(fires.c.last, fires.c.fire_time) >= first,
+        )
+        served = [(one.fire_time, one.last) for one in connection.execute(statement)]
+        free = _free(decided.schedules[row["job_id"]], first, row["last"], served)
+        if free:
+            count = row["count"] if row["count"] is None else len(free)
+            _FIRES.run(connection, [{**row, "fire_time": free[0], "count": count}])
+
+
+def _free(schedule: Schedule, first: float, last: float, served: Sequence[tuple[float, float]]) -> list[float]:
+    """Fire times from ``first`` to ``last`` in none of the ranges ``served``; of very many the first ones."""
+    found: list[float] = []
+    at: datetime | None = datetime.fromtimestamp(first, UTC)
+    while at is not None and at.timestamp() <= last and len(found) < MAX_FREE:
+        ends = [end for begin, end in served if begin <= at.timestamp() <= end]
+        if ends:
+            at = schedule.next_after(datetime.fromtimestamp(max(ends), UTC))
+        else:
+            found.append(at.timestamp())
+            at = schedule.next_after(at)
+    return found

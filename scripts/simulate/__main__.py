@@ -1,4 +1,4 @@
-"""``make simulate``: months of schedulers on virtual time, hurt by seed, judged by a model that shares nothing with them.
+"""``make simulate``: months of schedulers on virtual time, hurt by seed, judged by a model of its own.
 
 ::
 

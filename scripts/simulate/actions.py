@@ -76,26 +76,33 @@ class Actions:
 
     @property
     def alive(self) -> VirtualTime:
+        """The scheduler that runs."""
         raise NotImplementedError
 
     @property
     def now(self) -> datetime:
+        """The wall clock."""
         raise NotImplementedError
 
     @property
     def true_s(self) -> float:
+        """Seconds since the begin, by no clock that anybody sets."""
         raise NotImplementedError
 
     def later(self, at_s: float, name: str) -> None:
+        """Plan an action."""
         raise NotImplementedError
 
     def code_entry(self) -> dict[str, Any]:
+        """A job that the app makes."""
         raise NotImplementedError
 
     def doom(self) -> None:
+        """The process dies here."""
         raise NotImplementedError
 
     def at_edge(self, point: CrashPoint) -> None:
+        """A crash point is reached."""
         raise NotImplementedError
 
     # --- the jobs file ----------------------------------------------------------------------------------------------
@@ -216,7 +223,7 @@ class Actions:
             kept = {key: value for key, value in old.items() if key not in when} or new
             self.add_code_job("code-0", {**kept, **{key: new[key] for key in when if key in new}})
 
-    # --- verbs ----------------------------------------------------------------------------------------------------------
+    # --- verbs --------------------------------------------------------------------------------------------------------
 
     def a_job(self) -> str | None:
         """Any job that is there."""
@@ -277,7 +284,7 @@ class Actions:
             with suppress(JobBusyError):
                 self.accepted.add(self.alive.queue.sync.retry_task(self.draw.choice(failed)[1]))
 
-    # --- machines and disks -----------------------------------------------------------------------------------------------
+    # --- machines and disks -------------------------------------------------------------------------------------------
 
     def lose_store(self) -> None:
         """The database is away for a while."""
@@ -315,16 +322,16 @@ class Actions:
         self.alive.queue.clock.pass_s(self.draw.uniform(5, 4000))
 
     def kill(self) -> None:
-        """kill -9 while nothing runs."""
+        """Kill while nothing runs."""
         self.doom()
         raise Killed
 
     def kill_in_call(self) -> None:
-        """kill -9 in the middle of the next function."""
+        """Kill in the middle of the next function."""
         self.dies_in_call = True
 
     def kill_at_edge(self) -> None:
-        """kill -9 at the edge of one of the next transactions."""
+        """Kill at the edge of one of the next transactions."""
         self.edges = self.draw.randint(1, 40)
         crash_points.armed = self.at_edge
 

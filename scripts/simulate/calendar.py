@@ -66,8 +66,11 @@ def cron_times(expression: str, timezone: str, first: datetime, last: datetime) 
     while day <= until:
         by_date, by_weekday = day.day in days, day.isoweekday() % 7 in weekdays
         if day.month in months and (by_date and by_weekday if both_days else by_date or by_weekday):
+            # Of a window of minutes only the hours around it are looked at; no gap is longer than a day.
             near = timedelta(hours=8 if follows else 26)
-            some = [one for one in hours if first - near <= _utc(datetime(*day.timetuple()[:3], one), zone, 0) <= last + near]  # noqa: DTZ001
+            midnight = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - a wall time
+            starts = ((one, _utc(midnight.replace(hour=one), zone, 0)) for one in hours)
+            some = [one for one, at in starts if first - near <= at <= last + near]
             for hour, minute, second in product(some, minutes, seconds):
                 wall = datetime(day.year, day.month, day.day, hour, minute, second)  # noqa: DTZ001 - a wall time
                 at = _utc(wall, zone, 0)
@@ -109,6 +112,7 @@ class Times:
         entry: Mapping[str, Any],
         timezone: str,
         calendars: Mapping[str, Any],
+        *,
         first: datetime,
         last: datetime,
     ) -> None:

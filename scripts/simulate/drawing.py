@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import random
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    import random
 
 ZONES: Final = (
     "UTC",
@@ -25,7 +27,18 @@ ZONES: Final = (
     "Pacific/Apia",  # a day left out in 2011
     "America/Asuncion",
 )
-STARTS: Final = ((2011, 11), (2015, 9), (2017, 9), (2018, 1), (2019, 3), (2021, 2), (2023, 9), (2024, 2), (2025, 9), (2026, 2))
+STARTS: Final = (
+    (2011, 11),
+    (2015, 9),
+    (2017, 9),
+    (2018, 1),
+    (2019, 3),
+    (2021, 2),
+    (2023, 9),
+    (2024, 2),
+    (2025, 9),
+    (2026, 2),
+)
 FUNCTIONS: Final = ("work", "other", "later")
 """Registered in every life; ``later`` is a coroutine."""
 RARE: Final = "rare"

@@ -61,7 +61,7 @@ class Expected:
                 key = json.dumps([job_id, zone, calendars, {name: entry.get(name) for name in _SAYS_WHEN}])
                 times = self._times.get(key)
                 if times is None:
-                    times = self._times[key] = Times(job_id, entry, zone, calendars, self._first, self._last)
+                    times = self._times[key] = Times(job_id, entry, zone, calendars, first=self._first, last=self._last)
                 wanted[job_id] = key, times
         for job_id, stretch in list(self.open.items()):
             if job_id not in wanted or wanted[job_id][0] != stretch.key:

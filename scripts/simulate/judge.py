@@ -82,7 +82,9 @@ def _counters(world: World, tasks: list[dict[str, Any]], counters: list[dict[str
         if task["started_at"] is not None and task["finished_at"] is not None:
             took[task["job_id"] or ""].append(task)
     for row in counters:
-        if row["timed"] > row["tasks"] or (row["timed"] and not row["min_s"] <= row["duration_s"] / row["timed"] + 1e-6):
+        if row["timed"] > row["tasks"] or (
+            row["timed"] and not row["min_s"] <= row["duration_s"] / row["timed"] + 1e-6
+        ):
             found.append(f"durations of {row['job_id']} {row['status']} do not fit: {row}")
     return found
 
@@ -97,7 +99,9 @@ def _fire_times(world: World, job_id: str, rows: list[dict[str, Any]]) -> list[s
     found = [f"{job_id}: {_at(one)} was served and was not due" for one in sorted(singles - must.keys())]
     for row in filter(_is_range, rows):
         if row["last"] < row["fire_time"]:
-            found.append(f"{job_id}: a range of skips ends before it begins: {_at(row['fire_time'])} {_at(row['last'])}")
+            found.append(
+                f"{job_id}: a range of skips ends before it begins: {_at(row['fire_time'])} {_at(row['last'])}"
+            )
         covered = times[bisect_left(times, row["fire_time"]) : bisect_right(times, row["last"])]
         mine = [one for one in covered if one not in singles]
         served.update(mine)
@@ -123,10 +127,11 @@ def _is_range(row: dict[str, Any]) -> bool:
 def _tasks_of_fires(world: World, tasks: list[dict[str, Any]], fires: list[dict[str, Any]]) -> list[str]:
     """A fire time that was served by a task has one, and no other."""
     named = {row["task_id"]: (row["job_id"], row["fire_time"]) for row in fires if row["task_id"] is not None}
-    found = []
-    for task in tasks:
-        if task["fire_time"] is not None and named.pop(task["id"], None) != (task["job_id"], task["fire_time"]):
-            found.append(f"{world.watch.name(task['id'])} serves {task['job_id']} {_at(task['fire_time'])} beside another")
+    found = [
+        f"{world.watch.name(task['id'])} serves {task['job_id']} {_at(task['fire_time'])} beside another"
+        for task in tasks
+        if task["fire_time"] is not None and named.pop(task["id"], None) != (task["job_id"], task["fire_time"])
+    ]
     return found + [f"{job_id}: the task of {_at(at)} is gone" for job_id, at in sorted(named.values())]
 
 
@@ -141,7 +146,9 @@ def _decisions(world: World, job_id: str, rows: list[dict[str, Any]]) -> list[st
         catchup, window_s, limit, offset = policy
         newest = row["last"] if row["task_id"] is None and row["last"] is not None else row["fire_time"]
         late_s = row["decided_at"] - (newest + offset.total_seconds())
-        words = f"{job_id}: {_at(row['fire_time'])} decided {late_s:.0f} s late, catch-up {catchup} {window_s} s {limit}"
+        words = (
+            f"{job_id}: {_at(row['fire_time'])} decided {late_s:.0f} s late, catch-up {catchup} {window_s} s {limit}"
+        )
         within = late_s <= max(ON_TIME_S, 0 if catchup == "none" else window_s)
         most = limit if catchup == "all" else 1
         match row["skip_reason"]:

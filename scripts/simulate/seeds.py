@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import tempfile
 import traceback
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
 from scripts.simulate.broken import broken
 from scripts.simulate.judge import judge
 from scripts.simulate.world import World
+
+if TYPE_CHECKING:
+    from collections import Counter
 
 MEMORY = Path("/dev/shm")  # noqa: S108 - a folder of the run's own is made in it
 TOLD_LINES = 30

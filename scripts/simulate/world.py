@@ -347,7 +347,7 @@ class World(Actions):
     # --- what a skip must have for a reason -----------------------------------------------------------------------
 
     def _why_skipped(self, event: JobEvent) -> str | None:
-        match event.detail["reason"]:
+        match str(event.detail["reason"]):
             case "paused":
                 pause = self.pauses.get(event.job_id)
                 if pause is None or (pause[1] is not None and event.at >= pause[1]):
@@ -362,4 +362,6 @@ class World(Actions):
                     return f"{self.watch.name(busy)} had ended"
             case "stopped" | "fault" as reason:
                 return f"{reason}: {event.detail['detail']}"
+            case _:
+                pass  # judged at the end, by the rows
         return None

@@ -298,7 +298,6 @@ class Store:
         self.events.close()
         self.engine.dispose()
 
-
     def _forget(self) -> None:
         """Let the next `open_store` open another one."""
         with _stores_lock:

@@ -23,7 +23,18 @@ class Ticket:
             A store without a thread brings about there what is waited for.
     """
 
-    __slots__ = ("_done", "_error", "_future", "_latch", "_loop", "_value", "before_wait", "expires_s", "undo", "waited_s")
+    __slots__ = (
+        "_done",
+        "_error",
+        "_future",
+        "_latch",
+        "_loop",
+        "_value",
+        "before_wait",
+        "expires_s",
+        "undo",
+        "waited_s",
+    )
 
     def __init__(
         self, loop: asyncio.AbstractEventLoop | None = None, *, waited_s: float = 0.0, expires_s: float | None = None
