@@ -18,7 +18,7 @@ from scripts.simulate.watching import LEGAL
 from tests.test_cron import CHANGES, model
 
 ROOT = Path(__file__).parent.parent
-TEXTS = ("30 2 * * *", "*/20 1-3 * * *", "15 */4 * * *", "59 23,0 * * 1-5", "5 0 1,15 * 5", "*/10 30 2 * * *", "0 0 * * 0")
+TEXTS = ("30 2 * * *", "*/20 1-3 * * *", "15 */4 * * *", "59 23,0 * * 1-5", "5 0 1,15 * 5", "*/10 30 2 * * *")
 DIGEST = "from scripts.simulate.seeds import run_seed; print(run_seed(3, 12).digest)"
 CATCHING = {
     "lose-catch-up": 7,
@@ -61,7 +61,7 @@ def test_a_seed_has_the_same_trace_in_every_process() -> None:
     def digest(hash_seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         command = [sys.executable, "-c", DIGEST]
-        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120)
+        ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         return ran.stdout.strip()
 
     report = run_seed(3, 12)

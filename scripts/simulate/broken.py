@@ -24,7 +24,8 @@ def _lose_catch_up() -> Any:
     whole = Bridge._fire
 
     def fire(self: Bridge, decided: Any, record: Any, definition: Any, fire_time: Any, *, behind_another: bool) -> bool:
-        if not behind_another and record.trigger.schedule.next_after(fire_time) < decided.now:
+        following = record.trigger.schedule.next_after(fire_time)
+        if following is not None and following < decided.now:
             return True
         return whole(self, decided, record, definition, fire_time, behind_another=behind_another)
 

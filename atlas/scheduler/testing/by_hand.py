@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.events import EventStream
+from atlas.scheduler.store.commit import Batch
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.writer import Writer
 
@@ -96,34 +97,16 @@ class HandWriter(Writer):
         super().accept(tasks, rows, ticket)
         self.flush()
 
-    def change(
-        self,
-        task: Task,
-        was: TaskStatus,
-        at: datetime,
-        *,
-        attempt: dict[str, Any] | None = None,
-        wait_s: float | None = None,
-        ticket: Ticket | None = None,
-        also: Callable[[Connection], None] | None = None,
-    ) -> None:
+    def change(self, task: Task, was: TaskStatus, at: datetime, *, ticket: Ticket | None = None, **more: Any) -> None:
         """`Writer.change`; the caller holds locks, so it is written later."""
         if ticket is not None:
             ticket.before_wait = self._before_wait
-        super().change(task, was, at, attempt=attempt, wait_s=wait_s, ticket=ticket, also=also)
+        super().change(task, was, at, ticket=ticket, **more)
 
-    def work(
-        self,
-        run: Callable[[Connection], Any],
-        ticket: Ticket,
-        *,
-        after: Callable[[Any], None] | None = None,
-        failed: Callable[[BaseException], None] | None = None,
-        tells: bool = True,
-    ) -> None:
+    def work(self, run: Callable[[Connection], Any], ticket: Ticket, **more: Any) -> None:
         """`Writer.work`, and write it."""
         ticket.before_wait = self._before_wait
-        super().work(run, ticket, after=after, failed=failed, tells=tells)
+        super().work(run, ticket, **more)
         self.flush()
 
     def may_start(self) -> bool:
@@ -150,7 +133,10 @@ class HandWriter(Writer):
                     self._looked_s = self._clock.monotonic()
                     self._look_for_foreign()
                 taken = True
-                while taken and self._batch and (batch := self._take(0.0)) is not None:
+                while taken and self._batch:
+                    with self._ready:
+                        batch, self._batch = self._batch, Batch()
+                        self._in_commit = len(batch.changes)
                     taken = self._commit(batch)
             except Killed:
                 self.dead = True
