@@ -132,9 +132,11 @@ class Serving:
             wait_s=ACCEPT_S,
         )
         for task, was in moves:
-            logger.bind(task_id=task.id, job_id=task.job_id, was=was, status=task.status, crashes=task.crashes).warning(
-                "recovered a task of a dead owner",
-            )
+            told = logger.bind(task_id=task.id, job_id=task.job_id, was=was, status=task.status, crashes=task.crashes)
+            if was is TaskStatus.RUNNING:
+                told.warning("recovered a task of a dead owner")
+            else:
+                told.info("ended a task that was cancelled, or could not survive, while nobody served it")
         self.lifecycle.taking = True
         self.lifecycle.adopt(to_serve, claim_first=not clean, died_at=self._claim.died_at)
 

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     from scripts.chaos.checks import Check
 
 PERIODS = {"each_second": 1.0, "each_five": 5.0}
-SETTLE_LIMIT_S = 120.0
+STALLED_S = 60.0
+NOTICED_S = 4.0
 
 
 def main() -> int:
@@ -98,15 +99,20 @@ def run(scene: Scene, seconds: float) -> list[Sample]:
 
 
 def settle(scene: Scene) -> None:
-    """Take the jobs away and wait until all that was accepted is final, or the limit has passed: the verdict tells."""
+    """Take the jobs away and wait until all that was accepted is final, or nothing ends any more: the verdict tells."""
     scene.write_jobs({name: {**job, "enabled": False} for name, job in JOBS.items()})
     engine = create_engine(scene.database.url)
-    until = time.monotonic() + SETTLE_LIMIT_S
-    unfinished = text("SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')")
-    quiet = 0
-    while time.monotonic() < until and quiet < 4:  # a few looks: a job may just have been served
+    count = text("SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')")
+    least, moved, quiet_since = None, time.monotonic(), None
+    while time.monotonic() - moved < STALLED_S:
         with engine.connect() as connection:
-            quiet = 0 if connection.execute(unfinished).scalar_one() else quiet + 1
+            unfinished = int(connection.execute(count).scalar_one())
+        now = time.monotonic()
+        if least is None or unfinished < least:
+            least, moved = unfinished, now
+        quiet_since = None if unfinished else quiet_since or now
+        if quiet_since is not None and now - quiet_since > NOTICED_S:
+            break  # the jobs file has been noticed meanwhile, and no job was served after all
         time.sleep(0.5)
     engine.dispose()
 

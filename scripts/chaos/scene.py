@@ -81,11 +81,8 @@ class Scene:
     # --- files --------------------------------------------------------------------------------------------------------
 
     def write_jobs(self, jobs: dict[str, Any]) -> None:
-        """Replace the jobs file, and tell whoever runs."""
+        """Replace the jobs file; whoever runs notices."""
         self.jobs_file.write_text(json.dumps({"cron_jobs": jobs}, ensure_ascii=False))
-        if not self.stock:
-            for process in self.alive():
-                process.send_signal(signal.SIGHUP)
 
     # --- processes ----------------------------------------------------------------------------------------------------
 
@@ -223,12 +220,8 @@ class Scene:
     def _damage_config(self) -> None:
         whole = self.jobs_file.read_bytes()
         self.jobs_file.write_bytes(whole[: self.draw.randrange(len(whole))])
-        for process in self.alive():
-            process.send_signal(signal.SIGHUP)
-        time.sleep(self.draw.uniform(0.5, 3))
+        time.sleep(self.draw.uniform(0.5, 4))
         self.jobs_file.write_bytes(whole)
-        for process in self.alive():
-            process.send_signal(signal.SIGHUP)
 
     def _second_scheduler(self) -> None:
         """One more beside the first; then one of the two is killed."""
