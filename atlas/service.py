@@ -20,6 +20,7 @@ from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
 from atlas.scheduler.event_log import event_log
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.lease_facts import config_facts, troubles_of
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import REGISTRY, Registry
@@ -263,8 +264,8 @@ class AtlasScheduler:
         return self.cron.sync.last_tick_s()
 
     def troubles(self) -> list[Trouble]:
-        """What befell the clock lately: restarts of its loop, steps of the wall clock, sleep; oldest first."""
-        return self.cron.sync.troubles()
+        """What befell the leader's clock lately: restarts of its loop, steps of the wall clock, sleep; oldest first."""
+        return troubles_of(self._leader_lease()) if self.stands_by else self.cron.sync.troubles()
 
     def get_jobs(self) -> list[Job]:
         """Every job as it stands."""
@@ -272,11 +273,20 @@ class AtlasScheduler:
 
     def config_error(self) -> str | None:
         """Why the config file is refused now; None while it is in force."""
+        if self.stands_by:
+            error = config_facts(self._leader_lease()).get("error")
+            return None if error is None else str(error)
         return None if self.reconciler.error is None else str(self.reconciler.error)
 
     def config_drift(self) -> str | None:
         """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""
+        if self.stands_by:
+            drift = config_facts(self._leader_lease()).get("drift")
+            return None if drift is None else str(drift)
         return self.reconciler.drift
+
+    def _leader_lease(self) -> Lease | None:
+        return self.store.read(scheduler_lease)
 
 
 class ThreadedScheduler:

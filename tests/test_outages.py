@@ -6,6 +6,7 @@ A fault lasts some seconds; then it ends, the first fire follows at once, and ev
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, event, text
 
+from atlas.builtin.health import store_check
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.events import SchedulerEventKind
 from tests.clockwork import LIMIT_S
@@ -48,7 +50,8 @@ class Place(NamedTuple):
     target: Path | str
     fault: Fault
     for_s: float
-    is_refused: bool = True  # a commit that only waits is no fault that anybody is told
+    words: str
+    """What health says meanwhile, a pattern."""
 
 
 # --- SQLite ----------------------------------------------------------------------------------------------------------
@@ -239,24 +242,25 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         if database == "sqlite":
             if case == "disk full":
                 disk = stack.enter_context(small_disk(tmp_path / "disk", 12))
-                yield Place(disk / "atlas.db", sqlite_full, SHORT_S)
+                yield Place(disk / "atlas.db", sqlite_full, SHORT_S, "database or disk is full")
             elif case == "lock":
-                yield Place(tmp_path / "atlas.db", sqlite_lock, LONG_S)
+                yield Place(tmp_path / "atlas.db", sqlite_lock, LONG_S, "database is locked")
             else:
-                yield Place(tmp_path / "atlas.db", sqlite_read_only, SHORT_S)
+                yield Place(tmp_path / "atlas.db", sqlite_read_only, SHORT_S, "readonly database")
             return
         postgres: Postgres = request.getfixturevalue("postgres")
         if case == "disk full":
             target, disk = stack.enter_context(on_a_small_disk(postgres, tmp_path / "disk"))
-            yield Place(target, postgres_full(disk), SHORT_S)
+            yield Place(target, postgres_full(disk), SHORT_S, "No space left on device")
             return
-        fault, for_s = {
-            "lock": (postgres_lock(postgres), LONG_S),
-            "read-only": (postgres_read_only(postgres), SHORT_S),
-            "stopped fast": (postgres_stop(postgres, signal.SIGINT), SHORT_S),
-            "stopped at once": (postgres_stop(postgres, signal.SIGQUIT), SHORT_S),
+        gone = "connection|terminat|shut"
+        fault, for_s, words = {
+            "lock": (postgres_lock(postgres), LONG_S, "lock timeout.*has locked a table"),
+            "read-only": (postgres_read_only(postgres), SHORT_S, "read-only"),
+            "stopped fast": (postgres_stop(postgres, signal.SIGINT), SHORT_S, gone),
+            "stopped at once": (postgres_stop(postgres, signal.SIGQUIT), SHORT_S, gone),
         }[case]
-        yield Place(postgres.new_database(), fault, for_s, is_refused=case != "lock")
+        yield Place(postgres.new_database(), fault, for_s, words)
 
 
 def test_an_outage_is_survived_and_every_fire_time_is_served_exactly_once(place: Place) -> None:
@@ -265,8 +269,8 @@ def test_an_outage_is_survived_and_every_fire_time_is_served_exactly_once(place:
         atlas.beats(2)
         thread = atlas.cron.running.scheduler._thread
         with place.fault(atlas):
-            if place.is_refused:
-                wait_for_fault(atlas.store)
+            wait_for_fault(atlas.store)
+            health_says(place.words, atlas)
             assert not threading.Event().wait(place.for_s)  # the fault lasts
             assert atlas.thread_lives
             age_s = atlas.cron.last_tick_s()
@@ -279,9 +283,21 @@ def test_an_outage_is_survived_and_every_fire_time_is_served_exactly_once(place:
         atlas.beats(2)
         assert first_s < FIRST_FIRE_S + NOISE_S
         assert atlas.cron.running.scheduler._thread is thread
+        assert store_check(atlas.store, atlas.store.clock).status == "ok"
         assert SchedulerEventKind.RESTARTED not in {trouble.kind for trouble in atlas.cron.troubles()}
         until_written(atlas)
         atlas.check_every_second_was_served_once()
+
+
+def health_says(words: str, atlas: Running) -> None:
+    """Wait until the check of the store tells of the fault."""
+    pause, told = threading.Event(), None
+    for _ in range(int(LIMIT_S / 0.05)):
+        told = store_check(atlas.store, atlas.store.clock)
+        if told.status == "failing" and told.remedy and re.search(words, told.detail, re.DOTALL):
+            return
+        pause.wait(0.05)
+    raise AssertionError(told)
 
 
 def until_written(atlas: Running) -> None:

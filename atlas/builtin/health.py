@@ -7,14 +7,16 @@ is the answer. ``failing`` means that work does not get done, ``degraded`` that 
 from __future__ import annotations
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from sqlalchemy import delete, func, insert, select
 
-from atlas.scheduler.errors import StoreError
+from atlas.scheduler.errors import StoreError, StoreUnavailableError
 from atlas.scheduler.job_view import JobState
+from atlas.scheduler.lease_facts import silent_s, tick_age_s
+from atlas.scheduler.store.leases import LEASE_S, RENEW_S
 from atlas.scheduler.store.tables import sources, tasks
 from atlas.scheduler.task import TaskPriority, TaskStatus
 from atlas.scheduler.told import Told, joined
@@ -27,12 +29,27 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.loop_watch import Trouble
+    from atlas.scheduler.store.leases import Lease
     from atlas.scheduler.store.store import Store
 
 Status = Literal["ok", "degraded", "failing"]
 RANK: Final[tuple[Status, ...]] = ("ok", "degraded", "failing")
 
 SLOW_STORE_S: Final = 1.0
+SLACK_S: Final = 3.0
+"""How late a sign of life may come on a busy machine before it is told."""
+STORE_REMEDIES: Final = (
+    ("full", "free space on its disk; work goes on by itself"),
+    ("No space", "free space on its disk; work goes on by itself"),
+    ("read-only", "make the database writable again; work goes on by itself"),
+    ("readonly", "make the database writable again; work goes on by itself"),
+    ("locked", "find the process that has it open, and end that one"),
+    ("lock timeout", "find the session that has locked a table (pg_stat_activity), and end that one"),
+    ("deleted", "stop this process, or move the old file back"),
+    ("connect", "start the database server, or see why it is not reached; work goes on by itself"),
+)
+"""What to do, by what the database says."""
+STORE_REMEDY: Final = "see the log, and whether the database's disk and server are well; work goes on by itself"
 TICK_LATE_S: Final = 60.0
 """The clock looks for due jobs at least every 30 s, and a pass may wait for the store a little."""
 TICK_DEAD_S: Final = 180.0
@@ -115,7 +132,7 @@ def health(
         more: Further checks by name; one of a known name takes its place.
     """
     looks: dict[str, Callable[[], Check]] = {
-        "store": lambda: _store(store, clock),
+        "store": lambda: store_check(store, clock),
         "scheduler": lambda: scheduler_check(source, clock),
         "config": lambda: _config(source),
         "queue": lambda: _queue(source),
@@ -143,7 +160,28 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
         return Check(name=name, status="failing", detail=f"{type(error).__name__}: {error}", remedy=remedy)
 
 
-def _store(store: Store, clock: Clock) -> Check:
+def store_check(store: Store, clock: Clock) -> Check:
+    """Whether the database reads and takes a commit, and if not, what it says and who is in the way."""
+    fault = store.writer.fault
+    if fault is not None:
+        return _store_fault(store, fault)
+    try:
+        return _tried(store, clock)
+    except StoreUnavailableError as error:
+        return _store_fault(store, str(error))
+
+
+def _store_fault(store: Store, fault: str) -> Check:
+    holder = store.lock_holder()
+    since_s = store.writer.failing_s
+    detail = f"takes no commit since {since_s:.0f} s: {fault}" if since_s else f"takes no commit: {fault}"
+    if holder is not None:
+        detail += f"; {holder.words}"
+    remedy = next((remedy for words, remedy in STORE_REMEDIES if words in fault), STORE_REMEDY)
+    return Check(name="store", status="failing", detail=detail, remedy=remedy if holder is None else holder.remedy)
+
+
+def _tried(store: Store, clock: Clock) -> Check:
     start_s = clock.monotonic()
     store.read(lambda connection: connection.execute(select(tasks.c.id).limit(1)).first())
     read_s = clock.monotonic()
@@ -171,6 +209,34 @@ def _write_and_undo(connection: Connection) -> None:
     connection.execute(delete(sources).where(sources.c.name == name))
     connection.execute(insert(sources).values(name=name, address="", failures=0))
     connection.execute(delete(sources).where(sources.c.name == name))
+
+
+def leader_check(lease: Lease, clock: Clock, source: HealthSource | None = None) -> Check:
+    """Another process leads: whether it lives and its clock runs, and with ``source`` what befell it lately."""
+    now = clock.now()
+    tick_s, quiet_s = tick_age_s(lease, now), silent_s(lease, now)
+    tick = "its clock does not run" if tick_s is None else f"last tick {tick_s:.1f} s ago"
+    if quiet_s > RENEW_S + SLACK_S:
+        return Check(
+            name="scheduler",
+            status="degraded",
+            detail=f"the leader, {lease.words}, has been silent for {quiet_s:.0f} s; {tick}",
+            remedy=f"after {LEASE_S:g} s a process that stands by takes over; end a frozen one: kill -9 on its host",
+        )
+    detail = f"the leader is {lease.words}, {tick}"
+    if tick_s is not None and tick_s > TICK_LATE_S:
+        status: Status = "failing" if tick_s > TICK_DEAD_S else "degraded"
+        remedy = "look at the store; if that is well, restart the leader"
+        return Check(name="scheduler", status=status, detail=detail, remedy=remedy)
+    return Check(name="scheduler", detail=detail) if source is None else _lately(source, clock, detail)
+
+
+def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Check:
+    """This process stands by; ``lease`` is that of the leader, living or not."""
+    if lease is None or lease.stopped_at is not None:
+        return Check(name="scheduler", status="degraded", detail="stands by; nobody leads: this process is about to")
+    found = leader_check(lease, clock, source)
+    return replace(found, detail=f"stands by; {found.detail}")
 
 
 def scheduler_check(source: HealthSource, clock: Clock) -> Check:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.builtin.health import Check, health, scheduler_check
+from atlas.builtin.health import Check, health, leader_check
 from atlas.cli.exits import Exit
 from atlas.cli.installation import opened
 from atlas.cli.tables import Cell, print_json, say
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
-from atlas.scheduler.loop_watch import Trouble
+from atlas.scheduler.lease_facts import config_facts, tick_age_s, troubles_of
+from atlas.scheduler.store.leases import scheduler_lease, standbys
 
 if TYPE_CHECKING:
     import argparse
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.job_view import Job
+    from atlas.scheduler.loop_watch import Trouble
     from atlas.scheduler.store.leases import Lease
     from atlas.settings import Settings
 
@@ -60,16 +60,22 @@ class _FromOutside:
         self._lease: Lease | None = client.scheduler()
 
     def scheduler(self) -> Check:
-        """Whether a scheduler lives, and how long ago it said so."""
+        """Whether a scheduler lives, how long ago it said so, and who would take over."""
+        store = self._client.store
+        last, waiting = store.read(scheduler_lease), store.read(standbys)
+        now = store.clock.now()
+        waiting = [lease for lease in waiting if lease.lives(now)]
+        others = f"; {len(waiting)} stand{'s' * (len(waiting) == 1)} by" if waiting else ""
         if self._lease is None:
+            was = "" if last is None or last.stopped_at is not None else f"; {last.words} is silent"
             return Check(
                 name="scheduler",
                 status="failing",
-                detail="no scheduler runs: nothing fires, and what is submitted waits",
-                remedy="'atlas serve' (as a service: see the README)",
+                detail=f"no scheduler runs: nothing fires, and what is submitted waits{was}{others}",
+                remedy="one that stands by takes over by itself" if waiting else "'atlas serve' (a service: README)",
             )
-        found = scheduler_check(self, self._client.store.clock)
-        return replace(found, detail=f"{self._lease.words}, {found.detail}")
+        found = leader_check(self._lease, store.clock, self)
+        return replace(found, detail=f"{found.detail}{others}")
 
     def get_queue_status(self) -> Mapping[str, Any]:
         """The figures of the scheduler's last sign of life; of none, an empty queue."""
@@ -80,20 +86,15 @@ class _FromOutside:
 
     def last_tick_s(self) -> float | None:
         """Its age when the scheduler last gave a sign of life, and how long ago that was."""
-        if self._lease is None or self._lease.figures.get("last_tick_s") is None:
-            return None
-        since_s = (self._client.store.clock.now() - self._lease.renewed_at).total_seconds()
-        return float(self._lease.figures["last_tick_s"]) + max(0.0, since_s)
+        return None if self._lease is None else tick_age_s(self._lease, self._client.store.clock.now())
 
     def troubles(self) -> Sequence[Trouble]:
         """What befell its loop and its database, as its lease tells."""
-        figures: Mapping[str, Any] = {} if self._lease is None else self._lease.figures
-        told = [*figures.get("troubles", []), *figures.get("losses", [])]
-        return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
+        return troubles_of(self._lease)
 
     def config_error(self) -> str | None:
         """Why the running scheduler refuses the jobs file; without one, why it would be refused."""
-        facts = self._config_facts()
+        facts = config_facts(self._lease)
         if facts:
             error = facts.get("error")
             return None if error is None else str(error)
@@ -105,12 +106,8 @@ class _FromOutside:
 
     def config_drift(self) -> str | None:
         """In words that the file waits for `atlas apply`."""
-        drift = self._config_facts().get("drift")
+        drift = config_facts(self._lease).get("drift")
         return None if drift is None else str(drift)
-
-    def _config_facts(self) -> Mapping[str, Any]:
-        facts: Mapping[str, Any] = {} if self._lease is None else self._lease.figures.get("config", {})
-        return facts
 
     def get_jobs(self) -> Sequence[Job]:
         """Every job as it stands in the store."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -15,12 +14,12 @@ from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.preview import Preview, make_preview
-from atlas.scheduler.config.requests import request_replace
+from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.jobs import parse_jobs, read_jobs_text
 from atlas.scheduler.store.audit import Action
-from atlas.scheduler.store.revisions import latest_revision, request_numbered, revision_numbered
+from atlas.scheduler.store.revisions import latest_revision, revision_numbered
 
 if TYPE_CHECKING:
     import argparse
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from atlas.service import AtlasScheduler
     from atlas.settings import Settings
 
-ANSWER_S: Final = 15.0
-"""How long `apply` and `rollback` wait for the running scheduler."""
-LOOK_S: Final = 0.1
 _SIGNS: Final = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 KINDS: Final[tuple[Kind, ...]] = ("changed", "added", "removed")
 SHOWN: Final = 200
@@ -112,22 +108,16 @@ def bring(
     if client.scheduler() is None:
         say(f"{_sum(preview)}. No scheduler runs: it counts when one starts ('atlas serve').")
         return Exit.OK
-    clock, pause = client.store.clock, threading.Condition()
-    end_s = clock.monotonic() + ANSWER_S
-    while clock.monotonic() < end_s:
-        answered = client.store.read(lambda connection: request_numbered(connection, asked))
-        if answered is not None and answered.answered_at is not None:
-            if answered.revision is None:
-                print(f"atlas: not applied: {answered.error}", file=sys.stderr)
-                return Exit.FAILED
-            say(f"{_sum(preview)}. Revision {answered.revision} is in force.")
-            return Exit.OK
-        with pause:
-            clock.wait(pause, LOOK_S)
-    print(
-        f"atlas: the scheduler did not answer within {ANSWER_S:g} s; 'atlas revisions' shows what runs", file=sys.stderr
-    )
-    return Exit.TIMED_OUT
+    answered = await_answer(client.store, asked)
+    if answered is None:
+        message = f"the scheduler did not answer within {ANSWER_S:g} s; 'atlas revisions' shows what runs"
+        print(f"atlas: {message}", file=sys.stderr)
+        return Exit.TIMED_OUT
+    if answered.revision is None:
+        print(f"atlas: not applied: {answered.error}", file=sys.stderr)
+        return Exit.FAILED
+    say(f"{_sum(preview)}. Revision {answered.revision} is in force.")
+    return Exit.OK
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------

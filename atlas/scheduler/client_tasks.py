@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, text
 
 from atlas.scheduler.arguments import encode_arguments
-from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, JobBusyError
+from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, JobBusyError, QueueFullError
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions
@@ -90,9 +91,14 @@ def put(
     Raises:
         DuplicateTaskError: A task with this id exists already.
         JobBusyError: The overlap rule of its job allows no further task now.
+        QueueFullError: See `refuse_full`.
     """
-    if unique and fetch(connection, task.id) is not None:
+    found = fetch(connection, task.id)
+    if found is not None and found.created_at == task.created_at:
+        return  # the reply to COMMIT was lost
+    if unique and found is not None:
         raise DuplicateTaskError(task.id)
+    refuse_full(connection)
     if task.job_id is not None:
         unfinished = unfinished_of(connection, task.job_id)
         limit = {Overlap.SKIP: 1, Overlap.ALLOW: task.policy.max_instances}.get(task.policy.overlap)
@@ -101,6 +107,19 @@ def put(
     insert_tasks(connection, [full_row(task)])
     after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
     write_audit(connection, action, subject or task.job_id or task.id, by=by, at=task.created_at, after=after)
+
+
+def refuse_full(connection: Connection) -> None:
+    """Raise where the leader's last sign of life (at most some seconds old) tells of a full queue.
+
+    Raises:
+        QueueFullError: As many tasks wait as may.
+    """
+    lease = scheduler_lease(connection)
+    figures = {} if lease is None or lease.stopped_at is not None else lease.figures
+    limit = figures.get("max_waiting")
+    if limit is not None and figures.get("queue_size", 0) >= limit:
+        raise QueueFullError(limit)
 
 
 def unfinished_of(connection: Connection, job_id: str) -> list[str]:

@@ -34,6 +34,7 @@ from atlas.scheduler.job_records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_state import Binding, JobStates, Pause, delete_pause
 from atlas.scheduler.job_store import JobStore
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
+from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
 from atlas.scheduler.queue import TaskQueue, refuse_on_loop
@@ -79,9 +80,11 @@ class SyncCronManager:
         """Describe the manager; `open` and `start` set it going."""
         self.queue, self.timezone = queue, timezone
         self._running: _Running | None = None
+        self._leaders_jobs: LeadersJobs | None = None
         self._forget_keepers: list[Callable[[], None]] = []
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
         self.more_figures: Callable[[], dict[str, Any]] = dict  # what a lease tells beside the manager's own
+        self._looking = threading.Lock()
         self._adding = threading.Lock()  # a job's row and its function are those of one call
         self._ticking = threading.RLock()  # the clock is started and stopped by one thread at a time
         self._wanted = False
@@ -146,6 +149,7 @@ class SyncCronManager:
             running.scheduler.start()
             running.watch.start()
             running.serving.renew()
+            self._end_shown()
 
     def lead(self) -> None:
         """`RoleListener`: this process leads from now on."""
@@ -169,6 +173,7 @@ class SyncCronManager:
         refuse_on_loop()
         self._wanted = False
         self.queue.off_role(self)
+        self._end_shown()
         self._close()
 
     def _close(self) -> None:
@@ -188,6 +193,37 @@ class SyncCronManager:
         """The leader's jobs as rows show them, while this process stands by."""
         desk = self.queue.desk if self._wanted and self._running is None else None
         return SyncAtlasClient.over(desk.store, self.queue.defaults) if isinstance(desk, Standby) else None
+
+    @property
+    def shown(self) -> Shown:
+        """The jobs as they stand, to look at, whichever process leads.
+
+        Raises:
+            QueueStoppedError: The manager is not started.
+        """
+        running = self._running
+        if running is not None:
+            return Shown(running.jobs, running.states, running.bridge.revision)
+        desk = self.queue.desk if self._wanted else None
+        if not isinstance(desk, Standby):
+            running = self.running
+            return Shown(running.jobs, running.states, running.bridge.revision)
+        with self._looking:
+            leaders = self._leaders_jobs
+            if leaders is None or leaders.store is not desk.store:
+                leaders = self._leaders_jobs = LeadersJobs(desk.store)
+        return leaders.shown
+
+    def _forget_shown(self) -> None:
+        leaders = self._leaders_jobs
+        if leaders is not None:
+            leaders.forget()
+
+    def _end_shown(self) -> None:
+        with self._looking:
+            leaders, self._leaders_jobs = self._leaders_jobs, None
+        if leaders is not None:
+            leaders.close()
 
     @property
     def running(self) -> _Running:
@@ -424,7 +460,7 @@ class SyncCronManager:
         """
         refuse_on_loop()
         if (client := self._away) is not None:
-            return client.run_job(name, by=by)
+            return client.run_job(name, args=args, kwargs=kwargs, by=by)
         serving, task = self._now(name)
         live = self.running.states.live(task)
         if args is not None or kwargs is not None:
@@ -488,6 +524,7 @@ class SyncCronManager:
         refuse_on_loop()
         if (client := self._away) is not None:
             client.pause_job(name, reason=reason, by=by, until=until)
+            self._forget_shown()
             return
         running = self.running
         self._record(name)
@@ -507,7 +544,9 @@ class SyncCronManager:
         """
         refuse_on_loop()
         if (client := self._away) is not None:
-            return client.resume_job(name, by=by)
+            resumed = client.resume_job(name, by=by)
+            self._forget_shown()
+            return resumed
         record = self._record(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")

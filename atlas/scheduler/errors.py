@@ -5,6 +5,7 @@
     AtlasError
     ├── ConfigError (ValueError)            a file or setting is wrong; carries located problems
     ├── UnknownRevisionError (LookupError)  no such version of the config file
+    ├── RevisionRefusedError                the process that leads refused a text
     ├── CronExpressionError (ValueError)    a cron text is wrong; names field, token, range
     ├── ScheduleError (ValueError)          zone, interval, date, calendar: not the cron text itself
     ├── FunctionError
@@ -126,6 +127,10 @@ class ConfigError(AtlasError, ValueError):
         """Join ``problems`` into one message, a line each."""
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = tuple(problems)
+
+
+class RevisionRefusedError(AtlasError):
+    """The process that leads refused the text of a config file; what runs goes on."""
 
 
 class UnknownRevisionError(AtlasError, LookupError):

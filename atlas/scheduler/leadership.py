@@ -47,12 +47,18 @@ class Leadership:
         self._seen: Lease | None = None
         self._seen_at_s = 0.0
         self._renewed_s = float("-inf")
+        self._looked_at_s = store.clock.monotonic()
+        self._kept_from: str | None = None
         self._thread: threading.Thread | None = None
 
     @property
     def leads(self) -> bool:
         """True while this process leads."""
         return self._leads
+
+    def looked_s(self) -> float | None:
+        """Seconds since it was looked whether the leader lives; None for a process that leads."""
+        return None if self._leads else self._store.clock.monotonic() - self._looked_at_s
 
     def start(self, *, leads: bool) -> None:
         """Start watching."""
@@ -98,12 +104,13 @@ class Leadership:
             except StoreHeldError as error:
                 logger.debug("another process was faster: {}", error)
             except AtlasError as error:
-                logger.debug("the lead cannot be looked at: {}", error)
+                self._cannot(error)
             except Exception:  # noqa: BLE001 - it must be tried again, whatever went wrong
                 logger.exception("taking or leaving the lead raised")
 
     def _look(self) -> None:
         store, now_s = self._store, self._store.clock.monotonic()
+        self._looked_at_s = now_s
         if now_s - self._renewed_s >= RENEW_S:
             self._renewed_s = now_s
             store.write(lambda connection: stand_by(connection, store.owner, store.clock.now()), tells=False)
@@ -111,8 +118,19 @@ class Leadership:
         if last is not None and not dead and not self._is_silent(last, now_s):
             return
         self._lead(None if dead else last)
+        self._kept_from = None
         self._leads = True
         self._renewed_s = float("-inf")
+
+    def _cannot(self, error: AtlasError) -> None:
+        """The database does not answer; where the leader died or froze with its lock, say who has it, once."""
+        logger.debug("the lead cannot be looked at: {}", error)
+        holder = self._store.lock_holder()
+        words = None if holder is None else holder.words
+        if words is not None and words != self._kept_from:
+            assert holder is not None
+            logger.warning("this process stands by and cannot write: {}; {}", words, holder.remedy)
+        self._kept_from = words
 
     def _read(self, connection: Connection) -> tuple[Lease | None, bool]:
         last = scheduler_lease(connection)

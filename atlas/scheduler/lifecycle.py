@@ -627,6 +627,7 @@ class Lifecycle:
             now = self._clock.now()
             return {
                 "queue_size": self._waiting.total,
+                "max_waiting": self._max_waiting,
                 "running_tasks": len(self._running),
                 "retrying_tasks": self._waiting.retrying(),
                 "held_tasks": self._admission.held,

@@ -272,6 +272,10 @@ class TaskQueue:
         self._desk = standby
         standby.start(serving.step_down())
 
+    def looked_s(self) -> float | None:
+        """Seconds since a process that stands by looked whether the leader lives; None for one that leads."""
+        return None if self._leadership is None else self._leadership.looked_s()
+
     @property
     def desk(self) -> Serving | Standby:
         """What takes orders: the running parts, or what stands in for them while another process serves.
@@ -414,13 +418,14 @@ class TaskQueue:
             QueueFullError: As many tasks wait as may.
             StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
         """
-        serving = self.serving
-        found = await serving.store.read_async(lambda connection: fetch(connection, task_id))
+        desk = self.desk
+        found = await desk.store.read_async(lambda connection: fetch(connection, task_id))
         if found is None:
             raise UnknownTaskError(task_id)
-        task, ticket = serving.retry(found, by=by, loop=asyncio.get_running_loop())
+        task, ticket = desk.retry(found, by=by, loop=asyncio.get_running_loop())
         await ticket.future()
-        await asyncio.to_thread(serving.stop_replaced, serving.lifecycle.replaced_by(task))
+        if isinstance(desk, Serving):
+            await asyncio.to_thread(desk.stop_replaced, desk.lifecycle.replaced_by(task))
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:
@@ -505,13 +510,14 @@ class SyncTaskQueue:
     def retry_task(self, task_id: str, *, by: str = "") -> str:
         """`TaskQueue.retry_task`."""
         refuse_on_loop()
-        serving = self._queue.serving
-        found = serving.store.read(lambda connection: fetch(connection, task_id))
+        desk = self._queue.desk
+        found = desk.store.read(lambda connection: fetch(connection, task_id))
         if found is None:
             raise UnknownTaskError(task_id)
-        task, ticket = serving.retry(found, by=by, loop=None)
+        task, ticket = desk.retry(found, by=by, loop=None)
         ticket.wait()
-        serving.stop_replaced(serving.lifecycle.replaced_by(task))
+        if isinstance(desk, Serving):
+            desk.stop_replaced(desk.lifecycle.replaced_by(task))
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:

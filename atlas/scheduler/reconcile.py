@@ -19,8 +19,8 @@ from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_c
 from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.config.preview import Preview, make_preview
 from atlas.scheduler.config.reading import JobsReader, mode_of
-from atlas.scheduler.config.requests import request_replace, text_digest
-from atlas.scheduler.errors import ConfigError, UnknownRevisionError
+from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace, text_digest
+from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_records import JobChange, make_records
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
@@ -113,6 +113,8 @@ class Reconciler:
         Raises:
             ConfigError: The file cannot be used; what runs goes on, and `error` keeps the reason.
         """
+        if self._cron.queue.stands_by:
+            return self._ask_leader(self.parse(read_jobs_text(self.path)), by=author, action=Action.APPLY, detail="")
         with self._lock:
             try:
                 self.known = None  # whatever goes wrong now, the watcher looks again
@@ -178,9 +180,12 @@ class Reconciler:
             ConfigError: The text, or the file, cannot be used; nothing changed.
             StoreUnavailableError: The file is replaced, the database did not take it; with ``reload: auto`` it is
                 applied as soon as it does.
+            RevisionRefusedError: This process stands by, and the one that leads refused the text.
         """
         store = self._store
         with self._lock:
+            if self._cron.queue.stands_by:
+                return self._ask_leader(self.parse(text), by=by, action=action, detail=detail)
             wanted = self._read(text)
             self.plan(wanted)
             request_replace(store, self.path, text, by=by, action=action, detail=detail)
@@ -198,6 +203,17 @@ class Reconciler:
         """
         wanted = self.revision(number)
         return self.replace(wanted.text, by=by, action=Action.ROLLBACK, detail=f"back to revision {number}")
+
+    def _ask_leader(self, wanted: JobsFile, *, by: str, action: Action, detail: str) -> Plan:
+        store, plan = self._store, self.plan(wanted)
+        asked = request_replace(store, self.path, wanted.text, by=by, action=action, detail=detail)
+        answered = await_answer(store, asked)
+        if answered is None:
+            message = f"the process that leads did not answer within {ANSWER_S:g} s; the file holds the new text"
+            raise StoreUnavailableError(message, waited_s=ANSWER_S)
+        if answered.revision is None:
+            raise RevisionRefusedError(f"the process that leads refused it: {answered.error}")
+        return plan
 
     def look_for_requests(self) -> None:
         """Let the file be dealt with again where another process asks for it."""
@@ -228,7 +244,7 @@ class Reconciler:
         Raises:
             ConfigError: A key of the file belongs to a job made by code.
         """
-        jobs = self._cron.running.jobs
+        jobs = self._cron.shown.jobs
         return make_plan(jobs.records(), [parked.id for parked in jobs.parked()], wanted, file=self.path)
 
     def preview(self, text: str) -> Preview:
@@ -285,7 +301,7 @@ class Reconciler:
 
     @property
     def _store(self) -> Store:
-        return self._cron.running.serving.store
+        return self._cron.queue.desk.store
 
     def _bring_in(self, text: str, *, author: str) -> Plan:
         """Make the scheduler equal to ``text``, which is not read where it is known to say what runs."""

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 from sqlalchemy import select
 
+from atlas.scheduler.client_tasks import put, refuse_full
 from atlas.scheduler.errors import AtlasError, DuplicateTaskError, FunctionRefusedError, UnknownTaskError
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store import recovery
+from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, task_of
 from atlas.scheduler.store.tickets import wake_all
-from atlas.scheduler.task import Origin, Task
+from atlas.scheduler.submission import again, refuse_lost
+from atlas.scheduler.task import Origin, Task, TaskPriority
 
 if TYPE_CHECKING:
     import asyncio
@@ -83,8 +87,12 @@ class Standby:
         made = [live.task for live in lives]
 
         def insert(connection: Connection) -> None:
-            if unique and fetch(connection, made[0].id) is not None:
+            found = fetch(connection, made[0].id)
+            if found is not None and found.created_at == made[0].created_at:
+                return  # the reply to COMMIT was lost
+            if unique and found is not None:
                 raise DuplicateTaskError(made[0].id)
+            refuse_full(connection)
             insert_tasks(connection, [full_row(task) for task in made])
             if also is not None:
                 also(connection)
@@ -92,6 +100,18 @@ class Standby:
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         self.store.writer.work(insert, ticket)
         return ticket
+
+    def retry(self, task: Task, *, by: str, loop: asyncio.AbstractEventLoop | None) -> tuple[Task, Ticket]:
+        """See `Serving.retry`; where the leader finds no room for it after all, it ends CANCELLED (``busy``)."""
+        new = again(task, now=self.store.clock.now())
+        if new.volatile and new.job_id is None:
+            refuse_lost(new)
+
+        ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
+        self.store.writer.work(
+            lambda connection: put(connection, new, action=Action.RETRY, by=by, subject=task.id), ticket
+        )
+        return new, ticket
 
     def cancel(self, task_id: str, *, by: str = "") -> bool:
         """See `TaskQueue.cancel_task`."""
@@ -143,26 +163,39 @@ class Standby:
 
     def figures(self) -> dict[str, Any]:
         """The leader's live figures, and who it is."""
-        totals = Totals()
+        totals, told = Totals(), dict(_NOTHING)
         try:
             self.store.read(totals.load)
             lease = self.store.read(scheduler_lease)
         except AtlasError as error:
             logger.debug("the leader's figures cannot be read: {}", error)
-            return {"leader": None, "queue_size": 0, "running_tasks": 0, "store_fault": str(error)}
+            return {"leader": None, "queue_size": 0, "running_tasks": 0, **told, "store_fault": str(error)}
         metrics = totals.metrics()
-        told = {} if lease is None else {name: lease.figures[name] for name in _TOLD if name in lease.figures}
         living = lease is not None and lease.lives(self.store.clock.now())
+        if lease is not None and living:
+            told |= {name: lease.figures[name] for name in _NOTHING if name in lease.figures}
         return {
-            "store_fault": self.store.writer.fault,
             **told,
+            "store_fault": self.store.writer.fault,
             "leader": lease.words if lease is not None and living else None,
             "queue_size": metrics.pending_tasks,
             "running_tasks": metrics.running_tasks,
         }
 
 
-_TOLD = ("by_priority", "oldest_wait_s", "retrying_tasks", "held_tasks", "abandoned_threads", "free_slots", "running")
+_NOTHING: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "by_priority": {priority.name: 0 for priority in TaskPriority},
+        "oldest_wait_s": {},
+        "retrying_tasks": 0,
+        "held_tasks": 0,
+        "abandoned_threads": 0,
+        "free_slots": 0,
+        "max_waiting": None,
+        "running": (),
+    }
+)
+"""What the leader tells, as it is where nobody leads."""
 
 
 def _final(connection: Connection, task_ids: Sequence[str]) -> list[Task]:

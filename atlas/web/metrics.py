@@ -37,7 +37,7 @@ def figures(site: Site) -> str:
     """Everything that is measured, now."""
     atlas, totals = site.atlas, site.store.totals
     queue = atlas.get_queue_status()
-    running = atlas.cron.sync.running
+    shown = atlas.cron.sync.shown
     tick_s = atlas.last_tick_s()
     overall = totals.metrics()
     waits = queue.get("oldest_wait_s", {})
@@ -67,8 +67,9 @@ def figures(site: Site) -> str:
         _one("atlas_slots", "Tasks that can run at once.", queue["max_workers"]),
         _one("atlas_slots_busy", "Tasks that run.", queue["running_tasks"]),
         _one("atlas_threads_abandoned", "Threads that do not stop and were given up.", queue["abandoned_threads"]),
-        _one("atlas_jobs", "Jobs that are known.", len(running.jobs.records())),
-        _one("atlas_config_revision", "Revision of the config file in force.", running.bridge.revision or 0),
+        _one("atlas_leads", "1 where this process leads, 0 where it stands by.", float(not atlas.stands_by)),
+        _one("atlas_jobs", "Jobs that are known.", len(shown.jobs.records())),
+        _one("atlas_config_revision", "Revision of the config file in force.", shown.revision or 0),
         _one("atlas_config_error", "1 while the config file is refused.", float(atlas.config_error() is not None)),
     ]
     if tick_s is not None:
@@ -78,7 +79,7 @@ def figures(site: Site) -> str:
 
 def _jobs(site: Site) -> list[str]:
     """The jobs with labels of their own."""
-    return sorted(record.id for record in site.atlas.cron.sync.running.jobs.records())[:MOST_JOBS]
+    return sorted(record.id for record in site.atlas.cron.sync.shown.jobs.records())[:MOST_JOBS]
 
 
 def _durations(site: Site) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.config.file import read_content, replacing
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.audit import CODE, Action
-from atlas.scheduler.store.revisions import ask, withdraw
+from atlas.scheduler.store.news import news_of
+from atlas.scheduler.store.revisions import Request, ask, request_numbered, withdraw
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.store.store import Store
+
+
+ANSWER_S: Final = 15.0
+"""How long the process that leads has to answer."""
 
 
 def request_replace(
@@ -45,6 +50,21 @@ def request_replace(
             store.write(lambda connection: withdraw(connection, asked))
             raise
     return asked
+
+
+def await_answer(store: Store, number: int) -> Request | None:
+    """The request once the process that leads has answered it; None if it has not within `ANSWER_S`."""
+    end_s = store.clock.monotonic() + ANSWER_S
+    with news_of(store) as news:
+        while True:
+            news.seen()
+            found = store.read(lambda connection: request_numbered(connection, number))
+            if found is not None and found.answered_at is not None:
+                return found
+            left_s = end_s - store.clock.monotonic()
+            if left_s <= 0:
+                return None
+            news.wait(left_s)
 
 
 def text_digest(text: str) -> str:

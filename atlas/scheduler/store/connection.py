@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import StaticPool
 
 from atlas.scheduler.store.database_file import DatabaseFile
 from atlas.scheduler.store.engine import file_of
@@ -34,13 +36,17 @@ class WriterConnection:
         return self._connection
 
     def drop(self) -> None:
-        """Close it; the next `get` opens another one."""
+        """Close it for good; the next `get` opens another one.
+
+        The pool must not hand it out again: one that SQLite opened on a file that was read-only then stays read-only.
+        A database in memory is its connection, and stays.
+        """
         connection, self._connection = self._connection, None
         if connection is not None:
-            try:
+            with suppress(SQLAlchemyError):
+                if not isinstance(self._engine.pool, StaticPool):
+                    connection.invalidate()
                 connection.close()
-            except SQLAlchemyError:
-                connection.invalidate()
 
     def forget_seen(self) -> None:
         """Take other processes' commits for unseen."""

@@ -22,6 +22,8 @@ Durability = Literal["full", "normal"]
 a crash of the process takes none."""
 
 MEMORY_URL: Final = "sqlite://"
+LOCK_S: Final = 5.0
+"""How long a statement waits for somebody else's lock of a PostgreSQL table; then the writer tries again."""
 FROZEN_S: Final = 15.0
 """How long PostgreSQL lets a transaction stand idle before it takes its locks away; less than a lease."""
 BUSY_S: Final = 1.0
@@ -66,7 +68,7 @@ def _postgres_options(url: URL) -> dict[str, Any]:
         "keepalives_count": 3,
         "tcp_user_timeout": 30_000,
         # A process that is frozen in a transaction would keep its rows from its successor.
-        "options": f"-c idle_in_transaction_session_timeout={FROZEN_S:g}s",
+        "options": f"-c idle_in_transaction_session_timeout={FROZEN_S:g}s -c lock_timeout={LOCK_S:g}s",
     }
     return {name: value for name, value in options.items() if name not in url.query}
 

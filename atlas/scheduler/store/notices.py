@@ -78,9 +78,9 @@ class Notices:
         while not self._closed:
             try:
                 connection = self._engine.raw_connection()
-                driver = connection.driver_connection
+                driver: Any = connection.driver_connection
                 connection.detach()  # the pool would hand it out again
-                with closing(connection):
+                with closing(driver):
                     self._begin(driver)
                     wait_s = RETRY_FIRST_S
                     self._listen(driver)

@@ -39,6 +39,7 @@ def _brought_up_to_date(engine: Engine) -> bool:
     """True if the tables were made."""
     with engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
+            connection.execute(text("SET LOCAL lock_timeout = 0"))  # another first start may take its time
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
         version = _version(connection)
         if version == HEAD:

@@ -17,6 +17,7 @@ from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.database_file import Loss
 from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
+from atlas.scheduler.store.lock_holders import Holder, postgres_holder, sqlite_holder
 from atlas.scheduler.store.notices import Notices
 from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import full_row
@@ -195,6 +196,15 @@ class Store:
             self.read(self.totals.load)
         for listener in list(self._foreign_listeners):
             listener()
+
+    def lock_holder(self) -> Holder | None:
+        """The other process that keeps this one from writing; None where none is seen."""
+        if self.path is not None:
+            return sqlite_holder(self.path)
+        try:
+            return None if self.is_private else self.read(postgres_holder)
+        except StoreUnavailableError:
+            return None
 
     # --- a lost database --------------------------------------------------------------------------------------------
 

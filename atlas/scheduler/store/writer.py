@@ -47,6 +47,8 @@ SAFETY_S: Final = 30.0
 """The same where `Notices` tell it."""
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 1.0
+LONG_COMMIT_S: Final = 2.0
+"""A commit that takes longer is told as a fault while it lasts."""
 MAX_BEHIND: Final = 100
 """Write-behind changes that may be unwritten before no further task starts; bounds what a crash can repeat."""
 GATHER_S: Final = 0.001
@@ -76,6 +78,7 @@ class Writer:
         self._closing = False
         self._failing_since_s: float | None = None
         self._fault: str | None = None
+        self._commit_since_s: float | None = None
         self._connection = WriterConnection(engine)
         self._looked_s = float("-inf")
         self._thread: threading.Thread | None = None
@@ -168,6 +171,9 @@ class Writer:
     @property
     def fault(self) -> str | None:
         """What the database says while it does not take commits, None while it does."""
+        since_s = self._commit_since_s
+        if self._fault is None and since_s is not None and self._clock.monotonic() - since_s > LONG_COMMIT_S:
+            return f"a commit waits for the database for {self._clock.monotonic() - since_s:.0f} s"
         return self._fault
 
     @property
@@ -243,6 +249,7 @@ class Writer:
             return batch
 
     def _commit(self, batch: Batch) -> bool:
+        self._commit_since_s = self._clock.monotonic()
         try:
             counts = self._write(batch)
         except LeaseLostError as error:
@@ -251,6 +258,8 @@ class Writer:
         except Exception as error:  # noqa: BLE001 - a database error must not end the writer, whatever its class
             self._put_back(batch, error)
             return False
+        finally:
+            self._commit_since_s = None
         self.commits += 1
         self._recovered()
         self._after(batch, counts)

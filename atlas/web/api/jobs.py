@@ -94,7 +94,7 @@ def why_job(call: Call) -> dict[str, Any]:
 def explain_job(call: Call) -> dict[str, Any]:
     """A job's schedule in words, and its next times."""
     job_id = call.path["job"]
-    record = call.atlas.cron.sync.running.jobs.record(job_id)
+    record = call.atlas.cron.sync.shown.jobs.record(job_id)
     if record is None:
         raise UnknownJobError(job_id)
     count = call.taken(Times).count

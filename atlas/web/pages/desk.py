@@ -140,7 +140,7 @@ class Desk:
 
     def records(self) -> list[JobRecord]:
         """Every job that can be read, by id."""
-        jobs = self.atlas.cron.sync.running.jobs
+        jobs = self.atlas.cron.sync.shown.jobs
         version = jobs.version
         if self._records[0] != version:
             self._records = version, jobs.records()
@@ -148,7 +148,7 @@ class Desk:
 
     def record(self, job_id: str) -> JobRecord | None:
         """One job, None if there is none that can be read."""
-        return self.atlas.cron.sync.running.jobs.record(job_id)
+        return self.atlas.cron.sync.shown.jobs.record(job_id)
 
     def health(self) -> dict[str, Any] | None:
         """What every check found, at most a minute ago; None while they look for the first time."""
@@ -161,7 +161,7 @@ class Desk:
             text: The text.
             digest: Its hash.
         """
-        version = digest, self.atlas.cron.sync.running.jobs.version
+        version = digest, self.atlas.cron.sync.shown.jobs.version
 
         def find() -> Preview | ConfigError:
             try:
@@ -175,8 +175,8 @@ class Desk:
 
     def forecast(self, now: datetime) -> Forecast | None:
         """The next 24 hours, at most a minute old; None while that of many jobs is reckoned for the first time."""
-        running = self.atlas.cron.sync.running
-        version = running.jobs.version, running.states.version
+        shown = self.atlas.cron.sync.shown
+        version = shown.jobs.version, shown.states.version
         if len(self.records()) > AT_ONCE:
             return self._many.get(self._reckon, keeps_s=KEEPS_MANY_S, version=version)
         kept = self._few
@@ -186,7 +186,7 @@ class Desk:
 
     def _reckon(self) -> Forecast:
         records: Sequence[JobRecord] = self.records()
-        now, states = self.store.clock.now(), self.atlas.cron.sync.running.states
+        now, states = self.store.clock.now(), self.atlas.cron.sync.shown.states
         few = len(records) <= AT_ONCE
         lately = self.recent.of([record.id for record in records], now) if few else {}
         jobs = []

@@ -113,7 +113,7 @@ def job(visit: Visit) -> Shown:
 
 
 def _without_record(view: View, job_id: str) -> Shown:
-    for parked in view.desk.atlas.cron.sync.running.jobs.parked():
+    for parked in view.desk.atlas.cron.sync.shown.jobs.parked():
         if parked.id == job_id:
             return view.shown("job_parked.html", job_id, "jobs", job_id=job_id, error=parked.error)
     raise UnknownJobError(job_id)

@@ -85,14 +85,14 @@ class Standing:
 
 def standing(desk: Desk, now: datetime) -> Standing:
     """How all jobs stand now."""
-    running = desk.atlas.cron.sync.running
+    shown = desk.atlas.cron.sync.shown
     records = desk.records()
-    paused = frozenset(job_id for job_id in running.states.paused() if desk.record(job_id) is not None)
+    paused = frozenset(job_id for job_id in shown.states.paused() if desk.record(job_id) is not None)
     off = frozenset(record.id for record in records if record.next_run is None)
     starts = (record.next_run for record in records if record.next_run is not None and record.id not in paused)
     busy = desk.store.read(lambda connection: {one: _jobs_in(connection, one) for one in ("RUNNING", "RETRYING")})
     return Standing(
-        total=len(records) + len(running.jobs.parked()),
+        total=len(records) + len(shown.jobs.parked()),
         active=len(records) - len(off | paused),
         paused=paused - off,
         off=off,
@@ -154,7 +154,7 @@ def _words(definition: JobDefinition) -> str:
 
 def rows_of(desk: Desk, records: Sequence[JobRecord], now: datetime) -> list[JobRow]:
     """The rows of these jobs, in their order."""
-    states = desk.atlas.cron.sync.running.states
+    states = desk.atlas.cron.sync.shown.states
     lately = desk.recent.of([record.id for record in records], now)
     rows = []
     for record in records:

@@ -53,7 +53,7 @@ def jobs(visit: Visit) -> Shown:
     first = (number - 1) * PER_PAGE
     order = {"name": by_name, "next": by_next_fire}.get(sort, partial(by_urgency, stand=stand))
     rows = rows_of(desk, order(records, most=first + PER_PAGE)[first:], now)
-    parked = desk.atlas.cron.sync.running.jobs.parked()
+    parked = desk.atlas.cron.sync.shown.jobs.parked()
     return view.shown(
         "jobs.html",
         view.say("Jobs"),

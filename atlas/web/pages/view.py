@@ -94,7 +94,7 @@ class View:
 
     def frame(self) -> dict[str, Any]:
         """What the frame and every template use."""
-        running = self.visit.atlas.cron.sync.running
+        shown = self.visit.atlas.cron.sync.shown
         return {
             "say": self.say,
             "said": self.said,
@@ -108,7 +108,7 @@ class View:
             "progress": charts.progress,
             "may_change": self.visit.may_change,
             "nav": self._nav(),
-            "revision": running.bridge.revision,
+            "revision": shown.revision,
         }
 
     def _action(self, name: str) -> str:
@@ -119,7 +119,7 @@ class View:
 
     def _nav(self) -> list[tuple[str, str, str, str, bool]]:
         atlas = self.visit.atlas
-        jobs = atlas.cron.sync.running.jobs
+        jobs = atlas.cron.sync.shown.jobs
         waiting = int(atlas.get_queue_status()["queue_size"])
         pills = {
             "jobs": (len(self.desk.records()) + len(jobs.parked()), False),

@@ -1,0 +1,38 @@
+"""What a scheduler's lease tells another process of its clock, its troubles and its config file."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from atlas.scheduler.events import SchedulerEventKind
+from atlas.scheduler.loop_watch import Trouble
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from atlas.scheduler.store.leases import Lease
+
+
+def silent_s(lease: Lease, now: datetime) -> float:
+    """Seconds since it last said that it lives."""
+    return max(0.0, (now - lease.renewed_at).total_seconds())
+
+
+def tick_age_s(lease: Lease, now: datetime) -> float | None:
+    """Seconds since its clock last looked for due jobs; None where it never did."""
+    told = lease.figures.get("last_tick_s")
+    return None if told is None else float(told) + silent_s(lease, now)
+
+
+def troubles_of(lease: Lease | None) -> list[Trouble]:
+    """What befell its loop and its database."""
+    figures: Mapping[str, Any] = {} if lease is None else lease.figures
+    told = [*figures.get("troubles", []), *figures.get("losses", [])]
+    return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
+
+
+def config_facts(lease: Lease | None) -> Mapping[str, Any]:
+    """``error`` (why it refuses the jobs file) and ``drift``, as `Reconciler.facts` gave them; {} if it told none."""
+    facts: Mapping[str, Any] = {} if lease is None else lease.figures.get("config", {})
+    return facts
