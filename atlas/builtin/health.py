@@ -39,17 +39,17 @@ SLOW_STORE_S: Final = 1.0
 SLACK_S: Final = 3.0
 """How late a sign of life may come on a busy machine before it is told."""
 STORE_REMEDIES: Final = (
-    ("full", "free space on its disk; work goes on by itself"),
-    ("No space", "free space on its disk; work goes on by itself"),
-    ("read-only", "make the database writable again; work goes on by itself"),
-    ("readonly", "make the database writable again; work goes on by itself"),
-    ("locked", "find the process that has it open, and end that one"),
-    ("lock timeout", "find the session that has locked a table (pg_stat_activity), and end that one"),
-    ("deleted", "stop this process, or move the old file back"),
-    ("connect", "start the database server, or see why it is not reached; work goes on by itself"),
+    ("full", Told("free space on its disk; work goes on by itself")),
+    ("No space", Told("free space on its disk; work goes on by itself")),
+    ("read-only", Told("make the database writable again; work goes on by itself")),
+    ("readonly", Told("make the database writable again; work goes on by itself")),
+    ("locked", Told("find the process that has it open, and end that one")),
+    ("lock timeout", Told("find the session that has locked a table (pg_stat_activity), and end that one")),
+    ("deleted", Told("stop this process, or move the old file back")),
+    ("connect", Told("start the database server, or see why it is not reached; work goes on by itself")),
 )
 """What to do, by what the database says."""
-STORE_REMEDY: Final = "see the log, and whether the database's disk and server are well; work goes on by itself"
+STORE_REMEDY: Final = Told("see the log, and whether the database's disk and server are well; work goes on by itself")
 TICK_LATE_S: Final = 60.0
 """The clock looks for due jobs at least every 30 s, and a pass may wait for the store a little."""
 TICK_DEAD_S: Final = 180.0
@@ -174,11 +174,17 @@ def store_check(store: Store, clock: Clock) -> Check:
 def _store_fault(store: Store, fault: str) -> Check:
     holder = store.lock_holder()
     since_s = store.writer.failing_s
-    detail = f"takes no commit since {since_s:.0f} s: {fault}" if since_s else f"takes no commit: {fault}"
+    parts: list[str] = [
+        Told("takes no commit since {s} s: {fault}", s=f"{since_s:.0f}", fault=fault)
+        if since_s
+        else Told("takes no commit: {fault}", fault=fault)
+    ]
     if holder is not None:
-        detail += f"; {holder.words}"
-    remedy = next((remedy for words, remedy in STORE_REMEDIES if words in fault), STORE_REMEDY)
-    return Check(name="store", status="failing", detail=detail, remedy=remedy if holder is None else holder.remedy)
+        parts.append(holder.words)
+    remedy: str = next((remedy for words, remedy in STORE_REMEDIES if words in fault), STORE_REMEDY)
+    if holder is not None:
+        remedy = holder.remedy
+    return Check(name="store", status="failing", detail=joined("; ", parts), remedy=remedy)
 
 
 def _tried(store: Store, clock: Clock) -> Check:
@@ -215,18 +221,23 @@ def leader_check(lease: Lease, clock: Clock, source: HealthSource | None = None)
     """Another process leads: whether it lives and its clock runs, and with ``source`` what befell it lately."""
     now = clock.now()
     tick_s, quiet_s = tick_age_s(lease, now), silent_s(lease, now)
-    tick = "its clock does not run" if tick_s is None else f"last tick {tick_s:.1f} s ago"
+    tick = Told("its clock does not run") if tick_s is None else Told("last tick {s} s ago", s=f"{tick_s:.1f}")
     if quiet_s > RENEW_S + SLACK_S:
         return Check(
             name="scheduler",
             status="degraded",
-            detail=f"the leader, {lease.words}, has been silent for {quiet_s:.0f} s; {tick}",
-            remedy=f"after {LEASE_S:g} s a process that stands by takes over; end a frozen one: kill -9 on its host",
+            detail=Told(
+                "the leader, {who}, has been silent for {s} s; {tick}", who=lease.words, s=f"{quiet_s:.0f}", tick=tick
+            ),
+            remedy=Told(
+                "after {s} s a process that stands by takes over; end a frozen one: kill -9 on its host",
+                s=f"{LEASE_S:g}",
+            ),
         )
-    detail = f"the leader is {lease.words}, {tick}"
+    detail = Told("the leader is {who}, {tick}", who=lease.words, tick=tick)
     if tick_s is not None and tick_s > TICK_LATE_S:
         status: Status = "failing" if tick_s > TICK_DEAD_S else "degraded"
-        remedy = "look at the store; if that is well, restart the leader"
+        remedy = Told("look at the store; if that is well, restart the leader")
         return Check(name="scheduler", status=status, detail=detail, remedy=remedy)
     return Check(name="scheduler", detail=detail) if source is None else _lately(source, clock, detail)
 
@@ -234,9 +245,10 @@ def leader_check(lease: Lease, clock: Clock, source: HealthSource | None = None)
 def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Check:
     """This process stands by; ``lease`` is that of the leader, living or not."""
     if lease is None or lease.stopped_at is not None:
-        return Check(name="scheduler", status="degraded", detail="stands by; nobody leads: this process is about to")
+        detail = Told("stands by; nobody leads: this process is about to")
+        return Check(name="scheduler", status="degraded", detail=detail)
     found = leader_check(lease, clock, source)
-    return replace(found, detail=f"stands by; {found.detail}")
+    return replace(found, detail=Told("stands by; {what}", what=found.detail))
 
 
 def scheduler_check(source: HealthSource, clock: Clock) -> Check:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import text
 
+from atlas.scheduler.told import Told
+
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
@@ -55,14 +57,14 @@ def _process(pid: int) -> Holder:
     with suppress(OSError):
         command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()[:MAX_COMMAND]
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
-    words = f"process {pid}" + (f" ({command})" if command else "")
     if state in {"T", "t"}:
         return Holder(
             pid,
-            f"{words}, which is stopped, holds its lock",
-            f"'kill -CONT {pid}' lets it go on, 'kill -9 {pid}' frees the database; another process then takes over",
+            Told("process {pid} ({command}), which is stopped, holds its lock", pid=pid, command=command or "?"),
+            Told("'kill -CONT {pid}' lets it go on, 'kill -9 {pid}' frees the database for another process", pid=pid),
         )
-    return Holder(pid, f"{words} holds its lock", f"look at what it does; 'kill {pid}' ends it")
+    words = Told("process {pid} ({command}) holds its lock", pid=pid, command=command or "?")
+    return Holder(pid, words, Told("look at what it does; 'kill {pid}' ends it", pid=pid))
 
 
 _BLOCKERS: Final = text(
@@ -87,6 +89,11 @@ def postgres_holder(connection: Connection) -> Holder | None:
     where = "" if row.address is None else f" from {row.address}"
     return Holder(
         row.pid,
-        f"{who}{where} ({row.state}) has locked a table for {float(row.since_s or 0):.0f} s",
-        f"'SELECT pg_terminate_backend({row.pid})' ends it",
+        Told(
+            "{who} ({state}) has locked a table for {s} s",
+            who=f"{who}{where}",
+            state=row.state,
+            s=f"{float(row.since_s or 0):.0f}",
+        ),
+        Told("'SELECT pg_terminate_backend({pid})' ends it", pid=row.pid),
     )

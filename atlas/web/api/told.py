@@ -206,6 +206,7 @@ class QueueTold(Closed):
     state: Literal["running", "standby", "stopped"]
     max_workers: int
     queue_size: int
+    max_waiting: int | None = None
     running_tasks: int
     by_priority: dict[Priority, int] | None = None
     oldest_wait_s: dict[Priority, float] | None = None

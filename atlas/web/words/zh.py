@@ -519,6 +519,39 @@ ZH: Final[dict[str, str]] = {
     "look for another process that locks the database, and at the load of its disk": "查找锁住数据库的其他进程，并检查磁盘负载",
     "slow: {detail}": "缓慢：{detail}",
     "no clock runs in this process; jobs fire elsewhere or not at all": "本进程中没有时钟；作业在别处触发，或根本不触发",
+    "takes no commit since {s} s: {fault}": "已有 {s} 秒不接受提交：{fault}",
+    "takes no commit: {fault}": "不接受提交：{fault}",
+    "process {pid} ({command}), which is stopped, holds its lock": "进程 {pid}（{command}）已被暂停，却持有数据库锁",
+    "process {pid} ({command}) holds its lock": "进程 {pid}（{command}）持有数据库锁",
+    "'kill -CONT {pid}' lets it go on, 'kill -9 {pid}' frees the database for another process": (
+        "kill -CONT {pid} 让它继续，kill -9 {pid} 释放数据库给另一进程"
+    ),
+    "look at what it does; 'kill {pid}' ends it": "看它在做什么；kill {pid} 结束它",
+    "{who} ({state}) has locked a table for {s} s": "{who}（{state}）锁表已 {s} 秒",
+    "'SELECT pg_terminate_backend({pid})' ends it": "SELECT pg_terminate_backend({pid}) 结束它",
+    "free space on its disk; work goes on by itself": "清理它所在的磁盘；之后工作会自行继续",
+    "make the database writable again; work goes on by itself": "让数据库恢复可写；之后工作会自行继续",
+    "find the process that has it open, and end that one": "找到打开它的进程并结束",
+    "find the session that has locked a table (pg_stat_activity), and end that one": (
+        "找到锁表的会话（pg_stat_activity）并结束"
+    ),
+    "stop this process, or move the old file back": "停止本进程，或把旧文件移回原处",
+    "start the database server, or see why it is not reached; work goes on by itself": (
+        "启动数据库服务器，或查明为何连不上；之后工作会自行继续"
+    ),
+    "see the log, and whether the database's disk and server are well; work goes on by itself": (
+        "查看日志，以及数据库的磁盘和服务器是否正常；之后工作会自行继续"
+    ),
+    "its clock does not run": "它的时钟没有运行",
+    "last tick {s} s ago": "上次检查在 {s} 秒前",
+    "the leader, {who}, has been silent for {s} s; {tick}": "领导进程 {who} 已沉默 {s} 秒；{tick}",
+    "after {s} s a process that stands by takes over; end a frozen one: kill -9 on its host": (
+        "{s} 秒后由待命进程接管；若它卡住，在其主机上 kill -9"
+    ),
+    "the leader is {who}, {tick}": "领导进程是 {who}，{tick}",
+    "look at the store; if that is well, restart the leader": "检查存储；若正常，重启领导进程",
+    "stands by; nobody leads: this process is about to": "待命中；没有领导进程：本进程即将接管",
+    "stands by; {what}": "待命中；{what}",
     "last looked for due jobs {s} s ago": "{s} 秒前查找过到期作业",
     "look at the store; if that is well, restart": "检查数据库；若正常，请重启",
     "{detail}; in the last hour: {what}": "{detail}；最近一小时：{what}",
