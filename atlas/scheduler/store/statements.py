@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import re
 import sqlite3
-from itertools import chain
+from itertools import chain, repeat
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,11 +38,13 @@ class Statement:
             (``sqlalchemy.dialects.sqlite`` or ``.postgresql``), which alone has ``insert(…).on_conflict_…``.
         names: Rows are tuples with the parameters of these names, in this order. None: rows are mappings that have
             every parameter by its name.
+        padded: A group may be filled up with rows of NULL, which mean nothing to this statement; so up to
+            2 × `GROUP` rows are one statement, whatever their number.
     """
 
-    def __init__(self, make: Callable[[Any], Any], names: Sequence[str] | None = None) -> None:
+    def __init__(self, make: Callable[[Any], Any], names: Sequence[str] | None = None, *, padded: bool = False) -> None:
         """Compile when first needed."""
-        self._make, self._names = make, names
+        self._make, self._names, self._padded = make, names, padded
         self._forms: dict[str, _Form] = {}
 
     def run(self, connection: Connection, rows: Sequence[Any]) -> None:
@@ -55,7 +57,7 @@ class Statement:
         if form.one_row is None:
             connection.exec_driver_sql(form.text, rows)
             return
-        for text, parameters in form.groups(rows):
+        for text, parameters in form.padded(rows) if self._padded else form.groups(rows):
             connection.exec_driver_sql(text, parameters)
 
     def first(self, connection: Connection, row: Any) -> Any:
@@ -97,6 +99,14 @@ class _Form:
                 size //= 2
             yield self._text_for(size), tuple(chain.from_iterable(rows[done : done + size]))
             done += size
+
+    def padded(self, rows: Sequence[tuple[Any, ...]]) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """The same with as few texts as can be, the last of them filled up with rows of NULL."""
+        for start in range(0, len(rows), 2 * GROUP):
+            part = rows[start : start + 2 * GROUP]
+            size = 1 << (len(part) - 1).bit_length()
+            filler = repeat(None, (size - len(part)) * len(part[0]))
+            yield self._text_for(size), (*chain.from_iterable(part), *filler)
 
     def _text_for(self, size: int) -> str:
         text = self._texts.get(size)

@@ -50,6 +50,7 @@ UPDATE: Final = Statement(
         ),
     ),
     ("id", *_MOVING),
+    padded=True,  # no task has the id NULL
 )
 """An attempt that was fenced off (its number is behind the row's) changes nothing; a cancel that another process asked
 for meanwhile stays asked for."""
