@@ -21,13 +21,14 @@ from atlas.scheduler.event_log import event_log
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.lease_facts import config_facts, troubles_of
-from atlas.scheduler.queue import TaskQueue, refuse_on_loop
+from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import Lease, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.submission import QueueDefaults
+from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
 from atlas.settings import Settings, load_settings, prepare_folders
 

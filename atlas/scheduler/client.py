@@ -25,7 +25,6 @@ from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
 from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
-from atlas.scheduler.queue import refuse_on_loop
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
 from atlas.scheduler.store.leases import Lease, scheduler_lease
@@ -36,6 +35,7 @@ from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.submission import QueueDefaults, SubmitOptions, again, refuse_lost
+from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import Origin, Task, TaskStatus
 
 if TYPE_CHECKING:

@@ -37,12 +37,12 @@ from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
-from atlas.scheduler.queue import TaskQueue, refuse_on_loop
 from atlas.scheduler.registry import describe, function_from
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.submission import executor_for
+from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.live import Live
+    from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
     from atlas.scheduler.store.store import Store

@@ -1,7 +1,5 @@
 """`TaskQueue`: submit work, wait for its result, cancel it, look at the queue."""
 
-# ruff: noqa: SLF001 - the two faces of a queue share one state
-
 from __future__ import annotations
 
 import asyncio
@@ -16,12 +14,8 @@ from atlas.scheduler.errors import (
     ArgumentsError,
     QueueStoppedError,
     ResultNotReadyError,
-    ResultOmittedError,
     StoreHeldError,
     StoreMismatchError,
-    TaskCancelledError,
-    TaskFailedError,
-    TaskTimeoutError,
     UnknownTaskError,
 )
 from atlas.scheduler.leadership import Leadership
@@ -33,7 +27,7 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.submission import QueueDefaults, Submission, SubmitOptions, submitted
-from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.sync_queue import SyncTaskQueue, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -43,7 +37,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.live import Live
     from atlas.scheduler.store.leases import Lease
-    from atlas.scheduler.task import ExecutorKind, Task
+    from atlas.scheduler.task import ExecutorKind
 
 
 class RoleListener(Protocol):
@@ -434,128 +428,3 @@ class TaskQueue:
             return {"state": "stopped", "queue_size": 0, "running_tasks": 0, "max_workers": self.max_workers}
         state = "standby" if self.stands_by else "running"
         return {"state": state, "max_workers": self.max_workers, **self._desk.figures()}
-
-
-class SyncTaskQueue:
-    """`TaskQueue` for code without an event loop; coroutine functions run on a private loop.
-
-    Every method does what its namesake does, and raises `RuntimeError` when called on a running loop.
-    """
-
-    def __init__(self, queue: TaskQueue) -> None:
-        """Wrap ``queue``."""
-        self._queue = queue
-
-    def start(self) -> Self:
-        """`TaskQueue.start`."""
-        refuse_on_loop()
-        self._queue._start(None)
-        return self
-
-    def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
-        """`TaskQueue.stop`."""
-        refuse_on_loop()
-        self._queue._stop(drain=drain, timeout_s=timeout)
-
-    def __enter__(self) -> Self:
-        """`start`."""
-        return self.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """`stop`; an error in the block stops running tasks at once."""
-        self.stop(drain=kind is None)
-
-    def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
-        """`TaskQueue.submit`."""
-        refuse_on_loop()
-        desk, lives = self._queue.desk, self._queue._prepare(func, [args], options)
-        desk.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
-        return lives[0].task.id
-
-    def submit_many(
-        self,
-        func: Callable[..., Any] | str,
-        arguments: Iterable[Sequence[Any]],
-        **options: Unpack[SubmitOptions],
-    ) -> list[str]:
-        """`TaskQueue.submit_many`."""
-        refuse_on_loop()
-        desk, lives = self._queue.desk, self._queue._prepare(func, arguments, options, many=True)
-        if lives:
-            desk.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
-        return [live.task.id for live in lives]
-
-    def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
-        """`TaskQueue.get_task_result`."""
-        refuse_on_loop()
-        desk = self._queue.desk
-        ticket = Ticket()
-        if not desk.watch(task_id, ticket):
-            return result_of(desk, desk.store.read(lambda connection: fetch(connection, task_id)), task_id)
-        try:
-            task = ticket.wait(timeout)
-        except TimeoutError as error:
-            raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
-        finally:
-            if self._queue._desk is not None:
-                self._queue._desk.unwatch(task_id, ticket)
-        return result_of(desk, task, task_id)
-
-    def cancel_task(self, task_id: str, *, by: str = "") -> bool:
-        """`TaskQueue.cancel_task`."""
-        return self._queue.cancel_task(task_id, by=by)
-
-    def retry_task(self, task_id: str, *, by: str = "") -> str:
-        """`TaskQueue.retry_task`."""
-        refuse_on_loop()
-        desk = self._queue.desk
-        found = desk.store.read(lambda connection: fetch(connection, task_id))
-        if found is None:
-            raise UnknownTaskError(task_id)
-        task, ticket = desk.retry(found, by=by, loop=None)
-        ticket.wait()
-        if isinstance(desk, Serving):
-            desk.stop_replaced(desk.lifecycle.replaced_by(task))
-        return task.id
-
-    def get_queue_status(self) -> dict[str, Any]:
-        """`TaskQueue.get_queue_status`."""
-        return self._queue.get_queue_status()
-
-
-def result_of(desk: Serving | Standby, task: Task | None, task_id: str) -> Any:
-    """The result of a final task, or the error that tells why there is none."""
-    if task is None:
-        raise UnknownTaskError(task_id)
-    match task.status:
-        case TaskStatus.SUCCESS:
-            found, value = desk.live_result(task.id)
-            if found:
-                return value
-            if task.result_omitted:
-                raise ResultOmittedError(task.id, "SUCCESS, but its result was not kept: not JSON, or over 64 kB")
-            return task.value
-        case TaskStatus.CANCELLED:
-            raise TaskCancelledError(task.id, f"was cancelled ({task.cause})")
-        case TaskStatus.TIMEOUT:
-            raise TaskTimeoutError(task.id, task.error or "ran longer than its limit")
-        case TaskStatus.FAILED:
-            raise TaskFailedError(task.id, task.error or "", cause=str(task.cause))
-        case _:
-            raise ResultNotReadyError(task_id, f"is {task.status}, and this queue does not serve it")
-
-
-def refuse_on_loop() -> None:
-    """Raise when called on a running event loop, which a blocking call would stop.
-
-    Raises:
-        RuntimeError: There is one; the message says what to do.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    msg = "this call blocks and there is a running event loop: await the method of the same name without '.sync'"
-    raise RuntimeError(msg)

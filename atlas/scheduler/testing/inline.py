@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Self
 from atlas.scheduler.errors import ResultNotReadyError, StoreMismatchError
 from atlas.scheduler.executors.attempt import await_attempt, run_attempt
 from atlas.scheduler.outcome import Outcome, Raised
-from atlas.scheduler.queue import TaskQueue, refuse_on_loop
+from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.store import Store, open_store
+from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.testing.by_hand import HandStore, HandWriter
 from atlas.scheduler.testing.clocks import VirtualClock

@@ -16,8 +16,8 @@ from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.job_store import MAX_SLEEP_S
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.loop_watch import LoopWatch
-from atlas.scheduler.queue import refuse_on_loop
 from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.testing.by_hand import HandStore
 from atlas.scheduler.testing.inline import InlineQueue
 from atlas.scheduler.testing.looking import decision, fires_of, tasks_of
