@@ -122,15 +122,15 @@ def sqlite_read_only(atlas: Running) -> Iterator[None]:
     def refuse(connection: Connection) -> None:
         connection.exec_driver_sql("PRAGMA query_only = ON")
 
-    def allow(connection: Connection) -> None:
-        connection.exec_driver_sql("PRAGMA query_only = OFF")
+    def allow(connection: Any, _record: object, _proxy: object) -> None:
+        connection.execute("PRAGMA query_only = OFF")
 
     event.listen(atlas.store.engine, "begin", refuse)
     try:
         yield
     finally:
         event.remove(atlas.store.engine, "begin", refuse)
-        event.listen(atlas.store.engine, "begin", allow)
+        event.listen(atlas.store.engine, "checkout", allow)  # "begin" is too late: it cannot even begin
 
 
 # --- PostgreSQL ------------------------------------------------------------------------------------------------------
