@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects import postgresql, sqlite
 
 from atlas.collectors.links import digest
+from atlas.scheduler.store.statements import insert_into
 from atlas.scheduler.store.tables import articles
 
 if TYPE_CHECKING:
@@ -66,12 +66,6 @@ class Reading:
     seen: Sequence[str] = ()
 
 
-_INSERT: Final = {
-    "sqlite": sqlite.insert(articles).on_conflict_do_nothing().returning(articles.c.id),
-    "postgresql": postgresql.insert(articles).on_conflict_do_nothing().returning(articles.c.id),
-}
-"""No target: an article is known by its identity or by its page, whichever source had it first."""
-
 _SEEN: Final = tuple(
     update(articles).where(column.in_(bindparam("keys", expanding=True))).values(seen_at=bindparam("at"))
     for column in (articles.c.identity, articles.c.link_key)
@@ -105,6 +99,8 @@ def store_articles(connection: Connection, found: Sequence[Article]) -> int:
 
     Runs in the caller's transaction; running it again adds nothing.
     """
+    # No target: an article is known by its identity or by its page, whichever source had it first.
+    insert = insert_into(connection, articles).on_conflict_do_nothing().returning(articles.c.id)
     new = 0
     for start in range(0, len(found), _CHUNK):
         chunk = found[start : start + _CHUNK]
@@ -112,7 +108,7 @@ def store_articles(connection: Connection, found: Sequence[Article]) -> int:
         keys = ([one.identity for one in chunk], [one.link_key for one in chunk if one.link_key is not None])
         for statement, values in zip(_SEEN, keys, strict=True):
             connection.execute(statement, {"keys": values, "at": at})
-        inserted = connection.execute(_INSERT[connection.dialect.name], [_row(article) for article in chunk])
+        inserted = connection.execute(insert, [_row(article) for article in chunk])
         new += len(inserted.all())
     return new
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, select
-from sqlalchemy.dialects import postgresql, sqlite
 
+from atlas.scheduler.store.statements import insert_into
 from atlas.scheduler.store.tables import sources
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ def _upsert(connection: Connection, name: str, address: str, at: datetime, **val
     if values["last_error"] is None:
         values["fetched_at"] = at.timestamp()
     first = {**values, "name": name, "address": address, "failures": int(values["last_error"] is not None)}
-    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = insert(sources).values(first)
+    statement = insert_into(connection, sources).values(first)
     # The validators of another address mean nothing at this one.
     kept = {
         name: case((sources.c.address == address, column), else_=None)

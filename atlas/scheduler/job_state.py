@@ -5,15 +5,15 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from atlas.scheduler.errors import FunctionError
 from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for
 
@@ -244,17 +244,22 @@ def _pause_of(connection: Connection, job_id: str) -> dict[str, Any] | None:
     return None if pause is None else pause.to_json()
 
 
+def _upsert(database: Any) -> Any:
+    statement = database.insert(job_state)
+    return statement.on_conflict_do_update(
+        index_elements=["job_id"], set_={name: statement.excluded[name] for name in _PAUSE if name != "job_id"}
+    )
+
+
+_PAUSE: Final = ("job_id", "paused_at", "paused_until", "paused_by", "reason")
+_WRITE_PAUSE: Final = Statement(_upsert, _PAUSE)
+
+
 def write_pause(connection: Connection, job_id: str, pause: Pause) -> None:
     """Store a pause; it replaces an earlier one."""
-    values = {
-        "paused_at": pause.paused_at.timestamp(),
-        "paused_until": None if pause.until is None else pause.until.timestamp(),
-        "paused_by": shorten(pause.by),
-        "reason": shorten(pause.reason),
-    }
-    dialect = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    statement = dialect(job_state).values(job_id=job_id, **values)
-    connection.execute(statement.on_conflict_do_update(index_elements=["job_id"], set_=values))
+    until = None if pause.until is None else pause.until.timestamp()
+    row = (job_id, pause.paused_at.timestamp(), until, shorten(pause.by), shorten(pause.reason))
+    _WRITE_PAUSE.run(connection, [row])
 
 
 def delete_pause(connection: Connection, job_id: str) -> int:

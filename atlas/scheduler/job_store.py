@@ -445,22 +445,10 @@ class JobStore(SQLAlchemyJobStore):
         self.apply(removed=[record.id for record in self.records()])
 
     def _job(self, record: JobRecord, trigger: BaseTrigger) -> Job:
-        job = Job.__new__(Job)
-        job.__setstate__(
-            {
-                "version": 1,
-                "id": record.id,
-                "func": SERVE,
-                "trigger": trigger,
-                "executor": "default",
-                "args": (),
-                "kwargs": {},
-                "name": record.id,
-                "misfire_grace_time": None,
-                "coalesce": True,
-                "max_instances": 1,
-                "next_run_time": record.next_run,
-            },
-        )
+        job = Job.__new__(Job)  # not __setstate__(): it looks the callable up, for each of ten thousand due jobs
         job._scheduler, job._jobstore_alias = self._scheduler, self._alias  # noqa: SLF001 - as the stock store does
+        job.id = job.name = record.id
+        job.func, job.func_ref, job.args, job.kwargs = served_by_the_bridge, SERVE, (), {}
+        job.trigger, job.executor, job.next_run_time = trigger, "default", record.next_run
+        job.misfire_grace_time, job.coalesce, job.max_instances = None, True, 1
         return job

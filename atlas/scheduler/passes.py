@@ -10,7 +10,7 @@ from loguru import logger
 from sqlalchemy import and_, bindparam, delete, func, insert, null, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
-from atlas.scheduler.store.statements import Statement
+from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
@@ -77,10 +77,14 @@ class Pass:
         return None if first is None else trigger.run_time_of(first)
 
 
+_MOVING: Final = ("id", "next_run_time")
 _MOVE: Final = Statement(
-    lambda _database: (
-        update(jobs).where(jobs.c.id == bindparam("b_id")).values(next_run_time=bindparam("next_run_time"))
+    update_rows(
+        jobs,
+        _MOVING,
+        lambda update, new: update.where(jobs.c.id == new["id"]).values(next_run_time=new["next_run_time"]),
     ),
+    _MOVING,
 )
 _FIRES: Final = Statement(lambda _database: insert(fires))
 
@@ -114,7 +118,7 @@ def write_earlier_starts(connection: Connection, starts: Mapping[str, datetime],
     ids = [{"b_id": job_id, "b_now": now.timestamp()} for job_id in starts]
     connection.execute(_FORGET_LATER, ids)
     connection.execute(_CUT, ids)
-    _MOVE.run(connection, [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in starts.items()])
+    _MOVE.run(connection, [(job_id, at.timestamp()) for job_id, at in starts.items()])
 
 
 def write_pass(connection: Connection, decided: Pass) -> list[Task]:
@@ -128,9 +132,8 @@ def write_pass(connection: Connection, decided: Pass) -> list[Task]:
             kept = _write_free_fires(connection, decided)
     insert_tasks(connection, [full_row(task) for task in kept])
     _write_longer(connection, decided)
-    moves = [{"b_id": job_id, "next_run_time": at.timestamp()} for job_id, at in decided.next_run.items()]
-    moves += [{"b_id": job_id, "next_run_time": None} for job_id in decided.ended]
-    _MOVE.run(connection, moves)
+    moves: list[tuple[str, float | None]] = [(job_id, at.timestamp()) for job_id, at in decided.next_run.items()]
+    _MOVE.run(connection, moves + [(job_id, None) for job_id in decided.ended])
     return kept
 
 

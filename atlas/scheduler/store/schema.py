@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from sqlalchemy import inspect, text
 
 from atlas.scheduler.errors import StoreVersionError
-from atlas.scheduler.store.tables import metadata
+from atlas.scheduler.store.tables import make_tables
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -45,7 +45,7 @@ def _brought_up_to_date(engine: Engine) -> bool:
         if version == HEAD:
             return False
         if version is None:
-            metadata.create_all(connection)
+            make_tables(connection)
             if connection.dialect.name == "sqlite":  # a mark that tells this database from any other one
                 connection.exec_driver_sql(f"PRAGMA user_version = {secrets.randbelow(2**31 - 1) + 1}")
             connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))
