@@ -10,7 +10,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 MAKEFLAGS += --no-print-directory
 
 help: ## list these commands
-	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-20s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.run.stamp ## start the scheduler (Ctrl-C drains and stops it)
 	@$(BIN)/python scripts/run_scheduler.py

@@ -72,7 +72,9 @@ class _FromOutside:
                 name="scheduler",
                 status="failing",
                 detail=f"no scheduler runs: nothing fires, and what is submitted waits{was}{others}",
-                remedy="one that stands by takes over by itself" if waiting else "'atlas serve' (a service: README)",
+                remedy="one that stands by takes over by itself"
+                if waiting
+                else "'atlas serve' (as a service: config/atlas-scheduler.service)",
             )
         found = leader_check(self._lease, store.clock, self)
         return replace(found, detail=f"{found.detail}{others}")
