@@ -10,12 +10,19 @@ import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from atlas.cli.main import main
+from atlas.scheduler.store.store import open_store
 from atlas.settings import Settings, prepare_folders
+from tests.feed_server import FeedServer
+from tests.installations import Finished, Installation
 from tests.postgres import Missing, Postgres, postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from atlas.scheduler.store.store import Store
+    from tests.installations import Typed
 
 # One machine's slow moment is no failure, and CI draws the same examples each time.
 hypothesis_settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -29,6 +36,39 @@ def settings(tmp_path: Path) -> Settings:
     made = Settings().anchored(tmp_path)
     prepare_folders(made)
     return made
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    """A store in memory; files that need another one make their own."""
+    opened = open_store(None)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The address of a new, empty database of each kind."""
+    return str(tmp_path / "atlas.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url"))
+
+
+@pytest.fixture
+def server() -> Iterator[FeedServer]:
+    """A server of feeds and pages, good and bad."""
+    with FeedServer() as running:
+        yield running
+
+
+@pytest.fixture
+def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
+    """The command line in this process: the arguments, then what it printed and returned; ``at`` an installation."""
+
+    def run(*argv: str, at: Installation | None = None) -> Finished:
+        code = main([*argv, "--config", str(at.config)] if at is not None else argv)
+        out, err = capsys.readouterr()
+        return Finished(code, out, err)
+
+    return run
 
 
 @pytest.fixture

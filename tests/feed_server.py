@@ -11,7 +11,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
@@ -218,6 +218,18 @@ ROUTES: dict[str, Route] = {
     "/dies": _dies,
     "/busy": lambda handler: handler.send(b"busy", "text/plain", 503),
 }
+
+
+LOOPBACK: Final = frozenset({"127.0.0.1"})
+"""What a fetcher must be allowed to reach the server."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the settings say of a source."""
+
+    url: str
+    name: str = "example"
 
 
 @dataclass

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    Typed = Callable[..., "Finished"]
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "Ctrl-C drains"

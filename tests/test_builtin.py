@@ -94,12 +94,6 @@ def store(tmp_path: Path, clock: SetClock) -> Iterator[Store]:
     opened.close()
 
 
-@pytest.fixture
-def server() -> Iterator[FeedServer]:
-    with FeedServer() as running:
-        yield running
-
-
 def count(store: Store, table: Any, *where: Any) -> int:
     return store.read(
         lambda connection: connection.execute(select(func.count()).select_from(table).where(*where)).scalar_one()

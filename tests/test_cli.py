@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from atlas import __version__
-from atlas.cli.main import COMMANDS, main, parse
+from atlas.cli.main import COMMANDS, parse
 from atlas.cli.results import summary
 from atlas.cli.stdout import never_fail_to_print
 from atlas.cli.tables import Cell, Column, print_json, print_table, printable
@@ -31,10 +31,10 @@ from atlas.scheduler.jobs import schema_text
 from tests.installations import LIMIT_S, Finished, Installation, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    Typed = Callable[..., Finished]
+    from tests.installations import Typed
 
 JOBS: dict[str, Any] = {
     "greet_job": {"name": "问候任务", "cron_expression": "0 9 * * mon-fri", "function": "work_of_tests:greet"},
@@ -64,18 +64,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made = Installation(tmp_path_factory.mktemp("served") / "atlas", JOBS)
     with Served(made):
         yield made
-
-
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
-    """`main` in this process: the arguments, then what it printed and returned."""
-
-    def run(*argv: str, at: Installation | None = None) -> Finished:
-        code = main([*argv, "--config", str(at.config)] if at is not None else argv)
-        out, err = capsys.readouterr()
-        return Finished(code, out, err)
-
-    return run
 
 
 # --- parsing ---------------------------------------------------------------------------------------------------------

@@ -49,15 +49,6 @@ def _lively(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atlas.scheduler.store.writer.POLL_S", 0.05)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
-    """A new database of each kind."""
-    if request.param == "sqlite":
-        return tmp_path / "atlas.db"
-    url: str = request.getfixturevalue("postgres_url")
-    return url
-
-
 @pytest.fixture
 def served(database: Path | str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
     """A scheduler on the database; its clock stands still, at now."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -29,39 +28,14 @@ from atlas.collectors.memory import NOTHING, Validators, recall, remember_failur
 from atlas.collectors.repair import mended, root_at
 from atlas.collectors.rss import RSSCollector, read_feed
 from atlas.scheduler.clock import SystemClock
-from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import articles, sources
-from tests.feed_server import CHINESE, RSS, FeedServer, Handler, Item, document, redirect, rss
+from tests.feed_server import CHINESE, LOOPBACK, RSS, FeedServer, Handler, Item, Source, document, redirect, rss
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from atlas.collectors.articles import Article
     from atlas.scheduler.store.store import Store
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
-LOOPBACK = frozenset({"127.0.0.1"})
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the settings say of a source."""
-
-    url: str
-    name: str = "example"
-
-
-@pytest.fixture
-def server() -> Iterator[FeedServer]:
-    with FeedServer() as running:
-        yield running
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    opened = open_store(None)
-    yield opened
-    opened.close()
 
 
 async def collected(server: FeedServer, path: str, **limits: object) -> list[Article]:

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from atlas.cli.main import main
-from tests.installations import LIMIT_S, Finished, Installation, Served
+from tests.installations import LIMIT_S, Installation, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
-    Typed = Callable[..., Finished]
+    from tests.installations import Typed
 
 JOBS = {"greet_job": {"name": "问候", "cron_expression": "0 9 * * mon-fri", "function": "work_of_tests:greet"}}
 
@@ -24,16 +23,6 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
     made = Installation(tmp_path_factory.mktemp("served") / "atlas", JOBS)
     with Served(made):
         yield made
-
-
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
-    def run(*argv: str, at: Installation) -> Finished:
-        code = main([*argv, "--config", str(at.config)])
-        out, err = capsys.readouterr()
-        return Finished(code, out, err)
-
-    return run
 
 
 def spoken(typed: Typed, at: Installation, *arguments: str) -> str:

@@ -16,16 +16,14 @@ from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.schedule import Calendar, Interval, Schedule, stable_offset
-from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.task_queries import LATEST, Durations, durations_of
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from atlas.scheduler.forecast.result import Forecast
+    from atlas.scheduler.store.store import Store
 
 NOW = datetime(2026, 11, 25, 16, 50, tzinfo=UTC)
 
@@ -233,13 +231,6 @@ def test_no_more_run_at_once_than_there_are_slots_and_none_is_lost(
 
 
 # --- durations -------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    made = Store(None)
-    yield made
-    made.close()
 
 
 def ended(number: int, duration_s: float | None, status: TaskStatus = TaskStatus.SUCCESS, name: str = "job") -> Task:

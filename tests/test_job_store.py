@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import random
-import sqlite3
 import threading
 import time
 from contextlib import contextmanager
@@ -28,7 +27,7 @@ from atlas.scheduler.job_store import MAX_SLEEP_S, SERVE, served_by_the_bridge
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import fires, jobs
-from tests.clockwork import DAY, LIMIT_S, Clockwork, until, utc
+from tests.clockwork import DAY, LIMIT_S, Clockwork, locked, until, utc
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -94,18 +93,6 @@ def transactions(clockwork: Clockwork) -> Iterator[list[list[str]]]:
     finally:
         event.remove(engine, "before_cursor_execute", execute)
         event.remove(engine, "commit", commit)
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another process holds the write lock of the database."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
 
 
 def door_opens(clockwork: Clockwork) -> None:

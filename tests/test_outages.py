@@ -23,8 +23,8 @@ from sqlalchemy import create_engine, event, text
 from atlas.builtin.health import store_check
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.events import SchedulerEventKind
-from tests.clockwork import LIMIT_S
-from tests.test_traps import Running, locked, running, wait_for_fault
+from tests.clockwork import LIMIT_S, locked
+from tests.test_traps import Running, running, wait_for_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,22 +11,20 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from atlas.cli.main import main
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.changes import differences
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
 from tests.clockwork import DAY, START, Clockwork, utc
-from tests.installations import Finished, Installation, Served
+from tests.installations import Installation, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
     from atlas.scheduler.config.preview import Preview
-
-    Typed = Callable[..., Finished]
+    from tests.installations import Typed
 
 HOURLY = {"cron_expression": "@hourly", "function": "nothing"}
 
@@ -273,24 +271,12 @@ def test_a_fixed_time_that_a_clock_leaves_out_is_told(cron: str, zone: str, word
 # --- the commands ----------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
-    """The command line in this process: a process for each of thirty commands would take half a minute."""
-
-    def run(at: Installation, *argv: str) -> Finished:
-        code = main([*argv, "--config", str(at.config)])
-        out, err = capsys.readouterr()
-        return Finished(code, out, err)
-
-    return run
-
-
 GREET = {"cron_expression": "0 9 * * *", "function": "work_of_tests:greet"}
 
 
 def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", {"greet": GREET})
-    assert "no revision yet" in typed(made, "revisions").out
+    assert "no revision yet" in typed("revisions", at=made).out
     planned = made.atlas("plan")
     assert planned.code == 0
     assert planned.out.startswith("config/cron_jobs.json against nothing yet\n+ greet  daily at 09:00")
@@ -298,47 +284,47 @@ def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
     other.write_text(document(greet={**GREET, "timeout": 5}, 第二={**GREET, "cron_expression": "0 3 * * *"}), "utf-8")
     original = made.jobs_file.read_text("utf-8")
     with Served(made):
-        assert "Nothing changes" in typed(made, "plan").out
-        planned = typed(made, "plan", str(other))
+        assert "Nothing changes" in typed("plan", at=made).out
+        planned = typed("plan", str(other), at=made)
         assert "~ greet  timeout 10m → 5s" in planned.out
         assert "+ 第二" in planned.out
         assert "1 changed, 1 added, 0 removed" in planned.out
-        assert typed(made, "plan", str(other), "--json").json["tasks_a_day"] == {"before": 1, "after": 2}
-        applied = typed(made, "apply", str(other))
+        assert typed("plan", str(other), "--json", at=made).json["tasks_a_day"] == {"before": 1, "after": 2}
+        applied = typed("apply", str(other), at=made)
         assert applied.code == 0, applied.err
         assert "Revision 2 is in force." in applied.out
         assert json.loads(made.jobs_file.read_text("utf-8")) == json.loads(other.read_text("utf-8"))
         assert made.jobs_file.with_name("cron_jobs.json.bak").read_text("utf-8") == original
-        assert "nothing to do" in typed(made, "apply", str(other)).out
+        assert "nothing to do" in typed("apply", str(other), at=made).out
         bad = tmp_path / "bad.json"
         bad.write_text('{"cron_jobs": {"a": {"cron_expression": "61 * * * *"}}}')
-        refused = typed(made, "apply", str(bad))
+        refused = typed("apply", str(bad), at=made)
         assert refused.code == 2
         assert "bad.json:1:" in refused.err
-        back = typed(made, "rollback", "1")
+        back = typed("rollback", "1", at=made)
         assert back.code == 0, back.err
         assert "Revision 3 is in force." in back.out
         assert made.jobs_file.read_text("utf-8") == original
-        missing = typed(made, "rollback", "99")
+        missing = typed("rollback", "99", at=made)
         assert (missing.code, "the newest is 3" in missing.err) == (3, True)
-        listed = typed(made, "revisions")
+        listed = typed("revisions", at=made)
         assert [line.split()[0] for line in listed.out.splitlines()[1:4]] == ["3", "2", "1"]
         assert listed.out.splitlines()[-1].startswith("3 revisions; 3 is in force")
-        assert [one["source"] for one in typed(made, "revisions", "--json").json] == ["cli", "cli", "file"]
-        compared = typed(made, "diff", "1", "2")
+        assert [one["source"] for one in typed("revisions", "--json", at=made).json] == ["cli", "cli", "file"]
+        compared = typed("diff", "1", "2", at=made)
         assert "~ greet  timeout 10m → 5s" in compared.out
         assert "+++ revision 2" in compared.out
-        assert "are the same" in typed(made, "diff", "3", "file").out
-        assert typed(made, "diff", "x").code == 2
-        assert typed(made, "diff", "7", "8").code == 3
+        assert "are the same" in typed("diff", "3", "file", at=made).out
+        assert typed("diff", "x", at=made).code == 2
+        assert typed("diff", "7", "8", at=made).code == 3
         made.jobs_file.write_text("{", "utf-8")
-        listed = typed(made, "jobs")
+        listed = typed("jobs", at=made)
         for _ in range(100):
             if "refused" in listed.out:
                 break
-            listed = typed(made, "jobs")
+            listed = typed("jobs", at=made)
         assert "The jobs file is refused; revision 3 runs on." in listed.out
-    audited = typed(made, "audit", "--json").json
+    audited = typed("audit", "--json", at=made).json
     assert [(one["action"], one["after"]["revision"]) for one in audited] == [
         ("rollback", 3),
         ("apply", 2),
@@ -359,7 +345,7 @@ def test_without_a_scheduler_an_apply_waits_for_one(tmp_path: Path) -> None:
 
 def test_check_warns_of_what_is_hardly_meant(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", {"one": GREET, "two": GREET})
-    checked = typed(made, "check")
+    checked = typed("check", at=made)
     assert checked.code == 0
     assert "warning cron_jobs.two: " in checked.out
     assert "in the same minute as one" in checked.out

@@ -32,14 +32,6 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a new, empty database."""
-    if request.param == "sqlite":
-        return str(tmp_path / "atlas.db")
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 def notes(tmp_path: Path) -> Callable[[], list[str]]:
     """What the functions of the other processes wrote down."""

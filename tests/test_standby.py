@@ -62,11 +62,6 @@ class Role:
         self.left.set()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "atlas.db") if request.param == "sqlite" else request.getfixturevalue("postgres_url")
-
-
 @pytest.fixture
 def leader(database: str) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(

@@ -55,14 +55,6 @@ LIMIT_S = 15.0
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The address of a new, empty database."""
-    if request.param == "sqlite":
-        return str(tmp_path / "atlas.db")
-    return str(request.getfixturevalue("postgres_url"))
-
-
 @pytest.fixture
 def store(database: str) -> Iterator[Store]:
     opened = open_store(database)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -30,7 +29,7 @@ from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.task import TaskStatus
-from tests.clockwork import DAY, LIMIT_S, START, Clockwork, nothing, utc
+from tests.clockwork import DAY, LIMIT_S, START, Clockwork, locked, nothing, utc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,18 +100,6 @@ def running(database: Path | str) -> Iterator[Running]:
         yield made
     finally:
         made.close()
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Another process holds the write lock of the database."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        connection.execute("ROLLBACK")
-        connection.close()
 
 
 def wait_for_fault(store: Store) -> None:

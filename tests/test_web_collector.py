@@ -8,7 +8,6 @@ import time
 import tracemalloc
 import zlib
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -25,10 +24,10 @@ from atlas.collectors.page import read_page
 from atlas.collectors.web import WebCollector
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.retry import RetryPolicy
-from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import articles
 from atlas.settings import Settings
 from tests.feed_server import (
+    LOOPBACK,
     RSS,
     RSS_TYPE,
     SENTENCES,
@@ -37,6 +36,7 @@ from tests.feed_server import (
     FeedServer,
     Handler,
     Item,
+    Source,
     document,
     index,
     page,
@@ -45,41 +45,17 @@ from tests.feed_server import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from atlas.collectors.articles import Article
     from atlas.collectors.page import Page
     from atlas.scheduler.store.store import Store
 
 NOW = datetime(2026, 11, 24, tzinfo=UTC)
 MONDAY = datetime(2026, 11, 23, 8, 30, tzinfo=UTC)
-LOOPBACK = frozenset({"127.0.0.1"})
 HTML = "text/html"
 TEXT = SENTENCES * 6 + "|" + SENTENCES * 4
 TEXT_ZH = SENTENCES_ZH * 6 + "|" + SENTENCES_ZH * 4
 TEXT_BIG5 = "今天上午，中央銀行宣布維持利率不變，市場對此早有預期，股市小幅上漲。" * 10
 LINKS = tuple((f"/2026/11/story-number-{number}.html", f"Story number {number} of this day") for number in range(1, 6))
-
-
-@dataclass(frozen=True)
-class Source:
-    """What the settings say of a source."""
-
-    url: str
-    name: str = "example"
-
-
-@pytest.fixture
-def server() -> Iterator[FeedServer]:
-    with FeedServer() as running:
-        yield running
-
-
-@pytest.fixture
-def store() -> Iterator[Store]:
-    opened = open_store(None)
-    yield opened
-    opened.close()
 
 
 async def collected(server: FeedServer, path: str, **limits: object) -> list[Article]:
@@ -381,6 +357,7 @@ def bomb() -> bytes:
     return b"".join([*(packer.compress(piece) for _ in range(200)), packer.flush()])
 
 
+@pytest.mark.timeout(300)  # memory is traced, which takes twenty seconds of CPU
 async def test_a_hostile_world_costs_no_good_source_its_articles_and_is_named_in_bounded_memory(
     server: FeedServer, store: Store
 ) -> None:
