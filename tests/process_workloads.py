@@ -192,3 +192,16 @@ def die_then_meet(folder: str, mine: str, other: str) -> str:
     while not Path(folder, other).exists() and time.monotonic() < until_s:
         time.sleep(0.01)
     return "met" if Path(folder, other).exists() else "alone"
+
+
+def stop_myself() -> None:
+    """Stand still as after Ctrl-Z, or in a container that is paused."""
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def use_all_memory() -> int:
+    """Ask for more memory than this process may have."""
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_AS, (1 << 30, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    return len(bytearray(4 << 30))

@@ -164,6 +164,7 @@ def store_check(store: Store, clock: Clock) -> Check:
     """Whether the database reads and takes a commit, and if not, what it says and who is in the way."""
     fault = store.writer.fault
     if fault is not None:
+        store.writer.work(_write_and_undo, store.ticket(), tells=False)  # nobody else may try; the next look knows
         return _store_fault(store, fault)
     try:
         return _tried(store, clock)

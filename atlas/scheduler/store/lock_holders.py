@@ -55,7 +55,8 @@ def sqlite_holder(path: Path) -> Holder | None:
 def _process(pid: int) -> Holder:
     command, state = "", ""
     with suppress(OSError):
-        command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").strip()[:MAX_COMMAND]
+        started = Path(f"/proc/{pid}/cmdline").read_text(errors="replace").replace("\0", " ").split()
+        command = "".join(one for one in " ".join(started)[:MAX_COMMAND] if one.isprintable())
         state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
     if state in {"T", "t"}:
         return Holder(
