@@ -212,25 +212,44 @@ def test_a_task_that_never_starts_is_no_short_wait() -> None:
         latency.waits(called, started | {25: 0.0}, 30)
 
 
-def test_a_lie_ends_the_bench_with_1_and_is_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept, readme = tmp_path / "benchmarks.json", tmp_path / "README.md"
-    readme.write_text(f"{report.BEGIN}\n{report.END}\n", "utf-8")
-    modules = {"lie": "tests.lying_measure", "truth": "tests.honest_measure"}
-    assert main([], measures=modules, kept=kept, readme=readme) == 1
-    assert list(json.loads(kept.read_text("utf-8"))["measures"]) == ["truth"]
+@pytest.fixture
+def kept(tmp_path: Path) -> dict[str, Path]:
+    """Where a run writes, as arguments of `main`."""
+    places = {"kept": tmp_path / "benchmarks.json", "readme": tmp_path / "README.md"}
+    places["readme"].write_text(f"{report.BEGIN}\n{report.END}\n", "utf-8")
+    return places
+
+
+def test_a_lie_of_atlas_ends_the_bench_with_1_and_is_not_kept(
+    kept: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    modules = {"lie": "tests.bench_measures.atlas_lies", "truth": "tests.bench_measures.honest"}
+    assert main([], measures=modules, **kept) == 1
+    assert list(json.loads(kept["kept"].read_text("utf-8"))["measures"]) == ["truth"]
     assert "2 results for 3 tasks are not what was sent" in capsys.readouterr().err
-    assert main(["--only", "truth"], measures=modules, kept=kept, readme=readme) == 0
-    assert "| numbers | 2 s |  |  | ≥ 1 s | ≥ 1 s | reached | 1 |" in readme.read_text("utf-8")
+    assert main(["--only", "truth"], measures=modules, **kept) == 0
+    assert "| numbers | 2 s |  |  | ≥ 1 s | ≥ 1 s | reached | 1 |" in kept["readme"].read_text("utf-8")
+
+
+def test_a_lie_of_a_peer_ends_the_bench_with_1_and_the_others_are_kept_without_it(
+    kept: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([], measures={"lie": "tests.bench_measures.peer_lies"}, **kept) == 1
+    assert "2 results for 3 tasks are not what was sent" in capsys.readouterr().err
+    table = kept["readme"].read_text("utf-8").splitlines()
+    assert "| numbers beside | 2 s | thread pool |  | ≥ 1 × | ≥ 1 × | not measured | 2 |" in table
+    assert "* thread pool: its run failed." in table
 
 
 # --- what is asked of it ---------------------------------------------------------------------------------------------
 
 
-def test_a_quick_run_is_printed_and_not_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    kept, readme = tmp_path / "benchmarks.json", tmp_path / "README.md"
-    assert main(["--quick"], measures={"truth": "tests.honest_measure"}, kept=kept, readme=readme) == 0
+def test_a_quick_run_is_printed_and_not_kept(kept: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    before = kept["readme"].read_text("utf-8")
+    assert main(["--quick"], measures={"truth": "tests.bench_measures.honest"}, **kept) == 0
     assert "| numbers | 2 s |" in capsys.readouterr().out
-    assert list(tmp_path.iterdir()) == []
+    assert kept["readme"].read_text("utf-8") == before
+    assert not kept["kept"].exists()
 
 
 def test_a_measure_that_there_is_not_is_refused_with_those_that_there_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -252,7 +271,7 @@ def test_a_full_run_repeats_the_first_size_and_a_quick_one_nothing() -> None:
     measure = of("herd")
     sides = {side.name: Run(peers="some").turns(measure, side) for side in measure.sides}
     assert sides["Atlas"] == {10_000: 3, 1_000: 1, 50_000: 1}
-    assert sides["APScheduler SQLite"] == {10_000: 2, 1_000: 1}
+    assert sides["APScheduler SQLite"] == {10_000: 1, 1_000: 1}
     assert Run(peers="some", quick=True).turns(measure, measure.sides[0]) == {1_000: 1}
 
 

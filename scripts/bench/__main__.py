@@ -4,8 +4,8 @@ A full run takes about a quarter of an hour. It writes scripts/bench/benchmarks.
 measures that were not asked for stay in both as they were. A quick one takes about two minutes, with less work and one
 round, and only prints its table.
 
-Exit codes: 0 measured, whatever the goals; 1 a side failed, or its own checks found it wrong, and that measure is not
-kept; 2 usage.
+Exit codes: 0 measured, whatever the goals; 1 a side failed, or its own checks found it wrong (a peer is left out then,
+without Atlas the measure is not kept); 2 usage.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def main(
             failed = True
             continue
         now["measures"][name] = found
+        failed = failed or bool(found["failed"])
         print(f"{name} took {found['took_s']} s", file=sys.stderr)
         for side, why in found["left_out"].items():
             print(f"{name}: {side} is left out: {why}", file=sys.stderr)

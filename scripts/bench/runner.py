@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from scripts.bench import busy, peers, report
-from scripts.bench.contenders import left_out
+from scripts.bench.contenders import ATLAS, left_out
 
 if TYPE_CHECKING:
     from scripts.bench.contenders import Peers
@@ -61,21 +61,28 @@ def measured(name: str, module: str, measure: Measure, run: Run) -> dict[str, An
         run: What is asked.
 
     Raises:
-        SideFailedError: Of a side; what the others gave is not kept.
+        SideFailedError: Atlas's side failed, and without it there is nothing to tell. A peer's is left out.
     """
     absent = {side.name: why for side in measure.sides if (why := _absent(side, run)) is not None}
     sides = [side for side in measure.sides if side.name not in absent]
+    failed: dict[str, str] = {}
     others, begun_s = busy.Others(), time.monotonic()
     found: dict[str, dict[int, list[Figures]]] = {side.name: {} for side in sides}
-    turns = {side.name: run.turns(measure, side) for side in sides}
     for number in range(measure.rounds):
-        for side in sides:
-            for size in (size for size, times in turns[side.name].items() if number < times):
-                figures = run_side(name, module, side, size)
-                found[side.name].setdefault(size, []).append(figures)
-                words = ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
-                print(f"{name} {size} round {number + 1}, {side.name}: {words}", file=sys.stderr, flush=True)
-    middle = {side: {size: report.medians(rounds) for size, rounds in sizes.items()} for side, sizes in found.items()}
+        for side in [side for side in sides if side.name not in failed]:
+            try:
+                for size in (size for size, times in run.turns(measure, side).items() if number < times):
+                    figures = run_side(name, module, side, size)
+                    found[side.name].setdefault(size, []).append(figures)
+                    words = ", ".join(f"{figure} {value:.4g}" for figure, value in figures.items())
+                    print(f"{name} {size} round {number + 1}, {side.name}: {words}", file=sys.stderr, flush=True)
+            except SideFailedError as error:
+                if side.who.name.startswith(ATLAS.name):
+                    raise
+                print(error, file=sys.stderr, flush=True)
+                failed[side.name] = "its run failed"
+    sides = [side for side in sides if side.name not in failed]
+    middle = {side.name: {size: report.medians(rounds) for size, rounds in found[side.name].items()} for side in sides}
     return {
         "title": measure.title,
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
@@ -90,7 +97,8 @@ def measured(name: str, module: str, measure: Measure, run: Run) -> dict[str, An
             }
             for side in sides
         },
-        "left_out": absent,
+        "left_out": absent | failed,
+        "failed": list(failed),
         "shown": {figure: list(words) for figure, words in measure.shown.items()},
         "goals": report.judged(measure, middle, head=run.head(measure), grown=not run.quick),
     }
