@@ -20,7 +20,8 @@ exit codes: 0 it succeeded · 1 it failed (or health is failing) · 2 usage or b
 def main() -> int:
     """Parse and do it; returns the exit code."""
     sys.path.insert(0, str(ROOT))  # this checkout, installed or not
-    from atlas.cli.main import Parser, perform
+    from atlas.cli.main import perform
+    from atlas.cli.parsing import Parser
 
     args = _parse(Parser(prog="cron_job.py", description="One built-in job now, or the scheduler.", epilog=EPILOG))
     return perform("atlas.cli.serving:serve" if args.scheduler else "atlas.cli.once:once", args)

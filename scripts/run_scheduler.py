@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 def main() -> int:
     """Parse and serve; returns the exit code."""
     sys.path.insert(0, str(ROOT))  # this checkout, installed or not
-    from atlas.cli.main import Parser, perform
+    from atlas.cli.main import perform
+    from atlas.cli.parsing import Parser
 
     parser = Parser(prog="run_scheduler.py", description="Run the scheduler until Ctrl-C.")
     parser.add_argument("--config", metavar="FILE", help=f"settings (ATLAS_CONFIG, else {ROOT}/config/config.yaml)")

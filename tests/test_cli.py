@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from atlas import __version__
-from atlas.cli.main import COMMANDS, parse
+from atlas.cli.commands import COMMANDS
+from atlas.cli.main import parse
 from atlas.cli.results import summary
 from atlas.cli.stdout import never_fail_to_print
 from atlas.cli.tables import Cell, Column, print_json, print_table, printable

@@ -122,7 +122,7 @@ def test_every_make_target_and_script_of_the_readme_exists() -> None:
 
 
 def test_every_command_of_the_readme_is_known_to_the_command_line() -> None:
-    from atlas.cli.main import make_parser
+    from atlas.cli.commands import make_parser
 
     text = "\n".join(readme.read_text("utf-8") for readme in READMES)
     known = make_parser().format_help()

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import quiet_logs, settings_of
 from atlas.cli.tables import Cell, print_json, printable, say
+from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import read_jobs_text, schema_text
+from atlas.scheduler.jobs import parse_jobs, read_jobs_text, schema_text
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.registry import Registry
+    from atlas.service import AtlasScheduler
     from atlas.settings import Settings
 
 STYLES = {"error": "bold red", "warning": "yellow"}
@@ -59,8 +64,6 @@ def schema(_args: argparse.Namespace) -> int:
 
 def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Problem]]:
     """The file if it can be used, and what there is to say about it."""
-    from atlas.cli.planning import read_wanted
-
     try:
         return read_wanted(read_jobs_text(file), file, settings)
     except ConfigError as error:
@@ -104,3 +107,32 @@ def _lines(file: Path) -> list[str]:
 def shown_file(file: Path) -> Path:
     """The path as seen from here, where that is shorter."""
     return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+
+
+def read_wanted(text: str, file: Path, settings: Settings) -> tuple[JobsFile, tuple[Problem, ...]]:
+    """``text`` as a scheduler with these settings reads it, and all warnings.
+
+    Raises:
+        ConfigError: It cannot be used.
+    """
+    with functions_of(settings) as (atlas, registry):
+        wanted = parse_jobs(text, file=file, defaults=atlas.policy_defaults(), registry=registry)
+    scheduler = settings.scheduler
+    advised = advise(wanted, file=file, now=datetime.now(UTC), slots=scheduler.max_workers, limits=scheduler.limits)
+    return wanted, tuple(sorted((*wanted.warnings, *advised), key=lambda one: (one.line, one.column)))
+
+
+@contextmanager
+def functions_of(settings: Settings) -> Iterator[tuple[AtlasScheduler, Registry]]:
+    """A scheduler that is never started, and the functions it would know."""
+    from atlas.builtin.binding import bind_builtins
+    from atlas.scheduler.store.store import open_store
+    from atlas.service import AtlasScheduler
+
+    atlas = AtlasScheduler(settings)
+    store = open_store(None)  # the built-in functions want one; none of them is called
+    try:
+        bind_builtins(atlas.registry, store=store, settings=settings, health_source=atlas, clock=store.clock)
+        yield atlas, atlas.registry
+    finally:
+        store.close()

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import sys
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from atlas.cli.acting import who
-from atlas.cli.checking import shown_file
+from atlas.cli.checking import read_wanted, shown_file
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
-from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.preview import Preview, make_preview
 from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
-from atlas.scheduler.jobs import parse_jobs, read_jobs_text
+from atlas.scheduler.jobs import read_jobs_text
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.revisions import latest_revision, revision_numbered
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterator
 
     from atlas.cli.times import LocalTimes
     from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.config.preview import JobPreview, Kind
-    from atlas.scheduler.errors import Problem
     from atlas.scheduler.jobs import JobsFile
-    from atlas.scheduler.registry import Registry
-    from atlas.service import AtlasScheduler
     from atlas.settings import Settings
 
 _SIGNS: Final = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
@@ -121,37 +115,6 @@ def bring(
 
 
 # --- shared ----------------------------------------------------------------------------------------------------------
-
-
-def read_wanted(text: str, file: Path, settings: Settings) -> tuple[JobsFile, tuple[Problem, ...]]:
-    """``text`` as a scheduler with these settings reads it, and all warnings.
-
-    Raises:
-        ConfigError: It cannot be used.
-    """
-    from datetime import UTC, datetime
-
-    with functions_of(settings) as (atlas, registry):
-        wanted = parse_jobs(text, file=file, defaults=atlas.policy_defaults(), registry=registry)
-    scheduler = settings.scheduler
-    advised = advise(wanted, file=file, now=datetime.now(UTC), slots=scheduler.max_workers, limits=scheduler.limits)
-    return wanted, tuple(sorted((*wanted.warnings, *advised), key=lambda one: (one.line, one.column)))
-
-
-@contextmanager
-def functions_of(settings: Settings) -> Iterator[tuple[AtlasScheduler, Registry]]:
-    """A scheduler that is never started, and the functions it would know."""
-    from atlas.builtin.binding import bind_builtins
-    from atlas.scheduler.store.store import open_store
-    from atlas.service import AtlasScheduler
-
-    atlas = AtlasScheduler(settings)
-    store = open_store(None)  # the built-in functions want one; none of them is called
-    try:
-        bind_builtins(atlas.registry, store=store, settings=settings, health_source=atlas, clock=store.clock)
-        yield atlas, atlas.registry
-    finally:
-        store.close()
 
 
 def preview_of(client: SyncAtlasClient, wanted: JobsFile, file: Path, settings: Settings) -> Preview:

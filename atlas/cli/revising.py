@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atlas.cli.checking import functions_of
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
-from atlas.cli.planning import functions_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
 from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ArgumentsError, ConfigError, UnknownRevisionError

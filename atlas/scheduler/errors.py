@@ -190,7 +190,6 @@ class UnknownFunctionError(FunctionError, LookupError):
     """
 
     def __init__(self, name: str, *, nearest: str | None = None, detail: str = "") -> None:
-        """Compose the message."""
         what = Told("no function {name}: {why}", name=repr(name), why=detail)
         none = Told("no function {name} is registered", name=repr(name))
         said = what if detail else none
@@ -226,7 +225,6 @@ class UnknownTaskError(TaskError, LookupError):
     """No task has this id, or its retention has passed."""
 
     def __init__(self, task_id: str) -> None:
-        """Compose the message."""
         super().__init__(task_id, Told("no such task (never made, or removed by retention)"))
 
 
@@ -234,7 +232,6 @@ class DuplicateTaskError(TaskError, ValueError):
     """A task with this id exists already."""
 
     def __init__(self, task_id: str, message: str = Told("a task with this id exists already")) -> None:
-        """Compose the message."""
         super().__init__(task_id, message)
 
 
@@ -247,7 +244,6 @@ class TransitionError(TaskError, ValueError):
     """
 
     def __init__(self, task_id: str, old: str, new: str) -> None:
-        """Compose the message."""
         super().__init__(task_id, Told("cannot go from {old} to {new}", old=old, new=new))
         self.old, self.new = old, new
 
@@ -302,7 +298,6 @@ class QueueFullError(QueueError):
     """
 
     def __init__(self, limit: int) -> None:
-        """Compose the message."""
         super().__init__(
             Told("{n} tasks wait already (max_waiting); nothing was accepted, submit again later", n=f"{limit:,}")
         )
@@ -334,7 +329,6 @@ class UnknownJobError(JobError, LookupError):
     """
 
     def __init__(self, job_id: str, *, nearest: str | None = None) -> None:
-        """Compose the message."""
         super().__init__(
             job_id, Told("no such job; did you mean {name}?", name=repr(nearest)) if nearest else Told("no such job")
         )
@@ -349,7 +343,6 @@ class JobBusyError(JobError):
     """
 
     def __init__(self, job_id: str, task_id: str) -> None:
-        """Compose the message."""
         super().__init__(
             job_id, Told("task {task} is unfinished and the overlap rule starts no second one", task=task_id)
         )
@@ -392,7 +385,6 @@ class StoreHeldError(StoreError):
     """
 
     def __init__(self, url: str, holder: str) -> None:
-        """Compose the message."""
         super().__init__(f"{url} is held by {holder}; stop that one first, or point this one at another database")
         self.holder = holder
 
@@ -401,7 +393,6 @@ class LeaseLostError(StoreError):
     """Another process took over while this one was stopped, so its late write is refused; it stands by from now on."""
 
     def __init__(self, url: str) -> None:
-        """Compose the message."""
         super().__init__(f"{url}: another process took over from this one; nothing of this was written")
 
 
