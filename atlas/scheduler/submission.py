@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 from loguru import logger
 
@@ -70,6 +70,16 @@ class QueueDefaults:
     max_retries: int = 3
 
 
+class _Order(NamedTuple):
+    """What a call asks for, whatever its arguments; ``problem`` says why its tasks are volatile."""
+
+    function: Function
+    problem: str | None
+    name: str
+    priority: TaskPriority
+    policy: TaskPolicy
+
+
 class Submission:
     """Makes tasks for one queue.
 
@@ -82,6 +92,8 @@ class Submission:
         """Remember both."""
         self._registry, self._defaults = registry, defaults
         self._noted: set[str] = set()
+        self._known: dict[str, _Order] = {}
+        self._known_at = -1
 
     def prepare(
         self,
@@ -100,24 +112,13 @@ class Submission:
             UnknownFunctionError: No function is registered under this name.
             FunctionRefusedError: It cannot run where it should.
         """
-        if not options.keys() <= _OPTIONS:
-            names = ", ".join(sorted(options.keys() - _OPTIONS))
-            msg = f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})"
-            raise TypeError(msg)
-        function, unknown = self._function(func)
+        order = self._order_for(func, options)
+        function, policy = order.function, order.policy
         kwargs = dict(options.get("kwargs") or {})
         task_id = _id(options.get("task_id"))
-        name = _name(options.get("name")) or function.name.rpartition(":")[2]
-        priority = TaskPriority.parse(options.get("priority", TaskPriority.NORMAL))
-        policy = _policy(
-            self._retry(options.get("retry"), options.get("max_retries")),
-            options.get("timeout", self._defaults.timeout_s),
-            _on_crash(options.get("on_crash", OnCrash.RETRY)),
-            executor_for(options.get("executor"), function),
-        )
         lives = []
         for args in arguments:
-            encoded, problem = NO_ARGUMENTS, unknown
+            encoded, problem = NO_ARGUMENTS, order.problem
             if args or kwargs:
                 try:
                     encoded = encode_arguments(args, kwargs)
@@ -125,21 +126,53 @@ class Submission:
                     if isinstance(func, str):
                         raise
                     executor_for(options.get("executor"), function, volatile_arguments=True)
-                    problem = unknown or str(error)
+                    problem = problem or str(error)
             if problem is not None and note_volatile:
                 self._note(function, problem)
             task = Task(
                 id=task_id or IDS.new(now),
-                name=name,
+                name=order.name,
                 function=function.name,
                 arguments=encoded,
-                priority=priority,
+                priority=order.priority,
                 policy=policy,
                 volatile=problem is not None,
                 created_at=now,
             )
             lives.append(Live(task) if problem is None else Live(task, function, args, dict(kwargs)))
         return lives
+
+    def _order_for(self, func: Callable[..., Any] | str, options: SubmitOptions) -> _Order:
+        """What is the same for all tasks of a call; found once for a name that is given without options."""
+        if options or not isinstance(func, str):
+            return self._order(func, options)
+        version = self._registry.version
+        if version != self._known_at:
+            self._known, self._known_at = {}, version
+        known = self._known  # what is found while somebody registers goes with the rest
+        order = known.get(func)
+        if order is None:
+            order = known[func] = self._order(func, options)
+        return order
+
+    def _order(self, func: Callable[..., Any] | str, options: SubmitOptions) -> _Order:
+        if not options.keys() <= _OPTIONS:
+            names = ", ".join(sorted(options.keys() - _OPTIONS))
+            msg = f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})"
+            raise TypeError(msg)
+        function, problem = self._function(func)
+        return _Order(
+            function,
+            problem,
+            name=_name(options.get("name")) or function.name.rpartition(":")[2],
+            priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
+            policy=_policy(
+                self._retry(options.get("retry"), options.get("max_retries")),
+                options.get("timeout", self._defaults.timeout_s),
+                _on_crash(options.get("on_crash", OnCrash.RETRY)),
+                executor_for(options.get("executor"), function),
+            ),
+        )
 
     def _note(self, function: Function, problem: str) -> None:
         """Say once of a function that its tasks do not survive."""

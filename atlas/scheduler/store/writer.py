@@ -74,7 +74,7 @@ class Writer:
         self._batch = Batch()
         self._in_commit = 0
         self._oldest_s: float | None = None
-        self._gathering = False
+        self._asleep = self._gathering = False
         self._closing = False
         self._failing_since_s: float | None = None
         self._fault: str | None = None
@@ -107,7 +107,8 @@ class Writer:
         with self._ready:
             self._refuse_if_closed()
             self._batch.accepts.append(Accept(tasks, rows, ticket))
-            self._ready.notify()
+            if self._asleep:
+                self._ready.notify()
 
     def change(
         self,
@@ -139,7 +140,7 @@ class Writer:
                 self._oldest_s = self._clock.monotonic()
             if awaited:
                 batch.is_awaited = True
-            if not self._gathering or awaited or len(batch.changes) >= MAX_BEHIND:
+            if self._asleep and (not self._gathering or awaited or len(batch.changes) >= MAX_BEHIND):
                 self._ready.notify()
 
     def work(
@@ -230,6 +231,7 @@ class Writer:
     def _take(self, pause_s: float) -> Batch | None:
         """The next batch, an empty one when it is time to look around, None when closing and all is written."""
         with self._ready:
+            self._asleep = True  # an answer to every notify would cost a producer more than the rest of its call
             if pause_s:
                 until_s = self._clock.monotonic() + pause_s
                 while not self._closing and (left_s := until_s - self._clock.monotonic()) > 0:
@@ -242,6 +244,7 @@ class Writer:
                 self._gathering = True
                 self._ready.wait(GATHER_S)
                 self._gathering = False
+            self._asleep = False
             if not batch:
                 return None if self._closing else Batch()  # not this one: what comes meanwhile goes into it
             self._batch = Batch()
