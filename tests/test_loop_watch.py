@@ -252,7 +252,7 @@ def test_a_loop_that_stands_still_in_a_pass_is_given_up_and_what_it_decides_late
 
 
 def test_a_loop_that_stands_still_does_not_keep_a_stop_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas.scheduler.cron_manager.STALL_S", 0.2)
+    monkeypatch.setattr("atlas.scheduler.running_clock.STALL_S", 0.2)
     go_on = threading.Event()
     with running(tmp_path / "atlas.db") as atlas:
         atlas.beats(1)
@@ -290,7 +290,7 @@ def test_jobs_go_on_after_the_clock_ran_ahead_and_came_back(clockwork: Clockwork
     clockwork.each("12:01", "15:00:10")
     assert clockwork.job("once").state is JobState.ENDED
     clockwork.clock.instant = utc(f"{DAY} 12:02:20")
-    assert clockwork.cron.clock_came_back() == 2
+    assert clockwork.jobs.clock_came_back() == 2
     assert clockwork.job().next_run_at == utc(f"{DAY} 12:03")
     clockwork.each("12:03", "12:04")
     assert clockwork.decisions() == [
@@ -312,7 +312,7 @@ def test_a_clock_that_did_not_run_ahead_moves_nothing(clockwork: Clockwork) -> N
     clockwork.cron.add_job("spread", "@hourly", "nothing", spread="20m")
     clockwork.each("12:01")
     before = {job.name: job.next_run_at for job in clockwork.cron.get_all_jobs()}
-    assert clockwork.cron.clock_came_back() == 0
+    assert clockwork.jobs.clock_came_back() == 0
     assert {job.name: job.next_run_at for job in clockwork.cron.get_all_jobs()} == before
 
 
@@ -331,7 +331,7 @@ def test_a_pause_that_meets_a_fire_time_served_before_the_clock_came_back_loses_
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     clockwork.each("12:01", "12:02", "12:03")
     clockwork.clock.instant = utc(f"{DAY} 12:01:20")
-    assert clockwork.cron.clock_came_back() == 1
+    assert clockwork.jobs.clock_came_back() == 1
     clockwork.cron.pause_job("job")
     clockwork.each("12:02", "12:03", "12:04", "12:05")
     assert clockwork.decisions()[:3] == ["12:01 task", "12:02 task", "12:03 task"]
@@ -342,7 +342,7 @@ def test_a_range_of_skips_begins_behind_what_was_served_before_the_clock_came_ba
     clockwork.cron.add_job("job", "* * * * *", "nothing", catchup="none")
     clockwork.each("12:01", "12:02", "12:03")
     clockwork.clock.instant = utc(f"{DAY} 12:01:20")
-    assert clockwork.cron.clock_came_back() == 1
+    assert clockwork.jobs.clock_came_back() == 1
     clockwork.each("12:06:40")
     assert clockwork.decisions() == [
         "12:01 task",
@@ -358,7 +358,7 @@ def test_a_pause_goes_on_before_its_own_begin_when_the_clock_came_back(clockwork
     clockwork.cron.pause_job("job")
     clockwork.each("12:10", "12:11")
     clockwork.clock.instant = utc(f"{DAY} 12:05:30")
-    assert clockwork.cron.clock_came_back() == 1
+    assert clockwork.jobs.clock_came_back() == 1
     clockwork.each("12:06", "12:07", "12:08", "12:09", "12:11", "12:12")
     rows = clockwork.fires()
     assert all(row.last is None or row.last >= row.fire_time for row in rows)

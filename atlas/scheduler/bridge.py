@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 ON_TIME_S: Final = 30.0
 """A start no later than this counts as on time: the scheduler looks up at least that often."""
+_ON_TIME: Final = timedelta(seconds=ON_TIME_S)
 MAX_COUNTED: Final = 1000
 """A range of skips is counted up to this many fire times."""
 
@@ -98,17 +99,29 @@ class Bridge(BaseExecutor):
     def _decide(self, decided: Pass, record: JobRecord, due: datetime) -> None:
         definition = record.definition
         fire_times, more = self._fire_times(decided, record, due)
-        oldest = record.trigger.fire_time_of(due)
-        stretch = _Stretch(oldest, fire_times[0], None if more else len(fire_times))
         pause = self._states.pause_of(record.id)
         if pause is not None:
-            self._extend_range(decided, record.id, stretch, SkipReason.PAUSED, f"by {pause.by}: {pause.reason}")
+            why = f"by {pause.by}: {pause.reason}"
+            self._extend_range(decided, record.id, _stretch(fire_times, record, due, more), SkipReason.PAUSED, why)
             return
         executor = self._executor(decided, definition)
         if not isinstance(executor, ExecutorKind):
-            self._extend_range(decided, record.id, stretch, SkipReason.UNBOUND, executor)
+            self._extend_range(
+                decided, record.id, _stretch(fire_times, record, due, more), SkipReason.UNBOUND, executor
+            )
             return
         self._open_ranges.pop(record.id, None)
+        if len(fire_times) > 1 or more or definition.schedule.calendar is not None or decided.now - due > _ON_TIME:
+            fire_times = self._catch_up(decided, record, fire_times, due, more=more)
+        behind_another = False
+        for fire_time in reversed(fire_times):
+            behind_another |= self._fire(decided, record, executor, fire_time, behind_another=behind_another)
+
+    def _catch_up(
+        self, decided: Pass, record: JobRecord, fire_times: list[datetime], due: datetime, *, more: bool
+    ) -> list[datetime]:
+        """The fire times that make a task, newest first; the others become skips."""
+        definition = record.definition
         older = record.trigger.schedule.previous_before(fire_times[-1]) if more else None
         holidays = [one for one in fire_times if definition.schedule.is_excluded(one)]
         if holidays:
@@ -118,12 +131,11 @@ class Bridge(BaseExecutor):
         left = [one for one in fire_times if one not in chosen]
         if left or older is not None:
             reason = SkipReason.COALESCED if chosen else SkipReason.MISSED
+            oldest = record.trigger.fire_time_of(due)
             first, last = oldest if more else left[-1], left[0] if left else older or oldest
             stretch = _Stretch(first, last, None if more else len(left))
             self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.catchup.value}")
-        behind_another = False
-        for fire_time in reversed(chosen):
-            behind_another |= self._fire(decided, record, executor, fire_time, behind_another=behind_another)
+        return chosen
 
     def _executor(self, decided: Pass, definition: JobDefinition) -> ExecutorKind | str:
         """Where the job's task runs, or why it cannot; worked out once for all jobs of a function."""
@@ -255,6 +267,11 @@ class Bridge(BaseExecutor):
     def _tell(decided: Pass, job_id: str, count: int | None, reason: SkipReason, detail: str | None) -> None:
         facts = {"reason": reason.value, "fire_times": count, "detail": detail}
         decided.events.append(JobEvent(job_id=job_id, kind=JobEventKind.SKIPPED, at=decided.now, detail=facts))
+
+
+def _stretch(fire_times: list[datetime], record: JobRecord, due: datetime, more: bool) -> _Stretch:  # noqa: FBT001
+    """All fire times from the oldest due one on, of which ``fire_times`` are the newest."""
+    return _Stretch(record.trigger.fire_time_of(due), fire_times[0], None if more else len(fire_times))
 
 
 def _words(error: Exception) -> str:

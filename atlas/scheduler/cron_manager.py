@@ -5,18 +5,13 @@ from __future__ import annotations
 import difflib
 import json
 import threading
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.schedulers.base import STATE_PAUSED, STATE_STOPPED
 from loguru import logger
-from sqlalchemy import func, select
 
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.awaited import awaited
-from atlas.scheduler.bridge import Bridge, make_task
+from atlas.scheduler.bridge import make_task
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import (
@@ -31,47 +26,33 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_options import JobOptions, define
 from atlas.scheduler.job_records import JobChange, JobRecord, make_record
-from atlas.scheduler.job_state import Binding, JobStates, Pause, delete_pause
-from atlas.scheduler.job_store import JobStore
+from atlas.scheduler.job_state import Binding, Pause, delete_pause
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
-from atlas.scheduler.listeners import listen
-from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch, Trouble
 from atlas.scheduler.registry import describe, function_from
+from atlas.scheduler.running_clock import RunningClock
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.submission import executor_for
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from datetime import datetime
     from types import TracebackType
     from typing import Unpack
 
     from sqlalchemy import Connection
 
     from atlas.scheduler.live import Live
+    from atlas.scheduler.loop_watch import Trouble
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
-    from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
 
 MAX_JOB_ID: Final = 191
-
-
-@dataclass(slots=True)
-class _Running:
-    """What lives between start and stop."""
-
-    serving: Serving
-    states: JobStates
-    jobs: JobStore
-    bridge: Bridge
-    scheduler: BackgroundScheduler
-    watch: LoopWatch
 
 
 class SyncCronManager:
@@ -80,9 +61,8 @@ class SyncCronManager:
     def __init__(self, queue: TaskQueue, *, timezone: str) -> None:
         """Describe the manager; `open` and `start` set it going."""
         self.queue, self.timezone = queue, timezone
-        self._running: _Running | None = None
+        self._running: RunningClock | None = None
         self._leaders_jobs: LeadersJobs | None = None
-        self._forget_keepers: list[Callable[[], None]] = []
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
         self.more_figures: Callable[[], dict[str, Any]] = dict  # what a lease tells beside the manager's own
         self._looking = threading.Lock()
@@ -99,27 +79,10 @@ class SyncCronManager:
         refuse_on_loop()
         if self._running is not None:
             return
-        serving = self.queue.serving
-        store = serving.store
-        states = JobStates(store, self.queue.registry)
-        jobs = JobStore(
-            store,
-            on_released=store.writer.hand_over,
-            on_dropped=serving.withdraw_tasks,
-            on_replaced=serving.stop_replaced,
-        )
-        bridge = Bridge(jobs, states, serving.lifecycle)
-        scheduler = _make_scheduler(serving, jobs, bridge)
-        states.load()
-        jobs.load()
-        store.on_foreign(states.load)
-        self._forget_keepers = [store.on_rebuild(jobs.keep), store.on_rebuild(states.keep)]
-        watch = LoopWatch(self, store.clock, store.events)
-        self._running, self._unbound = _Running(serving, states, jobs, bridge, scheduler, watch), None
-        serving.lifecycle.live_of = states.live
-        serving.extra_figures = self._figures
-        if _ran_ahead(store) and (moved := jobs.clock_came_back()):
-            logger.warning("the wall clock was ahead when this database was last used; starts brought back: {}", moved)
+        running = self._running = RunningClock(self.queue.serving, self.queue.registry)
+        self._unbound = None
+        running.serving.extra_figures = self._figures
+        running.bring_back()
 
     def start(self) -> None:
         """Let APScheduler's clock run, now or, where the queue stands by, when it leads. Starting twice does nothing.
@@ -147,8 +110,7 @@ class SyncCronManager:
                 self._add(running, definition, binding, by)
             if self.before_clock is not None:
                 self.before_clock()
-            running.scheduler.start()
-            running.watch.start()
+            running.start()
             running.serving.renew()
             self._end_shown()
 
@@ -162,8 +124,7 @@ class SyncCronManager:
             except AtlasError as error:  # what the rows say must fire, whatever else cannot be read
                 logger.error("the jobs of code or config file could not be applied; those on disk fire\n{}", error)
                 if not self.running.scheduler.running:
-                    self.running.scheduler.start()
-                    self.running.watch.start()
+                    self.running.start()
 
     def step_down(self) -> None:
         """`RoleListener`: another process leads from now on."""
@@ -181,13 +142,8 @@ class SyncCronManager:
         with self._ticking:
             running, self._running = self._running, None
             if running is not None:
-                running.serving.store.off_foreign(running.states.load)
-                for forget in self._forget_keepers:
-                    forget()
                 running.serving.extra_figures = dict
-                running.watch.close()
-                if running.scheduler.running:
-                    _end(running)
+                running.close()
 
     @property
     def _away(self) -> SyncAtlasClient | None:
@@ -227,7 +183,7 @@ class SyncCronManager:
             leaders.close()
 
     @property
-    def running(self) -> _Running:
+    def running(self) -> RunningClock:
         """The running parts.
 
         Raises:
@@ -240,51 +196,11 @@ class SyncCronManager:
 
     def last_tick_s(self) -> float | None:
         """Seconds since the clock last looked for due jobs, None before the first time. Over 60 means it stalled."""
-        if self._running is None or self._running.jobs.last_tick_s is None:
-            return None
-        return self._running.serving.store.clock.monotonic() - self._running.jobs.last_tick_s
-
-    # --- what the watch asks ------------------------------------------------------------------------------------------
+        return None if self._running is None else self._running.last_tick_s()
 
     def troubles(self) -> list[Trouble]:
         """What befell the loop lately: restarts, steps of the wall clock, sleep; oldest first."""
         return [] if self._running is None else self._running.watch.troubles()
-
-    def thread_lives(self) -> bool:
-        """False once the loop's thread has ended although nobody stopped it."""
-        running = self._running
-        if running is None or not running.scheduler.running:
-            return True
-        thread = getattr(running.scheduler, "_thread", None)
-        return thread is None or thread.is_alive()
-
-    def tick_age_s(self) -> float | None:
-        """`last_tick_s`, None while the loop is paused."""
-        running = self._running
-        paused = running is None or running.scheduler.state == STATE_PAUSED
-        return None if paused else self.last_tick_s()
-
-    def restart_loop(self) -> None:
-        """Give APScheduler's loop up, with the pass it has open, and start another one on the same jobs."""
-        running = self.running
-        old = running.scheduler
-        # Not shutdown(): it joins the thread, and takes locks that a stalled one holds.
-        old.state = STATE_STOPPED
-        old.wakeup()  # should the old thread sleep or ever wake, it ends
-        running.jobs.give_up_pass()
-        running.scheduler = _make_scheduler(running.serving, running.jobs, running.bridge)
-        running.jobs.last_tick_s = running.serving.store.clock.monotonic()
-        running.scheduler.start()
-
-    def look_now(self) -> None:
-        """Let the loop look for due jobs at once."""
-        running = self._running
-        if running is not None and running.scheduler.running:
-            running.scheduler.wakeup()
-
-    def clock_came_back(self) -> int:
-        """See `JobStore.clock_came_back`."""
-        return self.running.jobs.clock_came_back()
 
     def _figures(self) -> dict[str, Any]:
         """What other processes should know, for the lease."""
@@ -347,7 +263,7 @@ class SyncCronManager:
         return self.get_job(name)
 
     @staticmethod
-    def _add(running: _Running, definition: JobDefinition, binding: Binding | None, by: str) -> None:
+    def _add(running: RunningClock, definition: JobDefinition, binding: Binding | None, by: str) -> None:
         name, old = definition.id, running.jobs.record(definition.id)
         if old is not None and old.source is JobSource.FILE:
             raise JobOwnershipError(name, "it belongs to the config file; change it there")
@@ -623,34 +539,6 @@ class SyncCronManager:
     def _unknown(self, name: str) -> UnknownJobError:
         nearest = difflib.get_close_matches(name, [record.id for record in self.running.jobs.records()], n=1)
         return UnknownJobError(name, nearest=nearest[0] if nearest else None)
-
-
-def _make_scheduler(serving: Serving, jobs: JobStore, bridge: Bridge) -> BackgroundScheduler:
-    scheduler = BackgroundScheduler(
-        timezone=UTC,
-        jobstores={"default": jobs},
-        executors={"default": bridge},
-        job_defaults={"misfire_grace_time": None, "coalesce": True},
-    )
-    listen(scheduler, serving.store.events, serving.store.clock)
-    return scheduler
-
-
-def _end(running: _Running) -> None:
-    """End the loop; one that stands still is left behind, or stopping would wait for it for ever."""
-    clock, ticked_s = running.serving.store.clock, running.jobs.last_tick_s
-    if ticked_s is not None and clock.monotonic() - ticked_s > STALL_S:
-        logger.error("the loop that looks for due jobs stands still; it is left behind")
-        running.scheduler.state = STATE_STOPPED
-        running.jobs.give_up_pass()
-    else:
-        running.scheduler.shutdown(wait=False)
-
-
-def _ran_ahead(store: Store) -> bool:
-    """True if the newest task was made in what is the future now: the wall clock has come back since."""
-    newest = store.read(lambda connection: connection.execute(select(func.max(tasks.c.created_at))).scalar())
-    return newest is not None and newest > store.clock.now().timestamp() + STEP_S
 
 
 class CronManager:

@@ -144,7 +144,7 @@ class VirtualTime:
             open_by_hand(self.cron.sync, self.queue.clock)
             running = self.cron.sync.running
             running.watch = LoopWatch(
-                self.cron.sync, self.queue.clock, running.serving.store.events, boot=self.queue.clock.boot
+                running, self.queue.clock, running.serving.store.events, boot=self.queue.clock.boot
             )
         except BaseException:
             self.queue.sync.stop()
