@@ -15,9 +15,9 @@ from atlas.scheduler.clock import boot_s
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.loop_watch import LoopWatch
+from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.testing.clocks import SetClock
-from atlas.scheduler.triggers import AtlasTrigger
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, utc
 from tests.test_traps import running
 
@@ -257,15 +257,15 @@ def test_a_loop_that_stands_still_does_not_keep_a_stop_waiting(tmp_path: Path, m
     with running(tmp_path / "atlas.db") as atlas:
         atlas.beats(1)
         stuck = threading.Event()
-        real = AtlasTrigger.get_next_fire_time
+        real = Schedule.next_after
 
-        def hang(self: AtlasTrigger, previous: datetime | None, now: datetime) -> datetime | None:
+        def hang(self: Schedule, instant: datetime) -> datetime | None:
             if threading.current_thread().name == "APScheduler" and not stuck.is_set():
                 stuck.set()
                 assert go_on.wait(4 * LIMIT_S)
-            return real(self, previous, now)
+            return real(self, instant)
 
-        monkeypatch.setattr(AtlasTrigger, "get_next_fire_time", hang)
+        monkeypatch.setattr(Schedule, "next_after", hang)
         thread = atlas.cron.running.scheduler._thread
         assert stuck.wait(LIMIT_S)
         assert not go_on.wait(0.5)

@@ -299,6 +299,7 @@ def test_the_plugin_costs_no_import_that_pytest_has_not_made_already() -> None:
         "atlas.scheduler",
         "atlas.scheduler.testing",
         "atlas.scheduler.testing.plugin",
+        "atlas.version",
     ]
     assert not {"sqlalchemy", "apscheduler", "pydantic", "loguru"} & set(loaded)
 
