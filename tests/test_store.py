@@ -578,6 +578,31 @@ def test_changes_in_the_commit_under_way_count_as_unwritten(store: Store) -> Non
     assert store.writer.may_start()
 
 
+@pytest.mark.parametrize("ended_by", ["somebody waits", "a hundred changes", "closing"])
+def test_changes_that_nobody_waits_for_gather(database: str, monkeypatch: pytest.MonkeyPatch, ended_by: str) -> None:
+    monkeypatch.setattr(writer, "GATHER_S", 3600.0)
+    opened = open_store(database)
+    known = [a_task(f"{number:03}") for number in range(MAX_BEHIND)]
+    accept(opened, *known).wait(LIMIT_S)
+    commits = opened.writer.commits
+    moved(opened, known[0], RUNNING, awaited=False)
+    eventually(lambda: opened.writer._gathering)
+    moved(opened, known[0], SUCCESS, awaited=False)
+    assert row_of(opened, "000").status is PENDING  # type: ignore[union-attr]
+    if ended_by == "somebody waits":
+        moved(opened, known[1], RUNNING, awaited=True)
+    elif ended_by == "a hundred changes":
+        for task in known[1:]:
+            moved(opened, task, RUNNING, awaited=False)
+    else:
+        opened.close()
+        opened = open_store(database)
+    eventually(lambda: row_of(opened, "000").status is SUCCESS)  # type: ignore[union-attr]
+    if ended_by != "closing":
+        assert opened.writer.commits == commits + 1
+    opened.close()
+
+
 def test_one_change_that_is_unwritten_for_a_second_holds_the_next_start_back(path: Path) -> None:
     clock = HandClock()
     store = Store(path, clock=clock)
