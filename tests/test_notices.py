@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import create_engine, event, text
+from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.client import AtlasClient, SyncAtlasClient
 from atlas.scheduler.cron_manager import CronManager
@@ -286,3 +287,41 @@ def test_a_client_that_waits_asks_twice_for_a_task_that_takes_long(
     while looks.acquire(blocking=False):
         asked += 1
     assert 1 <= asked <= 3
+
+
+@pytest.mark.parametrize("reached", [True, False], ids=["committed", "not committed"])
+def test_a_commit_whose_reply_is_lost_counts_once(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, reached: bool
+) -> None:
+    registry = Registry()
+    registry.add("echo", lambda word="": word)
+    queue = TaskQueue(2, store=postgres_url, registry=registry)
+    lost = threading.Event()
+    with queue.sync:
+        store = queue.store
+        assert store is not None
+        commit = store.engine.dialect.do_commit
+
+        def do_commit(connection: Any) -> None:
+            if not lost.is_set() and threading.current_thread().name == "atlas-writer":
+                lost.set()
+                if reached:
+                    commit(connection)
+                raise OperationalError("COMMIT", {}, ConnectionResetError("the reply was lost"))
+            commit(connection)
+
+        ids = [queue.sync.submit("echo", word) for word in "abc"]
+        for task_id in ids:
+            assert queue.sync.get_task_result(task_id, timeout=LIMIT_S)
+        monkeypatch.setattr(store.engine.dialect, "do_commit", do_commit)
+        assert queue.sync.get_task_result(queue.sync.submit("echo", "d"), timeout=LIMIT_S) == "d"
+        lost.clear()
+        assert queue.sync.get_task_result(queue.sync.submit("echo", "e"), timeout=LIMIT_S) == "e"
+        task = queue.sync.submit("echo", "f")
+        lost.clear()
+        assert queue.sync.get_task_result(task, timeout=LIMIT_S) == "f"
+        store.write(lambda _connection: None)
+        assert store.totals.metrics().total_tasks == 6
+    with AtlasClient(postgres_url).sync as client:
+        figures = client.metrics()
+        assert (figures.total_tasks, figures.successful_tasks, figures.pending_tasks) == (6, 6, 0)

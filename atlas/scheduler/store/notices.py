@@ -28,7 +28,8 @@ GAP_S: Final = 0.1
 """Commits that follow each other faster than this are told as one."""
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 30.0
-_TELL: Final = text("SELECT pg_notify(:channel, :owner)")
+_TELL: Final = text("SELECT pg_notify(:channel, :owner), txid_current()")
+_STATUS: Final = text("SELECT txid_status(:xid)")
 
 
 class Notices:
@@ -52,9 +53,21 @@ class Notices:
         """True while no commit of another process can go unheard."""
         return self._listens
 
-    def tell(self, connection: Connection) -> None:
-        """Let others hear of the transaction on ``connection`` once it is committed."""
-        connection.execute(_TELL, {"channel": CHANNEL, "owner": self._owner})
+    def tell(self, connection: Connection) -> int:
+        """Let others hear of the transaction on ``connection`` once it is committed; returns its number."""
+        return int(connection.execute(_TELL, {"channel": CHANNEL, "owner": self._owner}).one()[1])
+
+    @staticmethod
+    def was_committed(connection: Connection, number: int) -> bool:
+        """What became of a transaction whose reply to COMMIT was lost.
+
+        Raises:
+            OSError: It is not decided yet.
+        """
+        status = connection.execute(_STATUS, {"xid": number}).scalar()
+        if status == "in progress":
+            raise OSError("the server has not decided yet about a commit whose reply was lost")
+        return bool(status == "committed")
 
     def start(self) -> None:
         """Listen on a thread and a connection of their own. Starting twice does nothing."""

@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loguru import logger
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
@@ -57,6 +57,14 @@ MAX_BEHIND_S: Final = 1.0
 """Age of the oldest unwritten change before no further task starts."""
 
 
+class _Doubt(NamedTuple):
+    """A commit whose reply was lost."""
+
+    number: int
+    batch: Batch
+    counts: Moves
+
+
 class Writer:
     """Writes everything this process has to write, in groups, on one thread.
 
@@ -78,6 +86,7 @@ class Writer:
         self._closing = False
         self._failing_since_s: float | None = None
         self._fault: str | None = None
+        self._doubt: _Doubt | None = None
         self._commit_since_s: float | None = None
         self._connection = WriterConnection(engine)
         self._looked_s = float("-inf")
@@ -214,10 +223,10 @@ class Writer:
             if batch is None:
                 break
             # While a commit is repeated that may have reached the disk, a look would count it, and its end once more.
-            if self._look_in_s() <= 0 and not (batch and self._failing_since_s is not None):
+            if self._look_in_s() <= 0 and not (self._failing_since_s is not None and (batch or self._doubt)):
                 self._looked_s = self._clock.monotonic()
                 self._look_for_foreign()
-            if not batch and not self._is_lost():
+            if not batch and self._doubt is None and not self._is_lost():
                 continue
             if self._commit(batch):
                 pause_s = 0.0
@@ -246,7 +255,9 @@ class Writer:
                 self._gathering = False
             self._asleep = False
             if not batch:
-                return None if self._closing else Batch()  # not this one: what comes meanwhile goes into it
+                return (
+                    None if self._closing and self._doubt is None else Batch()
+                )  # not this one: what comes meanwhile goes into it
             self._batch = Batch()
             self._in_commit = len(batch.changes)
             return batch
@@ -254,6 +265,11 @@ class Writer:
     def _commit(self, batch: Batch) -> bool:
         self._commit_since_s = self._clock.monotonic()
         try:
+            if self._doubt is not None:
+                batch = self._without_doubt(self._doubt, batch)
+                if not batch:
+                    self._recovered()
+                    return True
             counts = self._write(batch)
         except LeaseLostError as error:
             self._refuse(batch, error)
@@ -268,8 +284,26 @@ class Writer:
         self._after(batch, counts)
         return True
 
+    def _without_doubt(self, doubt: _Doubt, newer: Batch) -> Batch:
+        """What is left to write once it is known what became of a commit whose reply was lost."""
+        assert self.notices is not None
+        try:
+            connection = self._connection.get()
+            with connection.begin():
+                committed = self.notices.was_committed(connection, doubt.number)
+        except Exception:
+            self._connection.drop()
+            raise
+        self._doubt = None
+        if committed:
+            self.commits += 1
+            self._after(doubt.batch, doubt.counts)
+            return newer
+        doubt.batch.put_before(newer)
+        return doubt.batch
+
     def _write(self, batch: Batch) -> Moves:
-        counts = batch.counted()
+        counts, number = batch.counted(), None
         self._refuse_lost_file()
         if self.guard is not None:
             self.guard.acquire()
@@ -277,6 +311,7 @@ class Writer:
             connection = self._connection.get()
             if crash_points.armed is not None:
                 crash_points.armed(CrashPoint.COMMIT_BEFORE_BEGIN)
+            told = None
             with connection.begin():
                 if self.fence is not None:
                     self.fence(connection)
@@ -287,12 +322,15 @@ class Writer:
                 for work in batch.works:
                     self._run(connection, work)
                 if self.notices is not None and batch.tells:
-                    self.notices.tell(connection)
+                    told = self.notices.tell(connection)
                 if crash_points.armed is not None:
                     crash_points.armed(CrashPoint.COMMIT_BEFORE_COMMIT)
+                number = told
             if crash_points.armed is not None:
                 crash_points.armed(CrashPoint.COMMIT_AFTER_COMMIT)
         except Exception:
+            if number is not None:  # the error came after the last statement: it may be committed all the same
+                self._doubt = _Doubt(number, batch, counts)
             self._connection.drop()
             raise
         finally:
@@ -376,11 +414,13 @@ class Writer:
         if not isinstance(error, SQLAlchemyError) and not isinstance(error, OSError):
             logger.opt(exception=error).error("unexpected error in a commit")
         self._fault = text
+        doubt = self._doubt
         with self._ready:
-            batch.put_before(self._batch)
-            self._batch = batch
-            self._in_commit = 0
-            expired = batch.withdraw_expired(now_s)
+            if doubt is None or doubt.batch is not batch:
+                batch.put_before(self._batch)
+                self._batch = batch
+            self._in_commit = 0 if doubt is None else len(doubt.batch.changes)
+            expired = self._batch.withdraw_expired(now_s)  # what may be committed is waited for
         for ticket in expired:
             message = f"the database did not take the change within {ticket.waited_s:g} s ({text}); it was withdrawn"
             ticket.settle(None, StoreUnavailableError(message, waited_s=ticket.waited_s))
@@ -399,6 +439,9 @@ class Writer:
     def _fail_all(self) -> None:
         with self._ready:
             batch, self._batch = self._batch, Batch()
+        if self._doubt is not None:
+            self._doubt.batch.put_before(batch)
+            batch = self._doubt.batch
         message = f"the store was closed while the database did not answer ({self._fault})"
         self._fail(batch, StoreUnavailableError(message, waited_s=self.failing_s))
         logger.error("closed with changes the database did not take", changes=len(batch.changes), error=self._fault)
