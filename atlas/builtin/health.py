@@ -366,16 +366,24 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
     jobs, now = source.get_jobs(), clock.now()
     since_s = now.timestamp() - LOOK_BACK_S
     failing = set(store.read(lambda connection: failing_jobs(connection, since_s)))
-    broken = {JobState.UNBOUND: "function missing", JobState.PARKED: "row cannot be read"}
-    stuck = [f"{job.name} ({broken[job.state]}: {job.detail})" for job in jobs if job.state in broken]
-    late = [
-        f"{job.name} (due {(now - job.next_run_at).total_seconds():.0f} s ago)"
+    broken = {JobState.UNBOUND: Told("function missing"), JobState.PARKED: Told("row cannot be read")}
+    stuck: list[str] = [
+        Told("{job} ({what}: {why})", job=job.name, what=broken[job.state], why=job.detail)
+        for job in jobs
+        if job.state in broken
+    ]
+    late: list[str] = [
+        Told("{job} (due {s} s ago)", job=job.name, s=f"{(now - job.next_run_at).total_seconds():.0f}")
         for job in jobs
         if job.enabled and job.next_run_at is not None and (now - job.next_run_at).total_seconds() > LATE_JOB_S
     ]
-    bad = [f"{job.name} (its last {FAILING_AFTER} tasks did not succeed)" for job in jobs if job.name in failing]
+    bad: list[str] = [
+        Told("{job} (its last {n} tasks did not succeed)", job=job.name, n=FAILING_AFTER)
+        for job in jobs
+        if job.name in failing
+    ]
     words: list[str] = [
-        Told(pattern, n=len(found), which=", ".join(found[:5]) + (" …" if len(found) > 5 else ""))
+        Told(pattern, n=len(found), which=_some(found))
         for pattern, found in (
             ("{n} cannot run: {which}", stuck),
             ("{n} late: {which}", late),
@@ -385,8 +393,7 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
     ]
     paused = [f"{job.name} ({job.detail})" for job in jobs if job.state is JobState.PAUSED]
     if paused:
-        which = ", ".join(paused[:5]) + (" …" if len(paused) > 5 else "")
-        words.append(Told("{n} paused: {which}", n=len(paused), which=which))
+        words.append(Told("{n} paused: {which}", n=len(paused), which=_some(paused)))
     if not (stuck or late or bad):  # a pause is somebody's wish
         counts = Told("{n} jobs, {active} active", n=len(jobs), active=sum(job.enabled for job in jobs))
         return Check(name="jobs", detail=joined("; ", [counts, *words]))
@@ -398,6 +405,11 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
             "'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed"
         ),
     )
+
+
+def _some(found: list[str]) -> str:
+    """The first five."""
+    return joined(", ", [*found[:5], "…"] if len(found) > 5 else found)
 
 
 def failing_jobs(connection: Connection, since_s: float) -> list[str]:

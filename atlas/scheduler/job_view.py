@@ -10,6 +10,7 @@ from sqlalchemy import bindparam
 
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import SELECT, task_of
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,17 +93,18 @@ class Job:
         unbound: str | None,
     ) -> Job:
         """The job of these parts."""
+        detail: str = ""
         if not definition.enabled:
-            state, detail = JobState.DISABLED, "the config file says enabled: false"
+            state, detail = JobState.DISABLED, Told("the config file says enabled: false")
         elif next_run is None:
-            state, detail = JobState.ENDED, "its last fire time has passed"
+            state, detail = JobState.ENDED, Told("its last fire time has passed")
         elif pause is not None:
             until = f" until {pause.until.isoformat(timespec='minutes')}" if pause.until else ""
             state, detail = JobState.PAUSED, f"by {pause.by or 'somebody'}{until}: {pause.reason or 'no reason given'}"
         elif unbound is not None:
             state, detail = JobState.UNBOUND, unbound
         else:
-            state, detail = JobState.ACTIVE, ""
+            state = JobState.ACTIVE
         return cls(
             name=definition.id,
             title=definition.title,

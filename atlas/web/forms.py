@@ -17,7 +17,7 @@ async def read_form(request: Request) -> dict[str, str]:
     """The fields of a form, last value per name.
 
     Raises:
-        HTTPException: 415 for anything but a plain form, 400 where it is not UTF-8 or has too many fields.
+        HTTPException: 415 for anything but a plain form, 400 where it is not UTF-8, holds a NUL or has too many fields.
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     body = await request.body()
@@ -30,4 +30,6 @@ async def read_form(request: Request) -> dict[str, str]:
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS)
     except ValueError as error:
         raise HTTPException(400, f"the form cannot be read: {error}") from error
+    if any("\0" in name or "\0" in value for name, value in pairs):
+        raise HTTPException(400, "a text here holds a NUL")  # no database keeps one
     return {name: value.replace("\r\n", "\n") for name, value in pairs}

@@ -131,7 +131,8 @@ def attempts(found: Sequence[tuple[int, str, float, float, str]], said: Said, sa
                 f'<rect class="wait" x="{left + previous_end * scale:.2f}%" y="{y + 4}" width="{wait:.2f}%" '
                 f'height="12"><title>{title}</title></rect>'
             )
-        words = f'<tspan class="att-d">{escape(said.duration(end - begin))}</tspan>  {escape(text[:64])}'
+        short = text if len(text) <= 64 else text[:63] + "…"
+        words = f'<tspan class="att-d">{escape(said.duration(end - begin))}</tspan>  {escape(short)}'
         marks.append(
             f'<rect class="f-{status}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="20" rx="3"/>'
             f'<text class="att-t" x="{x + width + 0.9:.2f}%" y="{y + 14}">{words}</text>'

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -112,7 +113,7 @@ class Desk:
                 start = time.monotonic()
             call(lambda: self.errors.groups(clock.now()))
             self.is_read = True
-        except (AtlasError, RuntimeError) as error:  # the scheduler stops, or its store does not answer
+        except (AtlasError, RuntimeError, CancelledError) as error:  # the scheduler stops, or its store is silent
             logger.debug("the last 24 hours were not read to the end: {}", error)
         self._told()
 

@@ -14,7 +14,6 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages import charts
-from atlas.web.pages.errors import headline
 from atlas.web.pages.job_rows import rows_of
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
@@ -263,7 +262,7 @@ def _outcome(view: View, row: Any) -> str:
     if row.status == "SUCCESS":
         return short_json(json.loads(row.result), 80) if row.result else ""
     if row.error:
-        return headline(row.error)[:120]
+        return view.headline(row.error)[:120]
     return view.say(row.cause) if row.cause and row.cause != "cancelled" else ""
 
 

@@ -13,7 +13,6 @@ from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages import charts, lanes
 from atlas.web.pages.desk import LANES
-from atlas.web.pages.errors import headline
 from atlas.web.pages.job_rows import by_name, by_next_fire, by_urgency, rows_of, standing
 from atlas.web.pages.plan import BUCKET_S
 from atlas.web.pages.rollup import total_of
@@ -193,7 +192,7 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
             "{bad} of the last {n} tasks did not succeed. {error}",
             bad=bad,
             n=len(lately),
-            error=_error(view.desk, last.id),
+            error=_error(view, last.id),
         )
         found.append(
             Alert(
@@ -207,7 +206,7 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
         )
     for row in shown:
         if row.mark in {"UNBOUND", "PARKED"}:
-            words = say("Does not fire: {why}", why=row.job.detail)
+            words = say("Does not fire: {why}", why=say.told(row.job.detail))
             found.append(
                 Alert(
                     level="bad",
@@ -220,9 +219,9 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
     return found
 
 
-def _error(desk: Desk, task_id: str) -> str:
+def _error(view: View, task_id: str) -> str:
     statement = select(tasks.c.error).where(tasks.c.id == task_id)
-    return headline(desk.store.read(lambda connection: connection.execute(statement).scalar()))[:200]
+    return view.headline(view.desk.store.read(lambda connection: connection.execute(statement).scalar()))[:200]
 
 
 def _of_plan(view: View, plan: Forecast | None) -> list[Alert]:

@@ -14,7 +14,7 @@ from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import TaskStatus
 from atlas.web.pages import charts
-from atlas.web.pages.errors import folded, headline
+from atlas.web.pages.errors import folded
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
@@ -58,7 +58,7 @@ def task(visit: Visit) -> Shown:
         task=found,
         shown_as="RETRYING" if found.status is TaskStatus.SUCCESS and found.failures else found.status.value,
         is_final=found.status.is_final,
-        headline=headline(found.error) if found.status is not TaskStatus.SUCCESS else "",
+        headline=view.headline(found.error) if found.status is not TaskStatus.SUCCESS else "",
         chart=_chart(view, found, earlier),
         lines=shown,
         has_lines=bool(lines),
@@ -99,7 +99,7 @@ def _chart(view: View, found: Task, earlier: list[dict[str, Any]]) -> Any:
     bars: list[tuple[int, str, float, float, str]] = []
     for one in earlier[-_MOST_ATTEMPTS:]:
         begin = one["started_at"] or one["ended_at"]
-        text = headline(one["error"]) or view.say(one["outcome"])
+        text = view.headline(one["error"]) or view.say(one["outcome"])
         bars.append(
             (
                 one["attempt"],
@@ -113,7 +113,7 @@ def _chart(view: View, found: Task, earlier: list[dict[str, Any]]) -> Any:
     if found.started_at is not None and found.attempt > last:
         end = found.finished_at or view.now
         text = (
-            headline(found.error)
+            view.headline(found.error)
             if found.error and found.status is not TaskStatus.SUCCESS
             else view.word_of(found.status.value)
         )

@@ -13,7 +13,6 @@ from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import behind, containing, cursor
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority, TaskStatus
-from atlas.web.pages.errors import headline
 from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
@@ -106,7 +105,7 @@ def _instant(view: View, text: str) -> datetime | None:
 
 def _row(view: View, row: Any) -> dict[str, Any]:
     started, finished = instant(row.started_at), instant(row.finished_at)
-    outcome = headline(row.error)[:140] if row.error and row.status != "SUCCESS" else ""
+    outcome = view.headline(row.error)[:140] if row.error and row.status != "SUCCESS" else ""
     if row.status == "RETRYING" and row.due_at is not None:
         outcome = view.say("next try {when}", when=view.said.within(instant(row.due_at))) + (
             f" · {outcome}" if outcome else ""

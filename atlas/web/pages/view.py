@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +11,7 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.task import TaskPriority, TaskStatus
 from atlas.web.pages import charts
 from atlas.web.pages.desk import Desk, desk_of
+from atlas.web.pages.errors import headline
 from atlas.web.pages.icons import LOGO, icon, priority_bars
 from atlas.web.pages.said import Said
 from atlas.web.rendering import Shown
@@ -29,6 +31,7 @@ WORD_OF: Final = {
     "NEVER": "Not run yet",
     "SKIPPED": "Skipped",
 }
+_LIMIT: Final = re.compile(r"the attempt ran longer than its limit of (\S+) s")
 _RETRY_OF: Final = "retry of "
 REASONS: Final = ("run now", "submitted", "created by hand", "imported from the status file", "caught up")
 """Reasons that rows hold to the letter."""
@@ -83,6 +86,12 @@ class View:
         if reason.startswith(_RETRY_OF):
             return self.say("retry of {task}", task=reason.removeprefix(_RETRY_OF))
         return self.say(reason)
+
+    def headline(self, error: str | None) -> str:
+        """See `errors.headline`; what the engine itself says of an attempt is said in the language of the page."""
+        text = headline(error)
+        limit = _LIMIT.fullmatch(text)
+        return text if limit is None else self.say("the attempt ran longer than its limit of {s} s", s=limit[1])
 
     def word_of(self, name: str) -> str:
         """A status, state or priority in words."""
