@@ -73,7 +73,10 @@ class _Pages:
             self.words = [
                 (
                     "pages",
-                    f"none: {place} cannot be opened ({error.strerror}); set another web.port, or stop what has it",
+                    (
+                        f"none: {place} cannot be opened ({os.strerror(error.errno or 0)});"
+                        " set another web.port, or stop what has it"
+                    ),
                 )
             ]
         else:

@@ -71,8 +71,10 @@ def config(visit: Visit) -> Shown:
     in_force = _text_of(view, kept[0].number) if kept else ""
     wanted, label, digest = in_force, "", kept[0].digest if kept else ""
     number = view.asked("revision", 9)
-    on_disk = None if "text" in visit.form or number else _read(path)
-    if "text" in visit.form:
+    on_disk = None if "text" in visit.form or number or atlas.stands_by else _read(path)
+    if atlas.stands_by:  # whoever leads checks and applies
+        number = ""
+    elif "text" in visit.form:
         wanted, label = visit.form["text"].replace("\r\n", "\n"), view.say("draft")
     elif number.isdigit() and any(row.number == int(number) for row in kept):
         wanted, label = _text_of(view, int(number)), f"r{number}"
@@ -81,6 +83,7 @@ def config(visit: Visit) -> Shown:
     same = bool(label) and digest_of(wanted) == digest
     draft = _look(view, in_force, wanted) if label and not same else None
     editing = (bool(view.asked("edit")) or label == view.say("draft")) and len(wanted) <= MAX_EDITED
+    editing = editing and not atlas.stands_by
     return view.shown(
         "config.html",
         view.say("Config"),

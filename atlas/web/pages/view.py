@@ -117,8 +117,16 @@ class View:
             "progress": charts.progress,
             "may_change": self.visit.may_change,
             "nav": self._nav(),
+            "leader": self._leader(),
             "revision": shown.revision,
         }
+
+    def _leader(self) -> str | None:
+        """Who schedules here while this process stands by, in words; None while it is this one."""
+        if not self.visit.atlas.stands_by:
+            return None
+        leader = self.visit.atlas.leader()
+        return self.say("nobody at the moment") if leader is None else leader.words
 
     def _action(self, name: str) -> str:
         return self.visit.url(name) if name in self.visit.request.app.state.routes else "#"
