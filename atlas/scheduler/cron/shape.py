@@ -187,6 +187,17 @@ def clock_words(times: Sequence[Clock]) -> list[str]:
     return [f"{hour:02}:{minute:02}" for hour, minute, _ in times]
 
 
+def window_words(beat: Beat) -> list[tuple[str, str]]:
+    """First and last time of each of its windows, all with seconds if one has any."""
+    clock = clock_words([at for window in beat.windows for at in window])
+    return list(zip(clock[::2], clock[1::2], strict=True))
+
+
+def two(value: int) -> str:
+    """``05``."""
+    return f"{value:02}"
+
+
 @dataclass(frozen=True, slots=True)
 class Days:
     """The days on which a text fires, as far as they decide anything: None is all.

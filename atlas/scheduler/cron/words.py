@@ -1,4 +1,4 @@
-"""Cron fields in English words that say all of them and nothing more; the Chinese ones stand in `cron_words_zh`."""
+"""Cron fields in English words that say all of them and nothing more; the Chinese ones stand in `words_zh`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from atlas.scheduler.cron.shape import (
     runs,
     shape_of,
     spans,
+    two,
+    window_words,
 )
 from atlas.scheduler.cron.words_zh import chinese
 
@@ -175,8 +177,7 @@ def _beat(beat: Beat) -> str:
     hour, minute, second = beat.phase
     every = _every(beat.step, beat.unit)
     if beat.windows:
-        clock = clock_words([at for window in beat.windows for at in window])
-        return f"{every} {_list([f'from {a} to {b}' for a, b in zip(clock[::2], clock[1::2], strict=True)])}"
+        return f"{every} {_list([f'from {first} to {last}' for first, last in window_words(beat)])}"
     if beat.phase == (0, 0, 0):
         return every
     if beat.unit == "minute" and beat.step == 1:
@@ -199,7 +200,7 @@ def _row(unit: str, values: Values, mark: str) -> str:
         return _every(step, unit)
     if step is not None and len(values) > 4:
         return f"{_every(step, unit)} from {mark}{values[0]:02} to {mark}{values[-1]:02}"
-    return f"at {unit}{'s' * (len(values) > 1)} {_list(spans(values, _two, ' to '))}"
+    return f"at {unit}{'s' * (len(values) > 1)} {_list(spans(values, two, ' to '))}"
 
 
 def _part(unit: str, values: Values) -> str:
@@ -207,16 +208,12 @@ def _part(unit: str, values: Values) -> str:
     step = grid(values)
     if step is not None:
         return f"every {_ordinal(step)} {unit} from {values[0]:02} to {values[-1]:02}"
-    return f"{unit} {values[0]:02}" if len(values) == 1 else f"the {unit}s {_list(spans(values, _two, ' to '))}"
+    return f"{unit} {values[0]:02}" if len(values) == 1 else f"the {unit}s {_list(spans(values, two, ' to '))}"
 
 
 def _mark(minute: int, second: int, *, exact: bool = False) -> str:
     """``:05``: a minute of any hour, with its second if that is not 0."""
     return f":{minute:02}:{second:02}" if second or exact else f":{minute:02}"
-
-
-def _two(value: int) -> str:
-    return f"{value:02}"
 
 
 def _ordinal(number: int) -> str:

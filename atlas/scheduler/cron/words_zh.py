@@ -20,6 +20,8 @@ from atlas.scheduler.cron.shape import (
     monday_first,
     row_of_weekdays,
     spans,
+    two,
+    window_words,
 )
 
 _WEEKDAYS: Final = ("周日", "周一", "周二", "周三", "周四", "周五", "周六")
@@ -89,7 +91,7 @@ def _times(shape: Shape) -> str:
             every = "每小时" if hours == ALL_HOURS else f"{_part(hours, '时', '小时')}的"
             if any(second for _, second in marks):
                 return f"{every} {'、'.join(_mark(*mark, exact=True) for mark in marks)}"
-            return f"{every} {'、'.join(_two(minute) for minute, _ in marks)} 分"
+            return f"{every} {'、'.join(two(minute) for minute, _ in marks)} 分"
         case Sets(seconds, minutes, hours):
             every_hour = hours == ALL_HOURS
             hour = "每小时" if every_hour else f"{_part(hours, '时', '小时')}的"
@@ -110,8 +112,7 @@ def _beat(beat: Beat) -> str:
     hour, minute, second = beat.phase
     every = _every(beat.step, _UNITS[beat.unit])
     if beat.windows:
-        clock = clock_words([at for window in beat.windows for at in window])
-        windows = "、".join(f"{a} 至 {b}" for a, b in zip(clock[::2], clock[1::2], strict=True))
+        windows = "、".join(f"{first} 至 {last}" for first, last in window_words(beat))
         return f"{windows} {every}"
     if beat.phase == (0, 0, 0):
         return every
@@ -135,7 +136,7 @@ def _row(values: Values, unit: str, step_unit: str) -> str:
         return _every(step, step_unit)
     if step is not None and len(values) > 4:
         return f"{values[0]:02} 至 {values[-1]:02} {unit}{_every(step, step_unit)}"
-    return f"{'、'.join(spans(values, _two, ' 至 '))} {unit}"
+    return f"{'、'.join(spans(values, two, ' 至 '))} {unit}"
 
 
 def _part(values: Values, unit: str, step_unit: str) -> str:
@@ -143,13 +144,9 @@ def _part(values: Values, unit: str, step_unit: str) -> str:
     step = grid(values)
     if step is not None:
         return f"{values[0]:02} 至 {values[-1]:02} {unit}（{_every(step, step_unit)}）"
-    return f"{'、'.join(spans(values, _two, ' 至 '))} {unit}"
+    return f"{'、'.join(spans(values, two, ' 至 '))} {unit}"
 
 
 def _mark(minute: int, second: int, *, exact: bool = False) -> str:
     """``05 分``: a minute of any hour, with its second if that is not 0."""
     return f"{minute:02} 分 {second:02} 秒" if second or exact else f"{minute:02} 分"
-
-
-def _two(value: int) -> str:
-    return f"{value:02}"
