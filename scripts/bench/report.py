@@ -128,14 +128,14 @@ def _row(goal: dict[str, Any], measure: dict[str, Any]) -> str:
 
 def _circumstances(kept: dict[str, Any]) -> str:
     machine, measures = kept["machine"], list(kept["measures"].values())
-    loads = [measure["load"] for measure in measures]
+    loads = ", ".join(f"{name} {measure['load']:g}" for name, measure in kept["measures"].items())
     dates = sorted({measure["date"] for measure in measures})
     others = [measure["others"] for measure in measures if measure["others"] is not None]
     taken = f", others had {min(others):.0%} to {max(others):.0%} of the CPUs meanwhile" if others else ""
     return (
         f"`make bench`, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}: {machine['cores']} cores, "
-        f"Python {machine['python']}, SQLite {machine['sqlite']}; load {min(loads):g} to {max(loads):g} before a "
-        f"measure{taken}. Sides take turns, each in a process of its own; a figure is the median of so many runs."
+        f"Python {machine['python']}, SQLite {machine['sqlite']}; load before each measure: {loads}{taken}. "
+        "Sides take turns, each in a process of its own; a figure is the median of so many runs."
     )
 
 
