@@ -153,7 +153,7 @@ class JobDefinition:
         try:
             own, schedule, policies = _lines(text.decode() if isinstance(text, bytes) else text)
             if policies:
-                raw = json.loads(own[:-1] + "}")
+                raw = _first_line(own)
                 raw |= _policies_from(policies)
                 raw["schedule"] = _schedule_from(schedule)
             else:
@@ -188,6 +188,7 @@ _SOURCES: Final = {one.value: one for one in JobSource}
 _NO_ARGUMENTS: Final = json.loads(NO_ARGUMENTS)
 _shared: Final = attrgetter(*_SHARED)
 _policy: Final = lru_cache(maxsize=1024)(TaskPolicy)
+_decode: Final = json.JSONDecoder().raw_decode
 _plain: Final = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode
 _escaped: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
@@ -203,11 +204,24 @@ def _encode(value: Any) -> str:
     return text
 
 
+def _first_line(line: str) -> dict[str, Any]:
+    """What a first line ``{…,`` holds; every job has its own, so what `json.loads` looks at before is left out."""
+    text = line[:-1] + "}"
+    raw, end = _decode(text)
+    if end != len(text):
+        msg = f"there is more behind its end, at {end}"
+        raise ValueError(msg)
+    found: dict[str, Any] = raw
+    return found
+
+
 def _lines(text: str) -> tuple[str, str, str]:
     """The three lines of a text that `to_json` wrote; for any other the text and nothing."""
     lines = text.split("\n")
     match lines:
-        case own, schedule, policies if own.endswith("},") and schedule.startswith('"schedule":{'):
+        case own, schedule, policies if (
+            own.startswith("{") and own.endswith("},") and schedule.startswith('"schedule":{')
+        ):
             return own, schedule, policies
         case _:
             return text, "", ""

@@ -38,7 +38,7 @@ _ONE: Final = _ALL.where(jobs.c.id == bindparam("id"))
 def read_jobs(connection: Connection) -> JobRows:
     """All of them."""
     found = JobRows({}, {})
-    for row in connection.execute(_ALL):
+    for row in connection.execute(_ALL).all():
         one = _record(*row)
         if isinstance(one, Parked):
             found.parked[one.id] = one
