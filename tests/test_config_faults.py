@@ -6,14 +6,15 @@ import json
 import random
 import re
 import signal
-import sqlite3
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event
+from sqlalchemy import create_engine, event
+from sqlalchemy import text as sql
 
+from atlas.scheduler.crash_points import CrashPoint
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
@@ -269,116 +270,68 @@ def test_one_changed_job_of_ten_thousand_writes_one_row(clockwork: Clockwork, tm
 # --- kills -----------------------------------------------------------------------------------------------------------
 
 CHILD = """
-import os, signal, sys
+import sys
 from pathlib import Path
-from atlas.scheduler import job_store, reconcile
-from atlas.scheduler.config import file as config_file
-from atlas.scheduler.config import requests
-from atlas.scheduler.store import revisions
+from atlas.scheduler.testing.crashes import crash_at
 from atlas.service import AtlasScheduler
 from atlas.settings import Settings, prepare_folders
 
-folder, point, text = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
-
-def die(*_args, **_options):
-    os.kill(os.getpid(), signal.SIGKILL)
-
-def before(module, name):
-    setattr(module, name, die)
-
-def after(module, name):
-    real = getattr(module, name)
-    def called(*args, **options):
-        real(*args, **options)
-        die()
-    setattr(module, name, called)
-
-settings = Settings().anchored(folder)
+folder, point, text, database = Path(sys.argv[1]), sys.argv[2], sys.argv[3], sys.argv[4]
+settings = Settings(persistence={"database": database} if database else {}).anchored(folder)
 prepare_folders(settings)
 with AtlasScheduler.from_settings(settings).in_thread() as atlas:
-    if point == "file written beside": after(config_file, "_write")
-    if point == "before the request": before(requests, "ask")
-    if point == "after the request":
-        real = config_file.Path.replace
-        config_file.Path.replace = die
-    if point == "file replaced": before(config_file, "_flush_folder")
-    if point == "before the commit": before(job_store, "write_records")
-    if point == "rows written, no revision": before(reconcile, "keep_revision")
-    if point == "everything but the commit": after(revisions, "answer")
-    if point == "committed": atlas.cron.sync.running.jobs._table.swap = die
-    if point == "revision written, not answered": before(revisions, "answer")
-    atlas.reconciler.replace(text, by="web")
+    if point:
+        crash_at(point)
+        atlas.reconciler.replace(text, by="web")
 print("lived")
 """
-POINTS = (
-    "before the request",
-    "file written beside",
-    "after the request",
-    "file replaced",
-    "before the commit",
-    "rows written, no revision",
-    "revision written, not answered",
-    "everything but the commit",
-    "committed",
-)
+POINTS = [point for point in CrashPoint if point.value.startswith("apply")]
 HEALTH = {"cron_expression": "0 3 * * *", "function": "health"}
 OLD = json.dumps({"reload": "manual", "cron_jobs": {"kept": HEALTH, "gone": HEALTH}})
 NEW = json.dumps({"reload": "manual", "cron_jobs": {"kept": {**HEALTH, "timeout": 7}, "new": HEALTH}})
 
 
-@pytest.mark.parametrize("point", POINTS, ids=[point.replace(" ", "-").replace(",", "") for point in POINTS])
-def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(tmp_path: Path, point: str) -> None:
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("point", POINTS, ids=[point.name.lower().replace("_", "-") for point in POINTS])
+def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(
+    tmp_path: Path, point: CrashPoint, kind: str, request: pytest.FixtureRequest
+) -> None:
+    database = f"sqlite:///{tmp_path / 'atlas.db'}" if kind == "sqlite" else request.getfixturevalue("postgres_url")
     (tmp_path / "config").mkdir()
     file = tmp_path / "config" / "cron_jobs.json"
     file.write_text(OLD, "utf-8")
 
-    def run(point: str, text: str) -> subprocess.CompletedProcess[bytes]:
-        return subprocess.run(
-            [sys.executable, "-c", CHILD, str(tmp_path), point, text],
-            cwd=ROOT,
-            capture_output=True,
-            timeout=LIMIT_S * 4,
-            check=False,
-        )
+    def run(point: str) -> subprocess.CompletedProcess[bytes]:
+        command = [sys.executable, "-c", CHILD, str(tmp_path), point, NEW, database]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S * 6, check=False)
 
-    killed = run(point, NEW)
+    killed = run(point)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     on_disk = file.read_text("utf-8")
     assert on_disk in {OLD, NEW}
-    jobs, newest = _stored(tmp_path)
+    jobs, newest = _stored(database)
     assert newest in {OLD, NEW}
     assert jobs == _jobs_of(newest)  # the rows are those of the newest revision, all of them
-    assert newest == NEW or point != "committed"
+    assert newest == NEW or point is not CrashPoint.APPLY_COMMITTED
     assert newest == OLD or on_disk == NEW
 
     # The next start brings into force what was asked for, or goes on with what was; nothing is half done.
-    again = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            CHILD.replace('atlas.reconciler.replace(text, by="web")', "pass"),
-            str(tmp_path),
-            "",
-            "",
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        timeout=LIMIT_S * 4,
-        check=False,
-    )
+    again = run("")
     assert again.returncode == 0, again.stderr.decode()
-    jobs, newest = _stored(tmp_path)
+    jobs, newest = _stored(database)
     assert jobs == _jobs_of(newest)
     assert newest == file.read_text("utf-8")
 
 
-def _stored(folder: Path) -> tuple[dict[str, float], str]:
+def _stored(database: str) -> tuple[dict[str, float], str]:
     """The jobs' timeouts in the database, and the text of the newest revision."""
-    with sqlite3.connect(folder / "data" / "atlas.db") as connection:
-        rows = connection.execute("SELECT id, job_state FROM apscheduler_jobs").fetchall()
-        (text,) = connection.execute("SELECT content FROM revisions ORDER BY number DESC LIMIT 1").fetchone()
-    connection.close()
-    return {job_id: json.loads(state)["timeout_s"] for job_id, state in rows}, text
+    engine = create_engine(database)
+    with engine.connect() as connection:
+        rows = connection.execute(sql("SELECT id, job_state FROM apscheduler_jobs")).all()
+        content = connection.execute(sql("SELECT content FROM revisions ORDER BY number DESC LIMIT 1")).scalar_one()
+    engine.dispose()
+    return {row.id: json.loads(bytes(row.job_state))["timeout_s"] for row in rows}, content
 
 
 def _jobs_of(text: str) -> dict[str, float]:

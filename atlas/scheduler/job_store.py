@@ -21,6 +21,7 @@ from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
 from sqlalchemy import MetaData
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
@@ -176,10 +177,13 @@ class JobStore(SQLAlchemyJobStore):
             records = [self._settled(change) for change in changes]
 
             def write(connection: Connection) -> T | None:
+                reached(CrashPoint.APPLY_BEFORE_ROWS)
                 write_records(connection, records, removed)
+                reached(CrashPoint.APPLY_ROWS_WRITTEN)
                 return None if also is None else also(connection)
 
             made = self._store.write(write)
+            reached(CrashPoint.APPLY_COMMITTED)
             self._table.swap(records, removed)
         finally:
             self._door.release()
@@ -363,6 +367,7 @@ class JobStore(SQLAlchemyJobStore):
         return True
 
     def _committed(self, decided: Pass, kept: list[Task]) -> None:
+        reached(CrashPoint.PASS_COMMITTED)
         self._table.move(decided.next_run, decided.ended)
         self._door.release()
         self._on_released(kept)

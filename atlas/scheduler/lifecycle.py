@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from atlas.scheduler.admission import Admission
 from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import (
     AtlasError,
     DuplicateTaskError,
@@ -291,6 +292,7 @@ class Lifecycle:
 
     def claimed(self, attempt: Attempt) -> Outcome | None:
         """Its claim is on disk: the attempt's time begins; an outcome if the function must not be entered any more."""
+        reached(CrashPoint.CLAIM_BEFORE_ENTRY)
         with self._lock:
             live = attempt.live
             if not self._is_current(attempt):

@@ -10,6 +10,7 @@ from loguru import logger
 from sqlalchemy import and_, bindparam, delete, func, insert, null, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
@@ -130,10 +131,12 @@ def write_pass(connection: Connection, decided: Pass) -> list[Task]:
                 _FIRES.run(connection, decided.fires)
         except IntegrityError:
             kept = _write_free_fires(connection, decided)
+    reached(CrashPoint.PASS_FIRES_WRITTEN)
     insert_tasks(connection, [full_row(task) for task in kept])
     _write_longer(connection, decided)
     moves: list[tuple[str, float | None]] = [(job_id, at.timestamp()) for job_id, at in decided.next_run.items()]
     _MOVE.run(connection, moves + [(job_id, None) for job_id in decided.ended])
+    reached(CrashPoint.PASS_WRITTEN)
     return kept
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import (
     AtlasError,
     DuplicateTaskError,
@@ -109,6 +110,7 @@ class Serving:
         """
         store = self.store
         self._claim, clean = store.claim(silent=silent)
+        reached(CrashPoint.LEAD_TAKEN)
         self._renewed()
         try:
             self._recover(clean=clean)
@@ -131,6 +133,7 @@ class Serving:
             after=lambda found: store.totals.add(found[2]),
             wait_s=ACCEPT_S,
         )
+        reached(CrashPoint.RECOVERY_COMMITTED)
         for task, was in moves:
             told = logger.bind(task_id=task.id, job_id=task.job_id, was=was, status=task.status, crashes=task.crashes)
             if was is TaskStatus.RUNNING:
@@ -177,6 +180,7 @@ class Serving:
             logger.error("the last changes could not be written", error=str(error))
         lifecycle.close()
         self._let_go()
+        reached(CrashPoint.STOP_DRAINED)
         try:
             store.unclaim(clean=clean)
         except AtlasError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler import crash_points
 from atlas.scheduler.errors import ConfigError, JobBusyError, JobUnboundError, StoreUnavailableError, UnknownTaskError
-from atlas.scheduler.testing.by_hand import Killed
+from atlas.scheduler.testing.crashes import Killed
 from scripts.simulate.drawing import RARE, draw_entry
 from scripts.simulate.watching import FINAL
 

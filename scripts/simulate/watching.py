@@ -60,7 +60,7 @@ class Calls:
     Attributes:
         attempts: Numbers of the attempts, in order.
         returned: Numbers of those that returned.
-        kills: Scheduler deaths since its first call.
+        kills: Scheduler deaths while it was unfinished.
     """
 
     attempts: list[int] = field(default_factory=list)
@@ -137,9 +137,9 @@ class Watch:
 
     def killed(self) -> None:
         """The scheduler died."""
-        for task_id, calls in self.calls.items():
-            if self.status.get(task_id) not in FINAL:
-                calls.kills += 1
+        for task_id, status in self.status.items():
+            if status not in FINAL:
+                self.calls[task_id].kills += 1
 
     def found(self, rows: dict[str, str]) -> None:
         """The scheduler is down: what is on disk (task id → status). What was told stands there, or something later."""
@@ -150,7 +150,9 @@ class Watch:
             elif told in FINAL and there != told:
                 self.problem(f"{self.name(task_id)} was told to be {told} and is {there} on disk")
         for task_id, there in rows.items():
-            self.name(task_id)
+            if task_id not in self.status:  # it died before it told
+                self.name(task_id)
+                self.calls[task_id].kills += 1
             self.status[task_id] = there
 
     def recovered(self, rows: dict[str, str]) -> None:

@@ -16,7 +16,7 @@ from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import Registry
-from atlas.scheduler.testing.by_hand import Killed
+from atlas.scheduler.testing.crashes import Killed
 from atlas.scheduler.testing.virtual_time import VirtualTime
 from scripts.simulate.actions import NEVER_INSIDE, WEIGHTS, Actions
 from scripts.simulate.drawing import FUNCTIONS, RARE, draw_document, draw_entry, draw_fate, start_of

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import ConfigError, Problem
 
 if TYPE_CHECKING:
@@ -162,6 +163,7 @@ def replacing(path: Path, text: str) -> Iterator[Callable[[], Path | None]]:
                 written.append(_write(kept, old, like=target))
                 written.pop().replace(kept)
             fresh.replace(target)
+            reached(CrashPoint.APPLY_FILE_REPLACED)
             _flush_folder(target.parent)
         except OSError as error:
             raise _unwritable(path, error) from error
@@ -169,6 +171,7 @@ def replacing(path: Path, text: str) -> Iterator[Callable[[], Path | None]]:
 
     try:
         fresh = _write(target, text.encode(), like=target)
+        reached(CrashPoint.APPLY_FILE_WRITTEN)
     except OSError as error:
         raise _unwritable(path, error) from error
     written.append(fresh)

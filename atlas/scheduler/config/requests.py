@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.config.file import read_content, replacing
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.audit import CODE, Action
@@ -43,7 +44,9 @@ def request_replace(
     if read_content(path, len(text.encode())).raw == text.encode():
         return store.write(put)
     with replacing(path, text) as put_in_place:
+        reached(CrashPoint.APPLY_BEFORE_REQUEST)
         asked = store.write(put)
+        reached(CrashPoint.APPLY_REQUESTED)
         try:
             put_in_place()
         except ConfigError:

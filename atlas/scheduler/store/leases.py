@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, delete, insert, or_, select, text, update
 from sqlalchemy.exc import DBAPIError
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import LeaseLostError, StoreHeldError
 from atlas.scheduler.store.engine import file_of
 from atlas.scheduler.store.statements import Statement
@@ -124,6 +125,7 @@ class Claim:
         gone = or_(leases.c.role == SCHEDULER, leases.c.owner == self._owner, leases.c.expires_at < now.timestamp())
         connection.execute(delete(leases).where(gone))
         connection.execute(insert(leases).values(_row(self._owner, SCHEDULER, self.holder, now, self.token)))
+        reached(CrashPoint.LEAD_CLAIMED)
         return clean
 
     def is_dead(self, connection: Connection, last: Lease) -> bool:

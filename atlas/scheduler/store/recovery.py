@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import select, text, update
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.metrics import Moves
 from atlas.scheduler.outcome import Verdict, crash
 from atlas.scheduler.store.audit import Action, write_audit
@@ -57,6 +58,7 @@ def recover(
     update_tasks(connection, changed)
     insert_attempts(connection, fenced)
     counts.write(connection)
+    reached(CrashPoint.RECOVERY_WRITTEN)
     return to_serve, moves, counts
 
 

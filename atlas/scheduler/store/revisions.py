@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import insert, select, update
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.store.audit import Action, as_line, write_audit
 from atlas.scheduler.store.tables import config_requests, revisions
 from atlas.scheduler.store.task_rows import instant
@@ -149,7 +150,9 @@ def keep_revision(
         before=None if before is None else {"revision": before.number},
         after=after,
     )
+    reached(CrashPoint.APPLY_REVISION_WRITTEN)
     answer(connection, at=at, digest=digest, revision=number)
+    reached(CrashPoint.APPLY_ANSWERED)
     return number
 
 

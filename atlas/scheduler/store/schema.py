@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import inspect, text
 
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import StoreVersionError
 from atlas.scheduler.store.tables import make_tables
 
@@ -46,6 +47,7 @@ def _brought_up_to_date(engine: Engine) -> bool:
             return False
         if version is None:
             make_tables(connection)
+            reached(CrashPoint.SCHEMA_MADE)
             if connection.dialect.name == "sqlite":  # a mark that tells this database from any other one
                 connection.exec_driver_sql(f"PRAGMA user_version = {secrets.randbelow(2**31 - 1) + 1}")
             connection.execute(text("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)"))

@@ -17,7 +17,7 @@ from loguru import logger
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
 
 from atlas.scheduler import crash_points
-from atlas.scheduler.crash_points import CrashPoint
+from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import LeaseLostError, QueueStoppedError, StoreError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
@@ -26,6 +26,7 @@ from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.database_file import is_corrupt
 from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
+from atlas.scheduler.task import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -309,25 +310,27 @@ class Writer:
             self.guard.acquire()
         try:
             connection = self._connection.get()
-            if crash_points.armed is not None:
-                crash_points.armed(CrashPoint.COMMIT_BEFORE_BEGIN)
+            reached(CrashPoint.COMMIT_BEFORE_BEGIN)
             told = None
             with connection.begin():
                 if self.fence is not None:
                     self.fence(connection)
                 insert_tasks(connection, [row for accept in batch.accepts for row in accept.rows])
+                ends = crash_points.armed is not None and any(event.status in FINAL for _task, event in batch.moves)
+                if ends:
+                    reached(CrashPoint.COMMIT_BEFORE_FINAL_ROWS)
                 update_tasks(connection, list(batch.changes.values()))
+                if ends:
+                    reached(CrashPoint.COMMIT_AFTER_FINAL_ROWS)
                 insert_attempts(connection, batch.attempts)
                 counts.write(connection)
                 for work in batch.works:
                     self._run(connection, work)
                 if self.notices is not None and batch.tells:
                     told = self.notices.tell(connection)
-                if crash_points.armed is not None:
-                    crash_points.armed(CrashPoint.COMMIT_BEFORE_COMMIT)
+                reached(CrashPoint.COMMIT_BEFORE_COMMIT)
                 number = told
-            if crash_points.armed is not None:
-                crash_points.armed(CrashPoint.COMMIT_AFTER_COMMIT)
+            reached(CrashPoint.COMMIT_AFTER_COMMIT)
         except Exception:
             if number is not None:  # the error came after the last statement: it may be committed all the same
                 self._doubt = _Doubt(number, batch, counts)
@@ -363,8 +366,7 @@ class Writer:
             self._guarded(self.on_accepted, accepted)
         if self.on_written is not None:  # before anybody wakes, who may then take the queue apart
             self._guarded(self.on_written, moves)
-        if crash_points.armed is not None:
-            crash_points.armed(CrashPoint.COMMIT_AFTER_HAND_OVER)
+        reached(CrashPoint.COMMIT_AFTER_HAND_OVER)
         if accepted or moves:
             self._events.publish_later(lambda: events_of(accepted, moves))
         for accept in batch.accepts:

@@ -21,6 +21,7 @@ from atlas.scheduler.events import EventStream
 from atlas.scheduler.store.commit import Batch
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.writer import Writer
+from atlas.scheduler.testing.crashes import Killed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,10 +33,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.task import Task, TaskStatus
-
-
-class Killed(BaseException):
-    """The process of this store has died: what its code still tries to do never happened."""
 
 
 class HandStream(EventStream):

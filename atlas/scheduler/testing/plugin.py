@@ -1,4 +1,4 @@
-"""The plugin that pytest finds by itself: fixtures ``virtual_time`` and ``inline_queue``.
+"""The plugin that pytest finds by itself: fixtures ``virtual_time``, ``inline_queue`` and ``crash_at``.
 
 pytest imports it in every session of an environment that has Atlas: what a fixture needs is imported by the fixture.
 """
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from atlas.scheduler.testing.inline import InlineQueue
     from atlas.scheduler.testing.virtual_time import VirtualTime
@@ -32,3 +32,12 @@ def inline_queue() -> Iterator[InlineQueue]:
 
     with InlineQueue() as queue:
         yield queue
+
+
+@pytest.fixture
+def crash_at() -> Iterator[Callable[..., None]]:
+    """Let a point kill: ``crash_at(CrashPoint.COMMIT_BEFORE_COMMIT, how="raise")``; nothing is armed after the test."""
+    from atlas.scheduler.testing.crashes import disarmed_after
+
+    with disarmed_after() as arm:
+        yield arm
