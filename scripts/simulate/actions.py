@@ -158,9 +158,12 @@ class Actions:
             self.reconciler.reload()
         except ConfigError as error:
             self.must_reload = False
-            if not (self.lacks_rare and RARE in json.dumps(self.document)):
+            if self.file.read_text("utf-8") != json.dumps(self.document):
+                self.watch.counts["broken files refused"] += 1
+            elif self.lacks_rare and RARE in json.dumps(self.document):
+                self.watch.counts["files refused for want of a function"] += 1
+            else:
                 self.watch.problem(f"a good file was refused: {error}")
-            self.watch.counts["files refused for want of a function"] += 1
             return
         self.must_reload = False
         self.took_effect()

@@ -62,13 +62,6 @@ def _no_recovery() -> Any:
     return mock.patch.object(recovery, "recover", side_effect=lambda *_: ([], [], Moves()))
 
 
-def _clock_stays_ahead() -> Any:
-    """Nobody brings starts back when the wall clock is set back."""
-    from atlas.scheduler.job_store import JobStore
-
-    return mock.patch.object(JobStore, "clock_came_back", return_value=0)
-
-
 def _fold_twice() -> Any:
     """Fixed times come twice when the clock shows an hour twice, and not at all when it leaves one out."""
     from atlas.scheduler.cron.fields import CronFields
@@ -105,7 +98,6 @@ VARIANTS: Final = {
     "serve-twice": _serve_twice,
     "endless-attempts": _endless_attempts,
     "no-recovery": _no_recovery,
-    "clock-stays-ahead": _clock_stays_ahead,
     "fold-twice": _fold_twice,
     "wrong-counters": _wrong_counters,
     "told-and-not-written": _told_and_not_written,
