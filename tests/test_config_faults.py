@@ -291,7 +291,7 @@ OLD = json.dumps({"reload": "manual", "cron_jobs": {"kept": HEALTH, "gone": HEAL
 NEW = json.dumps({"reload": "manual", "cron_jobs": {"kept": {**HEALTH, "timeout": 7}, "new": HEALTH}})
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(280)
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("point", POINTS, ids=[point.name.lower().replace("_", "-") for point in POINTS])
 def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(
@@ -304,7 +304,7 @@ def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(
 
     def run(point: str) -> subprocess.CompletedProcess[bytes]:
         command = [sys.executable, "-c", CHILD, str(tmp_path), point, NEW, database]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S * 6, check=False)
+        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S * 12, check=False)
 
     killed = run(point)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()

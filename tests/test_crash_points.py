@@ -40,7 +40,7 @@ class Lives:
 
     def live(self, point: str = "", nth: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tests.dying", self.database, str(self.ledger), point, str(nth)]
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=140)
         for line in ran.stdout.splitlines():
             if line.startswith("accepted "):
                 _word, task_id, kind = line.split()
@@ -96,7 +96,7 @@ def lives(request: pytest.FixtureRequest, tmp_path: Path) -> Lives:
     return Lives(request.getfixturevalue("postgres_url"), tmp_path)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(500)
 @pytest.mark.parametrize("point", POINTS, ids=[point.name.lower().replace("_", "-") for point in POINTS])
 def test_after_a_death_there_nothing_is_lost_and_nothing_is_doubled(lives: Lives, point: CrashPoint) -> None:
     if point.value.startswith(("lead", "recovery")):  # something must be left to take over
