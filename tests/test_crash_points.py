@@ -102,6 +102,8 @@ def test_after_a_death_there_nothing_is_lost_and_nothing_is_doubled(lives: Lives
     if point.value.startswith(("lead", "recovery")):  # something must be left to take over
         lives.die_at(CrashPoint.COMMIT_AFTER_HAND_OVER, 12)
     lives.die_at(point, NTH.get(point, 1))
+    if point is CrashPoint.SCHEMA_MADE:  # nobody has worked yet
+        lives.die_at(CrashPoint.COMMIT_AFTER_COMMIT, 6)
     ended = lives.live()
     assert "lived" in ended.stdout, ended.stderr[-3000:]
     lives.judge()
