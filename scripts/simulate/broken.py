@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
 
@@ -62,11 +63,16 @@ def _no_recovery() -> Any:
     return mock.patch.object(recovery, "recover", side_effect=lambda *_: ([], [], Moves()))
 
 
-def _fold_twice() -> Any:
+@contextmanager
+def _fold_twice() -> Iterator[None]:
     """Fixed times come twice when the clock shows an hour twice, and not at all when it leaves one out."""
-    from atlas.scheduler.cron.fields import CronFields
+    from atlas.scheduler.cron import expression
 
-    return mock.patch.object(CronFields, "wildcard", property(lambda _self: True))
+    whole = expression.parse_fields
+    with mock.patch.object(expression, "parse_fields", lambda text: replace(whole(text), wildcard=True)):
+        expression.parse_cron.cache_clear()
+        yield
+    expression.parse_cron.cache_clear()
 
 
 def _wrong_counters() -> Any:
@@ -74,13 +80,12 @@ def _wrong_counters() -> Any:
     from atlas.scheduler.metrics import Moves
     from atlas.scheduler.task import TaskStatus
 
-    whole = Moves.moved
+    whole = Moves.moved_all
 
-    def moved(self: Moves, job_id: Any, was: Any, status: Any, duration_s: Any) -> None:
-        if status is not TaskStatus.TIMEOUT:
-            whole(self, job_id, was, status, duration_s)
+    def moved_all(self: Moves, moves: Any) -> None:
+        whole(self, [move for move in moves if move.status is not TaskStatus.TIMEOUT])
 
-    return mock.patch.object(Moves, "moved", moved)
+    return mock.patch.object(Moves, "moved_all", moved_all)
 
 
 def _told_and_not_written() -> Any:
