@@ -581,7 +581,7 @@ def test_changes_in_the_commit_under_way_count_as_unwritten(store: Store) -> Non
 @pytest.mark.parametrize("ended_by", ["somebody waits", "a hundred changes", "closing"])
 def test_changes_that_nobody_waits_for_gather(database: str, monkeypatch: pytest.MonkeyPatch, ended_by: str) -> None:
     monkeypatch.setattr(writer, "GATHER_S", 3600.0)
-    opened = open_store(database)
+    opened = Store(database, follows=False)  # what it hears of others ends a gathering, too
     known = [a_task(f"{number:03}") for number in range(MAX_BEHIND)]
     accept(opened, *known).wait(LIMIT_S)
     commits = opened.writer.commits

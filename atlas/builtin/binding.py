@@ -42,11 +42,12 @@ def bind_builtins(
     zone = ZoneInfo(settings.scheduler.timezone) if settings.scheduler.timezone else get_localzone()
     reports = settings.paths.reports
 
+    draw = random.Random().random  # noqa: S311 - for waits; the app may seed the module's own, or draw from it
     barren = Barren()
 
     async def collect(only: list[str] | None = None) -> dict[str, Any]:
         """Collect all sources, or ``only`` those of these names or types."""
-        collection = Collection(store=store, settings=settings.collect, clock=clock, draw=random.random, barren=barren)
+        collection = Collection(store=store, settings=settings.collect, clock=clock, draw=draw, barren=barren)
         return await collection.run(only)
 
     def cleanup(*, dry_run: bool = False) -> dict[str, Any]:

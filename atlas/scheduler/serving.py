@@ -83,7 +83,7 @@ class Serving:
             registry,
             max_waiting=max_waiting,
             stop_grace_s=stop_grace_s,
-            draw=random.random,
+            draw=random.Random().random,  # noqa: S311 - the app may seed the module's own, or draw from it
             on_timer=self._timekeeper.at,
             logs=self._logs,
         )

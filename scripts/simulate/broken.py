@@ -66,13 +66,16 @@ def _no_recovery() -> Any:
 @contextmanager
 def _fold_twice() -> Iterator[None]:
     """Fixed times come twice when the clock shows an hour twice, and not at all when it leaves one out."""
-    from atlas.scheduler.cron import expression
+    from atlas.scheduler.cron.expression import parse_cron
+    from atlas.scheduler.cron.fields import parse_fields
 
-    whole = expression.parse_fields
-    with mock.patch.object(expression, "parse_fields", lambda text: replace(whole(text), wildcard=True)):
-        expression.parse_cron.cache_clear()
+    def all_wild(text: str) -> Any:
+        return replace(parse_fields(text), wildcard=True)
+
+    with mock.patch("atlas.scheduler.cron.expression.parse_fields", all_wild):
+        parse_cron.cache_clear()
         yield
-    expression.parse_cron.cache_clear()
+    parse_cron.cache_clear()
 
 
 def _wrong_counters() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from loguru import logger
@@ -19,6 +20,7 @@ from atlas.scheduler.store.engine import Durability, database_url, file_of, make
 from atlas.scheduler.store.leases import Claim, new_owner
 from atlas.scheduler.store.lock_holders import Holder, postgres_holder, sqlite_holder
 from atlas.scheduler.store.notices import Notices
+from atlas.scheduler.store.readers import Readers
 from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import full_row
 from atlas.scheduler.store.tickets import Ticket
@@ -83,6 +85,7 @@ class Store:
         self.totals = Totals()
         self.events = self.stream_kind()
         self.writer = self.writer_kind(self.engine, self.clock, self.totals, self.events)
+        self._readers = Readers()
         self.writer.guard = self._guard
         self._notices: Notices | None = None
         if url.get_backend_name() == "postgresql":
@@ -115,12 +118,10 @@ class Store:
 
         Raises:
             StoreUnavailableError: The database does not answer.
+            QueueStoppedError: The store is closed.
         """
         try:
-            if self._guard is not None:
-                with self._guard, self.engine.connect() as connection:
-                    return work(connection)
-            with self.engine.connect() as connection:
+            with self._readers, self._guard or nullcontext(), self.engine.connect() as connection:
                 return work(connection)
         except DBAPIError as error:
             message = f"{self.url} cannot be read: {error.orig}"
@@ -306,6 +307,7 @@ class Store:
             self._notices.close()
         self.writer.close()
         self.events.close()
+        self._readers.close()
         self.engine.dispose()
 
     def _forget(self) -> None:
