@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
 
@@ -43,6 +43,9 @@ if TYPE_CHECKING:
     from atlas.scheduler.outcome import Verdict
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.task import ExecutorKind
+
+CHANCE: Final = random.Random()  # noqa: S311 - spreads retries
+"""Not the module's own: an app may seed that one, and what it draws from it is its own business."""
 
 
 class Serving:
@@ -83,7 +86,7 @@ class Serving:
             registry,
             max_waiting=max_waiting,
             stop_grace_s=stop_grace_s,
-            draw=random.Random().random,  # noqa: S311 - the app may seed the module's own, or draw from it
+            draw=CHANCE.random,
             on_timer=self._timekeeper.at,
             logs=self._logs,
         )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.scheduler import crash_points
+from atlas.scheduler import crash_points, serving
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.jobs import PolicyDefaults
@@ -49,7 +49,7 @@ class World(Actions):
         """Draw the jobs; `run` runs."""
         self.seed, self.days, self.folder = seed, days, folder
         self.draw = random.Random(seed)  # noqa: S311 - a simulation
-        random.seed(seed)  # the engine draws the jitter of retries there
+        serving.CHANCE.seed(seed)
         self.wall = start_of(self.draw)
         self.started = self.wall
         self.trace = Trace()
