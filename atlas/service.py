@@ -1,22 +1,19 @@
-"""The composition root: builds the scheduler from settings, starts and stops it, answers signals."""
+"""The composition root: builds the scheduler from settings, starts and stops it."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
-from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from loguru import logger
 from tzlocal import get_localzone_name
 
-from atlas.builtin.binding import ALIASES, bind_builtins
+from atlas.builtin.binding import bind_builtins
 from atlas.scheduler.capture import LogRules
 from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
-from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError
+from atlas.scheduler.errors import AtlasError, QueueStoppedError
 from atlas.scheduler.event_log import event_log
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
@@ -30,11 +27,10 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.told import Told
 from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
     from pathlib import Path
     from types import TracebackType
 
@@ -43,8 +39,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.loop_watch import Trouble
 
 START_LIMIT_S: Final = 60.0
-FIRST_COLLECTION: Final = frozenset({"collect", ALIASES["collect"]})
-"""The functions whose jobs run at once on an empty database, so that a newcomer sees something."""
 
 
 class AtlasScheduler:
@@ -59,6 +53,7 @@ class AtlasScheduler:
         store: The database.
         reconciler: Keeps the jobs equal to the config file.
         is_first_start: True if the database was empty at the start.
+        waits_for: In words, what `serve` waits for before it can start; None while it waits for nothing.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -67,6 +62,7 @@ class AtlasScheduler:
         self.registry = Registry(allow=settings.functions.allow, parent=REGISTRY)
         self.timezone = settings.scheduler.timezone or get_localzone_name()
         self.is_first_start = False
+        self.waits_for: str | None = None
         self._store: Store | None = None
         self._status: StatusManager | None = None
         self._watch: ConfigWatch | None = None
@@ -118,19 +114,22 @@ class AtlasScheduler:
 
     @property
     def store(self) -> Store:
-        """The database; open between start and stop."""
+        """The database; open between start and stop, and otherwise a `QueueStoppedError`."""
         if self._store is None:
-            msg = "the scheduler is not started"
-            raise RuntimeError(msg)
+            raise self._not_started()
         return self._store
 
     @property
     def status(self) -> StatusManager:
-        """The record; open between start and stop."""
+        """The record; open between start and stop, and otherwise a `QueueStoppedError`."""
         if self._status is None:
-            msg = "the scheduler is not started"
-            raise RuntimeError(msg)
+            raise self._not_started()
         return self._status
+
+    def _not_started(self) -> QueueStoppedError:
+        if self.waits_for is not None:
+            return QueueStoppedError(Told("the scheduler starts: {what}", what=self.waits_for))
+        return QueueStoppedError(Told("the scheduler is not started"))
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -337,111 +336,3 @@ class ThreadedScheduler:
     ) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         self.stop(drain=kind is None)
-
-
-def serve(
-    settings: Settings,
-    *,
-    on_ready: Callable[[AtlasScheduler], None] | None = None,
-    on_note: Callable[[str], None] | None = None,
-    beside: Callable[[AtlasScheduler], AbstractContextManager[object]] | None = None,
-) -> int:
-    """Run the scheduler until a signal; returns the exit code.
-
-    SIGTERM and SIGINT drain: nothing more is taken, running tasks get ``drain_timeout`` seconds, are then asked to
-    stop, and what is left is released. A second one ends the process at once. SIGHUP reloads the config file.
-
-    Args:
-        settings: What to run.
-        on_ready: Called once it runs, on a thread of its own: it may block.
-        on_note: Called with what a person at a terminal should know.
-        beside: What runs while the scheduler does, such as the web server; it is entered and left on a thread.
-
-    Raises:
-        AtlasError: It did not start.
-    """
-    return asyncio.run(_serve(settings, on_ready, on_note or (lambda _text: None), beside or nullcontext))
-
-
-async def _serve(
-    settings: Settings,
-    on_ready: Callable[[AtlasScheduler], None] | None,
-    note: Callable[[str], None],
-    beside: Callable[[AtlasScheduler], AbstractContextManager[object]],
-) -> int:
-    loop = asyncio.get_running_loop()
-    atlas, stopping = AtlasScheduler(settings), asyncio.Event()
-
-    def end(number: int) -> None:
-        if stopping.is_set():
-            note("second signal: ending at once; what was running runs again at the next start")
-            os._exit(128 + number)
-        stopping.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, end, number)
-    reloads: set[asyncio.Task[None]] = set()
-
-    def hang_up() -> None:
-        task = loop.create_task(_reload(atlas))
-        reloads.add(task)
-        task.add_done_callback(reloads.discard)
-
-    await atlas.start()
-    _Roles(atlas, note)
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
-    companion = ExitStack()
-    try:
-        if atlas.is_first_start and not atlas.stands_by:
-            await _collect_at_once(atlas)
-        await asyncio.to_thread(companion.enter_context, beside(atlas))
-        if on_ready is not None:
-            await asyncio.to_thread(on_ready, atlas)
-        await stopping.wait()
-        running = atlas.get_queue_status()["running_tasks"]
-        limit_s = settings.scheduler.drain_timeout
-        note(
-            f"draining: {running} running, at most {limit_s:g} s; press Ctrl-C again to end at once"
-            if running
-            else "stopping"
-        )
-    finally:
-        await asyncio.to_thread(companion.close)
-        await atlas.stop()
-    return 0
-
-
-class _Roles:
-    """Tells whoever sits at the terminal which process leads."""
-
-    def __init__(self, atlas: AtlasScheduler, note: Callable[[str], None]) -> None:
-        self._atlas, self._note = atlas, note
-        atlas.queue.on_role(self)
-        if atlas.stands_by:
-            leader = atlas.leader()
-            who = "another process" if leader is None else leader.words
-            note(f"standing by: {who} schedules on this database; this process takes over when that one ends")
-
-    def lead(self) -> None:
-        self._note("this process schedules from now on")
-
-    def step_down(self) -> None:
-        self._note("another process took over while this one was silent; standing by")
-
-
-async def _reload(atlas: AtlasScheduler) -> None:
-    try:
-        await asyncio.to_thread(atlas.reload)
-    except ConfigError:
-        pass  # its reason is told with the refusal
-    except AtlasError as error:  # a database that does not answer
-        logger.error("the config file was not applied; nothing changed\n{}", error)
-
-
-async def _collect_at_once(atlas: AtlasScheduler) -> None:
-    for job in await atlas.cron.get_all_jobs():
-        if job.enabled and (await atlas.cron.get_job_status(job.name))["function"] in FIRST_COLLECTION:
-            try:
-                await atlas.cron.run_job_now(job.name)
-            except JobBusyError:
-                logger.debug("the first collection is under way already")

@@ -46,6 +46,7 @@ from atlas.settings_input.values import (
     ProjectPath,
     TimeLimit,
     UpperCase,
+    UrlPrefix,
     ZoneName,
     is_loopback,
 )
@@ -91,6 +92,9 @@ class PersistenceSettings(_Section):
     database: Database = Field(Path("data/atlas.db"), repr=False, description="SQLite file, or postgresql://… address")
     durability: Literal["full", "normal"] = Field(
         "full", description="full: fsync each commit; normal: power loss may lose the last ones"
+    )
+    start_wait: Duration = Field(
+        300.0, description='how long `atlas serve` waits for a database that does not answer yet: seconds or "5m"'
     )
     status_file: ProjectPath | None = Field(Path("data/task_status.json"), description="readable snapshot; null: none")
     queue_file: str | None = Field(None, description="accepted and ignored: the queue lives in the database")
@@ -183,6 +187,9 @@ class WebSettings(_Section):
     host: BindAddress = Field("127.0.0.1", description="address to listen on; 127.0.0.1: this machine alone")
     read_only: bool = Field(False, description="true: nothing can be changed over HTTP")
     allowed_hosts: tuple[HostName, ...] = Field((), description="names of this site, such as atlas.example.org")
+    root_path: UrlPrefix = Field(
+        "", max_length=200, description="prefix under which a reverse proxy shows it, such as /scheduler"
+    )
 
     @field_validator("host")
     @classmethod

@@ -135,10 +135,11 @@ class Installation:
 
 
 class Served:
-    """``atlas serve`` in a process, ready once entered; left, it is told to stop."""
+    """``atlas serve`` in a process, ready (it said ``ready``) once entered; left, it is told to stop."""
 
-    def __init__(self, installation: Installation, *argv: str, script: str | None = None) -> None:
+    def __init__(self, installation: Installation, *argv: str, script: str | None = None, ready: str = READY) -> None:
         self.installation, self._argv, self._script = installation, argv or ("serve",), script
+        self._ready = ready
         self._lines: queue.Queue[str | None] = queue.Queue()
         self.told: list[str] = []
         self.log = ""
@@ -151,7 +152,7 @@ class Served:
         self._reader.start()
         self._log = threading.Thread(target=self._read_log, args=(self.process.stderr,), daemon=True)
         self._log.start()
-        self.wait_for(READY)
+        self.wait_for(self._ready)
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from atlas.scheduler.errors import ConfigError, StoreHeldError, UnknownJobError
+from atlas.scheduler.errors import ConfigError, QueueStoppedError, StoreHeldError, UnknownJobError
 from atlas.scheduler.job_view import JobState
 from atlas.service import AtlasScheduler
 
@@ -118,3 +118,15 @@ def test_in_a_thread_it_serves_code_without_a_loop(settings: Settings) -> None:
         assert seen != [main]
         task_id = atlas.cron.sync.run_job_now("health_check")
         assert atlas.queue.sync.get_task_result(task_id, timeout=20)["status"] in {"ok", "degraded", "failing"}
+
+
+async def test_it_starts_again_after_its_stop_with_what_was_there(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    atlas, made = AtlasScheduler.from_settings(settings), []
+    for _ in range(3):
+        async with atlas:
+            made.append(await atlas.cron.run_job_now("health_check"))
+            assert (await atlas.queue.get_task_result(made[-1], timeout=20))["status"] in {"ok", "degraded", "failing"}
+            assert [task.id for task in atlas.status.get_tasks()] == made[::-1]
+        with pytest.raises(QueueStoppedError, match="not started"):
+            _ = atlas.store

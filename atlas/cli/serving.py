@@ -16,7 +16,7 @@ from atlas.logs import configure_logging
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import StoreError
 from atlas.scheduler.job_view import JobState
-from atlas.service import serve as run_service
+from atlas.serving import serve as run_service
 from atlas.settings import prepare_folders
 
 if TYPE_CHECKING:

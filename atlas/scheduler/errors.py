@@ -369,12 +369,13 @@ class StoreUnavailableError(StoreError, TimeoutError):
 
     Attributes:
         waited_s: How long it was tried.
+        may_pass: False where waiting is of no use: a wrong password, a file that is no database.
     """
 
-    def __init__(self, message: str, *, waited_s: float) -> None:
-        """Keep ``waited_s``."""
+    def __init__(self, message: str, *, waited_s: float, may_pass: bool = True) -> None:
+        """Keep ``waited_s`` and ``may_pass``."""
         super().__init__(message)
-        self.waited_s = waited_s
+        self.waited_s, self.may_pass = waited_s, may_pass
 
 
 class StoreHeldError(StoreError):

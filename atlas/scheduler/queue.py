@@ -114,7 +114,7 @@ class TaskQueue:
         return self._target if isinstance(self._target, Store) else None
 
     def bind(self, store: Store) -> None:
-        """Use ``store`` if the queue has none yet.
+        """Use ``store`` if the queue has none yet, or one that is closed: it may be started again.
 
         Raises:
             StoreMismatchError: It has another one, or runs on a private one already.
@@ -122,6 +122,8 @@ class TaskQueue:
         mine, target = self.store, self._target
         if mine is store:
             return
+        if mine is not None and mine.is_closed:
+            mine = None
         named = None if target is None or isinstance(target, Store) else database_url(target)
         if mine is not None or named not in {None, store.engine.url}:
             uses = mine.url if mine else target

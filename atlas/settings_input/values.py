@@ -15,6 +15,7 @@ from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.zones import zone_named
 
 _PACKAGE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+_PREFIX: Final = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~-]+)+", re.ASCII)
 _POSTGRES: Final = re.compile(r"postgres(ql)?(\+psycopg)?://", re.IGNORECASE)
 
 
@@ -102,6 +103,13 @@ def _header(text: str) -> str:
     return text
 
 
+def _prefix(text: str) -> str:
+    """A path as it stands in an address, without a slash at its end; "" is none."""
+    if text and not _PREFIX.fullmatch(text):
+        raise ValueError("wanted is a prefix such as /scheduler: it begins with a slash and does not end with one")
+    return text
+
+
 def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
@@ -116,5 +124,6 @@ PackageName = Annotated[str, AfterValidator(_package)]
 HttpUrl = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
 BindAddress = Annotated[str, AfterValidator(_bind)]
 HostName = Annotated[str, AfterValidator(_host)]
+UrlPrefix = Annotated[str, AfterValidator(_prefix)]
 HeaderText = Annotated[str, Field(max_length=200), AfterValidator(_header)]
 UpperCase: Any = BeforeValidator(_upper)

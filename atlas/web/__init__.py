@@ -10,6 +10,13 @@
 
 from __future__ import annotations
 
-from atlas.web.app import create_app
+try:
+    from atlas.web.app import create_app
+except ModuleNotFoundError as _error:
+    _missing = (_error.name or "atlas").partition(".")[0]
+    if _missing == "atlas":
+        raise
+    _text = f"the pages need {_missing}, which is not installed: pip install 'atlas-scheduler[web]'"
+    raise ModuleNotFoundError(_text, name=_missing) from _error
 
 __all__ = ["create_app"]

@@ -105,15 +105,9 @@ def read_or_make_token(file: Path) -> tuple[str, bool]:
     """
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        try:
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            token = file.read_text(encoding="utf-8").strip()
-        else:
-            token = secrets.token_urlsafe(32)
-            with os.fdopen(handle, "w", encoding="utf-8") as opened:
-                opened.write(token + "\n")
+        if not file.exists() and (token := _made(file)):
             return token, True
+        token = file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise _refusal(file, f"the token cannot be read or made: {error}") from error
     if not (MIN_TOKEN <= len(token) <= MAX_TOKEN and token.isascii() and token.isprintable() and " " not in token):
@@ -122,6 +116,23 @@ def read_or_make_token(file: Path) -> tuple[str, bool]:
     if file.stat().st_mode & 0o077:
         file.chmod(0o600)
     return token, False
+
+
+def _made(file: Path) -> str:
+    """A new token in ``file``; "" where another process, a worker of the same app perhaps, made the file first.
+
+    It gets its name when it is whole: no process reads half a token.
+    """
+    token, draft = secrets.token_urlsafe(32), file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as opened:
+            opened.write(token + "\n")
+        os.link(draft, file)
+    except FileExistsError:
+        return ""
+    finally:
+        draft.unlink(missing_ok=True)
+    return token
 
 
 def _refusal(file: Path, message: str) -> ConfigError:

@@ -20,6 +20,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from atlas.web.answers import refusal
+from atlas.web.prefix import placed
 from atlas.web.site import local_path
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Guard:
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
             return
+        scope = placed(scope)
         request = Request(scope)
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
 
@@ -160,20 +162,25 @@ class Guard:
             return False
         return True
 
-    @staticmethod
-    def _is_own(request: Request) -> bool:
-        """True if a browser says that the change came from this site; programs with the token send no origin."""
-        headers = request.headers
-        if headers.get("sec-fetch-site", "same-origin") not in {"same-origin", "none"}:
+    def _is_own(self, request: Request) -> bool:
+        """True if a browser says that the change came from this site; programs with the token send no origin.
+
+        A proxy may put its own name for us in the place of the one the browser knows; `allowed_hosts` has that one.
+        """
+        headers, allowed = request.headers, self._site.allowed_hosts
+        told = headers.get("sec-fetch-site", "")
+        if told not in {"", "same-origin", "none"}:
             return False
         origin = headers.get("origin")
         if origin is None:
             return request.scope.get("atlas.by") == "api"
         try:
             parts = urlsplit(origin)
+            # Another port is another site, unless the browser vouches for it.
+            is_named = parts.hostname in allowed and (parts.port is None or told == "same-origin")
         except ValueError:
             return False
-        return parts.scheme in {"http", "https"} and parts.netloc == headers.get("host", "")
+        return parts.scheme in {"http", "https"} and (is_named or parts.netloc == headers.get("host", ""))
 
     @staticmethod
     def _too_large(request: Request, limit: int) -> Response:

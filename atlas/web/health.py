@@ -32,7 +32,9 @@ def look(site: Site) -> dict[str, Any]:
 
 
 def alive(atlas: AtlasScheduler) -> tuple[bool, dict[str, Any]]:
-    """Whether this process does what it is for: the clock ticks, or it watches the one that leads."""
+    """Whether this process does what it is for: the clock ticks, it watches the one that leads, or it will start."""
+    if atlas.waits_for is not None:
+        return True, {"role": "starting"}
     if atlas.queue.stands_by:
         looked_s = atlas.queue.looked_s()
         return looked_s is not None and looked_s <= STALLED_S, {"role": "standby", "looked_s": looked_s}
@@ -42,6 +44,8 @@ def alive(atlas: AtlasScheduler) -> tuple[bool, dict[str, Any]]:
 
 def ready(atlas: AtlasScheduler) -> tuple[bool, str]:
     """Whether work is taken and done, and in words what is in the way."""
+    if atlas.waits_for is not None:
+        return False, f"the scheduler starts: {atlas.waits_for}"
     figures = atlas.get_queue_status()
     state = str(figures["state"])
     if state == "stopped":

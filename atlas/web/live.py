@@ -103,7 +103,8 @@ class Live:
                 raise HTTPException(503, "the server is stopping")
             if len(self._streams) >= MAX_STREAMS:
                 raise HTTPException(503, f"{MAX_STREAMS} tabs are live already")
-            return StreamingResponse(self._stream(site, page, visit), media_type="text/event-stream")
+            headers = {"x-accel-buffering": "no"}  # nginx would keep the stream until its buffer is full
+            return StreamingResponse(self._stream(site, page, visit), headers=headers, media_type="text/event-stream")
 
         return Route("/live", answer, name="live")
 
@@ -193,7 +194,7 @@ class Live:
         """Hear of the store's events; of the newest store, where the scheduler was started again."""
         try:
             store = site.store
-        except RuntimeError:
+        except AtlasError:
             return  # stopped: the page says so, and the refresh finds the new one
         if store is not self._store:
             self._drop()

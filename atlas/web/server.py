@@ -17,6 +17,7 @@ from loguru import logger
 from atlas.scheduler.errors import AtlasError
 from atlas.web.app import create_app
 from atlas.web.pages.desk import desk_of
+from atlas.web.prefix import Prefixed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -123,7 +124,7 @@ class WebServer:
     async def _serve(self) -> None:
         assert self._socket is not None
         config = uvicorn.Config(
-            self.app,
+            Prefixed(self.app, self._settings.root_path),
             http="h11",
             ws="none",
             lifespan="off",

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
 from atlas.scheduler.errors import StoreError
@@ -16,6 +18,7 @@ from atlas.scheduler.store.statements import run_driver
 
 if TYPE_CHECKING:
     from sqlalchemy import URL, Connection
+    from sqlalchemy.exc import DBAPIError
 
 Durability = Literal["full", "normal"]
 """``full``: a commit is on the disk. ``normal``: it is with the operating system; a power cut may take the newest ones,
@@ -26,6 +29,8 @@ LOCK_S: Final = 5.0
 """How long a statement waits for somebody else's lock of a PostgreSQL table; then the writer tries again."""
 FROZEN_S: Final = 15.0
 """How long PostgreSQL lets a transaction stand idle before it takes its locks away; less than a lease."""
+_LASTING: Final = re.compile(r"authentication failed|does not exist|no pg_hba\.conf entry|no password|denied")
+"""What a PostgreSQL says that answers, and will not let us in."""
 BUSY_S: Final = 1.0
 """How long one statement waits for another process's lock. Longer outages are the writer's to wait for."""
 
@@ -109,6 +114,17 @@ def open_engine(url: URL, durability: Durability) -> Engine:
         run_driver(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def may_pass(error: DBAPIError) -> bool:
+    """True if the database may answer later: a server that starts or is out of reach, a file that another one locks.
+
+    libpq gives no code for a connection that failed, only words: those of a lasting refusal are known in English, and
+    others are taken for passing.
+    """
+    if "psycopg" in type(error.orig).__module__:
+        return isinstance(error, OperationalError) and not _LASTING.search(str(error.orig))
+    return "locked" in str(error.orig)
 
 
 def make_private(path: Path) -> None:

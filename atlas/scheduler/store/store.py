@@ -16,7 +16,7 @@ from atlas.scheduler.errors import StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.database_file import Loss
-from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, open_engine
+from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, may_pass, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
 from atlas.scheduler.store.lock_holders import Holder, postgres_holder, sqlite_holder
 from atlas.scheduler.store.notices import Notices
@@ -103,7 +103,7 @@ class Store:
         except DBAPIError as error:
             self.engine.dispose()
             message = f"{self.url} cannot be opened: {error.orig}"
-            raise StoreUnavailableError(message, waited_s=0.0) from error
+            raise StoreUnavailableError(message, waited_s=0.0, may_pass=may_pass(error)) from error
         except BaseException:
             self.engine.dispose()
             raise
@@ -293,6 +293,11 @@ class Store:
         finally:
             self.writer.fence = None
             claim.release()
+
+    @property
+    def is_closed(self) -> bool:
+        """True once its last user has closed it; it opens no more."""
+        return self._users <= 0
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
