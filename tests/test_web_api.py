@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections import defaultdict
 from functools import reduce
@@ -16,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import response_schema_conformance
+from schemathesis.specs.openapi.checks import response_schema_conformance, status_code_conformance
 from starlette.applications import Starlette
 from starlette.routing import Mount, Route
 
@@ -25,6 +26,7 @@ from atlas.service import AtlasScheduler
 from atlas.web import create_app
 from atlas.web.access import Brake
 from atlas.web.api import VERBS
+from atlas.web.api.refusals import CODES
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from atlas.settings import Settings
 
 EXAMPLES = 8
-CHECKS = [not_a_server_error, response_schema_conformance]
+CHECKS = [not_a_server_error, response_schema_conformance, status_code_conformance]
 
 
 @pytest.fixture
@@ -101,7 +103,7 @@ def test_every_object_of_the_description_is_closed_and_every_answer_keeps_to_it(
         client.post("/api/v1/jobs/health/pause", json={"reason": "x"})
         schemas = client.get("/api/v1/openapi.json").json()["components"]["schemas"]
         open_ones = {name for name, one in schemas.items() if one.get("additionalProperties") is not False}
-        assert {name for name in open_ones if "enum" not in schemas[name]} == {"Why"}
+        assert {name for name in open_ones if "enum" not in schemas[name]} == {"Why", "JobsSchema"}
         path = {"{job}": "health", "{task}": task, "{number}": "1"}
         query = {"/diff": "?a=1&b=1", "/explain": "?expression=0 9 * * *"}
         for verb in VERBS:
@@ -261,6 +263,53 @@ def test_no_example_of_the_description_breaks_the_api(settings: Settings) -> Non
         assert told == {(verb.method, verb.path) for verb in VERBS}
 
 
+def test_every_refusal_is_described_with_its_codes(settings: Settings) -> None:
+    """Each code of each status, as the routes really answer it, is one the description names for that operation."""
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        described = client.get("/api/v1/openapi.json").json()
+        stranger = TestClient(client.app, base_url="http://127.0.0.1")
+        browser = {"origin": "http://evil.example"}
+        task = client.post("/api/v1/tasks", json={"function": "health"}).json()["task"]
+        atlas.queue.sync.get_task_result(task, timeout=20)
+        atlas.registry.add("hold", threading.Event().wait)
+        held = client.post("/api/v1/tasks", json={"function": "hold", "args": [0.5]}).json()["task"]
+        bad = {"text": "{"}
+        found = [
+            ("/jobs/{job}", client.get("/api/v1/jobs/nope"), 404, "unknown_job"),
+            ("/tasks/{task}", client.get("/api/v1/tasks/nope"), 404, "unknown_task"),
+            ("/revisions/{number}", client.get("/api/v1/revisions/7"), 404, "unknown_revision"),
+            ("/diff", client.get("/api/v1/diff?a=1&b=9"), 404, "unknown_revision"),
+            ("/tasks", client.get("/api/v1/tasks?limit=0"), 400, "bad_request"),
+            ("/tasks", client.get("/api/v1/tasks?before=x"), 422, "refused"),
+            ("/explain", client.get("/api/v1/explain?expression=x"), 422, "refused"),
+            ("/queue", stranger.get("/api/v1/queue"), 401, "sign_in"),
+            ("/queue", stranger.get("/api/v1/queue", headers={"authorization": "Bearer x"}), 401, "wrong_token"),
+            ("/apply", client.post("/api/v1/apply", json=bad), 422, "config_refused"),
+            ("/apply", client.post("/api/v1/apply", content=b"x" * 9_000_000), 413, "too_large"),
+            ("/apply", client.post("/api/v1/apply", json=bad, headers=browser), 403, "foreign_origin"),
+            ("/tasks", client.post("/api/v1/tasks", json={"function": "nope"}), 422, "unknown_function"),
+            (
+                "/tasks",
+                client.post("/api/v1/tasks", json={"function": "health", "task_id": task}),
+                409,
+                "duplicate_task",
+            ),
+            ("/tasks/{task}/retry", client.post(f"/api/v1/tasks/{held}/retry"), 422, "refused"),
+        ]
+        client.app.state.site.changes = Brake(1, 60.0, SystemClock())  # type: ignore[attr-defined]
+        client.post("/api/v1/tasks", json={})
+        found.append(("/tasks", client.post("/api/v1/tasks", json={}), 429, "too_many"))
+    found.append(("/jobs", client.get("/api/v1/jobs"), 503, "stopped"))
+    for path, answer, status, code in found:
+        assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), path
+        pointer = described["paths"][path][answer.request.method.lower()]["responses"][str(status)]["$ref"]
+        response = described["components"]["responses"][pointer.rpartition("/")[2]]
+        body = response["content"]["application/json"]["schema"]["allOf"][1]
+        assert code in body["properties"]["error"]["properties"]["code"]["enum"]
+        assert ("retry-after" in answer.headers) is ("headers" in response)
+
+
 @pytest.mark.parametrize("path", ["/act/apply", "/api/v1/apply", "/api/v1/check"])
 def test_a_large_config_is_read_and_a_larger_one_is_not(settings: Settings, path: str) -> None:
     with AtlasScheduler(settings).in_thread() as atlas:
@@ -280,6 +329,8 @@ def seen_of(cases: Any, names: dict[str, str], headers: dict[str, str]) -> set[i
             case.path_parameters[name] = names[name]
         answer = case.call(headers=headers)
         case.validate_response(answer, checks=CHECKS)
+        if answer.status_code != 200:
+            assert answer.json()["error"]["code"] in CODES[answer.status_code]
         seen.add(answer.status_code)
 
     holds()

@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, not_, or_, select
 
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import attempts, tasks
@@ -34,7 +34,7 @@ class TaskFilter:
         status: In this status.
         since: Accepted at or after this instant.
         until: Accepted before this instant.
-        text: With this text in id, name or error.
+        text: With this text in id, name, job or error, in any case (SQLite: of ASCII letters).
         before: Behind the task of this `cursor`, for the next page.
         limit: At most so many.
 
@@ -64,23 +64,58 @@ class TaskFilter:
                 raise ArgumentsError(msg)
 
 
+SEARCHED: Final = 20_000
+"""Tasks a text is looked for in at once, newest first; a list goes on behind them."""
+_NEWEST_FIRST: Final = (tasks.c.created_at.desc(), tasks.c.id.desc())
+
+
 def find_tasks(connection: Connection, wanted: TaskFilter) -> list[Task]:
-    """The tasks ``wanted``, newest first."""
-    statement = SELECT.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(wanted.limit)
-    if wanted.job is not None:
-        statement = statement.where(tasks.c.job_id == wanted.job)
-    if wanted.status is not None:
-        statement = statement.where(tasks.c.status == str(wanted.status))
-    if wanted.since is not None:
-        statement = statement.where(tasks.c.created_at >= wanted.since.timestamp())
-    if wanted.until is not None:
-        statement = statement.where(tasks.c.created_at < wanted.until.timestamp())
-    if wanted.before is not None:
-        statement = statement.where(behind(wanted.before))
+    """The tasks ``wanted``, newest first; a text is looked for in all of them."""
+    conditions = _narrowed(wanted)
     if wanted.text is not None:
-        columns = (tasks.c.id, tasks.c.name, tasks.c.error)
-        statement = statement.where(or_(*(column.contains(wanted.text, autoescape=True) for column in columns)))
+        conditions.append(containing(connection, wanted.text))
+    statement = SELECT.where(*conditions).order_by(*_NEWEST_FIRST).limit(wanted.limit)
     return [task_of(row) for row in connection.execute(statement)]
+
+
+def page_of_tasks(
+    connection: Connection, wanted: TaskFilter, *, searched: int = SEARCHED
+) -> tuple[list[Task], str | None]:
+    """A page of the tasks ``wanted``, and the ``before`` of the page behind it, None at the end.
+
+    A text is looked for in ``searched`` tasks at most, those that the other conditions leave. So a page costs the same
+    however many tasks there are, and one without a find may have another one behind it.
+    """
+    conditions, end = _narrowed(wanted), None
+    if wanted.text is not None:
+        # created_at and id of the last one that is looked at; the index has nearly all of it.
+        places = select(tasks.c.created_at, tasks.c.id).where(*conditions).order_by(*_NEWEST_FIRST)
+        end = connection.execute(places.offset(searched - 1).limit(1)).first()
+        conditions.append(containing(connection, wanted.text))
+        if end is not None:
+            conditions += [tasks.c.created_at >= end.created_at, not_(behind(cursor(*end)))]
+    statement = SELECT.where(*conditions).order_by(*_NEWEST_FIRST).limit(wanted.limit + 1)
+    found = [task_of(row) for row in connection.execute(statement)]
+    if len(found) > wanted.limit:
+        last = found[wanted.limit - 1]
+        return found[: wanted.limit], cursor(last.created_at.timestamp(), last.id)
+    return found, None if end is None else cursor(*end)
+
+
+def _narrowed(wanted: TaskFilter) -> list[ColumnElement[bool]]:
+    """All its conditions but the text."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.job is not None:
+        conditions.append(tasks.c.job_id == wanted.job)
+    if wanted.status is not None:
+        conditions.append(tasks.c.status == str(wanted.status))
+    if wanted.since is not None:
+        conditions.append(tasks.c.created_at >= wanted.since.timestamp())
+    if wanted.until is not None:
+        conditions.append(tasks.c.created_at < wanted.until.timestamp())
+    if wanted.before is not None:
+        conditions.append(behind(wanted.before))
+    return conditions
 
 
 def cursor(created_at_s: float, task_id: str) -> str:
@@ -102,7 +137,8 @@ def behind(place: str) -> ColumnElement[bool]:
     if not math.isfinite(at_s):
         msg = f"{place!r} is no place in the list: give what the page before named as next"
         raise ArgumentsError(msg)
-    return or_(tasks.c.created_at < at_s, (tasks.c.created_at == at_s) & (tasks.c.id < task_id))
+    # The first condition says nothing new, but along the index.
+    return (tasks.c.created_at <= at_s) & or_(tasks.c.created_at < at_s, tasks.c.id < task_id)
 
 
 def containing(connection: Connection, wanted: str) -> ColumnElement[bool]:

@@ -1,15 +1,17 @@
-"""The config file: check, plan, apply, revisions, diff, rollback."""
+"""The config file: schema, check, plan, apply, revisions, diff, rollback."""
 
 from __future__ import annotations
 
 import difflib
+import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.jobs import schema_text
 from atlas.scheduler.store.revisions import find_revisions
 from atlas.web.api.told import Closed, PreviewTold, ProblemTold, RevisionTold, WholeRevisionTold
 from atlas.web.api.verb import MAX_NUMBER, Call, Listed, Paged, Taken, Verb, listed
@@ -77,6 +79,18 @@ class Compared(Closed):
     b: int
     jobs: list[JobCompared]
     lines: list[str]
+
+
+class JobsSchema(BaseModel):
+    """A JSON Schema, as editors read it."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+def schema(call: Call) -> dict[str, Any]:
+    """The JSON Schema of the config file."""
+    del call
+    return dict(json.loads(schema_text()))
 
 
 def check(call: Call) -> dict[str, Any]:
@@ -157,6 +171,7 @@ def _number(text: str) -> int:
 
 
 VERBS: Final = (
+    Verb("GET", "/schema", schema, JobsSchema),
     Verb("POST", "/check", check, Checked, Text),
     Verb("POST", "/plan", plan, PreviewTold, Text),
     Verb("POST", "/apply", apply, Applied, Text),

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import heapq
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.job_records import Parked
+from atlas.scheduler.job_view import Job
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.scheduler.year_ahead import explained
 from atlas.scheduler.zones import zone_named
 from atlas.web.api.tasks import TaskMade
 from atlas.web.api.told import Closed, ExplainedTold, JobTold, WholeJobTold
 from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
+
+if TYPE_CHECKING:
+    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.leaders_jobs import Shown
 
 
 class JobPage(Paged):
@@ -72,10 +79,19 @@ class Resumed(Closed):
 
 def list_jobs(call: Call) -> dict[str, Any]:
     """Every job as it stands, by id."""
-    asked = call.taken(JobPage)
-    found = [job for job in call.atlas.get_jobs() if job.id > asked.after]
-    more = len(found) > asked.limit
-    return listed([job.to_json() for job in found[: asked.limit]], found[asked.limit - 1].id if more else None)
+    asked, shown = call.taken(JobPage), call.atlas.cron.sync.shown
+    known: list[JobRecord | Parked] = [*shown.jobs.records(), *shown.jobs.parked()]
+    behind = (one for one in known if one.id > asked.after)
+    found = heapq.nsmallest(asked.limit + 1, behind, key=lambda one: one.id)
+    jobs = [_seen(shown, one).to_json() for one in found[: asked.limit]]
+    return listed(jobs, jobs[-1]["id"] if len(found) > asked.limit else None)
+
+
+def _seen(shown: Shown, one: JobRecord | Parked) -> Job:
+    if isinstance(one, Parked):
+        return Job.of_parked(one)
+    pause, unbound = shown.states.pause_of(one.id), shown.states.unbound(one.definition)
+    return Job.of(one.definition, one.trigger, one.next_run, pause, unbound)
 
 
 def get_job(call: Call) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 from atlas import __version__
+from atlas.web.api.refusals import ERROR, refusals, responses
 from atlas.web.api.verb import PREFIX, Nothing
 
 if TYPE_CHECKING:
@@ -20,23 +21,7 @@ if TYPE_CHECKING:
     from atlas.web.api.verb import Verb
 
 _SCHEMAS: Final = "#/components/schemas/"
-_ERROR: Final = {
-    "type": "object",
-    "required": ["error"],
-    "additionalProperties": False,
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message", "detail"],
-            "additionalProperties": False,
-            "properties": {
-                "code": {"type": "string", "description": "Stable: `unknown_job`."},
-                "message": {"type": "string"},
-                "detail": {"description": "The located problems of a refused config, else null."},
-            },
-        }
-    },
-}
+_RESPONSES: Final = "#/components/responses/"
 
 
 def route(verbs: Sequence[Verb]) -> Route:
@@ -64,7 +49,8 @@ def described(verbs: Sequence[Verb]) -> dict[str, Any]:
         "info": {"title": "Atlas Scheduler", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": {name: one for name, one in schemas.items() if name not in queries} | {"Error": _ERROR},
+            "schemas": {name: one for name, one in schemas.items() if name not in queries} | {"Error": ERROR},
+            "responses": responses(_SCHEMAS + "Error"),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{"token": []}],
@@ -82,7 +68,7 @@ def _operation(verb: Verb, schemas: dict[str, Any], refs: Mapping[Any, Any]) -> 
         "summary": summary,
         "responses": {
             "200": {"description": "Done.", "content": _content(refs[verb.tells])},
-            "default": {"description": "Refused.", "content": _content({"$ref": _SCHEMAS + "Error"})},
+            **{str(status): {"$ref": f"{_RESPONSES}{status}"} for status in refusals(verb)},
         },
     }
     if verb.method == "GET":

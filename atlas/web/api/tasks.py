@@ -9,7 +9,7 @@ from pydantic import Field
 from atlas.scheduler.errors import UnknownFunctionError
 from atlas.scheduler.job_view import task_json
 from atlas.scheduler.store.task_logs import read_logs
-from atlas.scheduler.store.task_queries import cursor
+from atlas.scheduler.store.task_queries import SEARCHED, TaskFilter, page_of_tasks
 from atlas.scheduler.submission import SubmitOptions
 from atlas.scheduler.task import ExecutorKind, OnCrash, TaskStatus
 from atlas.web.api.told import Closed, LineTold, Priority, TaskTold, WholeTaskTold
@@ -25,7 +25,11 @@ class TaskPage(Paged):
     status: Status | None = None
     since: Instant | None = Field(None, description="Accepted at or after this instant.")
     until: Instant | None = Field(None, description="Accepted before this instant.")
-    text: str | None = Field(None, max_length=500, description="With this text in id, name or error.")
+    text: str | None = Field(
+        None,
+        max_length=500,
+        description=f"With this in id, name, job or error. A page looks at {SEARCHED:,} tasks; the next one goes on.",
+    )
     before: str | None = Field(None, max_length=250, description="`next` of the page before.")
 
 
@@ -69,19 +73,17 @@ class Cancelled(Closed):
 def list_tasks(call: Call) -> dict[str, Any]:
     """Tasks by status, job, time and text, newest first."""
     asked = call.taken(TaskPage)
-    found = call.atlas.status.get_tasks(
+    wanted = TaskFilter(
         job=asked.job,
         status=asked.status,
         since=asked.since,
         until=asked.until,
         text=asked.text,
         before=asked.before,
-        limit=asked.limit + 1,
+        limit=asked.limit,
     )
-    shown = found[: asked.limit]
-    more = len(found) > asked.limit
-    following = cursor(shown[-1].created_at.timestamp(), shown[-1].id) if more else None
-    return listed([task_json(task) for task in shown], following)
+    found, following = call.store.read(lambda connection: page_of_tasks(connection, wanted))
+    return listed([task_json(task) for task in found], following)
 
 
 def get_task(call: Call) -> dict[str, Any]:

@@ -1,0 +1,99 @@
+"""Lists of the API: a search that is bounded, and pages that stand while others come."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from atlas.scheduler.store.task_queries import TaskFilter, page_of_tasks
+from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.task import Task
+from atlas.service import AtlasScheduler
+from tests.test_web_api import signed_in
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from starlette.testclient import TestClient
+
+    from atlas.scheduler.store.store import Store
+    from atlas.settings import Settings
+
+
+def test_a_text_is_looked_for_in_a_bounded_number_of_tasks_and_every_page_goes_on_behind(store: Store) -> None:
+    names = ["rare" if number % 70 == 3 else "usual" for number in range(200)]
+    made = [f"t{number:03d}" for number in range(200)]
+    old = [
+        full_row(
+            Task(
+                id=one,
+                name=name,
+                function="f",
+                created_at=datetime.fromtimestamp(1e9 + number // 3, UTC),  # three at the same moment
+            )
+        )
+        for number, (one, name) in enumerate(zip(made, names, strict=True))
+    ]
+    store.write(lambda connection: insert_tasks(connection, old))
+    for searched in (7, 50, 1000):
+        before: str | None = None
+        seen: list[str] = []
+        pages = 0
+        while True:
+            wanted = TaskFilter(text="RARE", before=before, limit=2)
+            found, before = store.read(partial(page_of_tasks, wanted=wanted, searched=searched))
+            seen += [task.id for task in found]
+            pages += 1
+            if before is None:
+                break
+        assert seen == [one for one, name in zip(made, names, strict=True) if name == "rare"][::-1]
+        assert pages <= 200 // searched + 3
+
+
+def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_others_come(settings: Settings) -> None:
+    jobs = {f"job{number:02d}": {"cron_expression": "@yearly", "function": "health"} for number in range(0, 40, 2)}
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": jobs}))
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+
+        def submit() -> None:
+            atlas.queue.sync.submit("health")
+
+        def pause() -> None:
+            atlas.cron.sync.pause_job("job00", by="mei")
+
+        def add() -> None:
+            atlas.cron.sync.add_job(f"job{len(atlas.get_jobs()) * 2 - 39:02d}", "@yearly", "health")
+
+        def apply() -> None:
+            jobs["job00"]["description"] = str(len(str(jobs)) + len(jobs))
+            jobs[f"one{len(jobs)}"] = dict(jobs["job00"])
+            atlas.reconciler.replace(json.dumps({"cron_jobs": jobs}), by="mei")
+
+        lists = {"/jobs": ("after", add), "/tasks": ("before", submit), "/audit": ("before", pause)}
+        for path, (name, disturb) in {**lists, "/revisions": ("before", apply)}.items():
+            for _ in range(7):
+                disturb()
+            stood = keys_of(client, path, name)
+            seen = keys_of(client, path, name, limit=3, between=disturb)
+            assert len(seen) == len(set(seen)), path
+            assert set(stood) <= set(seen), path
+
+
+def keys_of(
+    client: TestClient, path: str, name: str, *, limit: int = 1000, between: Callable[[], None] | None = None
+) -> list[Any]:
+    """What tells the items of a list apart, page by page; ``between`` two of them something is done."""
+    seen: list[Any] = []
+    query: dict[str, Any] = {"limit": limit}
+    while True:
+        page = client.get(f"/api/v1{path}", params=query).json()
+        seen += [one.get("id", one.get("number")) for one in page["items"]]
+        if page["next"] is None:
+            return seen
+        query[name] = page["next"]
+        if between is not None:
+            between()
