@@ -46,10 +46,11 @@ let stream = null;
 const patch = event => {
   const { id, html } = JSON.parse(event.data), part = document.getElementById(id), here = document.activeElement;
   if (!part || part.contains(getSelection()?.anchorNode) && !getSelection().isCollapsed) return;
-  const held = part.contains(here) ? here.getAttribute("href") : null, opened = [...part.querySelectorAll("details")].map(one => one.open);
+  const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
+  const at = all.indexOf(here), held = at < 0 ? null : here.getAttribute("href"), opened = [...part.querySelectorAll("details")].map(one => one.open);
   part.innerHTML = html;
   part.querySelectorAll("details").forEach((one, at) => { if (opened[at]) one.open = true; });
-  if (held) part.querySelector(`[href="${CSS.escape(held)}"]`)?.focus();
+  if (at >= 0) (held && part.querySelector(`[href="${CSS.escape(held)}"]`) || part.querySelectorAll(parts)[at])?.focus();
   mark();
 };
 const open = () => {
@@ -57,7 +58,8 @@ const open = () => {
   stream = new EventSource(`${base}/live?of=${encodeURIComponent(page)}`);
   stream.addEventListener("open", () => told(true));
   stream.addEventListener("fragment", patch);
-  stream.addEventListener("error", () => told(false));
+  // The browser opens a broken stream again, but not one that was refused: a server that starts, an ended session.
+  stream.addEventListener("error", () => { told(false); if (stream?.readyState === 2) { close(); setTimeout(open, 5000); } });
 };
 const close = () => { stream?.close(); stream = null; };
 document.addEventListener("visibilitychange", () => document.hidden ? close() : open());

@@ -1,0 +1,218 @@
+"""Several tabs in a real Chromium: what one does the others show, the server away or back; by keyboard alone."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import httpx
+import pytest
+from playwright.sync_api import expect
+
+from tests import seeded
+from tests.browser import browser, chromium, tab
+from tests.installations import Installation
+from tests.installations import Served as Serving
+from tests.test_pages import aside, serving, visit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+    from typing import NoReturn
+
+    from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.timeout(240)
+ENTRY = {"cron_expression": "0 9 * * *", "function": "hold", "args": [600], "max_retries": 0}
+STOPS_S = 2.0
+"""What a server with open tabs may take to end."""
+NOISE_S = 4.0
+"""What a loaded machine may add."""
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser | None]:
+    path = chromium()
+    if path is None:
+        yield None
+        return
+    with browser(path) as running:
+        yield running
+
+
+@pytest.fixture
+def window(chrome: Browser | None, unavailable: Callable[[str], NoReturn]) -> Browser:
+    if chrome is None:
+        unavailable("Chromium")
+    return chrome
+
+
+def live(page: Page, address: str) -> None:
+    visit(page, address)
+    expect(page.locator("#live")).to_contain_text("Live")
+
+
+def press(page: Page, name: str) -> None:
+    """Go to a button or link by Tab alone, see that it shows its focus, and press Enter."""
+    wanted = page.locator("main").get_by_role("button", name=name, exact=True)
+    wanted = wanted.or_(page.locator("main").get_by_role("link", name=name, exact=True)).first
+    expect(wanted).to_be_visible()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        if wanted.evaluate("one => one === document.activeElement"):
+            assert wanted.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+            page.keyboard.press("Enter")
+            return
+    raise AssertionError(f"{name} is not reached by Tab")
+
+
+def test_what_one_tab_does_by_keyboard_alone_the_others_show_at_once(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    seeded.HOLD.clear()
+    settings = seeded.bare(tmp_path_factory.mktemp("tabs"), {"nightly": ENTRY})
+    with (
+        serving(settings) as running,
+        tab(window) as (acting, complaints),
+        tab(window) as (job, others),
+        tab(window) as (tasks, of_tasks),
+    ):
+        base = running.base
+        live(job, f"{base}/jobs/nightly")
+        live(tasks, f"{base}/tasks")
+        rows = tasks.locator("tbody tr")
+        # run now
+        visit(acting, f"{base}/jobs/nightly")
+        press(acting, "Run now")
+        press(acting, "Run now")
+        expect(rows).to_have_count(1)
+        expect(rows.first).to_contain_text("Running")
+        # pause and resume
+        visit(acting, f"{base}/jobs/nightly")
+        press(acting, "Pause")
+        acting.locator("#reason").wait_for()
+        press(acting, "Pause")
+        expect(job.locator("main")).to_contain_text("Paused")
+        press(acting, "Resume")
+        expect(acting.locator("h1")).to_contain_text("Resume")
+        press(acting, "Resume")
+        expect(job.locator("main h1")).not_to_contain_text("Paused")
+        # cancel
+        visit(acting, f"{base}/tasks/{running.task('RUNNING')}")
+        press(acting, "Cancel")
+        press(acting, "Cancel the task")
+        expect(rows.first).to_contain_text("Cancelled")
+        # again
+        visit(acting, f"{base}/tasks/{running.task('CANCELLED')}")
+        press(acting, "Run again")
+        expect(acting.locator("h1")).to_contain_text("again")
+        press(acting, "Run again")
+        expect(rows).to_have_count(2)
+        # submit
+        visit(acting, f"{base}/ask/submit")
+        acting.locator("#function").select_option("hold")
+        press(acting, "Submit")
+        expect(rows).to_have_count(3)
+        # apply and roll back
+        visit(acting, f"{base}/config?edit=1")
+        text = acting.locator("textarea#text").input_value()
+        acting.locator("textarea#text").fill(text.replace("0 9 * * *", "30 9 * * *"))
+        press(acting, "Check and show what would change")
+        press(acting, "Apply as r2")
+        expect(job.locator("main")).to_contain_text("09:30")
+        aside(running.atlas.reconciler.rollback, 1, by="mei")
+        expect(job.locator("main")).not_to_contain_text("09:30")
+        assert complaints + others + of_tasks == []
+        seeded.HOLD.set()
+
+
+def test_focus_stays_where_it_was_through_a_live_update(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("focus"), {"nightly": ENTRY, "weekly": ENTRY})
+    with serving(settings) as running, tab(window) as (page, complaints):
+        live(page, f"{running.base}/jobs")
+        link = page.locator("tbody a", has_text="weekly")
+        link.focus()
+        aside(running.atlas.cron.sync.pause_job, "weekly", reason="holiday", by="mei")
+        expect(page.locator("tbody")).to_contain_text("mei")
+        expect(page.locator("tbody a", has_text="weekly")).to_be_focused()
+        assert complaints == []
+
+
+def installation(folder: Path) -> tuple[Installation, str]:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        port = opened.getsockname()[1]
+    web = {"port": port, "token_file": None}
+    made = Installation(folder / "here", {"health": {"cron_expression": "@yearly"}}, {"web": web})
+    return made, f"http://127.0.0.1:{port}"
+
+
+def test_serve_ends_promptly_with_eight_live_tabs_and_each_stream_in_order(tmp_path: Path) -> None:
+    made, base = installation(tmp_path)
+    opened, ends = threading.Barrier(9), []
+
+    def listen() -> None:
+        with httpx.stream("GET", f"{base}/live?of=/", timeout=60, trust_env=False) as stream:
+            words = stream.iter_text()
+            next(words)
+            opened.wait(60)
+            try:
+                list(words)
+                ends.append("in order")
+            except httpx.HTTPError as error:
+                ends.append(repr(error))
+
+    with Serving(made) as served:
+        tabs = [threading.Thread(target=listen) for _ in range(8)]
+        for one in tabs:
+            one.start()
+        opened.wait(60)
+        start_s = time.monotonic()
+        assert served.stop(signal.SIGTERM) == 0
+        took_s = time.monotonic() - start_s
+        for one in tabs:
+            one.join(60)
+        assert ends == ["in order"] * 8
+        assert took_s < STOPS_S + NOISE_S
+        assert "Traceback" not in served.log
+
+
+def test_an_open_tab_says_that_the_server_is_away_and_goes_on_when_it_is_back(window: Browser, tmp_path: Path) -> None:
+    made, base = installation(tmp_path)
+    options: dict[str, Any] = {"locale": "en-GB"}
+    with tab(window, **options) as (page, _complaints):
+        with Serving(made):
+            live(page, f"{base}/jobs")
+        expect(page.locator("#live")).to_contain_text("Offline")
+        with Serving(made):
+            expect(page.locator("#live")).to_contain_text("Live")
+            assert made.atlas("pause", "health", "--reason", "holiday").code == 0
+            expect(page.locator("tbody")).to_contain_text("paused")
+
+
+def test_a_tab_whose_session_ends_changes_nothing_and_lives_again_after_a_sign_in(
+    window: Browser, tmp_path: Path
+) -> None:
+    made, base = installation(tmp_path)
+    made.sections["web"]["token_file"] = "data/web_token"
+    made = Installation(tmp_path / "signed", made.jobs, made.sections)
+    with Serving(made) as served, tab(window, locale="en-GB") as (page, _complaints):
+        token = (made.folder / "data" / "web_token").read_text().strip()
+        page.goto(f"{base}/jobs/health")
+        page.locator("input[name=token]").fill(token)
+        page.keyboard.press("Enter")
+        expect(page.locator("#live")).to_contain_text("Live")
+        page.goto(f"{base}/ask/run?job=health")
+        page.context.clear_cookies()
+        page.get_by_role("button", name="Run now").click()
+        expect(page.locator("body")).to_contain_text("sign in")
+        assert made.atlas("tasks", "--json").json == []
+        page.goto(f"{base}/jobs")
+        page.locator("input[name=token]").fill(token)
+        page.keyboard.press("Enter")
+        expect(page.locator("#live")).to_contain_text("Live")
+        assert served.stop() == 0
