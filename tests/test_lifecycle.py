@@ -359,6 +359,18 @@ def test_an_attempt_that_fails_between_the_request_and_the_stop_is_not_tried_aga
         plain.sync.get_task_result(task_id, timeout=LIMIT_S)
 
 
+def test_what_took_longer_than_its_timeout_ran_out_of_time_also_when_nobody_came_to_ask(plain: TaskQueue) -> None:
+    def work() -> str:
+        with plain.serving.lifecycle._lock:  # as in a process that is frozen
+            threading.Event().wait(0.2)
+        return "too late"
+
+    for _ in range(5):  # whoever gets the lock first
+        task_id = plain.sync.submit(work, timeout=0.05, max_retries=0)
+        with pytest.raises(TaskTimeoutError):
+            plain.sync.get_task_result(task_id, timeout=LIMIT_S)
+
+
 async def test_a_task_that_waits_for_its_retry_can_be_cancelled(queue: TaskQueue) -> None:
     def fail() -> NoReturn:
         raise ValueError("again in an hour")

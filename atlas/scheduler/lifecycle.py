@@ -339,8 +339,9 @@ class Lifecycle:
     def _settle(self, live: Live, outcome: Outcome) -> None:
         task = live.task
         del self._running[task.id]
-        if live.stop in {"cancelled", "timeout", "replaced"} and not isinstance(outcome, Stopped | Crashed):
-            outcome = Stopped(live.stop)  # it was asked to stop before it ended; how it ended does not matter
+        stop = self._why_it_had_to_end(live)
+        if stop in {"cancelled", "timeout", "replaced"} and not isinstance(outcome, Stopped | Crashed):
+            outcome = Stopped(stop)  # before it ended; how it ended does not matter
         was = task.status
         verdict = settle(task, outcome, draw=self._draw())
         now = self._clock.now()
@@ -361,6 +362,13 @@ class Lifecycle:
         live.context = None
         self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s, awaited=bool(live.tickets))
         self._after_attempt(live, verdict.wait_s)
+
+    def _why_it_had_to_end(self, live: Live) -> StopReason | None:
+        """Why it was asked to stop; its time counts as over also when nobody came to ask (a frozen process, a stop)."""
+        over_s = live.deadline_s
+        if live.stop in {None, "shutdown"} and over_s is not None and over_s < self._clock.monotonic():
+            return "timeout"
+        return live.stop
 
     def _after_attempt(self, live: Live, wait_s: float | None) -> None:
         task = live.task
