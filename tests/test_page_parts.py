@@ -16,13 +16,22 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from atlas.scheduler.errors import AtlasError, JobBusyError, QueueFullError, UnknownJobError, UnknownTaskError
+from atlas.scheduler.config.advice import advise
+from atlas.scheduler.errors import (
+    AtlasError,
+    ConfigError,
+    JobBusyError,
+    QueueFullError,
+    UnknownJobError,
+    UnknownTaskError,
+)
 from atlas.scheduler.events import TaskEvent
+from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
 from atlas.scheduler.task import Cause, Task, TaskStatus
+from atlas.scheduler.told import told_of
 from atlas.service import AtlasScheduler
-from atlas.web.answers import told_of
 from atlas.web.app import create_app
 from atlas.web.giving_way import giving_way
 from atlas.web.health import look
@@ -120,6 +129,45 @@ def test_every_line_of_health_is_said_in_chinese(settings: Settings) -> None:
         assert re.search("[一-鿿]", say.told(check["detail"])), check
         assert not check["remedy"] or re.search("[一-鿿]", say.told(check["remedy"])), check
         assert re.search("[a-z]{2}", check["detail"])
+
+
+@pytest.mark.parametrize(
+    ("part", "chinese"),
+    [
+        ('"timeout": "soon", ', None),
+        ('"timeout": -1, ', None),
+        ('"max_retries": "3", ', "这是文字；必须是整数：3"),
+        ('"max_retries": -1, ', "超出范围；必须不小于 0"),
+        ('"retries": 3, ', '未知的键；您是指 "max_retries" 吗？'),
+        ('"timezon": "UTC", ', '未知的键；您是指 "timezone" 吗？'),
+        ('"pool": "a", ', "此版本尚不支持；请删除"),
+        ('"priority": "HIHG", ', '不是 URGENT, HIGH, NORMAL, LOW 之一；您是指 "HIGH" 吗？'),
+        ('"enabled": null, ', "此处不能为 null；要用默认值，请去掉这个键"),
+        ('"start_at": "2026-02-30T09:00", ', "没有这个日期或时间"),
+        ('"calendar": "holidays", ', "没有这个日历；文件中没有任何日历"),
+        ('"triggers": [{"type": "interval"}], ', '缺失；请写 "every": "10m"'),
+    ],
+)
+def test_what_is_wrong_in_the_config_file_is_said_in_chinese(part: str, chinese: str | None) -> None:
+    text = '{"cron_jobs": {"a": {' + part + '"cron_expression": "@hourly"}}}'
+    with pytest.raises(ConfigError) as caught:
+        parse_jobs(text, file="jobs.json", defaults=PolicyDefaults(), registry=None)
+    (problem,) = caught.value.problems
+    said = Speech("zh").told(problem.message)
+    assert str(problem) == problem.place + problem.message
+    assert problem.place.startswith("jobs.json:1:")
+    assert chinese is None or said.startswith(chinese), said
+    assert Speech("en").told(problem.message) == problem.message
+
+
+def test_advice_is_said_in_chinese() -> None:
+    entry = '{"cron_expression": "30 2 * * *", "timezone": "Europe/Berlin", "function": "f", "max_instances": 2}'
+    text = '{"cron_jobs": {' + ", ".join(f'"{name}": {entry}' for name in "abcdefg") + "}}"
+    wanted = parse_jobs(text, file="jobs.json", defaults=PolicyDefaults(), registry=None)
+    found = advise(wanted, file="jobs.json", now=datetime(2026, 1, 1, tzinfo=UTC), slots=2)
+    assert len(found) >= 9  # a herd, those that share a minute, and a clock change for each
+    for one in (*found, *wanted.warnings):
+        assert re.search("[一-鿿]", Speech("zh").told(one.message)), one
 
 
 def test_one_thing_and_many_things() -> None:

@@ -97,11 +97,16 @@ class Problem:
 
     def __str__(self) -> str:
         """``file:line:column: path: "value": message`` with the parts that are known."""
+        return self.place + self.message
+
+    @property
+    def place(self) -> str:
+        """What stands in front of the message: ``file:line:column: path: "value": `` with the parts that are known."""
         where = [] if self.file is None else [str(self.file)]
         if where and self.line:
             where[0] += f":{self.line}:{self.column}"
         value = [] if self.value is None else [self.value]
-        return ": ".join([*where, *([self.path] if self.path else []), *value, self.message])
+        return "".join(f"{part}: " for part in (*where, *([self.path] if self.path else []), *value))
 
     def to_json(self) -> dict[str, Any]:
         """The parts as JSON values."""

@@ -36,6 +36,12 @@ class Told(str):
         return self
 
 
+def told_of(error: Exception) -> str:
+    """What an error says, with what it was made of where it keeps that."""
+    said = error.args[0] if len(error.args) == 1 else None
+    return said if isinstance(said, Told) else str(error)
+
+
 def joined(separator: str, parts: list[str]) -> str:
     """The parts with ``separator`` between them; each keeps what it was made of."""
     if len(parts) < 2:

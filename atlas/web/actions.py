@@ -13,9 +13,8 @@ from starlette.routing import Route
 
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError, AtlasError, UnknownFunctionError
-from atlas.scheduler.told import Told
+from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import zone_named
-from atlas.web.answers import told_of
 from atlas.web.forms import read_form
 from atlas.web.site import Note, back_of, leave_note, visit_of
 from atlas.web.words.speech import Speech

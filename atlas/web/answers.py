@@ -26,7 +26,7 @@ from atlas.scheduler.errors import (
     UnknownRevisionError,
     UnknownTaskError,
 )
-from atlas.scheduler.told import Told
+from atlas.scheduler.told import Told, told_of
 from atlas.web.rendering import BusyError
 from atlas.web.site import visit_of
 from atlas.web.words.speech import Speech
@@ -64,12 +64,6 @@ CODES: Final = {400: "bad_request", 404: "not_found", 405: "method_not_allowed",
 def status_of(error: Exception) -> tuple[int, str]:
     """The status and code of ``error``."""
     return next(((status, code) for kind, status, code in STATUSES if isinstance(error, kind)), (500, "internal"))
-
-
-def told_of(error: Exception) -> str:
-    """What an error says, with what it was made of where it keeps that."""
-    said = error.args[0] if len(error.args) == 1 else None
-    return said if isinstance(said, Told) else str(error)
 
 
 def wants_json(request: Request) -> bool:

@@ -15,6 +15,7 @@ from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.told import Told
 from atlas.scheduler.triggers import trigger_of
 from atlas.scheduler.zones import shifts, zone_named
 
@@ -74,12 +75,24 @@ def _herds(
         first, *others = sorted(herd.job_ids, key=order.__getitem__)
         at = herd.at.astimezone(zone_named(wanted.definitions[first].schedule.timezone))
         proposal = (
-            "move some of them"
+            Told("move some of them")
             if herd.spread_s is None
-            else f'"spread": "{format_duration(herd.spread_s).replace(" ", "")}" in each of them would even it out'
+            else Told(
+                '"spread": "{spread}" in each of them would even it out',
+                spread=format_duration(herd.spread_s).replace(" ", ""),
+            )
         )
-        message = f"starts together with {len(others)} more jobs at {at:%H:%M:%S} ({_names(others)})"
-        yield ("cron_jobs", first), f"{message}, and {slots} run at once; {proposal}"
+        yield (
+            ("cron_jobs", first),
+            Told(
+                "starts together with {n} more jobs at {at} ({which}), and {slots} run at once; {proposal}",
+                n=len(others),
+                at=f"{at:%H:%M:%S}",
+                which=_names(others),
+                slots=slots,
+                proposal=proposal,
+            ),
+        )
 
 
 def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
@@ -101,12 +114,21 @@ def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
     for number, (other, found) in enumerate(met.items()):
         one, minute = found[0]
         at = datetime.fromtimestamp(minute * 60, UTC).astimezone(zone_named(one.schedule.timezone))
-        message = f"runs {one.function} in the same minute as {other} (at {at:%H:%M})"
-        message += f", and so do {_names([job.id for job, _minute in found[1:]])}" if len(found) > 1 else ""
+        message = Told(
+            "runs {function} in the same minute as {other} (at {at})",
+            function=one.function,
+            other=other,
+            at=f"{at:%H:%M}",
+        )
+        if len(found) > 1:
+            message = Told(
+                "{message}, and so do {which}", message=message, which=_names([job.id for job, _minute in found[1:]])
+            )
         if number == MAX_TWICE - 1 and len(met) > MAX_TWICE:
-            yield ("cron_jobs", one.id), f"{message}; {len(met) - MAX_TWICE} more minutes have such jobs"
+            more = len(met) - MAX_TWICE
+            yield ("cron_jobs", one.id), Told("{message}; {n} more minutes have such jobs", message=message, n=more)
             return
-        yield ("cron_jobs", one.id), f"{message}; if that is not meant, move one of them"
+        yield ("cron_jobs", one.id), Told("{message}; if that is not meant, move one of them", message=message)
 
 
 def _gaps(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
@@ -133,9 +155,12 @@ def _in_gap(text: str, timezone: str, today: date) -> str | None:
         if instead is None:
             continue
         local = instead.astimezone(zone_named(timezone))
-        return (
-            f"{meant:%H:%M} is a time that the clock in {timezone} leaves out on {meant:%Y-%m-%d};"
-            f" on that day it fires at {local:%H:%M}"
+        return Told(
+            "{meant} is a time that the clock in {zone} leaves out on {day}; on that day it fires at {instead}",
+            meant=f"{meant:%H:%M}",
+            zone=timezone,
+            day=f"{meant:%Y-%m-%d}",
+            instead=f"{local:%H:%M}",
         )
     return None
 
@@ -150,4 +175,5 @@ def _shifts_forward(timezone: str, today: date) -> tuple[Shift, ...]:
 
 def _names(job_ids: list[str]) -> str:
     more = len(job_ids) - NAMED
-    return ", ".join(job_ids[:NAMED]) + (f" and {more} more" if more > 0 else "")
+    some = ", ".join(job_ids[:NAMED])
+    return Told("{some} and {more} more", some=some, more=more) if more > 0 else some

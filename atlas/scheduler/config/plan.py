@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -58,7 +59,7 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
         Problem(
             file=file,
             path=f"cron_jobs.{job_id}",
-            message="a job made by code has this id; rename this one, or remove that one",
+            message=Told("a job made by code has this id; rename this one, or remove that one"),
         )
         for job_id in wanted.definitions
         if job_id in mine and mine[job_id].source is JobSource.CODE

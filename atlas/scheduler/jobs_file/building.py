@@ -22,6 +22,7 @@ from atlas.scheduler.jobs_file.values import NOTE, did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.task import NO_ARGUMENTS, Overlap
+from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import shift_around, zone_named
 
 if TYPE_CHECKING:
@@ -185,10 +186,12 @@ class _Builder:
         """Warn of what only the whole file shows."""
         for key, value in self._raw_jobs.items():
             if key.startswith(NOTE) and not {"cron_expression", "triggers", "function"}.isdisjoint(_object(value)):
-                message = f"keys that begin with {NOTE} are notes, so this is no job; rename it if it should be one"
+                message = Told(
+                    "keys that begin with {note} are notes, so this is no job; rename it if it should be one", note=NOTE
+                )
                 self.warnings.append(Finding(("cron_jobs", key), message, on_key=True))
         if not self.definitions and not self.errors:
-            message = "no jobs: every job that came from this file stops"
+            message = Told("no jobs: every job that came from this file stops")
             self.warnings.append(Finding(("cron_jobs",), message, on_key=True, shown=False))
 
     # --- when --------------------------------------------------------------------------------------------------------
@@ -196,7 +199,7 @@ class _Builder:
     def _schedule(self, path: Path, entry: JobEntry, raw: dict[str, Any]) -> Schedule | None:
         before = len(self.errors)
         if "cron_expression" not in raw and not raw.get("triggers"):
-            self.errors.append(Finding(path, 'never fires; add "cron_expression" or "triggers"', on_key=True))
+            self.errors.append(Finding(path, Told('never fires; add "cron_expression" or "triggers"'), on_key=True))
         timezone = entry.timezone or self.timezone
         zone = self._zones.get(timezone) or self._zones.setdefault(timezone, zone_named(timezone))
         for index, text in enumerate(entry.cron_expression or ()):
@@ -208,7 +211,10 @@ class _Builder:
         start_at = entry.start_at and self._instant(entry.start_at, zone, (*path, "start_at"))
         end_at = entry.end_at and self._instant(entry.end_at, zone, (*path, "end_at"))
         if start_at and end_at and end_at < start_at:
-            message = f"before start_at, which is {start_at.astimezone(zone).isoformat()}; swap them or change one"
+            message = Told(
+                "before start_at, which is {start}; swap them or change one",
+                start=start_at.astimezone(zone).isoformat(),
+            )
             self.errors.append(Finding((*path, "end_at"), message))
         intervals, dates = [], []
         for index, trigger in enumerate(entry.triggers or ()):
@@ -219,7 +225,7 @@ class _Builder:
             else:
                 at = self._instant(trigger.at, zone, (*where, "at"))
                 if (start_at and at < start_at) or (end_at and at > end_at):
-                    message = "never fires: not between start_at and end_at of the job"
+                    message = Told("never fires: not between start_at and end_at of the job")
                     self.errors.append(Finding((*where, "at"), message))
                 dates.append(at)
         if entry.calendar is not None and entry.calendar not in self._known_calendars:
@@ -241,7 +247,7 @@ class _Builder:
             try:
                 shared = self._schedules[schedule] = schedule.validated()
             except (ScheduleError, CronExpressionError) as error:
-                self.errors.append(Finding(path, str(error), on_key=True))
+                self.errors.append(Finding(path, told_of(error), on_key=True))
         return shared
 
     def _instant(self, moment: datetime, zone: ZoneInfo, path: Path) -> datetime:
@@ -251,15 +257,16 @@ class _Builder:
             shift = shift_around(moment)
             if shift is not None and shift.after > shift.before:
                 shown = moment.astimezone(UTC).astimezone(zone).isoformat()
-                message = f"the clock in {zone.key} leaves this time out; {shown} is taken"
+                message = Told("the clock in {zone} leaves this time out; {shown} is taken", zone=zone.key, shown=shown)
                 self.warnings.append(Finding(path, message))
         return moment.astimezone(UTC)
 
     def _no_calendar(self, name: str) -> str:
         if not self._known_calendars:
-            return 'no such calendar; the file has none, add it to "calendars"'
+            return Told('no such calendar; the file has none, add it to "calendars"')
         proposal = did_you_mean(name, self._known_calendars)
-        return f"no such calendar{proposal or '; known are ' + ', '.join(self._known_calendars)}"
+        known = Told("; known are {names}", names=", ".join(self._known_calendars))
+        return Told("no such calendar{proposal}", proposal=proposal or known)
 
     # --- policies ----------------------------------------------------------------------------------------------------
 
@@ -275,12 +282,18 @@ class _Builder:
         if ("retry_delay" in given or "retry_max_delay" in given) and values["retry_delay"] > values["retry_max_delay"]:
             name = "retry_delay" if "retry_delay" in given else "retry_max_delay"
             first, longest = values["retry_delay"], values["retry_max_delay"]
-            message = f"retry_delay {first:g} s is cut to retry_max_delay {longest:g} s; change one of them"
+            message = Told(
+                "retry_delay {first} s is cut to retry_max_delay {longest} s; change one of them",
+                first=f"{first:g}",
+                longest=f"{longest:g}",
+            )
             self.warnings.append(Finding((*path, name), message))
 
     def _warn_of_instances(self, path: Path, given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         if "max_instances" in given and values["overlap"] is not Overlap.ALLOW:
-            message = f'counts only with "overlap": "allow"; here it is "{values["overlap"]}"'
+            message = Told(
+                'counts only with "overlap": "allow"; here it is "{overlap}"', overlap=values["overlap"].value
+            )
             self.warnings.append(Finding((*path, "max_instances"), message))
 
 

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas.scheduler.errors import Problem
-from atlas.scheduler.jobs_file.json_faults import printable
+from atlas.scheduler.jobs_file.json_faults import CONTROL, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -125,7 +125,7 @@ class LocatedJson:
         return Problem(
             file=file,
             path=path_text(path),
-            message=printable(message),
+            message=message if CONTROL.search(message) is None else printable(message),  # it may be a `Told`
             value=value,
             line=line,
             column=column,
