@@ -28,9 +28,10 @@ pytestmark = pytest.mark.timeout(240)
 STRANGE = 'a/b ?#%&"<x>'
 _CODE = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\\b")
 TEXTS = {
-    "markup": '"><script>alert(1)</script><img src=x onerror=alert(2)>'
-    "'\"`</textarea></title>&amp;&#60;b&#62; {{ 7*7 }} ${7*7} {% raw %}",
-    "control": "red \x1b[31mtext\x1b]0;title\x07 bell \x08\x7f abc \u202egnp.exe\u202c \u2066right\u2069 \u200f end",
+    "script": '"><script>alert(1)</script><img src=x onerror=alert(2)>',
+    "quotes": "'\"`</textarea></title>&amp;&#60;b&#62; {{ 7*7 }} ${7*7} {% raw %}",
+    "escape": "red \x1b[31mtext\x1b]0;title\x07 bell \x08\x7f",
+    "bidi": "abc \u202egnp.exe\u202c \u2066right\u2069 \u200f end",
     "long": "w" * 10_000,
     "many": "界" * 400 + " ¹½ \U0001f9e8" * 30,
 }
