@@ -35,10 +35,11 @@ class HandClock(SystemClock):
         return self.time_s
 
 
-class WatchedClock(SystemClock):
+class WatchedClock(HandClock):
     """Tells when somebody is about to wait; the line's lock is still held then."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.waits = threading.Semaphore(0)
         self.limits: list[float | None] = []
 
@@ -328,6 +329,23 @@ def test_two_tasks_put_one_after_the_other_wake_two_servers() -> None:
         setup.put(a_task("b"))
     assert result() == "a"
     assert setup.woken[THREAD] == 1
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_lane_whose_idle_thread_came_when_it_was_asked_is_waited_for_again() -> None:
+    """It is busy since, for longer than others stand back: that is no stall, and what comes first goes first."""
+    clock = WatchedClock()
+    setup = Setup(clock=clock)
+    with in_thread(lambda: setup.line.take(THREAD)) as result:
+        clock.somebody_waits()
+        setup.put(a_task("a", URGENT), a_task("x", LOW, ASYNC))
+        assert setup.take(ASYNC) is None
+    assert result() == "a"
+    clock.time_s += 2 * STALL_S
+    setup.put(a_task("b", URGENT))
+    assert setup.take(ASYNC) is None
+    assert setup.take(THREAD) == "b"
+    assert setup.take(ASYNC) == "x"
 
 
 @pytest.mark.usefixtures("unhurried")

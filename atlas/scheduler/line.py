@@ -158,8 +158,8 @@ class Line:
         with self._lock:
             if give_back:
                 self._release(lane, takes_next=True)
-            lane.asked_at_s = None
             while not self._closed:
+                lane.asked_at_s = None  # it came, also if it was idle in here when it was asked
                 verdict = self._may_serve(lane)
                 if verdict is True:
                     return self._pop(lane)
