@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from atlas.cli.main import main
 from atlas.scheduler.store.store import open_store
 from atlas.settings import Settings, prepare_folders
+from tests.browser import browser, chromium
 from tests.feed_server import FeedServer
 from tests.installations import Finished, Installation
 from tests.postgres import Missing, Postgres, postgres_server
@@ -20,6 +21,8 @@ from tests.postgres import Missing, Postgres, postgres_server
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from playwright.sync_api import Browser
 
     from atlas.scheduler.store.store import Store
     from tests.installations import Typed
@@ -104,3 +107,22 @@ def postgres(_postgres_server: Postgres | Missing, unavailable: Callable[[str], 
 def postgres_url(postgres: Postgres) -> str:
     """The address of a new, empty PostgreSQL database."""
     return postgres.new_database()
+
+
+@pytest.fixture(scope="module")
+def chrome() -> Iterator[Browser | None]:
+    """A Chromium for a module's tests, None without one; it keeps a loop on this thread, so it ends with the module."""
+    path = chromium()
+    if path is None:
+        yield None
+        return
+    with browser(path) as running:
+        yield running
+
+
+@pytest.fixture
+def window(chrome: Browser | None, unavailable: Callable[[str], NoReturn]) -> Browser:
+    """A running Chromium."""
+    if chrome is None:
+        unavailable("Chromium")
+    return chrome

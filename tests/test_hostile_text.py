@@ -15,13 +15,10 @@ from playwright.sync_api import expect
 from atlas.scheduler.errors import TaskFailedError
 from atlas.scheduler.registry import register
 from tests import seeded
-from tests.browser import browser, chromium, tab
+from tests.browser import tab
 from tests.test_pages import SIDEWAYS, aside, serving, visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import NoReturn
-
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.timeout(240)
@@ -44,23 +41,6 @@ def hostile(text: str = "", **more: Any) -> dict[str, str]:
     if more.get("fails"):
         raise RuntimeError(text[:5000])
     return {"said": text, text[:100]: "key"}
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser | None]:
-    path = chromium()
-    if path is None:
-        yield None
-        return
-    with browser(path) as running:
-        yield running
-
-
-@pytest.fixture
-def window(chrome: Browser | None, unavailable: Callable[[str], NoReturn]) -> Browser:
-    if chrome is None:
-        unavailable("Chromium")
-    return chrome
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=list(TEXTS))

@@ -16,11 +16,10 @@ from playwright.sync_api import expect
 from atlas.service import AtlasScheduler
 from atlas.web.server import WebServer
 from tests import seeded
-from tests.browser import browser, chromium, tab
+from tests.browser import tab
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from typing import NoReturn
 
     from playwright.sync_api import Browser, Page
 
@@ -76,23 +75,6 @@ def serving(settings: Settings) -> Iterator[Served]:
     finally:
         server.stop()
         aside(threaded.stop)
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser | None]:
-    path = chromium()
-    if path is None:
-        yield None
-        return
-    with browser(path) as running:
-        yield running
-
-
-@pytest.fixture
-def window(chrome: Browser | None, unavailable: Callable[[str], NoReturn]) -> Browser:
-    if chrome is None:
-        unavailable("Chromium")
-    return chrome
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,13 @@ import pytest
 from playwright.sync_api import expect
 
 from tests import seeded
-from tests.browser import browser, chromium, tab
+from tests.browser import tab
 from tests.installations import Installation
 from tests.installations import Served as Serving
 from tests.test_pages import aside, serving, visit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
     from pathlib import Path
-    from typing import NoReturn
 
     from playwright.sync_api import Browser, Page
 
@@ -31,23 +29,6 @@ STOPS_S = 2.0
 """What a server with open tabs may take to end."""
 NOISE_S = 4.0
 """What a loaded machine may add."""
-
-
-@pytest.fixture(scope="module")
-def chrome() -> Iterator[Browser | None]:
-    path = chromium()
-    if path is None:
-        yield None
-        return
-    with browser(path) as running:
-        yield running
-
-
-@pytest.fixture
-def window(chrome: Browser | None, unavailable: Callable[[str], NoReturn]) -> Browser:
-    if chrome is None:
-        unavailable("Chromium")
-    return chrome
 
 
 def live(page: Page, address: str) -> None:
