@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from atlas.scheduler.errors import QueueStoppedError
 from atlas.scheduler.store.task_queries import TaskFilter, page_of_tasks
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import Task
@@ -81,6 +86,62 @@ def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_other
             seen = keys_of(client, path, name, limit=3, between=disturb)
             assert len(seen) == len(set(seen)), path
             assert set(stood) <= set(seen), path
+
+
+def test_a_forecast_of_many_jobs_comes_in_pages_of_bounded_size(settings: Settings) -> None:
+    jobs = {f"job{number:04d}": {"cron_expression": "0 0 1 1 *", "function": "health"} for number in range(1500)}
+    busy = {"cron_expression": "*/20 * * * *", "function": "health"}
+    jobs |= {f"job{number:04d}": busy for number in range(0, 1500, 30)}
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": jobs}))
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        seen: list[str] = []
+        query: dict[str, Any] = {"hours": 40}
+        while True:
+            answer = client.get("/api/v1/forecast", params=query)
+            assert len(answer.content) < 150_000
+            page = answer.json()
+            seen += [one["id"] for one in page["jobs"]]
+            if page["next"] is None:
+                break
+            query["after"] = page["next"]
+        assert seen == sorted(jobs)
+        assert page["tasks"] >= 50 * 3 * 39  # of all jobs, on every page
+        (herd,) = page["herds"]
+        assert (herd["jobs"], len(herd["job_ids"])) == (50, 20)
+        assert page["crowds_in_all"] >= 117
+        assert len(page["crowds"]) == 100
+        assert [crowd["at"] for crowd in page["crowds"]] == sorted(crowd["at"] for crowd in page["crowds"])
+        assert {crowd["jobs"] for crowd in page["crowds"]} == {50 - settings.scheduler.max_workers}
+        assert {len(crowd["late_s"]) for crowd in page["crowds"]} == {20}
+        assert client.get("/api/v1/forecast?limit=1001").status_code == 400
+
+
+@pytest.mark.parametrize("path", ["/api/v1/forecast", "/api/v1/plan"])
+def test_what_takes_long_for_many_jobs_is_waited_for_by_no_page(
+    settings: Settings, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go = threading.Event(), threading.Event()
+
+    def reckons(*_: object, **__: object) -> None:
+        begun.set()
+        assert go.wait(60)
+        raise QueueStoppedError
+
+    monkeypatch.setattr("atlas.web.outlook.forecast", reckons)
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    with AtlasScheduler(settings).in_thread() as atlas, signed_in(atlas) as client, ThreadPoolExecutor(1) as other:
+        monkeypatch.setattr(atlas.reconciler, "preview", reckons)
+        body = {} if path.endswith("forecast") else {"json": {"text": "{}"}}
+        long = other.submit(client.request, "POST" if body else "GET", path, **body)
+        assert begun.wait(60)
+        for shown in ("/", "/jobs", "/jobs/health", "/api/v1/jobs"):
+            assert client.get(shown).status_code == 200, shown
+        assert not long.done()
+        go.set()
+        assert long.result(60).status_code == 503
 
 
 def keys_of(

@@ -18,7 +18,7 @@ from atlas.web.access import Access, read_or_make_token
 from atlas.web.answers import on_error
 from atlas.web.guards import Guard
 from atlas.web.live import Live
-from atlas.web.rendering import BusyError, Renders
+from atlas.web.rendering import MAX_CHORES, BusyError, Renders
 from atlas.web.site import Site
 from atlas.web.templating import STATIC, Templates
 
@@ -60,6 +60,7 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
         allowed_hosts=frozenset(settings.allowed_hosts),
         templates=Templates(),
         renders=Renders(),
+        chores=Renders("atlas-chores", MAX_CHORES),
         live=Live(),
     )
     shown = pages.routes()

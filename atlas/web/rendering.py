@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 MAX_WAITING: Final = 64
 """Requests that may wait for the render thread; more are answered 503."""
+MAX_CHORES: Final = 16
+"""Requests that may wait for the thread of long work."""
 
 
 class BusyError(Exception):
@@ -34,14 +36,19 @@ class BusyError(Exception):
 
 
 class Renders:
-    """One thread for everything that reads the database or makes HTML.
+    """One thread for everything that reads the database or makes HTML; and one for what takes longer than a page.
 
-    So no number of requests delays the scheduler by more than one render.
+    So no number of requests delays the scheduler by more than one render, and no page waits for a forecast.
+
+    Args:
+        name: Of the thread.
+        most: Requests that may wait for it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "atlas-web", most: int = MAX_WAITING) -> None:
         """Start without a thread; the first call makes it."""
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="atlas-web")
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._most = most
         self._waiting = 0
         self._lock = threading.Lock()
         self.busy_s = 0.0
@@ -54,7 +61,7 @@ class Renders:
             BusyError: Too many wait.
         """
         with self._lock:
-            if self._waiting >= MAX_WAITING:
+            if self._waiting >= self._most:
                 raise BusyError
             self._waiting += 1
         try:

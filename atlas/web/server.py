@@ -110,6 +110,7 @@ class WebServer:
         if self._thread.is_alive():
             self._thread.join(STOP_S + 2.0)
         self.app.state.site.renders.close()
+        self.app.state.site.chores.close()
         if self._socket is not None:
             self._socket.close()
 

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from atlas.scheduler.clock import SystemClock
 from atlas.web.access import Access, Brake
+from atlas.web.outlook import Outlooks
 from atlas.web.tally import Tally
 
 if TYPE_CHECKING:
@@ -48,8 +49,10 @@ class Site:
         allowed_hosts: Host names, besides loopback and plain addresses, under which this site is reached.
         templates: The template environment.
         renders: Runs whatever is heavier than a handful of lines, one at a time.
+        chores: Runs what takes longer than a page may, such as a forecast of many jobs, one at a time.
         live: The streams of open tabs.
         desk: What the pages keep of the started scheduler; see `desk_of`.
+        outlooks: The forecasts that programs asked for; for `chores` alone.
         tally: What `/metrics` counts from the beginning of the site on.
         guesses: Wrong tokens per address.
         changes: Changes per address.
@@ -61,8 +64,10 @@ class Site:
     allowed_hosts: frozenset[str]
     templates: Templates
     renders: Renders
+    chores: Renders
     live: Live
     desk: Desk | None = None
+    outlooks: Outlooks = field(default_factory=Outlooks)
     tally: Tally = field(default_factory=lambda: Tally(SystemClock().now().timestamp()))
     guesses: Brake = field(default_factory=lambda: Brake(10, 60.0, SystemClock()))
     changes: Brake = field(default_factory=lambda: Brake(300, 60.0, SystemClock()))

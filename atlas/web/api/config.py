@@ -172,11 +172,11 @@ def _number(text: str) -> int:
 
 VERBS: Final = (
     Verb("GET", "/schema", schema, JobsSchema),
-    Verb("POST", "/check", check, Checked, Text),
-    Verb("POST", "/plan", plan, PreviewTold, Text),
-    Verb("POST", "/apply", apply, Applied, Text),
-    Verb("POST", "/rollback", rollback, Applied, Wanted),
+    Verb("POST", "/check", check, Checked, Text, is_long=True),
+    Verb("POST", "/plan", plan, PreviewTold, Text, is_long=True),
+    Verb("POST", "/apply", apply, Applied, Text, is_long=True),
+    Verb("POST", "/rollback", rollback, Applied, Wanted, is_long=True),
     Verb("GET", "/revisions", revisions, Listed[RevisionTold], RevisionPage),
     Verb("GET", "/revisions/{number}", revision, WholeRevisionTold),
-    Verb("GET", "/diff", diff, Compared, Two),
+    Verb("GET", "/diff", diff, Compared, Two, is_long=True),
 )

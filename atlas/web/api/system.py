@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+import heapq
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import Field
 
-from atlas.scheduler.forecast.jobs import forecast_jobs
-from atlas.scheduler.forecast.making import forecast as forecast_of
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.year_ahead import explained
-from atlas.scheduler.zones import zone_named
 from atlas.web.api.told import AuditTold, CheckTold, Closed, ExplainedTold, ForecastTold, MetricsTold, QueueTold
 from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
 from atlas.web.health import look
 
-LONGEST_BY_HOURS: Final = 48
-"""Hours beyond which a stretch of the forecast is a day."""
+if TYPE_CHECKING:
+    from atlas.scheduler.forecast.result import Crowd, Forecast
+
+MOST_CROWDS: Final = 100
+"""Shortages of slots that one answer tells of."""
+MOST_NAMED: Final = 20
+"""Jobs that are named of one shortage or herd."""
 
 
 class AuditPage(Paged):
@@ -31,10 +36,11 @@ class AuditPage(Paged):
     before: int | None = Field(None, ge=1, le=2**62, description="`next` of the page before.")
 
 
-class Hours(Taken):
-    """How far."""
+class ForecastPage(Paged):
+    """How far, and a page of the jobs, by id."""
 
     hours: float = Field(24.0, gt=0, le=8760, description="So many hours ahead.")
+    after: str = Field("", description="Behind the job with this id: `next` of the page before.")
 
 
 class Expression(Taken):
@@ -68,18 +74,36 @@ def health(call: Call) -> dict[str, Any]:
 
 
 def forecast(call: Call) -> dict[str, Any]:
-    """What starts in the next hours, and whether the slots are enough for it."""
-    hours, scheduler, known = call.taken(Hours).hours, call.site.settings.scheduler, call.atlas.get_jobs()
-    found = forecast_of(
-        call.store.read(lambda connection: forecast_jobs(connection, known)),
-        now=call.store.clock.now(),
-        hours=hours,
-        slots=scheduler.max_workers,
-        limits=scheduler.limits,
-        bucket_s=3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0,
-        zone=zone_named(call.atlas.timezone),
-    )
-    return found.to_json()
+    """What starts in the next hours, whether the slots are enough for it, and a page of the jobs, by id."""
+    asked = call.taken(ForecastPage)
+    found = call.site.outlooks.of(call.atlas, asked.hours)
+    behind = [job for job in found.jobs if job.id > asked.after]
+    shown = behind[: asked.limit]
+    crowds = _worst(found)
+    part = replace(
+        found,
+        jobs=tuple(shown),
+        crowds=tuple(replace(one, late_s=dict(islice(one.late_s.items(), MOST_NAMED))) for one in crowds),
+        herds=tuple(replace(one, job_ids=one.job_ids[:MOST_NAMED]) for one in found.herds),
+    ).to_json()
+    for told, crowd in zip(part["crowds"], crowds, strict=True):
+        told["jobs"] = len(crowd.late_s)
+    for told, herd in zip(part["herds"], found.herds, strict=True):
+        told["jobs"] = len(herd.job_ids)
+    following = shown[-1].id if len(behind) > asked.limit else None
+    return {
+        **part,
+        "tasks": found.tasks,
+        "tasks_a_day": round(found.tasks_a_day, 1),
+        "crowds_in_all": len(found.crowds),
+        "next": following,
+    }
+
+
+def _worst(found: Forecast) -> list[Crowd]:
+    """The `MOST_CROWDS` with the longest waits, in the order of time."""
+    worst = heapq.nlargest(MOST_CROWDS, found.crowds, key=lambda one: max(one.late_s.values()))
+    return sorted(worst, key=lambda one: one.at)
 
 
 def audit(call: Call) -> dict[str, Any]:
@@ -112,7 +136,7 @@ VERBS: Final = (
     Verb("GET", "/queue", queue, QueueTold),
     Verb("GET", "/metrics", metrics, MetricsTold),
     Verb("GET", "/health", health, Health),
-    Verb("GET", "/forecast", forecast, ForecastTold, Hours),
+    Verb("GET", "/forecast", forecast, ForecastTold, ForecastPage, is_long=True),
     Verb("GET", "/audit", audit, Listed[AuditTold], AuditPage),
     Verb("GET", "/explain", explain, ExplainedTold, Expression),
 )

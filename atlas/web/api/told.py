@@ -252,7 +252,8 @@ class CrowdTold(Closed):
     at: str
     until: str
     needed: int
-    late_s: dict[str, float]
+    jobs: int
+    late_s: dict[str, float] = Field(description="The jobs that wait longest: at most 20 of `jobs`.")
 
 
 class HerdTold(Closed):
@@ -260,7 +261,8 @@ class HerdTold(Closed):
 
     at: str
     times: int
-    job_ids: list[str]
+    jobs: int
+    job_ids: list[str] = Field(description="By id, at most 20 of `jobs`.")
     work_s: float
     spread_s: float | None
 
@@ -290,9 +292,11 @@ class ForecastTold(Closed):
     peak: int
     peak_at: str | None
     buckets: list[BucketTold]
-    crowds: list[CrowdTold]
+    crowds: list[CrowdTold] = Field(description="Those with the longest waits: at most 100 of `crowds_in_all`.")
+    crowds_in_all: int
     herds: list[HerdTold]
     jobs: list[OutlookTold]
+    next: str | None = Field(description="What brings the page of jobs that follows; null behind the last.")
 
 
 class DifferenceTold(Closed):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from dataclasses import dataclass
@@ -108,10 +109,11 @@ class Verb:
     Attributes:
         method: ``GET`` or ``POST``.
         path: Below `PREFIX`: ``/jobs/{job}/run``.
-        do: Does it, on the render thread, and returns JSON values. Its name names the operation, its docstring
-            describes it.
+        do: Does it and returns JSON values. Its name names the operation, its docstring describes it. A GET is done
+            on the render thread; a POST waits for its commit on a thread where no page waits behind it.
         takes: The query of a GET, the body of a POST.
         tells: The answer: what the description promises of those values.
+        is_long: True if it may take longer than a page, with many jobs: it is done on the thread for that.
     """
 
     method: str
@@ -119,6 +121,7 @@ class Verb:
     do: Callable[[Call], dict[str, Any]]
     tells: type[BaseModel]
     takes: type[Taken] = Nothing
+    is_long: bool = False
 
     @property
     def name(self) -> str:
@@ -138,12 +141,17 @@ class Verb:
             except ValidationError as error:
                 raise HTTPException(400, _words(error)) from error
             call = Call(site, path, given, str(request.scope.get("atlas.by", "api")))
-            text = await site.renders.run(lambda: _json(self.do(call)))
+            text = await self._done(site, lambda: _json(self.do(call)))
             return Response(text, media_type="application/json")
 
         # A job's id may hold slashes.
         path = self.path.replace("{job}", "{job:path}").replace("{task}", "{task:path}")
         return Route(PREFIX + path, answer, methods=[self.method], name=f"api_{self.name}")
+
+    async def _done(self, site: Site, work: Callable[[], bytes]) -> bytes:
+        if self.is_long:
+            return await site.chores.run(work)
+        return await (site.renders.run(work) if self.method == "GET" else asyncio.to_thread(work))
 
 
 def listed(items: list[dict[str, Any]], following: str | int | None) -> dict[str, Any]:

@@ -1,0 +1,79 @@
+"""The forecast that programs ask for: reckoned aside in slices, and kept for a minute, so that its pages agree."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.making import forecast
+from atlas.scheduler.job_view import JobState
+from atlas.scheduler.store.task_queries import durations_of
+from atlas.scheduler.zones import zone_named
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from atlas.scheduler.forecast.result import Forecast
+    from atlas.service import AtlasScheduler
+
+KEEPS_S: Final = 60.0
+KEPT: Final = 4
+"""Lengths whose forecast is kept."""
+LONGEST_BY_HOURS: Final = 48
+"""Hours beyond which a stretch of the forecast is a day."""
+SLICE: Final = 100
+"""Jobs whose durations are read at a time; afterwards others have their turn for as long."""
+
+
+class Outlooks:
+    """Keeps the newest forecasts; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._kept: dict[float, tuple[float, object, Forecast]] = {}
+
+    def of(self, atlas: AtlasScheduler, hours: float) -> Forecast:
+        """The next ``hours``, at most a minute old and of the jobs as they are; it may take seconds for many jobs."""
+        shown = atlas.cron.sync.shown
+        version = atlas.store, shown.jobs.version, shown.states.version
+        kept = self._kept.pop(hours, None)
+        if kept is None or kept[1] != version or time.monotonic() - kept[0] >= KEEPS_S:
+            kept = time.monotonic(), version, self._reckon(atlas, hours)
+        self._kept[hours] = kept
+        while len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return kept[2]
+
+    @staticmethod
+    def _reckon(atlas: AtlasScheduler, hours: float) -> Forecast:
+        scheduler = atlas.settings.scheduler
+        return forecast(
+            list(_jobs(atlas)),
+            now=atlas.store.clock.now(),
+            hours=hours,
+            slots=scheduler.max_workers,
+            limits=scheduler.limits,
+            bucket_s=3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0,
+            zone=zone_named(atlas.timezone),
+        )
+
+
+def _jobs(atlas: AtlasScheduler) -> Iterator[ForecastJob]:
+    """Every job that can be read, by id, with the median of its durations."""
+    states = {job.name: job.state for job in atlas.get_jobs()}
+    records = [one for one in atlas.cron.sync.shown.jobs.records() if one.id in states]
+    for first in range(0, len(records), SLICE):
+        start = time.thread_time()
+        some = records[first : first + SLICE]
+        medians = _medians(atlas, [one.id for one in some])
+        for one in some:
+            fires = states[one.id] is JobState.ACTIVE
+            yield ForecastJob.of(one.definition, duration_s=medians[one.id], fires=fires)
+        if first + SLICE < len(records):
+            time.sleep(time.thread_time() - start)
+
+
+def _medians(atlas: AtlasScheduler, job_ids: Sequence[str]) -> dict[str, float | None]:
+    found = atlas.store.read(lambda connection: durations_of(connection, job_ids))
+    return {job_id: one.median_s for job_id, one in found.items()}
