@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import threading
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import apscheduler.schedulers.base as apscheduler_base
 import pytest
 from sqlalchemy import select
 
 from atlas.scheduler import loop_watch as watch_module
-from atlas.scheduler.clock import boot_s
+from atlas.scheduler.clock import SystemClock, boot_s
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.loop_watch import LoopWatch
 from atlas.scheduler.schedule import Schedule
+from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.testing.clocks import SetClock
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, utc
@@ -23,7 +26,6 @@ from tests.test_traps import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from datetime import datetime
     from pathlib import Path
 
 
@@ -273,6 +275,59 @@ def test_a_loop_that_stands_still_does_not_keep_a_stop_waiting(tmp_path: Path, m
     assert thread is not None
     thread.join(LIMIT_S)
     assert not thread.is_alive()
+
+
+class AnyTime(SystemClock):
+    """The machine's clock, set by ``by``."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.by = timedelta()
+        clock = self
+
+        class Datetime(datetime):
+            @classmethod
+            def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+                return clock.now() if tz is None else clock.now().astimezone(tz)
+
+        monkeypatch.setattr(apscheduler_base, "datetime", Datetime)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.by
+
+
+@pytest.mark.parametrize("hours", [1, -1], ids=["forward", "back"])
+def test_a_clock_that_is_set_by_an_hour_stops_no_job_and_serves_no_second_twice_or_never(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    clock = AnyTime(monkeypatch)
+    store = open_store(tmp_path / "atlas.db", clock=clock)
+    with running(tmp_path / "atlas.db") as atlas:
+        assert atlas.store is store
+        stepped = wait_for(SchedulerEventKind.CLOCK_STEPPED, store)
+        atlas.beats(2)
+        clock.by = timedelta(hours=hours)
+        set_at, set_s = clock.now(), time.monotonic()
+        assert stepped.wait(LIMIT_S)
+        atlas.settle()
+        atlas.beats(1)
+        assert time.monotonic() - set_s < LIMIT_S
+        atlas.beats(2)
+        assert atlas.thread_lives
+        words = [trouble.words for trouble in atlas.cron.troubles()]
+        assert len(words) == 1
+        assert words[0].startswith(f"the wall clock was set {'forward' if hours > 0 else 'back'} by 1h")
+        rows = store.read(lambda connection: connection.execute(select(fires).where(fires.c.job_id == "beat")).all())
+        before = {row.fire_time for row in rows if row.fire_time < set_at.timestamp() - 1}
+        served = sorted(at for row in rows for at in range(int(row.fire_time), int(row.last or row.fire_time) + 1))
+        assert len(set(served)) == len(served), "none is served twice"
+        if hours > 0:
+            atlas.check_every_second_was_served_once()
+        else:
+            assert not before, "the new time is all before the old one"
+            new = [at for at in served if at < set_at.timestamp() + 1800]
+            assert len(new) >= 2
+            assert new == list(range(new[0], new[0] + len(new)))
+    store.close()
 
 
 # --- a wall clock that ran ahead and came back -----------------------------------------------------------------------

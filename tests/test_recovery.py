@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loguru import logger
 from sqlalchemy import select
 
 from atlas.scheduler.errors import LeaseLostError
@@ -300,9 +301,13 @@ def test_the_late_result_of_an_owner_that_was_given_up_is_refused(database: str)
     second = TaskQueue(store=new, registry=registries[1])
     second.sync.start()
     assert second.sync.get_task_result(task_id, timeout=LIMIT_S) == "in time"
+    told: list[str] = []
+    sink = logger.add(told.append, level="ERROR", format="{message}")
     gate.open()
     with pytest.raises(LeaseLostError):
         old.write(nothing)
+    logger.remove(sink)
+    assert any(line.startswith("late writes are refused") for line in told)
     assert first.sync.get_task_result(task_id, timeout=LIMIT_S) == "in time", "it stands by and reads the row"
     assert first.stands_by
     for store in (old, new):

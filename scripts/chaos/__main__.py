@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from scripts.chaos.checks import Check
 
 PERIODS = {"each_second": 1.0, "each_five": 5.0}
+STRETCH = 0.3
+"""Share of a run that is its closing stretch: the long form's 600 s end with three minutes without a fault."""
 STALLED_S = 60.0
 NOTICED_S = 4.0
 
@@ -69,7 +71,7 @@ def main() -> int:
 
 def run(scene: Scene, seconds: float) -> list[Sample]:
     """The run: faults, then a stretch without, then the end; returns how the scheduler did in that stretch."""
-    stretch_s = min(180.0, seconds / 4)
+    stretch_s = min(180.0, seconds * STRETCH)
     scene.start_scheduler()
     scene.start_producer()
     calm_at = time.monotonic() + seconds - stretch_s
