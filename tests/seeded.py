@@ -258,7 +258,8 @@ class Week:
             self._skip(made, at, "overlap")
             return
         bad = made.fails * (18 if made.id == "llm_summarize" and ago_h < 1.2 else 1)
-        draw = chance.random()
+        # what has hardly begun went well: a task that was tried again would end after now
+        draw = chance.random() if ago_h > 0.17 else 0.99
         task = Task(
             id=self._ids.new(at),
             name=made.title,

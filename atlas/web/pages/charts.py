@@ -51,8 +51,8 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
     for place in range(int(top / step) + 1):
         at = y(place * step)
         marks.append(
-            f'<line class="g" x1="40" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
-            f'<text class="axis-t" x="34" y="{at + 3.5:.1f}" text-anchor="end">{_short(place * step)}</text>'
+            f'<line class="g" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="axis-t" x="-6" y="{at + 3.5:.1f}" text-anchor="end">{_short(place * step)}</text>'
         )
     count = max(len(shown), 30)
     width = 100 / count
@@ -78,13 +78,13 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
     good = sorted(task.duration_s for task in shown if task.status == "SUCCESS" and task.duration_s is not None)
     median = good[len(good) // 2] if good else None
     if median is not None:
-        marks.append(f'<line class="p50" x1="40" x2="100%" y1="{y(median):.1f}" y2="{y(median):.1f}"/>')
+        marks.append(f'<line class="p50" x1="0" x2="100%" y1="{y(median):.1f}" y2="{y(median):.1f}"/>')
     if near and timeout_s is not None:
         at = y(timeout_s)
         limit = say("timeout {s}", s=said.duration(timeout_s))
         marks.append(
-            f'<line class="lim" x1="40" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
-            f'<text class="lim-t" x="44" y="{at - 4:.1f}">{escape(limit)}</text>'
+            f'<line class="lim" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="lim-t" x="4" y="{at - 4:.1f}">{escape(limit)}</text>'
         )
     label = say(
         "duration of the last {n} tasks: median {median}, longest {longest}",
@@ -93,8 +93,8 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
         longest=said.duration(longest if shown else None),
     )
     return Markup(  # noqa: S704 - texts are escaped
-        f'<svg class="chart" width="100%" height="168" role="img" aria-label="{escape(label)}">{"".join(marks)}'
-        f'<svg x="40" y="0" width="96%" height="168" overflow="visible">{"".join(bars)}</svg></svg>'
+        f'<svg class="chart bars" width="94%" height="168" role="img" aria-label="{escape(label)}">'
+        f"{''.join(marks)}{''.join(bars)}</svg>"
     )
 
 

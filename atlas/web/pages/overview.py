@@ -100,7 +100,9 @@ def overview(visit: Visit) -> Shown:
         more=len(records) - len(shown),
         plan=plan,
         load_lane=lanes.load_lane(span, view.said, say, past=busy_slots(desk, steps), load=plan, slots=desk.slots),
-        errors=[(group, _outcome(say, group)) for group in desk.errors.groups(now)] if whole or desk.is_read else None,
+        errors=[(group, view.spoken(group.title), _outcome(say, group)) for group in desk.errors.groups(now)]
+        if whole or desk.is_read
+        else None,
         running=running_tasks(desk, now, figures, most=6),
         next_up=_next_up(desk, stand, now),
         latest=latest(desk, now, most=8),
@@ -196,7 +198,7 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
         )
         found.append(
             Alert(
-                level="bad" if row.recent.bad_in_a_row > 1 else "warn",
+                level="bad" if row.recent.bad_in_a_row > 1 or bad * 2 >= len(lately) else "warn",
                 subject=row.job.title,
                 words=words,
                 href=view.url("task", task=last.id),

@@ -78,14 +78,14 @@ class Said:
         left = (at - self.now).total_seconds()
         if left < 0.5:
             return "即将" if self.zh else "due now"
-        return f"{self.rough(left)}后" if self.zh else f"in {self.rough(left)}"
+        return f"{self.rough(left)} 后" if self.zh else f"in {self.rough(left)}"
 
     def ago(self, at: datetime | None) -> str:
         """``5m 27s ago``."""
         if at is None:
             return NOTHING
         past = max(0.0, (self.now - at).total_seconds())
-        return f"{self.rough(past)}前" if self.zh else f"{self.rough(past)} ago"
+        return f"{self.rough(past)} 前" if self.zh else f"{self.rough(past)} ago"
 
     def age(self, at: datetime | None) -> str:
         """``5m``: one unit, for narrow columns."""

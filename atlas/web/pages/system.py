@@ -11,7 +11,7 @@ from atlas import __version__
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
-from atlas.web.pages.view import View, short_json
+from atlas.web.pages.view import View, breaking, in_words, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -44,9 +44,9 @@ def system(visit: Visit) -> Shown:
             if tick_s < 0.5
             else say("{s} ago", s=said.rough(tick_s)),
         ),
-        (say("Store"), store.url),
+        (say("Store"), breaking(store.url)),
         (say("Size"), "" if size is None else said.size(size)),
-        (say("Config file"), str(atlas.settings.persistence.cron_config)),
+        (say("Config file"), breaking(str(atlas.settings.persistence.cron_config))),
         (say("Zone"), atlas.timezone),
         (say("Slots"), f"{figures['running_tasks']} / {view.desk.slots}"),
         (say("Abandoned threads"), str(figures.get("abandoned_threads", 0))),
@@ -74,6 +74,7 @@ def system(visit: Visit) -> Shown:
         lines=lines[:LINES],
         older=visit.here(before=lines[LINES - 1].id) if len(lines) > LINES else "",
         short_json=short_json,
+        in_words=in_words,
         metrics=store.totals.metrics(),
     )
 

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from markupsafe import Markup, escape
+
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.task import TaskPriority, TaskStatus
 from atlas.web.pages import charts
@@ -19,8 +21,6 @@ from atlas.web.words.speech import Speech
 
 if TYPE_CHECKING:
     from datetime import datetime
-
-    from markupsafe import Markup
 
     from atlas.web.site import Visit
 
@@ -88,8 +88,11 @@ class View:
         return self.say(reason)
 
     def headline(self, error: str | None) -> str:
-        """See `errors.headline`; what the engine itself says of an attempt is said in the language of the page."""
-        text = headline(error)
+        """See `errors.headline` and `spoken`."""
+        return self.spoken(headline(error))
+
+    def spoken(self, text: str) -> str:
+        """A headline; what the engine itself says of an attempt is said in the language of the page."""
         limit = _LIMIT.fullmatch(text)
         return text if limit is None else self.say("the attempt ran longer than its limit of {s} s", s=limit[1])
 
@@ -162,3 +165,15 @@ def short_json(value: Any, limit: int = 400) -> str:
     """A JSON value on one line, cut to ``limit`` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def in_words(value: Any, limit: int = 90) -> str:
+    """A JSON object as its names and values, anything else as `short_json`; cut to ``limit`` characters."""
+    if not isinstance(value, dict):
+        return short_json(value, limit)
+    return short_json(", ".join(f"{name} {short_json(one)}" for name, one in value.items()), limit)
+
+
+def breaking(address: str) -> Markup:
+    """A path or an address, which may be broken behind each slash."""
+    return Markup("/<wbr>").join(escape(part) for part in address.split("/"))
