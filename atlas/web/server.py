@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from atlas.service import AtlasScheduler
     from atlas.web.site import Site
 
+BEGINS_S: Final = 2.0
+"""How long the port stays quiet at most while the first page is prepared."""
 STOP_S: Final = 3.0
 """How long open requests have when the server stops."""
 
@@ -96,10 +98,10 @@ class WebServer:
         self._socket = socket.create_server((self._settings.host, self._settings.port), family=family, backlog=128)
         site: Site = self.app.state.site
         site.templates.prepare()  # or the first visitor of each page would wait for it
+        with suppress(AtlasError, RuntimeError):  # it waits for its database, or stops: the first visit looks again
+            desk_of(site).begun.wait(BEGINS_S)
         self._thread.start()
         self._ready.wait(10.0)
-        with suppress(AtlasError, RuntimeError):  # it stands by, or stops: the first visit looks again
-            desk_of(site)
         return self
 
     def stop(self) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 WAITS_S: Final = 0.3
-"""How long a page waits for the first answer: in a small installation it is there by then."""
+"""How long the page that asks first waits for the answer: in a small installation it is there by then."""
 
 
 class Aside(Generic[T]):
@@ -44,12 +44,13 @@ class Aside(Generic[T]):
             kept, finding = self._kept, self._finding
             if kept is not None and kept[1] == version and time.monotonic() - kept[0] < keeps_s:
                 return kept[2]
+            first = kept is None and finding is None
             if finding is None or not finding.is_alive():
                 finding = self._finding = threading.Thread(
                     target=self._run, args=(find, version), name=self._name, daemon=True
                 )
                 finding.start()
-        if kept is None:
+        if first:
             finding.join(WAITS_S)
         return self._kept[2] if self._kept is not None else None
 

@@ -61,6 +61,7 @@ class Desk:
         site: The site; its scheduler is started.
 
     Attributes:
+        begun: Set once the first page finds what it shows first, and its statements compiled.
         is_read: True once the errors of the last 24 hours, too, were read for the first time.
     """
 
@@ -78,6 +79,7 @@ class Desk:
         self._few: tuple[float, object, Forecast] | None = None
         self._records: tuple[int, list[JobRecord]] = (-1, [])
         self._drawn: dict[tuple[str, ...], tuple[object, Markup]] = {}
+        self.begun = threading.Event()
         self.is_read = False
         self._told = site.live.bump
         self._leave = self.store.events.subscribe(self._hear)
@@ -105,6 +107,8 @@ class Desk:
         try:
             urgent = call(lambda: by_urgency(self.records(), standing(self, clock.now()), most=LANES))
             call(lambda: self.recent.of([record.id for record in urgent], clock.now()))
+            call(lambda: self.rollup.read_on(clock.now()))
+            self.begun.set()
             for first in range(0, len(urgent), 10):
                 call(lambda some=urgent[first : first + 10]: [self.plans.of(record, clock.now()) for record in some])  # type: ignore[misc]
             start = time.monotonic()
@@ -115,6 +119,7 @@ class Desk:
             self.is_read = True
         except (AtlasError, RuntimeError, CancelledError) as error:  # the scheduler stops, or its store is silent
             logger.debug("the last 24 hours were not read to the end: {}", error)
+            self.begun.set()
         self._told()
 
     def is_whole(self, now: datetime) -> bool:

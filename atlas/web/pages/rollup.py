@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Integer, and_, case, cast, func, select
+from sqlalchemy import Integer, and_, bindparam, case, cast, func, select
 
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.task import TaskStatus
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from datetime import datetime
 
-    from sqlalchemy import ColumnElement, Connection
+    from sqlalchemy import ColumnElement, Connection, Select
 
     from atlas.scheduler.store.store import Store
 
@@ -34,6 +35,7 @@ PIECE_S: Final = 1800.0
 SHORT_S: Final = 0.01
 """CPU seconds that one piece may take."""
 DAY_S: Final = 86_400
+_NEVER_S: Final = 1e12
 _LIMITS_S: Final = (
     *(0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1, 1.5, 2, 3, 4, 5, 7, 10, 15, 20, 30, 45, 60, 90),
     *(120, 180, 300, 600, 1200, 3600, 7200, 21_600, 86_400),
@@ -191,9 +193,11 @@ def total_of(steps: Iterable[tuple[int, Step]]) -> Step:
     return total
 
 
-def _read_steps(connection: Connection, since_s: float, until_s: float | None) -> dict[int, Step]:
+@cache
+def _statement(dialect: str) -> Select[Any]:
+    """What ended from ``since`` to ``until``, by step; built once: to build it costs more than to run it."""
     end, begin = tasks.c.finished_at, tasks.c.started_at
-    step = step_of(end, STEP_S, connection.dialect.name).label("step")
+    step = step_of(end, STEP_S, dialect).label("step")
     delay = begin - func.coalesce(tasks.c.fire_time, tasks.c.created_at)
     counts = and_(tasks.c.attempt == 1, begin.is_not(None))
     classes = case(*((delay <= limit_s, place) for place, limit_s in enumerate(_LIMITS_S)), else_=len(_LIMITS_S))
@@ -201,15 +205,18 @@ def _read_steps(connection: Connection, since_s: float, until_s: float | None) -
     retried = case((tasks.c.failures > 0, 1), else_=0).label("retried")
     busy = func.sum(case((begin.is_not(None), end - begin), else_=0.0))
     worst = func.max(case((counts, delay), else_=0.0))
-    statement = (
+    return (
         select(step, tasks.c.status, retried, place, func.count(), busy, worst, func.min(begin))
-        .where(end >= since_s, tasks.c.origin != "manual")
+        .where(end >= bindparam("since"), end < bindparam("until"), tasks.c.origin != "manual")
         .group_by(step, tasks.c.status, retried, place)
     )
-    if until_s is not None:
-        statement = statement.where(end < until_s)
+
+
+def _read_steps(connection: Connection, since_s: float, until_s: float | None) -> dict[int, Step]:
+    times = {"since": since_s, "until": _NEVER_S if until_s is None else until_s}
     found: dict[int, Step] = {}
-    for key, status, again, at, count, busy_s, worst_s, started_at in connection.execute(statement):
+    rows = connection.execute(_statement(connection.dialect.name), times)
+    for key, status, again, at, count, busy_s, worst_s, started_at in rows:
         mine = found.setdefault(key, Step())
         mine.by_status[status] += count
         if again:
