@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from atlas.builtin.binding import ALIASES
+from atlas.pauses import shorten_pauses
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError, StoreUnavailableError
 from atlas.scheduler.told import Told
@@ -86,6 +87,7 @@ async def _serve(
         if not await _start(atlas, stopping, note, accompany):
             return 0
         _Roles(atlas, note)
+        await asyncio.to_thread(shorten_pauses, atlas)
         loop.add_signal_handler(signal.SIGHUP, hang_up)
         if atlas.is_first_start and not atlas.stands_by:
             await _collect_at_once(atlas)

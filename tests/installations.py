@@ -23,7 +23,7 @@ READY = "Ctrl-C drains"
 LIMIT_S = 30.0
 
 FUNCTIONS = """
-import asyncio, pathlib, time
+import asyncio, gc, pathlib, time
 from atlas.scheduler.context import current_task
 
 def add(a, b=0):
@@ -31,6 +31,9 @@ def add(a, b=0):
 
 def greet(name="世界"):
     return {"greeting": f"你好 {name}", "zero": 0}
+
+def set_aside():
+    return gc.get_freeze_count()
 
 def fail(text="boom"):
     raise ValueError(text)

@@ -149,6 +149,7 @@ def measure(service: Service, shown: dict[str, str]) -> list[str]:
 def delays(service: Service, shown: Sequence[str], per_s: float, seconds: float, rounds: int) -> list[str]:
     """Start delays of a steady load with nobody there, with a client that hammers, and with live tabs, in turn."""
     found: dict[str, list[float]] = {}
+    service.settle()
     for number in range(rounds):
         for name, beside in _besides(service, shown).items():
             begin, start = service.cpu()["all"], time.monotonic()
