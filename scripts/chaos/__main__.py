@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--stock", action="store_true", help="stock APScheduler 3.11 in the product's place")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="atlas-chaos-"))
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # takes along what it has started
     try:
         with database(args.db, folder, keep=args.keep) as under_test:
             scene = Scene(folder, under_test, rate=args.rate, seed=args.seed, variant=args.variant, stock=args.stock)
@@ -89,7 +91,14 @@ def run(scene: Scene, seconds: float) -> list[Sample]:
     time.sleep(min(10.0, stretch_s / 3))
     while time.monotonic() < calm_at + stretch_s:
         leader = scene.alive()[0]
-        samples.append(Sample(time.time(), processes.memory_mb(leader.pid), processes.open_files(leader.pid)))
+        samples.append(
+            Sample(
+                time.time(),
+                processes.memory_mb(leader.pid),
+                processes.open_files(leader.pid),
+                sum(map(processes.is_worker, processes.children(leader.pid))),
+            )
+        )
         time.sleep(0.5)
     scene.stop_producer()
     if scene.stock:

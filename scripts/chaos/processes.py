@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -62,9 +63,22 @@ def memory_mb(pid: int) -> float:
         return 0.0
 
 
-def open_files(pid: int) -> int:
-    """Open file descriptors."""
+def _open(pid: int) -> list[str]:
+    """What each open file descriptor leads to."""
+    found = []
     try:
-        return sum(1 for _ in (PROC / str(pid) / "fd").iterdir())
+        for entry in (PROC / str(pid) / "fd").iterdir():
+            with suppress(OSError):  # closed meanwhile
+                found.append(str(entry.readlink()))
     except OSError:
-        return 0
+        return []
+    return found
+
+
+def open_files(pid: int) -> int:
+    """Open file descriptors, but for the pipes to living children: those come and go with the workers.
+
+    A pipe whose other process is dead counts, so what stays behind of a worker is seen, however few live now.
+    """
+    shared = {one for child in children(pid) for one in _open(child) if one.startswith("pipe:")}
+    return sum(one not in shared for one in _open(pid))

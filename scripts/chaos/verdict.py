@@ -47,11 +47,12 @@ DISTURBING: Final = frozenset(
 
 @dataclass(slots=True)
 class Sample:
-    """The scheduler at one moment."""
+    """The scheduler at one moment; ``open_files`` without the pipes to its ``workers``, which come and go."""
 
     at: float
     memory_mb: float
     open_files: int
+    workers: int
 
 
 @dataclass(slots=True)
@@ -282,14 +283,19 @@ def _growth(found: Evidence) -> list[Check]:
     early, late = samples[:third], samples[-third:]
     minutes = (_middle([one.at for one in late]) - _middle([one.at for one in early])) / 60
     mb = (_middle([one.memory_mb for one in late]) - _middle([one.memory_mb for one in early])) / minutes
-    # The least of each: worker processes come and go with the work, and their pipes with them.
+    # The least of each: a worker that starts or dies right now has pipes on one side only.
     files = min(one.open_files for one in late) - min(one.open_files for one in early)
+    workers = [one.workers for one in samples]
     stretch_s = samples[-1].at - samples[0].at
     long = stretch_s >= SHORT_STRETCH_S
     note = "" if long else f" (told, not judged: {stretch_s:.0f} s are too short)"
     return [
         Check("memory grows by less than 1 MB a minute", f"{mb:+.2f} MB a minute{note}", mb < 1.0 if long else None),
-        Check("open files do not grow", f"{files:+d}{note}", files < 4 if long else None),
+        Check(
+            "open files do not grow",
+            f"{files:+d} beside {min(workers)}–{max(workers)} workers{note}",
+            files < 4 if long else None,
+        ),
     ]
 
 
