@@ -124,6 +124,44 @@ def test_focus_stays_where_it_was_through_a_live_update(
         assert complaints == []
 
 
+def test_the_config_page_shows_at_once_what_is_applied_or_refused_elsewhere_and_leaves_a_draft_alone(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("config"), {"nightly": ENTRY})
+    file = settings.persistence.cron_config
+    with (
+        serving(settings) as running,
+        tab(window) as (page, complaints),
+        tab(window) as (editing, of_editing),
+        tab(window) as (going_back, of_going_back),
+    ):
+        live(page, f"{running.base}/config")
+        live(editing, f"{running.base}/config?edit=1")
+        text = editing.locator("textarea#text").input_value()
+        editing.locator("textarea#text").fill(text + "  ")
+        new = text.replace("0 9 * * *", "30 9 * * *")
+        aside(running.atlas.reconciler.replace, new, by="mei")
+        expect(page.locator("#c-revisions")).to_contain_text("mei")
+        expect(page.locator("#c-head")).to_contain_text("r2")
+        expect(page.locator("#c-file")).to_contain_text("30 9 * * *")
+        expect(editing.locator("#c-head")).to_contain_text("r2")
+        live(going_back, f"{running.base}/config?revision=1")
+        expect(going_back.locator("#c-head")).to_contain_text("Roll back to r1")
+        file.write_text(new.replace("30 9", "61 9"))
+        expect(page.locator("#c-head")).to_contain_text("cannot be used")
+        expect(page.locator("#c-state")).to_contain_text("minute 61")
+        file.write_text(new)
+        expect(page.locator("#c-head")).not_to_contain_text("cannot be used")
+        assert editing.locator("textarea#text").input_value() == text + "  "
+        press(editing, "Check and show what would change")
+        expect(editing.locator("h1")).to_contain_text("not applied")
+        draft = editing.locator("h1").inner_text()
+        aside(running.atlas.reconciler.rollback, 1, by="lin")
+        expect(editing.locator("#c-revisions")).to_contain_text("lin")
+        assert editing.locator("h1").inner_text() == draft
+        assert complaints + of_editing + of_going_back == []
+
+
 def installation(folder: Path) -> tuple[Installation, str]:
     with socket.create_server(("127.0.0.1", 0)) as opened:
         port = opened.getsockname()[1]

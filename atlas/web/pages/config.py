@@ -95,6 +95,7 @@ def config(visit: Visit) -> Shown:
         text=wanted if editing else "",
         too_large=len(wanted) > MAX_EDITED,
         editing=editing,
+        posted="text" in visit.form,
         wanted=wanted,
         back_to=int(number) if label == f"r{number}" else None,
         kept=[
@@ -227,4 +228,19 @@ def _marked(old: str, new: str) -> tuple[Parts, Parts]:
     return cut(old), cut(new)
 
 
-CONFIG: Final = Page("config", "/config", config, methods=("GET", "POST"))
+CONFIG: Final = Page(
+    "config",
+    "/config",
+    config,
+    # The page of a draft that was sent, and the field it is edited in, carry none of these but the revisions.
+    live={
+        "c-head": "config/head.html",
+        "c-state": "config/state.html",
+        "c-file": "config/file.html",
+        "c-checks": "config/checks.html",
+        "c-revisions": "config/revisions.html",
+        "nav": "nav.html",
+        "clock": "clock.html",
+    },
+    methods=("GET", "POST"),
+)
