@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from time import thread_time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loguru import logger
 
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
@@ -24,6 +26,7 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.store import open_store
+from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.testing.clocks import VirtualClock
@@ -31,6 +34,8 @@ from atlas.scheduler.testing.inline import InlineQueue
 from atlas.scheduler.testing.virtual_time import VirtualTime
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from atlas.scheduler.task import Task
 
 ROOT = Path(__file__).parent.parent
@@ -282,6 +287,25 @@ async def test_time_passes_on_a_loop_as_well(virtual_time: VirtualTime) -> None:
     assert len(calls) == 3
     with pytest.raises(RuntimeError, match="running event loop"):
         virtual_time.advance(days=1)
+
+
+@pytest.mark.parametrize("log", [logger.info, logging.getLogger("own").warning], ids=["loguru", "logging"])
+@pytest.mark.timeout(20)
+def test_a_line_that_is_logged_while_the_database_is_away_is_kept_for_later(
+    log: Callable[[str], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with VirtualTime(MONDAY) as time:
+
+        def work() -> None:
+            time.store.answers = False
+            log("nobody takes this")  # the kit writes it here and now, and what that fails with is logged as well
+            time.store.answers = True
+
+        task_id = time.queue.sync.submit(work)
+        time.advance(1)
+        lines = time.store.read(lambda connection: read_logs(connection, task_id))
+        assert [line.message for line in lines] == ["nobody takes this"]
+    assert "Logging error" not in capsys.readouterr().err
 
 
 def test_time_does_not_go_back(virtual_time: VirtualTime) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import time
 from collections import deque
 from contextlib import suppress
@@ -133,6 +134,7 @@ class Capture:
     def __init__(self, keeper: LineKeeper, rules: LogRules) -> None:
         """Start capturing."""
         self._keeper, self._rules = keeper, rules
+        self._keeping = threading.local()
         self._handler = logger.add(
             self._from_loguru,
             level=rules.level,
@@ -158,14 +160,23 @@ class Capture:
             sys.stdout = self._stdout.original
 
     def task(self) -> TaskContext | None:
-        """The running task whose lines are wanted, None outside of one."""
+        """The running task whose lines are wanted, None outside of one.
+
+        What is logged while a line is kept, since keeping it fails, is no line of the task: it would be kept for ever.
+        """
+        if getattr(self._keeping, "line", False):
+            return None
         context = running_task()
         return context if context is not None and context.logs is self._keeper else None
 
     def keep(self, context: TaskContext, at_s: float, level: str, text: str, error: BaseException | None) -> None:
         """One line, its traceback indented behind it."""
         lines = [text, *traceback_lines(error)]
-        self._keeper.add(context, at_s, one_line(level)[:16], hide("\n    ".join(lines), self._rules.redact))
+        self._keeping.line = True
+        try:
+            self._keeper.add(context, at_s, one_line(level)[:16], hide("\n    ".join(lines), self._rules.redact))
+        finally:
+            self._keeping.line = False
 
     def _is_wanted(self, record: Record) -> bool:
         return FORWARDED not in record and self.task() is not None
