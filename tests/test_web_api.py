@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 import warnings
@@ -295,7 +296,7 @@ def test_every_refusal_is_described_with_its_codes(settings: Settings) -> None:
                 409,
                 "duplicate_task",
             ),
-            ("/tasks/{task}/retry", client.post(f"/api/v1/tasks/{held}/retry"), 422, "refused"),
+            ("/tasks/{task}/retry", client.post(f"/api/v1/tasks/{held}/retry"), 409, "task_unfinished"),
         ]
         client.app.state.site.changes = Brake(1, 60.0, SystemClock())  # type: ignore[attr-defined]
         client.post("/api/v1/tasks", json={})
@@ -308,6 +309,34 @@ def test_every_refusal_is_described_with_its_codes(settings: Settings) -> None:
         body = response["content"]["application/json"]["schema"]["allOf"][1]
         assert code in body["properties"]["error"]["properties"]["code"]["enum"]
         assert ("retry-after" in answer.headers) is ("headers" in response)
+
+
+def test_what_the_state_of_things_forbids_is_a_conflict_with_a_code_of_its_own(settings: Settings) -> None:
+    daily = {"cron_expression": "0 3 * * *", "function": "hold"}
+    jobs = {"held": daily, "off": {**daily, "enabled": False}, "gone": {**daily, "function": "not_here"}}
+    settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": jobs}))
+    go = threading.Event()
+    atlas = AtlasScheduler(settings)
+    atlas.registry.add("hold", lambda: go.wait(60))
+    with atlas.in_thread():
+        client = signed_in(atlas)
+        task = client.post("/api/v1/jobs/held/run").json()["task"]
+        mine = {"function": "health", "task_id": task}
+        conflicts = [
+            ("/jobs/held/run", {}, "job_busy"),
+            ("/jobs/gone/run", {}, "job_unbound"),
+            ("/jobs/off/resume", {}, "job_ownership"),
+            (f"/tasks/{task}/retry", {}, "task_unfinished"),
+            ("/tasks", mine, "duplicate_task"),
+        ]
+        for path, body, code in conflicts:
+            answer = client.post(f"/api/v1{path}", json=body)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (409, code), path
+            assert answer.json()["error"].keys() == {"code", "message", "detail"}
+        go.set()
+        atlas.queue.sync.get_task_result(task, timeout=20)
+        assert client.post(f"/api/v1/tasks/{task}/retry").status_code == 200
+        assert client.post(f"/api/v1/tasks/{task}/cancel").json() == {"cancelled": False}
 
 
 @pytest.mark.parametrize("path", ["/act/apply", "/api/v1/apply", "/api/v1/check"])

@@ -15,6 +15,7 @@ from atlas.scheduler.registry import Function, Registry, describe, function_from
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -243,7 +244,7 @@ def again(task: Task, *, now: datetime) -> Task:
         FunctionRefusedError: It was recorded by hand: nothing here runs it.
     """
     if not task.status.is_final:
-        raise TaskUnfinishedError(task.id, f"is {task.status}: only a final task can be retried")
+        raise TaskUnfinishedError(task.id, Told("is {status}: only a final task can be retried", status=task.status))
     if task.origin is Origin.MANUAL:
         msg = f"task {task.id} was recorded by hand: no function is known that would run again"
         raise FunctionRefusedError(msg)

@@ -376,6 +376,7 @@ ZH: Final[dict[str, str]] = {
     "Cancel the task": "取消任务",
     "Run {title} again": "再次运行 {title}",
     "A new task is made with the same function, arguments and policy; this one stays as it is.": "用同样的函数、参数和策略创建新任务；原任务保持不变。",
+    "is {status}: only a final task can be retried": "当前为 {status}：只有已结束的任务才能重试",
     "It has not ended yet: only a final task can run again.": "尚未结束：只有已结束的任务才能再次运行。",
     "It succeeded: its work will be done a second time.": "它已成功：工作将再做一遍。",
     "One task of a registered function. No code and no module names are taken here.": "提交一个已注册函数的任务。这里不接受代码或模块名。",
