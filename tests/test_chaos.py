@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scripts.chaos.checks import Check
 
 BEGUN = 1_800_000_000.0
-PERIODS = {"each_second": 1.0}
+PERIODS = {"each_second": 1, "long": 7}
 Row = namedtuple("Row", "id status job_id fire_time cause attempt")  # noqa: PYI024 - as a database driver makes them
 Fire = namedtuple("Fire", "job_id fire_time last count task_id")  # noqa: PYI024
 
@@ -44,6 +44,8 @@ def good() -> Evidence:
         found.tasks[task] = Row(task, "SUCCESS", "each_second", fire_time, None, 1)
         found.fires.append(Fire("each_second", fire_time, None, None, task))
     found.fires.append(Fire("each_second", BEGUN + 7, None, None, None))
+    found.fires.append(Fire("long", BEGUN + 49, BEGUN + 60, 3, None))  # 49, 56 and, since the minute is over, 60
+    found.fires.append(Fire("long", BEGUN + 67, None, None, None))
     found.starts["beat2"].append({"task": "beat2", "at": BEGUN + 12, "job": "each_second", "fire": BEGUN + 8})
     found.faults = [{"name": "kill scheduler", "begun": BEGUN + 9, "at": BEGUN + 10}]
     found.counters = Counter(row.status for row in found.tasks.values())
@@ -80,6 +82,10 @@ def _grow(found: Evidence, field: str, by: float) -> None:
         setattr(sample, field, getattr(sample, field) + type(getattr(sample, field))(by * number))
 
 
+def long_after(begun: float) -> Fire:
+    return Fire("long", begun + 81, None, None, None)  # nothing at 74
+
+
 WRONG: dict[str, tuple[str, Callable[[Evidence], None]]] = {
     "an acknowledged task is gone": ("every acknowledged task is final", _lose),
     "a task never ended": ("nothing is unfinished", lambda it: _replace(it, "beat0", status="RUNNING")),
@@ -94,7 +100,8 @@ WRONG: dict[str, tuple[str, Callable[[Evidence], None]]] = {
         lambda it: _start(it, "once", at=BEGUN + 12),
     ),
     "started after its cancel": ("nothing starts after its cancel", lambda it: _start(it, "cancelled", at=BEGUN + 7)),
-    "a second without a decision": ("each_second: each fire time", lambda it: it.fires.pop()),
+    "a second without a decision": ("each_second: each fire time", lambda it: it.fires.pop(2)),
+    "a fire of another schedule left out": ("long: each fire time", lambda it: it.fires.append(long_after(BEGUN))),
     "a second decided twice": ("each_second: each fire time", lambda it: it.fires.append(it.fires[0])),
     "two tasks of one second": (
         "each_second: each fire time",

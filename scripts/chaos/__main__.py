@@ -31,7 +31,7 @@ from scripts.chaos.verdict import Evidence, Sample, ask_store, gather, judge, to
 if TYPE_CHECKING:
     from scripts.chaos.checks import Check
 
-PERIODS = {"each_second": 1.0, "each_five": 5.0}
+PERIODS = {"each_second": 1, "each_five": 5, "long": 7}
 STRETCH = 0.3
 """Share of a run that is its closing stretch: the long form's 600 s end with three minutes without a fault."""
 STALLED_S = 60.0

@@ -124,8 +124,8 @@ def ask_store(found: Evidence, database: Database) -> None:
     found.integrity = database.integrity()
 
 
-def judge(found: Evidence, periods: dict[str, float]) -> list[Check]:
-    """Every promise, kept or not."""
+def judge(found: Evidence, periods: dict[str, int]) -> list[Check]:
+    """Every promise, kept or not; ``periods`` are the seconds of jobs whose schedule is ``*/seconds``."""
     return [
         _acknowledged(found),
         _nothing_running(found),
@@ -221,16 +221,21 @@ def _cancels(found: Evidence) -> Check:
     return Check("nothing starts after its cancel", f"{len(found.cancelled)} cancels, started {named(late)}", not late)
 
 
-def _fire_times(found: Evidence, periods: dict[str, float]) -> list[Check]:
+def _due(first: int, last: int, period: int) -> list[int]:
+    """The fire times of ``*/period`` in the field of seconds: it begins anew each minute."""
+    return [at for at in range(first, last + 1) if at % 60 % period == 0]
+
+
+def _fire_times(found: Evidence, periods: dict[str, int]) -> list[Check]:
     checks = []
     for job, period in periods.items():
         served: Counter[int] = Counter()
         rows = [row for row in found.fires if row.job_id == job]
         for row in rows:
             last = row.fire_time if row.last is None else row.last
-            served.update(range(round(row.fire_time), round(last) + 1, round(period)))
+            served.update(_due(round(row.fire_time), round(last), period))
         first, last = (min(served), max(served)) if served else (0, -1)
-        none = [at for at in range(first, last + 1, round(period)) if at not in served]
+        none = [at for at in _due(first, last, period) if at not in served]
         twice = [at for at, count in served.items() if count > 1]
         by_time: dict[float, set[str]] = defaultdict(set)
         for task, starts in found.starts.items():
