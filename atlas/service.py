@@ -147,6 +147,8 @@ class AtlasScheduler:
         Raises:
             StoreHeldError: Another scheduler of this process uses this database, or another process and ``clock`` is
                 False.
+            StoreUnavailableError: The database does not answer. It is not waited for, as `atlas serve` does: an app
+                knows whether it goes on without; ``may_pass`` says whether it may be started again later.
             StoreError: The database cannot be opened.
             ConfigError: The config file is refused and there is no earlier revision.
         """

@@ -65,6 +65,16 @@ class Postgres:
         engine.dispose()
         return self.url(name)
 
+    def lock(self, role: str, password: str) -> None:
+        """Make a role that comes in with its password only."""
+        rules = self._data / "pg_hba.conf"
+        rules.write_text(f"local all {role} scram-sha-256\n{rules.read_text()}")
+        engine = create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE ROLE {role} LOGIN PASSWORD '{password}'"))
+            connection.execute(text("SELECT pg_reload_conf()"))
+        engine.dispose()
+
     def start(self) -> None:
         """Start the server and wait until it takes connections."""
         command = [_program("postgres"), "-D", str(self._data), "-k", str(self._folder)]

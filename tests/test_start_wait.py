@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import socket
 import sqlite3
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING, Any
 import httpx
 import pytest
 
+from atlas.scheduler.errors import AtlasError, StoreUnavailableError
+from atlas.scheduler.store import engine
 from atlas.scheduler.store.store import open_store
+from atlas.service import AtlasScheduler
+from atlas.settings import Settings
 from tests.installations import READY, Installation, Served
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.postgres import Postgres
@@ -138,3 +143,50 @@ def test_what_waiting_does_not_mend_ends_it_at_once(postgres: Postgres, tmp_path
     file = installation(tmp_path / "another", str(broken)).atlas("serve")
     assert (file.code, WAITS in file.out) == (1, False)
     assert "file is not a database" in file.err
+
+
+def test_a_wrong_password_is_known_in_every_language(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    postgres.lock("clerk", "right")
+    good = postgres.new_database().replace("atlas@", "clerk:right@")
+    until(lambda: refused(good.replace("right", "wrong")) is not None)  # the server has read its rules
+    monkeypatch.setattr(engine, "_LASTING", re.compile("Passwort-Authentifizierung fehlgeschlagen"))
+    for address in (
+        good.replace("right", "wrong"),
+        good.replace(":right", ""),
+        postgres.url("nowhere").replace("atlas@", "clerk:right@"),
+    ):
+        error = refused(address)
+        assert error is not None
+        assert not error.may_pass, address
+    missing = refused("postgresql://clerk:right@/any?host=/no/such/folder")
+    assert missing is not None
+    assert missing.may_pass
+
+
+async def test_an_embedded_start_does_not_wait_and_says_whether_that_would_help(tmp_path: Path) -> None:
+    settings = Settings.model_validate({"persistence": {"database": NOBODY}}).anchored(tmp_path)
+    atlas = AtlasScheduler(settings)
+    with pytest.raises(StoreUnavailableError) as refusal:
+        await atlas.start()
+    assert refusal.value.may_pass
+
+
+def refused(address: str) -> StoreUnavailableError | None:
+    """Why a connection is refused, None if it is not."""
+    try:
+        open_store(address).close()
+    except StoreUnavailableError as error:
+        return error
+    except AtlasError:
+        return None
+    return None
+
+
+def until(condition: Callable[[], bool]) -> None:
+    """Look until it holds; a server that reads its rules gives no event to wait for."""
+    pause = threading.Event()
+    for _ in range(400):
+        if condition():
+            return
+        pause.wait(0.05)
+    raise AssertionError("it never came")

@@ -31,6 +31,10 @@ FROZEN_S: Final = 15.0
 """How long PostgreSQL lets a transaction stand idle before it takes its locks away; less than a lease."""
 _LASTING: Final = re.compile(r"authentication failed|does not exist|no pg_hba\.conf entry|no password|denied")
 """What a PostgreSQL says that answers, and will not let us in."""
+_LASTING_CLASSES: Final = frozenset({"28", "3D"})
+"""SQLSTATE: not authorised; no such database."""
+_CROWDED: Final = re.compile(r"too many|slots")
+"""What it says to one that it knows and has no room for."""
 BUSY_S: Final = 1.0
 """How long one statement waits for another process's lock. Longer outages are the writer's to wait for."""
 
@@ -119,12 +123,21 @@ def open_engine(url: URL, durability: Durability) -> Engine:
 def may_pass(error: DBAPIError) -> bool:
     """True if the database may answer later: a server that starts or is out of reach, a file that another one locks.
 
-    libpq gives no code for a connection that failed, only words: those of a lasting refusal are known in English, and
-    others are taken for passing.
+    libpq gives no SQLSTATE for a connection that failed. What it does tell in every language is that a password was
+    asked for: then a server that runs does not let us in. What else lasts is known by its English words alone.
     """
-    if "psycopg" in type(error.orig).__module__:
-        return isinstance(error, OperationalError) and not _LASTING.search(str(error.orig))
-    return "locked" in str(error.orig)
+    told = error.orig
+    if "psycopg" not in type(told).__module__:
+        return "locked" in str(told)
+    if not isinstance(error, OperationalError):
+        return False
+    state: str | None = getattr(told, "sqlstate", None)
+    if state is not None:
+        return state[:2] not in _LASTING_CLASSES
+    connection = getattr(told, "pgconn", None)
+    if connection is not None and connection.used_password:
+        return bool(_CROWDED.search(str(told)))
+    return not _LASTING.search(str(told))
 
 
 def make_private(path: Path) -> None:
