@@ -171,7 +171,7 @@ class CronExpressionError(AtlasError, ValueError):
         self, expression: str, reason: str, *, field: str | None = None, token: str = "", offset: int = 0
     ) -> None:
         """Compose the message from the parts."""
-        super().__init__(f"{expression!r}: {reason}")
+        super().__init__(Told("{text}: {reason}", text=repr(expression), reason=reason))
         self.expression, self.reason, self.field, self.token, self.offset = expression, reason, field, token, offset
 
 

@@ -25,6 +25,7 @@ from atlas.scheduler.jobs_file.building import BuiltJobs, build_jobs
 from atlas.scheduler.jobs_file.findings import Finding, findings
 from atlas.scheduler.jobs_file.format import EditorSchema, JobsDocument
 from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.told import Told, reason_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -125,13 +126,17 @@ def read_jobs_text(path: Path | str) -> str:
         with Path(path).open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
-        hint = 'name another as persistence.cron_config in config.yaml, or write it; the smallest is {"cron_jobs": {}}'
-        raise _unreadable(path, f"no such file; {hint}") from None
+        message = Told(
+            "no such file; name another as persistence.cron_config in config.yaml, or write it;"
+            ' the smallest is {{"cron_jobs": {{}}}}'
+        )
+        raise _unreadable(path, message) from None
     except IsADirectoryError:
-        raise _unreadable(path, "this is a folder; name a file as persistence.cron_config in config.yaml") from None
+        message = Told("this is a folder; name a file as persistence.cron_config in config.yaml")
+        raise _unreadable(path, message) from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise _unreadable(path, f"cannot be read: {reason}; check its owner and permissions") from None
+        message = Told("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
+        raise _unreadable(path, message) from None
     return decode_jobs_text(raw, file=path)
 
 
@@ -142,17 +147,20 @@ def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
         ConfigError: They are too many, or no UTF-8.
     """
     if len(raw) > MAX_BYTES:
-        raise _unreadable(file, f"larger than {MAX_BYTES:,} bytes; is this the jobs file? If so, make fewer jobs of it")
+        message = Told("larger than {n} bytes; is this the jobs file? If so, make fewer jobs of it", n=f"{MAX_BYTES:,}")
+        raise _unreadable(file, message)
     for mark, name in _MARKS.items():
         if raw.startswith(mark):
-            raise _unreadable(file, f"this is {name}; save the file as UTF-8", "")
+            raise _unreadable(file, Told("this is {name}; save the file as UTF-8", name=name), "")
     if b"\0" in raw[:4]:
-        raise _unreadable(file, "zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8", "")
+        message = Told("zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8")
+        raise _unreadable(file, message, "")
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        message = f"byte 0x{raw[error.start]:02x} is not UTF-8{_looks_like_gbk(raw)}; save the file as UTF-8"
+        byte, guess = f"0x{raw[error.start]:02x}", _looks_like_gbk(raw)
+        message = Told("byte {byte} is not UTF-8{guess}; save the file as UTF-8", byte=byte, guess=guess)
         raise _unreadable(file, message, raw[: error.start].decode()) from None
 
 
@@ -172,7 +180,7 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
     try:
         digest = digest_of(text)
     except UnicodeEncodeError as error:
-        message = "half of a surrogate pair is no character; save the file as UTF-8"
+        message = Told("half of a surrogate pair is no character; save the file as UTF-8")
         raise _unreadable(file, message, text[: error.start]) from None
     document = read_json(text)
     problems = list(document.problems(file))
@@ -266,4 +274,4 @@ def _looks_like_gbk(raw: bytes) -> str:
         raw.decode("gb18030")
     except UnicodeDecodeError:
         return ""
-    return "; it looks like GBK"
+    return Told("; it looks like GBK")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 import sys
 import threading
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from loguru import logger
 from atlas.scheduler.errors import FunctionRefusedError, UnknownFunctionError
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -60,14 +62,24 @@ class Function:
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            return f"{self.name}{signature} does not accept them: {error}"
+            return Told("{call} does not accept them: {error}", call=f"{self.name}{signature}", error=_why(error))
         return None
+
+
+_NAMED: Final = re.compile(r"([^'{}]+)('[^'{}]*')")
+
+
+def _why(error: TypeError) -> str:
+    """What `inspect` says of arguments that do not fit, ready for another language."""
+    text = str(error)
+    named = _NAMED.fullmatch(text)
+    return text if {"{", "}"} & set(text) else Told(text) if named is None else Told(named[1] + "{name}", name=named[2])
 
 
 def function_from(name: str, call: Callable[..., Any]) -> Function:
     """Describe ``call`` under ``name``."""
     if not callable(call):  # a caller without type checks
-        msg = f"{name}: {call!r} is not callable"  # type: ignore[unreachable]
+        msg = Told("{name}: {call} is not callable", name=name, call=repr(call))  # type: ignore[unreachable]
         raise FunctionRefusedError(msg)
     plain = inspect.unwrap(call.func if isinstance(call, partial) else call)
     is_async = inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
@@ -125,7 +137,9 @@ class Registry:
     def add(self, name: str, call: F) -> F:
         """Register ``call`` under ``name`` and return it."""
         if not name or ":" in name or name != name.strip():
-            msg = f"function name {name!r} must not be empty, contain ':' or begin or end with space"
+            msg = Told(
+                "function name {name} must not be empty, contain ':' or begin or end with space", name=repr(name)
+            )
             raise FunctionRefusedError(msg)
         function = function_from(name, call)
         with self._lock:
@@ -202,7 +216,11 @@ class Registry:
         module, _, qualname = name.partition(":")
         if not self._allows(module):
             package = module.partition(".")[0]
-            msg = f"function {name!r}: package {package!r} is not on the allow-list (functions.allow in config.yaml)"
+            msg = Told(
+                "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)",
+                name=repr(name),
+                package=repr(package),
+            )
             raise FunctionRefusedError(msg)
         try:
             if module not in sys.modules:
@@ -214,7 +232,11 @@ class Registry:
             raise UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}") from error
         origin = getattr(call.func if isinstance(call, partial) else call, "__module__", None)
         if origin is not None and not self._allows(origin):
-            msg = f"function {name!r} is defined in {origin!r}, which is not on the allow-list (functions.allow)"
+            msg = Told(
+                "function {name} is defined in {origin}, which is not on the allow-list (functions.allow)",
+                name=repr(name),
+                origin=repr(origin),
+            )
             raise FunctionRefusedError(msg)
         function = function_from(name, call)
         with self._lock:
@@ -228,7 +250,7 @@ def _walk(module: object, qualname: str) -> Any:
         target = getattr(target, part)
         if part.startswith("__") or isinstance(target, ModuleType):
             # An allowed module imports others (`jobs:os.system`), and special names lead everywhere.
-            msg = f"function name {qualname!r} leads out of its module at {part!r}"
+            msg = Told("function name {name} leads out of its module at {part}", name=repr(qualname), part=repr(part))
             raise FunctionRefusedError(msg)
     return target
 

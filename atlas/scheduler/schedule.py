@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.errors import ScheduleError
 from atlas.scheduler.schedule_words import describe_schedule
+from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -127,20 +128,25 @@ class Schedule:
         for expression in self.cron:
             parse_cron(expression, self.timezone)
         if not (self.cron or self.intervals or self.dates):
-            raise ScheduleError("nothing says when: give a cron expression, an interval or a date")
+            raise ScheduleError(Told("nothing says when: give a cron expression, an interval or a date"))
         for interval in self.intervals:
             _in_range("interval", interval.every_s, SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S)
         _in_range("spread", self.spread_s, 0.0, LONGEST_SPREAD_S)
         instants = [*self.dates, self.start_at, self.end_at, *(interval.anchor for interval in self.intervals)]
         for instant in instants:
             if instant is not None and not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
-                raise ScheduleError(f"{instant.isoformat()} is not in the years {_FIRST_YEAR} to {_LAST_YEAR}")
+                years = {"first": _FIRST_YEAR, "last": _LAST_YEAR}
+                raise ScheduleError(Told("{at} is not in the years {first} to {last}", at=instant.isoformat(), **years))
         if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
-            raise ScheduleError(f"end_at {self.end_at.isoformat()} is before start_at {self.start_at.isoformat()}")
+            end, start = self.end_at.isoformat(), self.start_at.isoformat()
+            raise ScheduleError(Told("end_at {end} is before start_at {start}", end=end, start=start))
         if self.calendar is not None:
             for first, last in (*self.calendar.exclude, *self.calendar.include):
                 if last < first:
-                    raise ScheduleError(f"calendar {self.calendar.name!r}: {last} is before {first}")
+                    name = repr(self.calendar.name)
+                    raise ScheduleError(
+                        Told("calendar {name}: {last} is before {first}", name=name, last=last, first=first)
+                    )
         return self
 
     def next_after(self, instant: datetime) -> datetime | None:
@@ -242,9 +248,11 @@ class Schedule:
         except ScheduleError:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ScheduleError(f"not a stored schedule: {type(error).__name__}: {error}") from error
+            why = f"{type(error).__name__}: {error}"
+            raise ScheduleError(Told("not a stored schedule: {why}", why=why)) from error
         if left:
-            raise ScheduleError(f"not a stored schedule: it has {', '.join(sorted(map(str, left)))}")
+            names = ", ".join(sorted(map(str, left)))
+            raise ScheduleError(Told("not a stored schedule: it has {names}", names=names))
         return schedule.validated()
 
 
@@ -291,14 +299,19 @@ def _utc(instant: datetime, what: str) -> datetime:
     """``instant`` in UTC, where comparing two never trips over a fold."""
     if instant.utcoffset() is None:
         text = instant.isoformat()
-        raise ScheduleError(f"{what} {text} has no offset from UTC; write {text}+08:00 or {text}Z")
+        raise ScheduleError(
+            Told("{what} {text} has no offset from UTC; write {text}+08:00 or {text}Z", what=what, text=text)
+        )
     return instant.astimezone(UTC)
 
 
 def _in_range(what: str, value: object, low: float, high: float) -> None:
     """Refuse a number of seconds out of bounds."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise ScheduleError(f"{what} {value!r} is not in {low:g} to {high:,.0f} seconds")
+        bounds = {"low": f"{low:g}", "high": f"{high:,.0f}"}
+        raise ScheduleError(
+            Told("{what} {value} is not in {low} to {high} seconds", what=what, value=repr(value), **bounds)
+        )
 
 
 def _within(day: date, ranges: Iterable[tuple[date, date]]) -> bool:

@@ -36,6 +36,44 @@ class Told(str):
         return self
 
 
+def reason_of(error: Exception) -> str:
+    """Why the operating system refused something, ready for another language; any other error as it stands."""
+    reason = getattr(error, "strerror", None)
+    return Told(reason) if isinstance(reason, str) and not {"{", "}"} & set(reason) else str(error)
+
+
+def parts_of(text: str) -> Any:
+    """``text`` as a JSON value that keeps what it was made of: a text, or a pattern with its values.
+
+    >>> parts_of(Told("{n} of {total}", n=2, total=Told("at most {m}", m=5)))
+    ['{n} of {total}', {'n': '2', 'total': ['at most {m}', {'m': '5'}]}]
+    """
+    if not isinstance(text, Told):
+        return text
+    return [
+        text.pattern,
+        {name: parts_of(one if isinstance(one, str) else str(one)) for name, one in text.values.items()},
+    ]
+
+
+def from_parts(parts: Any) -> str:
+    """The text that `parts_of` took apart.
+
+    Raises:
+        ValueError: It is nothing that `parts_of` makes.
+    """
+    match parts:
+        case str():
+            return parts
+        case [str() as pattern, dict() as values]:
+            try:
+                return Told(pattern, **{name: from_parts(one) for name, one in values.items()})
+            except (KeyError, IndexError) as error:
+                raise ValueError(f"the pattern {pattern!r} has no such value: {error}") from None
+        case _:
+            raise ValueError(f"not the parts of a text: {parts!r:.80}")
+
+
 def told_of(error: Exception) -> str:
     """What an error says, with what it was made of where it keeps that."""
     said = error.args[0] if len(error.args) == 1 else None

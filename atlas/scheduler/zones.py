@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from atlas.scheduler.errors import ScheduleError
 from atlas.scheduler.nearest import nearest
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,15 +43,18 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
         timezone = "UTC"
     name = timezone.key if isinstance(timezone, ZoneInfo) else timezone
     if not isinstance(name, str):
-        msg = f"a time zone is a name of the tz database such as 'Asia/Shanghai', not {timezone!r}"
+        msg = Told(
+            "a time zone is a name of the tz database such as 'Asia/Shanghai', not {given}", given=repr(timezone)
+        )
         raise ScheduleError(msg)
     # Files under right/ count leap seconds: their clock is some 27 s off from everybody else's.
     if not name.startswith(("right/", "posix/")):
         with suppress(KeyError, OSError, ValueError):  # no such file, a directory, a path that leaves the database
             return ZoneInfo(name)
     meant = _meant(name)
-    hint = f"did you mean {meant!r}?" if meant else "names look like 'Asia/Shanghai' or 'UTC'"
-    msg = f"no time zone {name[:60]!r}; {hint}"
+    looks = Told("names look like 'Asia/Shanghai' or 'UTC'")
+    hint = Told("did you mean {name}?", name=repr(meant)) if meant else looks
+    msg = Told("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint)
     raise ScheduleError(msg)
 
 

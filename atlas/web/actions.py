@@ -155,7 +155,7 @@ def _apply(visit: Visit, say: Speech) -> Note:
 def _rollback(visit: Visit, say: Speech) -> Note:
     number = visit.form.get("number", "")
     if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise ArgumentsError(f"revision {number!r} is no number")
+        raise ArgumentsError(Told("revision {text} is no number", text=repr(number)))
     plan = visit.atlas.reconciler.rollback(int(number), by=visit.by)
     return Note("ok", say("Rolled back to r{n}: {what}", n=number, what=plan.summary[:300]))
 

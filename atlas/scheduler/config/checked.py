@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from atlas.scheduler.definition import JobSource
 from atlas.scheduler.errors import Problem
 from atlas.scheduler.jobs_file.functions import function_facts
+from atlas.scheduler.told import from_parts, parts_of
 from atlas.version import __version__
 
 if TYPE_CHECKING:
@@ -75,14 +76,16 @@ class Checked:
     def to_json(self) -> str:
         """As JSON text."""
         raw: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
-        return json.dumps(raw | {"warnings": [one.to_json() for one in self.warnings]}, sort_keys=True)
+        warnings = [one.to_json() | {"message": parts_of(one.message)} for one in self.warnings]
+        return json.dumps(raw | {"warnings": warnings}, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str | None) -> Self | None:
         """What `to_json` wrote, None if it was another program that did, or nobody."""
         try:
             raw = json.loads(text or "")
-            return cls(**raw | {"warnings": tuple(Problem(**one) for one in raw["warnings"])})
+            warnings = (Problem(**one | {"message": from_parts(one["message"])}) for one in raw["warnings"])
+            return cls(**raw | {"warnings": tuple(warnings)})
         except (ValueError, TypeError, KeyError):
             return None
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.told import Told, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -213,5 +214,5 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:
-    message = f"cannot be replaced: {error.strerror or error}; check the folder's owner, permissions and space"
+    message = Told("cannot be replaced: {why}; check the folder's owner, permissions and space", why=reason_of(error))
     return ConfigError([Problem(file=path, path="", message=message)])

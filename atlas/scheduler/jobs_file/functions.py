@@ -9,6 +9,7 @@ from atlas.scheduler.errors import AtlasError, FunctionRefusedError, UnknownFunc
 from atlas.scheduler.jobs_file.findings import Finding
 from atlas.scheduler.jobs_file.values import did_you_mean
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,10 +32,11 @@ class FunctionCheck:
         found = self._find(name)
         where = Finding((*path, "function"), "") if entry.function else Finding(path, "", on_key=True)
         if isinstance(found, FunctionRefusedError):
-            return [where._replace(message=str(found))], []
+            return [where._replace(message=told_of(found))], []
         if isinstance(found, Exception):
-            add = "" if entry.function else '; add "function"'
-            return [], [where._replace(message=f"{found}{add}; the job stays UNBOUND until there is one")]
+            add = "" if entry.function else Told('; add "function"')
+            message = Told("{found}{add}; the job stays UNBOUND until there is one", found=told_of(found), add=add)
+            return [], [where._replace(message=message)]
         errors = []
         if wrong := _wrong_executor(found, entry.executor):
             errors.append(Finding((*path, "executor"), wrong))
@@ -87,11 +89,16 @@ def _fact(found: Function | Exception) -> str:
 
 def _wrong_executor(function: Function, executor: ExecutorKind | None) -> str | None:
     if executor is ExecutorKind.PROCESS and function.reference is None:
-        return f'{function.name} cannot be imported by another process; define it in a module, or write "thread"'
+        return Told(
+            '{function} cannot be imported by another process; define it in a module, or write "thread"',
+            function=function.name,
+        )
     if executor is ExecutorKind.ASYNC and not function.is_async:
-        return f'{function.name} is a plain function; write "thread" or "process", or leave the key out'
+        return Told(
+            '{function} is a plain function; write "thread" or "process", or leave the key out', function=function.name
+        )
     if executor is ExecutorKind.THREAD and function.is_async:
-        return f'{function.name} is a coroutine function; write "async", or leave the key out'
+        return Told('{function} is a coroutine function; write "async", or leave the key out', function=function.name)
     return None
 
 
@@ -101,14 +108,18 @@ def _refused_arguments(path: Path, entry: JobEntry, function: Function, refusal:
         return []
     known = inspect.signature(function.call).parameters
     return [
-        Finding((*path, "kwargs", name), f"no argument of {function.name}{did_you_mean(name, known)}", on_key=True)
+        Finding((*path, "kwargs", name), _unknown_argument(function.name, did_you_mean(name, known)), on_key=True)
         for name in entry.kwargs or ()
         if name not in known
     ]
 
 
+def _unknown_argument(function: str, proposal: str) -> str:
+    return Told("no argument of {function}{proposal}", function=function, proposal=proposal)
+
+
 def _arguments_at(path: Path, entry: JobEntry, where: Finding, refusal: str) -> Finding:
-    message = f"the arguments do not fit: {refusal if len(refusal) <= 400 else refusal[:399] + '…'}"
+    message = Told("the arguments do not fit: {why}", why=refusal if len(refusal) <= 400 else refusal[:399] + "…")
     for name in ("args", "kwargs"):
         if getattr(entry, name):
             return Finding((*path, name), message)

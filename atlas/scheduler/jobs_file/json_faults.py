@@ -10,6 +10,8 @@ import re
 import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from atlas.scheduler.told import Told
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,11 +62,12 @@ def diagnose(text: str, at: int, reason: str) -> Diagnosis:
             return found
     shown = printable(text[at : at + _SHOWN].strip())
     expected = {
-        "Expecting ',' delimiter": "a comma or a closing bracket",
-        "Expecting ':' delimiter": "a colon after the key",
-        "Expecting property name enclosed in double quotes": "a key in double quotes",
-    }.get(reason, "a value")
-    return Diagnosis(at, at + 1, f"{shown!r} does not belong here; expected {expected}", None)
+        "Expecting ',' delimiter": Told("a comma or a closing bracket"),
+        "Expecting ':' delimiter": Told("a colon after the key"),
+        "Expecting property name enclosed in double quotes": Told("a key in double quotes"),
+    }.get(reason, Told("a value"))
+    message = Told("{shown} does not belong here; expected {expected}", shown=repr(shown), expected=expected)
+    return Diagnosis(at, at + 1, message, None)
 
 
 # Each case gets the text, the scanner's offset and its reason, and answers None when it is not the one.
@@ -73,14 +76,14 @@ def diagnose(text: str, at: int, reason: str) -> Diagnosis:
 def _empty(text: str, _at: int, _reason: str) -> Diagnosis | None:
     if text.strip(_SPACES):
         return None
-    return Diagnosis(0, 0, 'the file is empty; the smallest one is {"cron_jobs": {}}', None)
+    return Diagnosis(0, 0, Told('the file is empty; the smallest one is {{"cron_jobs": {{}}}}'), None)
 
 
 def _bad_escape(text: str, at: int, reason: str) -> Diagnosis | None:
     if "escape" not in reason:
         return None
     start = text.rfind("\\", 0, at + 1)
-    message = "this backslash begins no valid escape; for the backslash itself write two"
+    message = Told("this backslash begins no valid escape; for the backslash itself write two")
     return Diagnosis(start, start + 2, message, _replaced(text, start, "/"))
 
 
@@ -88,26 +91,26 @@ def _control_character(text: str, at: int, reason: str) -> Diagnosis | None:
     if not reason.startswith("Invalid control character"):
         return None
     if text[at] in "\r\n":
-        message = "quoted text that does not end on its line; add the closing quote, or write \\n for a new line"
+        message = Told("quoted text that does not end on its line; add the closing quote, or write \\n for a new line")
         return Diagnosis(at, at, message, None)
     short = {"\t": "\\t", "\b": "\\b", "\f": "\\f"}.get(text[at], _escape(text[at]))
-    return Diagnosis(at, at, f"a raw control character in quoted text; write {short}", _replaced(text, at, " "))
+    message = Told("a raw control character in quoted text; write {short}", short=short)
+    return Diagnosis(at, at, message, _replaced(text, at, " "))
 
 
 def _cut_off(text: str, at: int, reason: str) -> Diagnosis | None:
     end = len(text.rstrip(_SPACES))
     if at < end and not reason.startswith("Unterminated string") and text[at:end] not in _HALF_WORDS:
         return None
-    return Diagnosis(
-        end, end, "the text ends in the middle; the file is cut off, or a closing bracket is missing", None
-    )
+    message = Told("the text ends in the middle; the file is cut off, or a closing bracket is missing")
+    return Diagnosis(end, end, message, None)
 
 
 def _comment(text: str, at: int, _reason: str) -> Diagnosis | None:
     match = _COMMENT.match(text, at)
     if match is None:
         return None
-    message = 'JSON has no comments; put the note into a key that begins with x_, such as "x_note"'
+    message = Told('JSON has no comments; put the note into a key that begins with x_, such as "x_note"')
     return Diagnosis(at, match.end(), message, _replaced(text, at, re.sub(r"[^\r\n]", " ", match[0])))
 
 
@@ -119,14 +122,14 @@ def _needless_comma(text: str, at: int, reason: str) -> Diagnosis | None:
         comma = at
     else:
         return None
-    return Diagnosis(comma, comma + 1, "a comma too many; remove it", _replaced(text, comma, " "))
+    return Diagnosis(comma, comma + 1, Told("a comma too many; remove it"), _replaced(text, comma, " "))
 
 
 def _foreign_character(text: str, at: int, _reason: str) -> Diagnosis | None:
     quoted = _CURLY_QUOTED.match(text, at)
     if quoted is not None:
         mended = _replaced(text, at, f'"{quoted[1]}"')
-        return Diagnosis(at, quoted.end(), 'curly quotes; JSON needs straight ones (")', mended)
+        return Diagnosis(at, quoted.end(), Told('curly quotes; JSON needs straight ones (")'), mended)
     plain = ""
     while at + len(plain) < len(text) and (one := _plain(text[at + len(plain)])):
         plain += one
@@ -134,9 +137,11 @@ def _foreign_character(text: str, at: int, _reason: str) -> Diagnosis | None:
         return None
     end = at + len(plain)
     if not plain.strip():
-        message = f"an invisible character (U+{ord(text[at]):04X}); use plain spaces"
+        message = Told("an invisible character ({code}); use plain spaces", code=f"U+{ord(text[at]):04X}")
     else:
-        message = f"full-width {text[at:end]!r:.{_SHOWN}}; JSON needs {plain!r:.{_SHOWN}}"
+        message = Told(
+            "full-width {wide}; JSON needs {plain}", wide=f"{text[at:end]!r:.{_SHOWN}}", plain=f"{plain!r:.{_SHOWN}}"
+        )
     return Diagnosis(at, end, message, _replaced(text, at, plain))
 
 
@@ -154,7 +159,8 @@ def _single_quotes(text: str, at: int, _reason: str) -> Diagnosis | None:
     match = _SINGLE_QUOTED.match(text, at)
     if match is None:
         return None
-    return Diagnosis(at, match.end(), 'single quotes; JSON needs double ones (")', _replaced(text, at, f'"{match[1]}"'))
+    message = Told('single quotes; JSON needs double ones (")')
+    return Diagnosis(at, match.end(), message, _replaced(text, at, f'"{match[1]}"'))
 
 
 def _bare_word(text: str, at: int, reason: str) -> Diagnosis | None:
@@ -164,11 +170,13 @@ def _bare_word(text: str, at: int, reason: str) -> Diagnosis | None:
     word = match[0]
     shown = f"{word:.{_SHOWN}}"
     if reason == "Expecting value" and (right := _WORDS.get(word.lower())):
-        return Diagnosis(at, match.end(), f"JSON writes {right}, in small letters", _replaced(text, at, right))
+        message = Told("JSON writes {right}, in small letters", right=right)
+        return Diagnosis(at, match.end(), message, _replaced(text, at, right))
     if reason.startswith("Expecting property name"):
-        return Diagnosis(at, match.end(), f'keys stand in double quotes; write "{shown}"', None)
+        message = Told('keys stand in double quotes; write "{shown}"', shown=shown)
+        return Diagnosis(at, match.end(), message, None)
     if reason == "Expecting value":
-        message = f'text stands in double quotes; write "{shown}", or true, false or a number'
+        message = Told('text stands in double quotes; write "{shown}", or true, false or a number', shown=shown)
         return Diagnosis(at, match.end(), message, None)
     return None
 
@@ -182,28 +190,30 @@ def _number_like(text: str, at: int, reason: str) -> Diagnosis | None:
         return None
     if reason == "Extra data" or (start == at and reason != "Expecting value"):
         return None  # a good number in a wrong place
-    message = "no JSON number; write digits, a decimal point only between digits, no leading zero or plus; or quote it"
+    message = Told(
+        "no JSON number; write digits, a decimal point only between digits, no leading zero or plus; or quote it"
+    )
     return Diagnosis(start, match.end(), message, None)
 
 
 def _missing_separator(text: str, at: int, reason: str) -> Diagnosis | None:
     if not reason.startswith("Expecting '"):
         return None
-    wanted, name = (",", "comma") if "','" in reason else (":", "colon")
+    wanted, name = (",", Told("comma")) if "','" in reason else (":", Told("colon"))
     if text[at] in {",": ";", ":": "="}[wanted]:
-        return Diagnosis(at, at + 1, f"expected a {name} here", _replaced(text, at, wanted))
+        return Diagnosis(at, at + 1, Told("expected a {name} here", name=name), _replaced(text, at, wanted))
     gap = _last_before(text, at) + 1
     if gap == at or text[at] not in '"{[-0123456789tfn':
         return None
-    return Diagnosis(gap, gap, f"a {name} is missing here", _replaced(text, gap, wanted))
+    return Diagnosis(gap, gap, Told("a {name} is missing here", name=name), _replaced(text, gap, wanted))
 
 
 def _extra(text: str, at: int, reason: str) -> Diagnosis | None:
     if reason != "Extra data":
         return None
     if text[at] in "]}":
-        return Diagnosis(at, at + 1, "one closing bracket too many, or one closed too early above", None)
-    return Diagnosis(at, at + 1, "something stands behind the end of the JSON text; remove it", None)
+        return Diagnosis(at, at + 1, Told("one closing bracket too many, or one closed too early above"), None)
+    return Diagnosis(at, at + 1, Told("something stands behind the end of the JSON text; remove it"), None)
 
 
 def _last_before(text: str, at: int) -> int:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas.scheduler.jobs_file.json_faults import diagnose
 from atlas.scheduler.jobs_file.located_json import Fault, LocatedJson, Member
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -111,18 +112,18 @@ class _Hooks:
         if len(text) < 19 or (len(text) < 21 and -(2**63) <= int(text) < 2**63):
             return int(text)
         self.seen = True
-        return _Unusable("this integer does not fit in 64 bits; write a smaller one, or put it in quotes as text")
+        return _Unusable(Told("this integer does not fit in 64 bits; write a smaller one, or put it in quotes as text"))
 
     def number(self, text: str) -> float | _Unusable:
         value = float(text)
         if math.isfinite(value):
             return value
         self.seen = True
-        return _Unusable("this number is too large for a float (about 1.8e308); write a smaller one")
+        return _Unusable(Told("this number is too large for a float (about 1.8e308); write a smaller one"))
 
     def constant(self, text: str) -> _Unusable:
         self.seen = True
-        return _Unusable(f"{text} is not JSON; write a finite number, or leave the key out")
+        return _Unusable(Told("{text} is not JSON; write a finite number, or leave the key out", text=text))
 
 
 def _faults_inside(document: LocatedJson, holder: Any, key: Any, path: Path) -> Iterator[Fault]:
@@ -148,7 +149,9 @@ def _faults_inside(document: LocatedJson, holder: Any, key: Any, path: Path) -> 
             yield from _faults_inside(document, value, index, (*path, index))
 
 
-_HALF_MESSAGE: Final = "half of a surrogate pair (\\ud800 to \\udfff alone) is no character; write the character itself"
+_HALF_MESSAGE: Final = Told(
+    "half of a surrogate pair (\\ud800 to \\udfff alone) is no character; write the character itself"
+)
 
 
 def _doubled_keys(document: LocatedJson, path: Path) -> Iterator[Fault]:
@@ -156,7 +159,11 @@ def _doubled_keys(document: LocatedJson, path: Path) -> Iterator[Fault]:
     for member in document.members(document.member(path).start):
         if member.key in first:
             line, column = document.position(first[member.key].key_start)
-            message = f"this key stands here a second time, first at {line}:{column}; keep one of them"
+            message = Told(
+                "this key stands here a second time, first at {line}:{column}; keep one of them",
+                line=line,
+                column=column,
+            )
             end = document.key_end(member.key_start)
             yield Fault(member.key_start, end, message, (*path, member.key))
         else:
@@ -185,13 +192,16 @@ def _is_deeper(value: Any, limit: int) -> bool:
     return bool(level)
 
 
+_DEEP: Final = Told("nested deeper than {n} levels; flatten the value", n=MAX_DEPTH)
+
+
 def _too_deep(text: str) -> Fault:
     depth = 0
     for match in _OPENING.finditer(text):
         if match[0] in ("{", "["):
             depth += 1
             if depth > MAX_DEPTH:
-                return Fault(match.start(), match.end(), f"nested deeper than {MAX_DEPTH} levels; flatten the value")
+                return Fault(match.start(), match.end(), _DEEP)
         elif match[0] in ("}", "]"):
             depth -= 1
-    return Fault(0, 0, f"nested deeper than {MAX_DEPTH} levels; flatten the value")  # pragma: no cover
+    return Fault(0, 0, _DEEP)  # pragma: no cover
