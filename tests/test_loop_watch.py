@@ -380,6 +380,21 @@ def test_a_start_after_the_clock_came_back_brings_starts_back_too(clockwork: Clo
     assert all(row.last is None or row.last <= START.timestamp() for row in rows)
 
 
+def test_a_fire_time_that_comes_again_while_its_task_runs_stops_no_job(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "1 12 * * *", "gate")
+    clockwork.cron.add_job("other", "* * * * *", "nothing")
+    clockwork.at("12:01")
+    clockwork.gate.wait_entered()
+    clockwork.clock.instant = utc(f"{DAY} 12:00:40")
+    assert clockwork.jobs.clock_came_back() == 2
+    clockwork.at("12:01", "12:02", "12:03")  # the job would skip 12:01 for overlap, and it has its task already
+    clockwork.gate.open()
+    clockwork.settle()
+    assert clockwork.decisions() == ["12:01 task"]
+    assert clockwork.decisions("other") == ["12:01 task", "12:02 task", "12:03 task"]
+    assert clockwork.job().next_run_at == utc("2026-03-03 12:01")
+
+
 def test_a_pause_that_meets_a_fire_time_served_before_the_clock_came_back_loses_none_behind_it(
     clockwork: Clockwork,
 ) -> None:

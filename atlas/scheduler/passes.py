@@ -162,7 +162,8 @@ def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
         logger.warning("fire times were served already; they are not served twice", fires=twice)
     _FIRES.run(connection, free)
     taken = [row for key, row in once.items() if key in served and row not in mine]
-    _write_rests(connection, decided, [(row, row["fire_time"]) for row in taken if row["last"] is not None])
+    ranges = [row for row in taken if row["last"] is not None and row["last"] > row["fire_time"]]
+    _write_rests(connection, decided, [(row, row["fire_time"]) for row in ranges])
     kept = {row["task_id"] for row in free + mine}
     return [task for task in decided.tasks if task.id in kept]
 

@@ -13,6 +13,8 @@ from scripts.simulate.calendar import Times
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+BEFORE: Final = timedelta(days=2)
+"""Fire times before the begin of a run may be served in it: spread moves their starts, and clocks are set back."""
 NEVER: Final = datetime.min.replace(tzinfo=UTC)
 TICK: Final = timedelta(microseconds=1)
 _SAYS_WHEN: Final = ("cron_expression", "triggers", "timezone", "start_at", "end_at", "spread", "calendar")
@@ -41,13 +43,13 @@ class Expected:
     """The fire times that are to be served.
 
     Args:
-        first: No fire time lies before.
+        first: No scheduler ran before.
         last: None that is asked for lies after.
     """
 
     def __init__(self, first: datetime, last: datetime) -> None:
         """Expect nothing yet."""
-        self._first, self._last = first, last
+        self._first, self._last = first - BEFORE, last
         self._times: dict[str, Times] = {}
         self.open: dict[str, Stretch] = {}
         self.all: dict[str, list[Stretch]] = {}
@@ -79,6 +81,10 @@ class Expected:
         self.highest = max(self.highest, now)
         for stretch in self.open.values():
             stretch.must_to = max(stretch.must_to, now)
+
+    def died(self, now: datetime) -> None:
+        """A scheduler that died at ``now`` may have served everything due by then, and nobody was told."""
+        self.highest = max(self.highest, now)
 
     def came_back(self, now: datetime, *, certainly: bool) -> None:
         """The wall clock shows an earlier ``now`` again: jobs that are newer than it fire before they were made."""

@@ -243,6 +243,7 @@ class World(Actions):
         self.time = None
         time.kill()
         self.watch.killed()
+        self.expected.died(self.wall)
         self.doomed = self.dies_in_call = False
         self.be_down()
 
