@@ -74,6 +74,20 @@ def from_parts(parts: Any) -> str:
             raise ValueError(f"not the parts of a text: {parts!r:.80}")
 
 
+class Both(str):
+    """English text that comes with its Chinese, for what has no pattern: a schedule in words."""
+
+    __slots__ = ("zh",)
+
+    zh: str
+
+    def __new__(cls, en: str, zh: str) -> Self:
+        """``en``, with ``zh`` beside it."""
+        made = super().__new__(cls, en)
+        made.zh = zh
+        return made
+
+
 def told_of(error: Exception) -> str:
     """What an error says, with what it was made of where it keeps that."""
     said = error.args[0] if len(error.args) == 1 else None

@@ -12,6 +12,7 @@ from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.told import Told
 from atlas.scheduler.why.inquiry import Inquiry, minute_of
 from atlas.scheduler.why.ran import tell_of_task
 from atlas.scheduler.why.skipped import tell_of_skip
@@ -35,15 +36,20 @@ class Why:
         at: The instant that was asked about, None for the latest decision.
         verdict: ``ran``, ``waits`` (for a slot), ``ended`` (before its start), ``skipped``, ``not_due``, ``undecided``,
             ``not_there``, ``never``.
-        words: One paragraph of plain English.
+        sentences: The answer, in plain English; each keeps what it was made of (`Told`).
         facts: What it is made of, as JSON values.
     """
 
     job_id: str
     at: datetime | None
     verdict: str
-    words: str
+    sentences: tuple[str, ...]
     facts: dict[str, Any]
+
+    @property
+    def words(self) -> str:
+        """One paragraph of plain English."""
+        return " ".join(self.sentences)
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -82,13 +88,27 @@ def why(
         tell_of_task(ask, task)
     elif fire is not None:
         ask.verdict = "ran"
-        ask.tell(f"It fired at {ask.time(fire.fire_time)}; its task is removed by retention.")
+        ask.tell(Told("It fired at {at}; its task is removed by retention.", at=ask.time(fire.fire_time)))
     elif ask.at is not None:
         tell_of_nothing(ask, ask.at)
     else:
-        ask.tell("It has not fired yet.")
+        ask.tell(Told("It has not fired yet."))
     _tell_of_now(ask)
-    return Why(job_id, at, ask.verdict, " ".join(ask.sentences), ask.facts)
+    return Why(job_id, at, ask.verdict, tuple(ask.sentences), ask.facts)
+
+
+def why_task(connection: Connection, task: Task, *, now: datetime, zone: ZoneInfo) -> Why:
+    """Why this task ran as it did, or waits; of a job or submitted.
+
+    Args:
+        connection: A reading one.
+        task: The task.
+        now: The present.
+        zone: Where the reader is.
+    """
+    ask = Inquiry(connection, task.job_id or "", task.fire_time or task.created_at, now, zone)
+    tell_of_task(ask, task)
+    return Why(ask.job_id, ask.at, ask.verdict, tuple(ask.sentences), ask.facts)
 
 
 def _known(ask: Inquiry) -> bool:
@@ -134,18 +154,24 @@ def _tell_of_now(ask: Inquiry) -> None:
     """What is true now, where it differs from what a reader would take for granted."""
     record = ask.record
     if record is None:
-        ask.tell("The job is not there any more.")
+        ask.tell(Told("The job is not there any more."))
         return
     pause = read_pauses(ask.connection, ask.job_id).get(ask.job_id)
     if not record.enabled:
-        ask.tell("It is switched off now: the config file says enabled: false.")
+        ask.tell(Told("It is switched off now: the config file says enabled: false."))
     elif pause is not None and pause.holds(ask.now):
-        until = "" if pause.until is None else f" until {ask.time(pause.until)}"
-        reason = f" ({pause.reason})" if pause.reason else ""
         ask.facts["pause"] = pause.to_json()
-        ask.tell(f"It is paused since {ask.time(pause.paused_at)} by {pause.by or 'somebody'}{until}{reason}.")
+        ask.tell(
+            Told(
+                "It is paused since {at} by {who}{until}{reason}.",
+                at=ask.time(pause.paused_at),
+                who=pause.by or Told("somebody"),
+                until="" if pause.until is None else Told(" until {at}", at=ask.time(pause.until)),
+                reason=Told(" ({reason})", reason=pause.reason) if pause.reason else "",
+            )
+        )
     elif record.next_run is None:
-        ask.tell("Its last fire time has passed.")
+        ask.tell(Told("Its last fire time has passed."))
     elif ask.at is None or ask.at > ask.now or ask.verdict in {"never", "skipped"}:
         ask.facts["next_run_at"] = record.next_run.isoformat()
-        ask.tell(f"It starts next at {ask.time(record.next_run)}.")
+        ask.tell(Told("It starts next at {at}.", at=ask.time(record.next_run)))

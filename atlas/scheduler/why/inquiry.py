@@ -9,9 +9,9 @@ from sqlalchemy import select
 
 from atlas.scheduler.job_records import Parked
 from atlas.scheduler.job_rows import read_job
-from atlas.scheduler.store.revisions import revision_numbered
-from atlas.scheduler.store.tables import leases
+from atlas.scheduler.store.tables import leases, revisions
 from atlas.scheduler.store.task_rows import instant
+from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -53,15 +53,18 @@ class Inquiry:
         self.facts: dict[str, Any] = {}
 
     def tell(self, sentence: str) -> None:
-        """One sentence more."""
+        """One sentence more, with what it was made of."""
         self.sentences.append(sentence)
 
     def under(self, number: int | None) -> str:
         """``, under revision 3 of 09:00``; empty without a revision."""
         if number is None:
             return ""
-        found = revision_numbered(self.connection, number)
-        return f", under revision {number}" + ("" if found is None else f" of {self.time(found.accepted_at)}")
+        accepted = select(revisions.c.accepted_at).where(revisions.c.number == number)  # its text may be megabytes
+        at = self.connection.execute(accepted).scalar()
+        if at is None:
+            return Told(", under revision {n}", n=number)
+        return Told(", under revision {n} of {at}", n=number, at=self.time(at))
 
     def time(self, at: datetime | float | None) -> str:
         """``02:00`` of today, else with its date; seconds where there are some."""
@@ -72,14 +75,15 @@ class Inquiry:
         clock = local.strftime("%H:%M:%S" if local.second else "%H:%M")
         return clock if local.date() == today.date() else f"{local:%Y-%m-%d} {clock}"
 
-    def downtime(self, begin_s: float, end_s: float) -> str:
-        """What is known of why nobody served from ``begin_s`` to ``end_s``, seconds since 1970."""
+    def started(self, begin_s: float, end_s: float) -> str | None:
+        """When the scheduler was started that served what was due from ``begin_s`` to ``end_s``, seconds since 1970.
+
+        None where one ran all the time, and yet did not serve it.
+        """
         row = self.connection.execute(
             select(leases).where(leases.c.started_at <= end_s + _SPAN_S, leases.c.started_at >= begin_s).limit(1)
         ).first()
-        if row is None:
-            return "The scheduler was not able to look at it in time."
-        return f"No scheduler ran then; one was started at {self.time(row.started_at)}."
+        return None if row is None else self.time(row.started_at)
 
 
 def minute_of(at: datetime) -> tuple[float, float]:

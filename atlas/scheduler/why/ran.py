@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -11,53 +12,90 @@ from atlas.scheduler.durations import format_duration
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import find_attempts
-from atlas.scheduler.task import Cause, Task, TaskStatus
+from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from atlas.scheduler.why.inquiry import Inquiry
 
 LATE_S: Final = 2.0
 """A start later than this is told of."""
+_BESIDE_S: Final = 3600.0
+"""Others that ran at a start are those that run still, or ended so soon after it: all would be a long search."""
+_RETRY_OF: Final = "retry of "
+_CAUGHT_UP: Final = re.compile(r"caught up (\d+) s after its fire time")
 _OUTCOMES: Final = {
-    "error": "failed",
-    "timeout": "ran out of time",
-    "crashed": "ended with the crash of its process",
-    "released": "was released when the scheduler stopped",
+    "error": Told("failed"),
+    "timeout": Told("ran out of time"),
+    "crashed": Told("ended with the crash of its process"),
+    "released": Told("was released when the scheduler stopped"),
 }
 _CAUSES: Final = {
-    Cause.LOST: "its process died, and it may not run twice or lived in that process only",
-    Cause.QUARANTINED: "it took its process down three times and is not tried again",
+    Cause.LOST: Told("its process died, and it may not run twice or lived in that process only"),
+    Cause.QUARANTINED: Told("it took its process down three times and is not tried again"),
 }
 
 
 def tell_of_task(ask: Inquiry, task: Task) -> None:
-    """Why and how this task of the job ran, or why it waits."""
+    """Why and how this task ran, or why it waits."""
     ask.verdict = "ran" if task.started_at is not None else "waits" if not task.status.is_final else "ended"
     ask.facts |= {"task": task.id, "status": task.status.value, "revision": task.revision, "reason": task.reason}
-    fire_time = None if task.fire_time is None else task.fire_time.timestamp()
-    if fire_time is None:
-        ask.tell(f"It was started by hand at {ask.time(task.created_at)}{_by_whom(ask, task)}.")
-        due = task.created_at
+    due = task.created_at
+    if task.fire_time is not None:
+        due = _due(ask, task, task.fire_time)
     else:
-        due = task.fire_time or task.created_at
-        if ask.record is not None:
-            due = ask.record.trigger.run_time_of(due)
-        offset_s = (due - (task.fire_time or due)).total_seconds()
-        spread = f", and starts {format_duration(offset_s)} later by its spread" if offset_s else ""
-        caught = f"; it was {task.reason}" if task.reason.startswith("caught up") else ""
-        ask.facts["fire_time"] = datetime.fromtimestamp(fire_time, UTC).isoformat()
-        ask.tell(f"It was due at {ask.time(fire_time)}{spread}{caught}{ask.under(task.revision)}.")
-        if caught:
-            ask.tell(ask.downtime(fire_time, task.created_at.timestamp()))
+        _tell_of_origin(ask, task, ask.time(task.created_at))
     _attempts(ask, task, due)
     _end(ask, task)
+
+
+def _due(ask: Inquiry, task: Task, fire_time: datetime) -> datetime:
+    """Tell of the fire time of the task; returns when it was to start, its spread included."""
+    due = fire_time if ask.record is None else ask.record.trigger.run_time_of(fire_time)
+    offset_s = (due - fire_time).total_seconds()
+    is_caught = task.reason.startswith("caught up")
+    ask.facts["fire_time"] = fire_time.astimezone(UTC).isoformat()
+    ask.tell(
+        Told(
+            "It was due at {at}{spread}{caught}{under}.",
+            at=ask.time(fire_time),
+            spread=Told(", and starts {s} later by its spread", s=format_duration(offset_s)) if offset_s else "",
+            caught=Told("; it was {reason}", reason=_caught_up(task.reason)) if is_caught else "",
+            under=ask.under(task.revision),
+        )
+    )
+    if is_caught:
+        started = ask.started(fire_time.timestamp(), task.created_at.timestamp())
+        ask.tell(
+            Told("The scheduler was not able to look at it in time.")
+            if started is None
+            else Told("No scheduler ran then; one was started at {at}.", at=started)
+        )
+    return due
+
+
+def _tell_of_origin(ask: Inquiry, task: Task, at: str) -> None:
+    """Where a task comes from that no schedule made."""
+    if task.reason.startswith(_RETRY_OF):
+        ask.tell(Told("It was accepted at {at} as a retry of {task}.", at=at, task=task.reason.removeprefix(_RETRY_OF)))
+    elif task.origin is Origin.MANUAL:
+        ask.tell(Told("It was recorded by hand at {at}.", at=at))
+    elif task.job_id is None:
+        ask.tell(Told("It was submitted at {at}.", at=at))
+    else:
+        ask.tell(Told("It was started by hand at {at}{by}.", at=at, by=_by_whom(ask, task)))
+
+
+def _caught_up(reason: str) -> str:
+    found = _CAUGHT_UP.fullmatch(reason)
+    return reason if found is None else Told("caught up {s} s after its fire time", s=found[1])
 
 
 def _by_whom(ask: Inquiry, task: Task) -> str:
     for entry in read_audit(ask.connection, subject=ask.job_id, action=Action.RUN, limit=200):
         if isinstance(entry.after, dict) and entry.after.get("task") == task.id:
             ask.facts["by"] = entry.actor
-            return f" by {entry.actor}"
+            return Told(" by {who}", who=entry.actor)
     return ""
 
 
@@ -66,69 +104,75 @@ def _attempts(ask: Inquiry, task: Task, due: datetime) -> None:
     first = earlier[0]["started_at"] if earlier and earlier[0]["started_at"] else task.started_at
     if first is None:
         if not task.status.is_final:
-            ask.tell(f"Its task {task.id} waits for a slot since {ask.time(task.created_at)}.")
+            at = ask.time(task.created_at)
+            ask.tell(Told("Its task {task} waits for a slot since {at}.", task=task.id, at=at))
         return
     late_s = (first - max(due, task.created_at)).total_seconds()
     if late_s >= LATE_S:
         busy = _running_at(ask, first)
         ask.facts["waited_s"] = round(late_s, 1)
-        others = f" while {busy} other tasks ran" if busy else ""
-        ask.tell(f"It waited {format_duration(late_s)} for its start{others}.")
+        others = Told(" while {n} other tasks ran", n=busy) if busy else ""
+        ask.tell(Told("It waited {s} for its start{others}.", s=format_duration(late_s), others=others))
     ask.facts["attempts"] = len(earlier) + (task.started_at is not None and task.status is not TaskStatus.RETRYING)
     for one in earlier:
-        words = _OUTCOMES.get(one["outcome"], one["outcome"])
-        told = f"Attempt {one['attempt']} {words} at {ask.time(one['ended_at'])}{_error(one['error'])}"
-        if one["wait_s"] is not None:
-            told += f"; it was tried again after {format_duration(one['wait_s'])}"
-        ask.tell(f"{told}.")
+        again = one["wait_s"]
+        ask.tell(
+            Told(
+                "Attempt {n} {what} at {at}{error}{again}.",
+                n=one["attempt"],
+                what=_OUTCOMES.get(one["outcome"], one["outcome"]),
+                at=ask.time(one["ended_at"]),
+                error=_error(one["error"]),
+                again="" if again is None else Told("; it was tried again after {s}", s=format_duration(again)),
+            )
+        )
 
 
 def _running_at(ask: Inquiry, moment: datetime) -> int:
     at_s = moment.timestamp()
-    statement = select(func.count()).where(
-        tasks.c.started_at < at_s - 0.001,
-        (tasks.c.finished_at.is_(None)) | (tasks.c.finished_at >= at_s - 0.5),
-        tasks.c.created_at > at_s - 7 * 86_400,
-    )
-    return int(ask.connection.execute(statement).scalar() or 0)
+    before = select(func.count()).where(tasks.c.started_at < at_s - 0.001)
+    ended = before.where(tasks.c.finished_at >= at_s - 0.5, tasks.c.finished_at < at_s + _BESIDE_S)
+    runs = before.where(tasks.c.status == TaskStatus.RUNNING)
+    return sum(int(ask.connection.execute(one).scalar() or 0) for one in (ended, runs))
 
 
 def _end(ask: Inquiry, task: Task) -> None:
+    took = task.duration_s if task.status.is_final and task.started_at is not None else None
+    values = {
+        "at": ask.time(task.finished_at),
+        "after": "" if took is None else Told(", after {s}", s=format_duration(took)),
+        "error": _error(task.error),
+    }
     match task.status:
         case TaskStatus.SUCCESS:
-            words = f"It succeeded at {ask.time(task.finished_at)}"
+            ask.tell(Told("It succeeded at {at}{after}.", **values))
         case TaskStatus.FAILED:
             cause = _CAUSES.get(task.cause) if task.cause else None
-            words = f"It failed at {ask.time(task.finished_at)}{f' because {cause}' if cause else ''}"
+            because = Told(" because {why}", why=cause) if cause else ""
+            ask.tell(Told("It failed at {at}{cause}{after}{error}.", cause=because, **values))
         case TaskStatus.TIMEOUT:
-            limit = task.policy.timeout_s
-            words = f"It ran out of time at {ask.time(task.finished_at)}" + (
-                "" if limit is None else f": an attempt may take {format_duration(limit)}"
-            )
+            limit_s = task.policy.timeout_s
+            limit = "" if limit_s is None else Told(": an attempt may take {s}", s=format_duration(limit_s))
+            ask.tell(Told("It ran out of time at {at}{limit}{after}{error}.", limit=limit, **values))
         case TaskStatus.CANCELLED:
-            words = f"It was cancelled at {ask.time(task.finished_at)}{_cancelled(ask, task)}"
+            ask.tell(Told("It was cancelled at {at}{how}{after}{error}.", how=_cancelled(ask, task), **values))
         case TaskStatus.RUNNING:
-            words = f"It runs since {ask.time(task.started_at)}"
+            ask.tell(Told("It runs since {at}{error}.", at=ask.time(task.started_at), error=values["error"]))
         case TaskStatus.RETRYING:
-            words = f"It is tried again at {ask.time(task.due_at)}"
+            ask.tell(Told("It is tried again at {at}{error}.", at=ask.time(task.due_at), error=values["error"]))
         case TaskStatus.PENDING:
             return
         case _:
             assert_never(task.status)
-    took = task.duration_s
-    if task.status.is_final and took is not None and task.started_at is not None:
-        words += f", after {format_duration(took)}"
-    error = _error(task.error) if task.status is not TaskStatus.SUCCESS else ""
-    ask.tell(f"{words}{error}.")
 
 
 def _cancelled(ask: Inquiry, task: Task) -> str:
     if task.cause is Cause.REPLACED:
-        return ", because the job fired again and its overlap rule is replace"
+        return Told(", because the job fired again and its overlap rule is replace")
     if task.cause is Cause.BUSY:
-        return ", because another task of the job was unfinished"
+        return Told(", because another task of the job was unfinished")
     found = read_audit(ask.connection, subject=task.id, action=Action.CANCEL, limit=1)
-    return f" by {found[0].actor}" if found else ""
+    return Told(" by {who}", who=found[0].actor) if found else ""
 
 
 def _error(error: str | None) -> str:
@@ -136,4 +180,4 @@ def _error(error: str | None) -> str:
     if not lines:
         return ""
     last = lines[-1].rstrip(".")
-    return f" ({last if len(last) <= 200 else last[:199] + '…'})"
+    return Told(" ({reason})", reason=last if len(last) <= 200 else last[:199] + "…")

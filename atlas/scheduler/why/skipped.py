@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from sqlalchemy import Row
 
     from atlas.scheduler.why.inquiry import Inquiry
+
+_ENDED: Final = {
+    TaskStatus.SUCCESS: Told("success"),
+    TaskStatus.FAILED: Told("failed"),
+    TaskStatus.TIMEOUT: Told("timeout"),
+    TaskStatus.CANCELLED: Told("cancelled"),
+}
+_CATCHUP: Final = {
+    "catch-up is none": Told("catch-up is none"),
+    "catch-up is latest": Told("catch-up is latest"),
+    "catch-up is all": Told("catch-up is all"),
+}
+"""What a missed fire time's row says."""
 
 
 def tell_of_skip(ask: Inquiry, fire: Row[Any]) -> None:
@@ -26,61 +41,101 @@ def tell_of_skip(ask: Inquiry, fire: Row[Any]) -> None:
         "decided_at": _iso(fire.decided_at),
         "revision": fire.revision,
     }
-    count = ask.facts["count"]
-    if fire.last is not None and fire.last > fire.fire_time:
-        many = f"{count:,} fire times" if count else "more than a thousand fire times"
-        due = f"It made no task for {many} from {ask.time(fire.fire_time)} to {ask.time(fire.last)}"
+    why, under, count = _reason(ask, fire), ask.under(fire.revision), ask.facts["count"]
+    if fire.last is None or fire.last <= fire.fire_time:
+        ask.tell(
+            Told(
+                "It was due at {at} and made no task, because {why}{under}.",
+                at=ask.time(fire.fire_time),
+                why=why,
+                under=under,
+            )
+        )
+        return
+    span = {"at": ask.time(fire.fire_time), "until": ask.time(fire.last), "why": why, "under": under}
+    if count:
+        ask.tell(
+            Told(
+                "It made no task for {n} fire times from {at} to {until}, because {why}{under}.", n=f"{count:,}", **span
+            )
+        )
     else:
-        due = f"It was due at {ask.time(fire.fire_time)} and made no task"
-    ask.tell(f"{due}, because {_reason(ask, fire)}{ask.under(fire.revision)}.")
+        ask.tell(
+            Told(
+                "It made no task for more than a thousand fire times from {at} to {until}, because {why}{under}.",
+                **span,
+            )
+        )
 
 
 def _reason(ask: Inquiry, fire: Row[Any]) -> str:
     match fire.skip_reason:
         case "paused":
-            told = (fire.detail or "").strip().rstrip(":")
-            return "it was paused" + (f" {told}" if told and told != "by" else "")
+            return _paused((fire.detail or "").strip().rstrip(":"))
         case "overlap":
             return _overlap(ask, fire)
         case "missed":
             return _missed(ask, fire)
         case "coalesced":
-            return "a newer fire time was served in its place, as catch-up is latest"
+            return Told("a newer fire time was served in its place, as catch-up is latest")
         case "unbound":
-            return f"its function was missing ({fire.detail})"
+            return Told("its function was missing ({detail})", detail=fire.detail)
         case "calendar":
-            return "its calendar leaves that day out"
+            return Told("its calendar leaves that day out")
         case "stopped":
-            return "the queue was stopping and took nothing"
+            return Told("the queue was stopping and took nothing")
         case "fault":
-            return f"deciding on it raised {fire.detail}"
+            return Told("deciding on it raised {detail}", detail=fire.detail)
         case _:
             return f"{fire.skip_reason}: {fire.detail}"
+
+
+def _paused(detail: str) -> str:
+    """``by web: moving house``, or a part of it."""
+    who, _, reason = (part.strip() for part in detail.removeprefix("by").partition(":"))
+    if who and reason:
+        return Told("it was paused by {who}: {reason}", who=who, reason=reason)
+    if who:
+        return Told("it was paused by {who}", who=who)
+    return Told("it was paused: {reason}", reason=reason) if reason else Told("it was paused")
 
 
 def _overlap(ask: Inquiry, fire: Row[Any]) -> str:
     blocking = None if fire.detail is None else fetch(ask.connection, fire.detail)
     if blocking is None:
-        return f"task {fire.detail} of it was unfinished, and its overlap rule made no second one"
-    began = blocking.started_at or blocking.created_at
+        return Told("task {task} of it was unfinished, and its overlap rule made no second one", task=fire.detail)
+    began = ask.time(blocking.started_at or blocking.created_at)
     ask.facts["blocking_task"] = {"task": blocking.id, "status": blocking.status.value}
-    ran = f"ran since {ask.time(began)}" if blocking.started_at else f"waited since {ask.time(began)}"
-    end = (
-        ""
+    return Told(
+        "its task {task} {ran}{end}; its overlap rule makes no second one meanwhile",
+        task=blocking.id,
+        ran=Told("ran since {at}", at=began) if blocking.started_at else Told("waited since {at}", at=began),
+        end=""
         if blocking.finished_at is None
-        else f" and ended {blocking.status.lower()} at {ask.time(blocking.finished_at)}"
+        else Told(
+            " and ended {status} at {at}",
+            status=_ENDED.get(blocking.status, blocking.status.lower()),
+            at=ask.time(blocking.finished_at),
+        ),
     )
-    return f"its task {blocking.id} {ran}{end}; its overlap rule makes no second one meanwhile"
 
 
 def _missed(ask: Inquiry, fire: Row[Any]) -> str:
     late_s = fire.decided_at - fire.fire_time
-    until = f"{ask.time(fire.decided_at)}, {format_duration(late_s)} later"
-    told = f"nobody could serve it until {until}, and {fire.detail}"
+    window = ""
     if ask.record is not None and (fire.detail or "").endswith("latest"):
-        told += f" within {format_duration(ask.record.definition.catchup_window_s)}"
-    down = ask.downtime(fire.fire_time, fire.decided_at)
-    return told + (f" ({down[0].lower()}{down[1:].rstrip('.')})" if down else "")
+        window = Told(" within {s}", s=format_duration(ask.record.definition.catchup_window_s))
+    started = ask.started(fire.fire_time, fire.decided_at)
+    return Told(
+        "nobody could serve it until {at}, {s} later, and {detail}{window}{down}",
+        at=ask.time(fire.decided_at),
+        s=format_duration(late_s),
+        detail=_CATCHUP.get(fire.detail or "", fire.detail),
+        window=window,
+        down=Told(" (the scheduler was not able to look at it in time)")
+        if started is None
+        else Told(" (no scheduler ran then; one was started at {at})", at=started),
+    )
 
 
 def _iso(value: float | None) -> str | None:

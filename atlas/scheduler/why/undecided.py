@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.revisions import latest_revision
+from atlas.scheduler.told import Both, Told
 from atlas.scheduler.why.inquiry import minute_of
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     record = ask.record
     if at > ask.now:
         ask.verdict = "undecided"
-        ask.tell(f"{ask.time(at)} is still to come, so nothing is decided yet.")
+        ask.tell(Told("{at} is still to come, so nothing is decided yet.", at=ask.time(at)))
         return
     in_force = latest_revision(ask.connection, until=at)
     ask.facts["revision"] = None if in_force is None else in_force.number
@@ -27,17 +28,19 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     if entry is None and _came_later(ask, at):
         ask.verdict = "not_there"
         told = (
-            "no revision of the config file was in force"
+            Told("no revision of the config file was in force")
             if in_force is None
-            else f"revision {in_force.number} was in force"
+            else Told("revision {n} was in force", n=in_force.number)
         )
-        ask.tell(f"There was no such job at {ask.time(at)}: {told}, and the job came later.")
+        ask.tell(Told("There was no such job at {at}: {what}, and the job came later.", at=ask.time(at), what=told))
         return
     ask.verdict = "not_due"
     if entry is not None and entry.get("enabled") is False and in_force is not None:
-        ask.tell(f"It was switched off at {ask.time(at)}: revision {in_force.number} says enabled: false.")
+        ask.tell(
+            Told("It was switched off at {at}: revision {n} says enabled: false.", at=ask.time(at), n=in_force.number)
+        )
         return
-    ask.tell(f"Nothing was decided for {ask.time(at)}.")
+    ask.tell(Told("Nothing was decided for {at}.", at=ask.time(at)))
     if record is None:
         return
     begin, end = (datetime.fromtimestamp(one, UTC) for one in minute_of(at))
@@ -46,14 +49,21 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     if due is not None and due < end:
         ask.verdict = "undecided"
         ask.tell(
-            "By the schedule it has now it would have been due: either it had another one then, or the record of it"
-            " was removed by retention, or no scheduler has run since."
+            Told(
+                "By the schedule it has now it would have been due: either it had another one then, or the record of it"
+                " was removed by retention, or no scheduler has run since."
+            )
         )
     else:
         before = schedule.previous_before(end)
-        told = "" if before is None else f"; the fire time before is {ask.time(before)}"
-        after = "" if due is None else f", the next one {ask.time(due)}"
-        ask.tell(f"It was not due then: its schedule is {schedule.describe()}{told}{after}.")
+        ask.tell(
+            Told(
+                "It was not due then: its schedule is {schedule}{before}{after}.",
+                schedule=Both(schedule.describe("en"), schedule.describe("zh")),
+                before="" if before is None else Told("; the fire time before is {at}", at=ask.time(before)),
+                after="" if due is None else Told(", the next one {at}", at=ask.time(due)),
+            )
+        )
 
 
 def _came_later(ask: Inquiry, at: datetime) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
@@ -13,14 +14,13 @@ from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import instant
+from atlas.scheduler.why.answer import why as reason_of
 from atlas.web.pages import charts
 from atlas.web.pages.job_rows import rows_of
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from sqlalchemy import Connection
 
     from atlas.scheduler.definition import JobDefinition
@@ -108,7 +108,30 @@ def job(visit: Visit) -> Shown:
         older=older,
         skip_words=SKIPS,
         live=not before_s,
+        **_why(view, job_id),
     )
+
+
+def _why(view: View, job_id: str) -> dict[str, Any]:
+    """Why it did what it did at the instant that is asked about, or at its latest decision."""
+    asked = view.asked("at", 40)
+    try:
+        at = _instant(asked, view.desk.zone) if asked else None
+    except (ValueError, OverflowError):
+        words = view.say("{text} is no date and time such as 2026-12-24T18:00.", text=repr(asked))
+        return {"why": [words], "why_at": "", "why_asked": True}
+    found = view.desk.store.read(
+        lambda connection: reason_of(connection, job_id, at=at, now=view.now, zone=view.desk.zone)
+    )
+    local = "" if at is None else view.said.local(at).strftime("%Y-%m-%dT%H:%M:%S" if at.second else "%Y-%m-%dT%H:%M")
+    return {"why": [view.say.told(one) for one in found.sentences], "why_at": local, "why_asked": at is not None}
+
+
+def _instant(text: str, zone: tzinfo) -> datetime:
+    at = datetime.fromisoformat(text)
+    if not 1970 < at.year < 9000:
+        raise ValueError(text)
+    return at if at.tzinfo is not None else at.replace(tzinfo=zone)
 
 
 def _without_record(view: View, job_id: str) -> Shown:
@@ -274,6 +297,7 @@ JOB: Final = Page(
         "b-head": "job/head.html",
         "b-figures": "job/figures.html",
         "b-chart": "job/chart.html",
+        "b-why": "job/why.html",
         "b-rows": "job/rows.html",
         "b-ahead": "job/ahead.html",
         "nav": "nav.html",

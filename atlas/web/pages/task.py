@@ -13,6 +13,7 @@ from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.why.answer import why_task
 from atlas.web.pages import charts
 from atlas.web.pages.errors import folded
 from atlas.web.pages.view import View, short_json
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.task import Task
+    from atlas.scheduler.why.answer import Why
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 
@@ -75,11 +77,16 @@ def task(visit: Visit) -> Shown:
         short_json=short_json,
         result=_pretty(found.result),
         facts=_facts(view, found, earlier),
+        why=[view.say.told(one) for one in store.read(lambda connection: _why(connection, view, found)).sentences],
         before=beside[0],
         following=beside[1],
         same_time=store.read(lambda connection: _same_time(connection, found)),
         job_known=found.job_id is not None and view.desk.record(found.job_id) is not None,
     )
+
+
+def _why(connection: Connection, view: View, found: Task) -> Why:
+    return why_task(connection, found, now=view.now, zone=view.desk.zone)
 
 
 def _shielded(name: str, value: Any) -> Any:
@@ -190,6 +197,7 @@ TASK: Final = Page(
         "k-chart": "task/chart.html",
         "k-log": "task/log.html",
         "k-end": "task/end.html",
+        "k-why": "task/why.html",
         "k-facts": "task/facts.html",
         "nav": "nav.html",
         "clock": "clock.html",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from atlas.scheduler.told import Told
+from atlas.scheduler.told import Both, Told
 from atlas.web.words.zh import ZH
 
 
@@ -26,7 +26,9 @@ class Speech:
         return said.format(**values) if values else said
 
     def told(self, text: str) -> str:
-        """A text of the engine; one that keeps what it was made of (`Told`) in the language of the page."""
+        """A text of the engine; one that keeps what it was made of (`Told`, `Both`) in the language of the page."""
+        if isinstance(text, Both) and self.language == "zh":
+            return text.zh
         if not isinstance(text, Told) or self.language == "en":
             return text
         values = {name: self.told(one) if isinstance(one, str) else one for name, one in text.values.items()}
