@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -21,7 +23,7 @@ from tests.test_pages import aside, serving, visit
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Locator, Page
 
 pytestmark = pytest.mark.timeout(240)
 ENTRY = {"cron_expression": "0 9 * * *", "function": "hold", "args": [600], "max_retries": 0}
@@ -36,18 +38,104 @@ def live(page: Page, address: str) -> None:
     expect(page.locator("#live")).to_contain_text("Live")
 
 
-def press(page: Page, name: str) -> None:
-    """Go to a button or link by Tab alone, see that it shows its focus, and press Enter."""
-    wanted = page.locator("main").get_by_role("button", name=name, exact=True)
-    wanted = wanted.or_(page.locator("main").get_by_role("link", name=name, exact=True)).first
+def reach(page: Page, wanted: Locator) -> None:
+    """Go to something by Tab alone, and see that it shows its focus."""
     expect(wanted).to_be_visible()
     for _ in range(80):
         page.keyboard.press("Tab")
         if wanted.evaluate("one => one === document.activeElement"):
             assert wanted.evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
-            page.keyboard.press("Enter")
             return
-    raise AssertionError(f"{name} is not reached by Tab")
+    raise AssertionError(f"{wanted} is not reached by Tab")
+
+
+def press(page: Page, name: str) -> None:
+    """Go to a button or link by Tab alone and press Enter."""
+    wanted = page.locator("main").get_by_role("button", name=name, exact=True)
+    reach(page, wanted.or_(page.locator("main").get_by_role("link", name=name, exact=True)).first)
+    page.keyboard.press("Enter")
+
+
+def fill_in(page: Page, field: str, text: str) -> None:
+    """Go to a field by Tab alone and type in the place of what stands there; a list takes its first letters."""
+    wanted = page.locator(field)
+    reach(page, wanted)
+    if wanted.evaluate("one => one.matches('input:not([type=datetime-local]), textarea')"):
+        page.keyboard.press("Control+A")
+    page.keyboard.type(text)
+
+
+def test_every_form_is_filled_in_by_keyboard_alone(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    seeded.HOLD.clear()
+    entry = {"cron_expression": "0 9 * * *", "function": "seeded", "max_retries": 0}
+    settings = seeded.bare(tmp_path_factory.mktemp("keys"), {"nightly": entry})
+    with serving(settings) as running, tab(window) as (page, complaints):
+        base, note = running.base, page.locator("p.note")
+        # run now, with other arguments
+        visit(page, f"{base}/jobs/nightly")
+        press(page, "Run now")
+        expect(page.locator("h1")).to_contain_text("Run nightly now")
+        if page.locator("#kwargs").is_hidden():
+            reach(page, page.locator("summary", has_text="Arguments"))
+            page.keyboard.press("Enter")
+        fill_in(page, "#kwargs", '{"batch": 7}')
+        press(page, "Run now")
+        expect(note).to_contain_text("A task of nightly was accepted.")
+        # pause with a reason until a moment
+        visit(page, f"{base}/ask/pause?job=nightly")
+        expect(page.locator("#reason")).to_be_focused()
+        page.keyboard.type("年度维护 & rest")
+        fill_in(page, "#until", "11112099")
+        page.keyboard.press("ArrowRight")
+        page.keyboard.type("0606a")
+        press(page, "Pause")
+        expect(note).to_contain_text("nightly is paused.")
+        pause = running.atlas.cron.sync.shown.states.pause_of("nightly")
+        assert pause is not None
+        assert pause.reason == "年度维护 & rest"
+        assert pause.until is not None
+        assert f"{pause.until.astimezone(ZoneInfo(seeded.ZONE)):%Y-%m-%d %H:%M}" == "2099-11-11 06:06"
+        # submit
+        visit(page, f"{base}/ask/submit")
+        fill_in(page, "#function", "hold")
+        fill_in(page, "#priority", "Urg")
+        fill_in(page, "#args", "[600]")
+        fill_in(page, "#timeout", "20m")
+        fill_in(page, "#max_retries", "2")
+        press(page, "Submit")
+        expect(note).to_contain_text("A task of hold was accepted.")
+        task = next(one for one in running.atlas.status.get_tasks() if one.function == "hold")
+        assert (task.priority.name, task.policy.timeout_s, task.policy.retry.max_retries) == ("URGENT", 1200.0, 2)
+        # find
+        visit(page, f"{base}/find")
+        page.keyboard.press("/")
+        page.keyboard.type("nightly")
+        page.keyboard.press("Enter")
+        expect(page.locator("main")).to_contain_text("nightly")
+        assert complaints == []
+        seeded.HOLD.set()
+
+
+def test_a_config_is_edited_applied_and_rolled_back_by_keyboard_alone(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("drafts"), {"nightly": ENTRY})
+    file = settings.persistence.cron_config
+    with serving(settings) as running, tab(window) as (page, complaints):
+        base, note = running.base, page.locator("p.note")
+        before = file.read_text(encoding="utf-8")
+        wanted = json.dumps({"cron_jobs": {"nightly": {**ENTRY, "cron_expression": "30 9 * * *"}}})
+        visit(page, f"{base}/config?edit=1")
+        fill_in(page, "textarea#text", wanted)
+        press(page, "Check and show what would change")
+        press(page, "Apply as r2")
+        expect(note).to_contain_text("The config is applied")
+        assert file.read_text(encoding="utf-8") == wanted
+        press(page, "r1")
+        press(page, "Roll back to r1")
+        expect(note).to_contain_text("Rolled back to r1")
+        assert file.read_text(encoding="utf-8") == before
+        assert complaints == []
 
 
 def test_what_one_tab_does_by_keyboard_alone_the_others_show_at_once(
