@@ -27,7 +27,7 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
-from atlas.scheduler.told import Told
+from atlas.scheduler.told import Told, told_of
 from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
@@ -278,7 +278,7 @@ class AtlasScheduler:
         if self.stands_by:
             error = config_facts(self._leader_lease()).get("error")
             return None if error is None else str(error)
-        return None if self.reconciler.error is None else str(self.reconciler.error)
+        return None if self.reconciler.error is None else told_of(self.reconciler.error)
 
     def config_drift(self) -> str | None:
         """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
+from atlas import scheduler
 from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.cron.fields import KINDS
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs, read_jobs_text
 from atlas.scheduler.registry import Registry
-from atlas.scheduler.told import Told, from_parts, parts_of
+from atlas.scheduler.told import Told, from_parts, parts_of, told_of
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import PARTS, ZH
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from atlas.web.words.zh.kept import KEPT
 
 _DATA = re.compile(r""""[^"]*"|'[^']*'|\{[^{}]*\}|\([^()]*\)|\S*[_./:*\\]\S*""")
 _ENGLISH = re.compile(r"[A-Za-z]{2,}(?:-[a-z]+)*(?: +[A-Za-z]{2,}(?:-[a-z]+)*){2,}")
@@ -136,6 +136,55 @@ def test_a_file_that_cannot_be_read_says_so_in_chinese(tmp_path: Path, raw: byte
         said = Speech("zh").told(caught.value.problems[0].message)
         assert re.search("[一-鿿]", said), said
         assert english_in(said) == [], said
+
+
+def test_what_rows_keep_in_plain_english_is_what_the_engine_writes() -> None:
+    written = [
+        node.value
+        for file in Path(scheduler.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+    for english in KEPT:
+        for part in re.split(r"\{\w+\}", english):
+            words = part.removeprefix("; 1").strip()
+            assert any(words in one for one in written), (english, words)
+
+
+@pytest.mark.parametrize(
+    ("english", "chinese"),
+    [
+        ("the attempt ran longer than its limit of 2.5 s", "本次尝试超过了 2.5 秒的时限"),
+        (
+            "the worker process 42 was killed by SIGKILL (by hand, or because memory ran out)",
+            "工作进程 42 被 SIGKILL 终止（手动终止，或内存不足）",
+        ),
+        (
+            "the loop that looks for due jobs was restarted: it had not looked for due jobs for 4m 33s",
+            "查找到期作业的循环已重启：已有 4m 33s 没有查找到期作业",
+        ),
+        ("ValueError: the attempt ran longer", "ValueError: the attempt ran longer"),
+        ("a {brace} of somebody else", "a {brace} of somebody else"),
+    ],
+    ids=["limit", "killed", "nested", "somebody else's", "braces"],
+)
+def test_what_rows_keep_in_plain_english_is_said_in_chinese(english: str, chinese: str) -> None:
+    assert Speech("zh").told(english) == chinese
+    assert Speech("en").told(english) == english
+
+
+def test_an_error_of_many_problems_is_said_in_chinese() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_jobs(
+            '{"cron_jobs": {"a": {"cron_expression": "61 * * * *"}, "b": {"timeout": "soon"}}}',
+            file="jobs.json",
+            defaults=PolicyDefaults(),
+            registry=None,
+        )
+    lines = Speech("zh").told(told_of(caught.value)).splitlines()
+    assert len(lines) == len(caught.value.problems) == len(str(caught.value).splitlines())
+    assert lines[0].startswith('jobs.json:1:42: cron_jobs.a.cron_expression: "61 * * * *": 分 61 大于 59；'), lines
+    assert [english_in(line) for line in lines] == [[]] * len(lines)
 
 
 def test_every_field_of_cron_has_a_chinese_name() -> None:

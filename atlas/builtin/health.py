@@ -272,7 +272,10 @@ def _lately(source: HealthSource, clock: Clock, detail: Told) -> Check:
     told = [trouble for trouble in source.troubles() if (now - trouble.at).total_seconds() <= TROUBLE_S]
     if not told:
         return Check(name="scheduler", detail=detail)
-    words = "; ".join(f"{trouble.at.isoformat(timespec='seconds')} {trouble.words}" for trouble in told[-5:])
+    words = joined(
+        "; ",
+        [Told("{at} {what}", at=one.at.isoformat(timespec="seconds"), what=one.words) for one in told[-5:]],
+    )
     return Check(
         name="scheduler",
         status="degraded",
@@ -292,7 +295,9 @@ def _config(source: HealthSource) -> Check:
     return Check(
         name="config",
         status="degraded",
-        detail=Told("refused, the last good revision runs on: {error}", error=error[:1000]),
+        detail=Told(
+            "refused, the last good revision runs on: {error}", error=error if len(error) <= 1000 else error[:1000]
+        ),
         remedy=Told("correct the file; 'atlas check' shows the place"),
     )
 

@@ -46,7 +46,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from atlas.scheduler.told import Told
+from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -130,7 +130,8 @@ class ConfigError(AtlasError, ValueError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         """Join ``problems`` into one message, a line each."""
-        super().__init__("\n".join(str(problem) for problem in problems))
+        said = [Told("{place}{message}", place=problem.place, message=problem.message) for problem in problems]
+        super().__init__(joined("\n", said))
         self.problems = tuple(problems)
 
 

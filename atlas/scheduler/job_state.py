@@ -16,6 +16,7 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for
+from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -166,13 +167,15 @@ class JobStates:
     def unbound(self, definition: JobDefinition) -> str | None:
         """Why the job has no function, or None if it has one."""
         if definition.volatile and definition.id not in self._bindings:
-            return (
-                f"its function {definition.function!r} lived in another process; add_job({definition.id!r}, …) binds it"
+            return Told(
+                "its function {function} lived in another process; add_job({job}, …) binds it",
+                function=repr(definition.function),
+                job=repr(definition.id),
             )
         try:
             self.executor_of(definition)
         except FunctionError as error:
-            return str(error)
+            return told_of(error)
         return None
 
     def unbound_among(self, definitions: Iterable[JobDefinition]) -> dict[str, str]:

@@ -99,8 +99,14 @@ class Job:
         elif next_run is None:
             state, detail = JobState.ENDED, Told("its last fire time has passed")
         elif pause is not None:
-            until = f" until {pause.until.isoformat(timespec='minutes')}" if pause.until else ""
-            state, detail = JobState.PAUSED, f"by {pause.by or 'somebody'}{until}: {pause.reason or 'no reason given'}"
+            until = "" if pause.until is None else pause.until.isoformat(timespec="minutes")
+            state = JobState.PAUSED
+            detail = Told(
+                "by {who}{until}: {why}",
+                who=pause.by or Told("somebody"),
+                until=until and Told(" until {when}", when=until),
+                why=pause.reason or Told("no reason given"),
+            )
         elif unbound is not None:
             state, detail = JobState.UNBOUND, unbound
         else:

@@ -137,10 +137,10 @@ class LoopWatch:
         elif frozen_s:
             self._note(SchedulerEventKind.SUSPENDED, f"this process did not run for {format_duration(frozen_s)}")
         if abs(stepped_s) > STEP_S:
-            words = f"the wall clock was set {'forward' if stepped_s > 0 else 'back'} by"
-            words += f" {format_duration(abs(stepped_s))}"
-            if stepped_s < 0:
-                words += self._bring_back()
+            if stepped_s > 0:
+                words = f"the wall clock was set forward by {format_duration(stepped_s)}"
+            else:
+                words = f"the wall clock was set back by {format_duration(-stepped_s)}{self._bring_back()}"
             self._note(SchedulerEventKind.CLOCK_STEPPED, words)
         if slept_s > STEP_S or frozen_s or abs(stepped_s) > STEP_S:
             self._patient_until_s = self._clock.monotonic() + self._stall_s
@@ -152,7 +152,9 @@ class LoopWatch:
         except Exception as error:  # noqa: BLE001 - a database that does not answer just now; said, and not lost
             logger.opt(exception=error).error("starts could not be brought back behind the clock")
             return "; the next starts of jobs may lie too far ahead, restart to bring them back"
-        return f"; {moved} next start{'s' * (moved != 1)} brought back behind it" if moved else ""
+        if moved == 1:
+            return "; 1 next start brought back behind it"
+        return f"; {moved} next starts brought back behind it" if moved else ""
 
     # --- the loop -----------------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from atlas.scheduler.store.revisions import (
     open_requests,
     revision_numbered,
 )
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -390,7 +391,9 @@ class Reconciler:
     def _drifted(self) -> None:
         number = self._cron.running.bridge.revision
         self.error = None
-        self.drift = f"the file differs from revision {number}, which runs on; 'atlas apply' puts it in force"
+        self.drift = Told(
+            "the file differs from revision {number}, which runs on; 'atlas apply' puts it in force", number=number
+        )
         if self._changed():
             self._tell(SchedulerEventKind.CONFIG_CHANGED, {"words": self.drift})
 

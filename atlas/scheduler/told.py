@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class Told(str):
@@ -94,7 +97,7 @@ def told_of(error: Exception) -> str:
     return said if isinstance(said, Told) else str(error)
 
 
-def joined(separator: str, parts: list[str]) -> str:
+def joined(separator: str, parts: Sequence[str]) -> str:
     """The parts with ``separator`` between them; each keeps what it was made of."""
     if len(parts) < 2:
         return parts[0] if parts else ""

@@ -100,7 +100,7 @@ def overview(visit: Visit) -> Shown:
         more=len(records) - len(shown),
         plan=plan,
         load_lane=lanes.load_lane(span, view.said, say, past=busy_slots(desk, steps), load=plan, slots=desk.slots),
-        errors=[(group, view.spoken(group.title), _outcome(say, group)) for group in desk.errors.groups(now)]
+        errors=[(group, say.told(group.title), _outcome(say, group)) for group in desk.errors.groups(now)]
         if whole or desk.is_read
         else None,
         running=running_tasks(desk, now, figures, most=6),
@@ -167,7 +167,7 @@ def _of_scheduler(view: View, figures: Mapping[str, Any]) -> list[Alert]:
         found.append(Alert(level="bad", subject=say("Clock"), words=words, href=system, button=say("System")))
     error = atlas.config_error()
     if error is not None:
-        words = say("Refused; the last good revision runs on. {error}", error=error.splitlines()[0][:300])
+        words = say("Refused; the last good revision runs on. {error}", error=say.told(error).splitlines()[0][:300])
         found.append(
             Alert(level="bad", subject=say("Config"), words=words, href=view.url("config"), button=say("Open config"))
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,7 +30,6 @@ WORD_OF: Final = {
     "NEVER": "Not run yet",
     "SKIPPED": "Skipped",
 }
-_LIMIT: Final = re.compile(r"the attempt ran longer than its limit of (\S+) s")
 _RETRY_OF: Final = "retry of "
 REASONS: Final = ("run now", "submitted", "created by hand", "imported from the status file", "caught up")
 """Reasons that rows hold to the letter."""
@@ -88,13 +86,8 @@ class View:
         return self.say(reason)
 
     def headline(self, error: str | None) -> str:
-        """See `errors.headline` and `spoken`."""
-        return self.spoken(headline(error))
-
-    def spoken(self, text: str) -> str:
-        """A headline; what the engine itself says of an attempt is said in the language of the page."""
-        limit = _LIMIT.fullmatch(text)
-        return text if limit is None else self.say("the attempt ran longer than its limit of {s} s", s=limit[1])
+        """See `errors.headline`; what the engine itself says of an attempt is said in the language of the page."""
+        return self.say.told(headline(error))
 
     def word_of(self, name: str) -> str:
         """A status, state or priority in words."""

@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+from typing import Final
+
 from atlas.scheduler.told import Both, Told
 from atlas.web.words.zh import ZH
+from atlas.web.words.zh.kept import KEPT
+
+_PLACE: Final = re.compile(r"\\{(\w+)\\}")
 
 
 class Speech:
@@ -26,10 +33,36 @@ class Speech:
         return said.format(**values) if values else said
 
     def told(self, text: str) -> str:
-        """A text of the engine; one that keeps what it was made of (`Told`, `Both`) in the language of the page."""
+        """A text of the engine; one that keeps what it was made of (`Told`, `Both`) in the language of the page.
+
+        Rows and leases hold plain text: of those, what the engine wrote is known by its words.
+        """
         if isinstance(text, Both) and self.language == "zh":
             return text.zh
-        if not isinstance(text, Told) or self.language == "en":
+        if self.language == "en":
             return text
-        values = {name: self.told(one) if isinstance(one, str) else one for name, one in text.values.items()}
-        return ZH.get(text.pattern, text.pattern).format(**values)
+        known = text if isinstance(text, Told) else recognised(text)
+        if not isinstance(known, Told):
+            return known
+        values = {name: self.told(one) if isinstance(one, str) else one for name, one in known.values.items()}
+        pattern = ZH.get(known.pattern)
+        if pattern is None:  # parts that were joined
+            pattern = known.pattern.replace("}; {", "}；{").replace("}, {", "}，{")
+        return pattern.format(**values)
+
+
+@lru_cache(maxsize=1024)
+def recognised(text: str) -> str:
+    """``text`` as a `Told` if the engine wrote it and a row kept it, else as it stands."""
+    for pattern, shape in _KEPT:
+        found = shape.fullmatch(text)
+        if found is not None:
+            return Told(pattern, **found.groupdict())
+    return text
+
+
+def _shape(pattern: str) -> re.Pattern[str]:
+    return re.compile(_PLACE.sub(r"(?P<\1>.{1,200}?)", re.escape(pattern)))
+
+
+_KEPT: Final = tuple((pattern, _shape(pattern)) for pattern in KEPT)
