@@ -525,6 +525,9 @@ def test_a_quiet_file_is_not_read_again(tmp_path: Path, monkeypatch: pytest.Monk
     os.utime(file, (1, 1))  # touched, and the same all the same
     assert watch.look(seen.digest) == (None, 0.0)
     assert len(reads) == 2
+    again, _stood = watch.look(None)  # its text was let go
+    assert again == seen
+    assert len(reads) == 3
 
 
 def test_more_than_enough_is_not_read(tmp_path: Path) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 import pytest
@@ -218,3 +220,17 @@ def test_what_a_stuck_subscriber_does_not_hear_is_bounded_and_counted(
     assert stream.drain(LIMIT_S)
     assert found == [0, 3, 4, 5]
     assert stream.dropped == 2
+
+
+def test_a_stream_that_sleeps_holds_no_events(stream: EventStream) -> None:
+    class Large(list[Event]):
+        """A list that can be watched."""
+
+    gone = threading.Event()
+    made = Large([event(1)])
+    weakref.finalize(made, gone.set)
+    told(stream)
+    stream.publish_later(partial(Large.copy, made))
+    del made
+    assert stream.drain(LIMIT_S)
+    assert gone.wait(LIMIT_S)

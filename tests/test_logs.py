@@ -18,9 +18,9 @@ from loguru import logger
 from atlas.logs import configure_logging
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.event_log import MANY, event_log, facts_of
-from atlas.scheduler.events import TaskEvent
-from atlas.scheduler.log_lines import HIDDEN
+from atlas.scheduler.event_log import AT_ONCE, MANY, event_log, facts_of
+from atlas.scheduler.events import JobEvent, JobEventKind, TaskEvent
+from atlas.scheduler.log_lines import HIDDEN, REDACT, hide
 from atlas.scheduler.task import TaskStatus
 from atlas.settings import Settings
 
@@ -267,6 +267,27 @@ def test_each_task_has_its_line_however_many_end_in_one_commit(files: Path, numb
     assert [(entry["level"], entry["message"], entry["fields"]) for entry in entries(files)] == [
         ("INFO", "task succeeded", facts_of(ended(n))) for n in range(number)
     ]
+
+
+@pytest.mark.parametrize("number", [1, AT_ONCE + MANY])
+def test_each_job_has_its_line_however_many_a_revision_adds(files: Path, number: int) -> None:
+    event_log("INFO").tell([JobEvent(job_id=f"j{n}", kind=JobEventKind.ADDED, at=AT) for n in range(number)])
+    written = [LINE.fullmatch(line) is not None and line.partition(" | atlas")[2] for line in lines(files)]
+    assert written == [f".scheduler.event_log | job added | job_id=j{n}" for n in range(number)]
+    assert [(entry["level"], entry["message"], entry["fields"]) for entry in entries(files)] == [
+        ("INFO", "job added", {"job_id": f"j{n}"}) for n in range(number)
+    ]
+
+
+SECRETS = st.lists(
+    st.sampled_from(["token", "PASSWORD", "secret", "api_key", "apikey", "=", "==", " ", "&", "x", "密"])
+)
+
+
+@given(SECRETS.map("".join))
+def test_what_stands_behind_the_name_of_a_secret_is_hidden_as_the_plain_rule_says(text: str) -> None:
+    rule = re.compile(r"(?i)((?:token|password|secret|api_?key)=)[^\s&]+")
+    assert hide(text, REDACT) == rule.sub(rf"\1{HIDDEN}", text)
 
 
 def test_lines_of_many_tasks_forge_nothing_show_no_secret_and_keep_their_place(files: Path) -> None:

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections import Counter
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -366,6 +368,21 @@ def test_what_gathers_behind_a_commit_becomes_one_commit(store: Store) -> None:
         ticket.wait(LIMIT_S)
     assert store.writer.commits == before + 2
     assert len(ids(store)) == 100
+
+
+def test_a_writer_that_sleeps_holds_nothing_of_what_it_wrote(store: Store) -> None:
+    class Large:
+        """A text of some megabytes."""
+
+    def write(_held: Large, _connection: Connection) -> None:
+        """Write it."""
+
+    gone, large, ticket = threading.Event(), Large(), Ticket()
+    weakref.finalize(large, gone.set)
+    store.writer.work(partial(write, large), ticket)
+    del large
+    ticket.wait(LIMIT_S)
+    assert gone.wait(LIMIT_S)
 
 
 def test_nobody_is_told_of_a_task_before_its_row_can_be_read(store: Store) -> None:

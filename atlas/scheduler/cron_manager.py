@@ -270,7 +270,7 @@ class SyncCronManager:
         now = running.serving.store.clock.now()
         record = make_record(definition, now=now)
         before = running.states.bind(name, binding)
-        if old is None or old.digest != record.digest:
+        if old is None or old.digest != definition.digest():
             change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
             action, previous = (Action.ADD, None) if old is None else (Action.CHANGE, json.loads(old.text))
 

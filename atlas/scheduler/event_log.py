@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import groupby
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, assert_never, cast
@@ -14,6 +15,8 @@ from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from loguru import Record
 
     from atlas.scheduler.events import Event
 
@@ -49,6 +52,8 @@ LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, 
 
 MANY: Final = 10
 """So many lines in a row that differ only in their fields are logged as one record."""
+AT_ONCE: Final = 1000
+"""Most lines of one record."""
 
 
 class EventLog:
@@ -68,12 +73,12 @@ class EventLog:
         """Log the events of a commit, in order."""
         heard = self._heard
         wanted = [event for event in events if not isinstance(event, TaskEvent) or event.status in heard]
-        for status, alike in groupby(wanted, _status):
-            if status is None:
+        for line, alike in groupby(wanted, _line_of):
+            if line is None:
                 for event in alike:
-                    log_event(event)
+                    _log_scheduler_event(cast("SchedulerEvent", event))
             else:
-                _log_tasks(status, cast("list[TaskEvent]", list(alike)))
+                _log_lines(*line, [facts_of(cast("TaskEvent | JobEvent", event)) for event in alike])
 
 
 def event_log(level: str = "DEBUG") -> EventLog:
@@ -81,24 +86,39 @@ def event_log(level: str = "DEBUG") -> EventLog:
     return EventLog(level)
 
 
-def _status(event: Event) -> TaskStatus | None:
-    return event.status if isinstance(event, TaskEvent) else None
+def _line_of(event: Event) -> tuple[str, str] | None:
+    """Level and message; None for what has words of its own."""
+    match event:
+        case TaskEvent():
+            return TASK_LINES[event.status]
+        case JobEvent():
+            return "WARNING" if event.kind in LOUD_JOB_EVENTS else "INFO", f"job {event.kind}"
+        case SchedulerEvent():
+            return None
+        case _:
+            assert_never(event)
 
 
-def _log_tasks(status: TaskStatus, events: Sequence[TaskEvent]) -> None:
-    """Log moves to one status."""
-    level, message = TASK_LINES[status]
-    if len(events) < MANY:
-        for event in events:
-            logger.bind(**facts_of(event)).log(level, message)
+def _log_lines(level: str, message: str, lines: list[dict[str, Any]]) -> None:
+    """Log lines that differ only in their bound fields."""
+    if len(lines) < MANY:
+        for fields in lines:
+            logger.bind(**fields).log(level, message)
         return
-    together = Together(message, [facts_of(event) for event in events])
-    text = "\n".join([with_fields(message, fields) for fields in together.fields])
-    logger.patch(lambda record: cast("dict[str, Any]", record).update({TOGETHER: together})).log(level, text)
+    for start in range(0, len(lines), AT_ONCE):
+        together = Together(message, lines[start : start + AT_ONCE])
+        text = "\n".join([with_fields(message, fields) for fields in together.fields])
+        logger.patch(partial(_put, together)).log(level, text)
 
 
-def facts_of(event: TaskEvent) -> dict[str, Any]:
+def _put(together: Together, record: Record) -> None:
+    cast("dict[str, Any]", record)[TOGETHER] = together
+
+
+def facts_of(event: TaskEvent | JobEvent) -> dict[str, Any]:
     """The bound fields of its line."""
+    if isinstance(event, JobEvent):
+        return {"job_id": event.job_id} | {name: value for name, value in event.detail.items() if value is not None}
     facts: dict[str, Any] = {"task_id": event.task_id, "name": event.name, "attempt": event.attempt}
     if event.job_id is not None:
         facts["job_id"] = event.job_id
@@ -113,22 +133,11 @@ def facts_of(event: TaskEvent) -> dict[str, Any]:
     return facts
 
 
-def log_event(event: Event) -> None:
-    """Log one event, whatever its level."""
-    match event:
-        case TaskEvent():
-            _log_tasks(event.status, [event])
-        case JobEvent():
-            level = "WARNING" if event.kind in LOUD_JOB_EVENTS else "INFO"
-            facts = {name: value for name, value in event.detail.items() if value is not None}
-            logger.bind(job_id=event.job_id, **facts).log(level, f"job {event.kind}")
-        case SchedulerEvent():
-            if event.kind in TOLD_ALREADY:
-                return
-            level = SCHEDULER_LEVELS.get(event.kind, "INFO")
-            facts = dict(event.detail)
-            words = facts.pop("words", "")  # what has several lines belongs into the message
-            told = str(event.kind) if event.kind.startswith("config") else f"scheduler {event.kind}"
-            logger.bind(**facts).log(level, "{}: {}" if words else "{}", told, words)
-        case _:
-            assert_never(event)
+def _log_scheduler_event(event: SchedulerEvent) -> None:
+    if event.kind in TOLD_ALREADY:
+        return
+    level = SCHEDULER_LEVELS.get(event.kind, "INFO")
+    facts = dict(event.detail)
+    words = facts.pop("words", "")  # what has several lines belongs into the message
+    told = str(event.kind) if event.kind.startswith("config") else f"scheduler {event.kind}"
+    logger.bind(**facts).log(level, "{}: {}" if words else "{}", told, words)

@@ -223,19 +223,24 @@ class EventStream:
             thread.join(timeout_s)
 
     def _loop(self) -> None:
-        while True:
-            with self._ready:
-                self._busy = False
-                self._ready.notify_all()
-                while not self._queue:
-                    if self._closed:
-                        return
-                    self._ready.wait()
-                makers = list(self._queue)
-                self._queue.clear()
-                self._busy = True
-            for make in makers:
-                self._tell(make)
+        while self._round():
+            pass  # nothing of its events is kept while the stream sleeps
+
+    def _round(self) -> bool:
+        """Wait for events and tell them; False at the end."""
+        with self._ready:
+            self._busy = False
+            self._ready.notify_all()
+            while not self._queue:
+                if self._closed:
+                    return False
+                self._ready.wait()
+            makers = list(self._queue)
+            self._queue.clear()
+            self._busy = True
+        for make in makers:
+            self._tell(make)
+        return True
 
     def _tell(self, make: Callable[[], Sequence[Event]]) -> None:
         if not self._subscriptions:

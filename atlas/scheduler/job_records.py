@@ -24,7 +24,7 @@ class JobRecord:
 
     Attributes:
         definition: Everything that is fixed about it.
-        digest: Hash of the row's text.
+        digest: Hash of the row's text; empty until the row is written.
         trigger: Says when it starts.
         next_run: When it starts next, None when DISABLED or ENDED.
     """
@@ -103,7 +103,7 @@ def make_records(definitions: Iterable[JobDefinition], *, now: datetime) -> list
         if definition.enabled and trigger not in starts:
             starts[trigger] = trigger.get_next_fire_time(None, now)
         next_run = starts[trigger] if definition.enabled else None
-        records.append(JobRecord(definition, definition.digest(), trigger, next_run))
+        records.append(JobRecord(definition, "", trigger, next_run))
     return records
 
 

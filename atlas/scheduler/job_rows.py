@@ -14,7 +14,7 @@ from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from sqlalchemy import Connection
 
@@ -31,6 +31,8 @@ class JobRows(NamedTuple):
     parked: dict[str, Parked]
 
 
+AT_ONCE: Final = 1000
+"""Rows whose texts are in memory together."""
 _ALL: Final = select(jobs.c.id, jobs.c.job_state, jobs.c.next_run_time).order_by(jobs.c.id)
 _ONE: Final = _ALL.where(jobs.c.id == bindparam("id"))
 
@@ -82,21 +84,19 @@ def _upsert(database: Any) -> Any:
     )
 
 
+def _row(record: JobRecord) -> dict[str, Any]:
+    text = record.text.encode()
+    record.digest = digest_of(text)
+    next_run = None if record.next_run is None else record.next_run.timestamp()
+    return {"id": record.id, "next_run_time": next_run, "job_state": text}
+
+
 _UPSERT: Final = Statement(_upsert)
 _DELETE: Final = Statement(lambda _database: delete(jobs).where(jobs.c.id == bindparam("b_id")))
 
 
-def write_records(connection: Connection, records: Iterable[JobRecord], removed: Sequence[str] = ()) -> None:
-    """Write the rows of ``records``, new or not, and delete those of ``removed``."""
-    _UPSERT.run(
-        connection,
-        [
-            {
-                "id": record.id,
-                "next_run_time": None if record.next_run is None else record.next_run.timestamp(),
-                "job_state": record.text.encode(),
-            }
-            for record in records
-        ],
-    )
+def write_records(connection: Connection, records: Sequence[JobRecord], removed: Sequence[str] = ()) -> None:
+    """Write the rows of ``records``, new or not, and delete those of ``removed``; the records get their digests."""
+    for start in range(0, len(records), AT_ONCE):
+        _UPSERT.run(connection, [_row(record) for record in records[start : start + AT_ONCE]])
     _DELETE.run(connection, [{"b_id": job_id} for job_id in removed])

@@ -22,7 +22,6 @@ from loguru import logger
 from sqlalchemy import MetaData
 
 from atlas.scheduler.crash_points import CrashPoint, reached
-from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_records import JobChange, JobRecord, Parked, same_times
@@ -47,6 +46,8 @@ MAX_SLEEP_S: Final = 30.0
 """The scheduler looks up at least this often: it notices a stepped clock, and its tick is never older."""
 PASS_WAIT_S: Final = 1.0
 """How long a pass waits for its commit under APScheduler's lock."""
+PASS_JOBS: Final = 2000
+"""Jobs of one pass: its tasks start, and others' commits get their turn, while the next pass is decided."""
 SERVE: Final = "atlas.scheduler.job_store:served_by_the_bridge"
 """The one callable every APScheduler job of Atlas names; the bridge never calls it."""
 
@@ -128,8 +129,6 @@ class JobStore(SQLAlchemyJobStore):
         """Write every readable job into a database that was lost; says how many."""
         records = self.records()
         write_records(connection, records)
-        for record in records:
-            record.digest = digest_of(record.text)
         return f"{len(records)} job{'s' * (len(records) != 1)}"
 
     @property
@@ -265,7 +264,10 @@ class JobStore(SQLAlchemyJobStore):
     # --- the pass -----------------------------------------------------------------------------------------------------
 
     def get_due_jobs(self, now: datetime) -> list[Job]:
-        """Open a pass: the jobs due at ``now``, oldest first; none while another pass or a change is under way."""
+        """Open a pass: jobs due at ``now``, oldest first; none while another pass or a change is under way.
+
+        Of very many it takes `PASS_JOBS`; those that are left are still due when it closes.
+        """
         with self.ticked:
             self.last_tick_s = self._store.clock.monotonic()
             self.ticked.notify_all()
@@ -273,7 +275,8 @@ class JobStore(SQLAlchemyJobStore):
         if next_s is None or next_s > now_s or not self._door.acquire(blocking=False):
             return []
         decided = self._deciding = Pass(now)
-        due = [job for record in self._table.pop_due(now_s) if (job := self._due_job(decided, record)) is not None]
+        taken = self._table.pop_due(now_s, PASS_JOBS)
+        due = [job for record in taken if (job := self._due_job(decided, record)) is not None]
         if due:
             self._open.decided = decided
         elif self._is_mine(decided):

@@ -68,11 +68,11 @@ class JobTable:
         with self._lock:
             self._rebuild()
 
-    def pop_due(self, now_s: float) -> list[JobRecord]:
-        """Take the jobs out of the heap that are due at ``now_s``, oldest first."""
+    def pop_due(self, now_s: float, limit: int) -> list[JobRecord]:
+        """Take at most ``limit`` jobs out of the heap that are due at ``now_s``, oldest first."""
         due: list[JobRecord] = []
         with self._lock:
-            while self._heap and self._heap[0][0] <= now_s:
+            while self._heap and self._heap[0][0] <= now_s and len(due) < limit:
                 due_s, job_id = heapq.heappop(self._heap)
                 record = self._records.get(job_id)
                 if record is not None and record.next_run is not None and record.next_run.timestamp() <= due_s:

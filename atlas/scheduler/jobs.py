@@ -23,13 +23,13 @@ from atlas.scheduler.definition import digest_of
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.jobs_file.building import BuiltJobs, build_jobs
 from atlas.scheduler.jobs_file.findings import Finding, findings
-from atlas.scheduler.jobs_file.format import EditorSchema, JobsDocument
+from atlas.scheduler.jobs_file.format import EditorSchema, JobEntry, JobsDocument, JobsFrame
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.told import Told, reason_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Registry
@@ -210,8 +210,18 @@ def build_document(
     value: Any, defaults: PolicyDefaults, registry: Registry | None
 ) -> tuple[JobsDocument, BuiltJobs, list[Finding]]:
     """What a file's JSON value says: checked, as definitions, and what is wrong with single values."""
-    jobs, found = _checked(value)
-    return jobs, build_jobs(jobs, value, defaults.values(), defaults.set_in_settings, registry), found
+
+    def build(jobs: JobsDocument, entries: Iterable[tuple[str, JobEntry]]) -> BuiltJobs:
+        outside, settings = defaults.values(), defaults.set_in_settings
+        return build_jobs(jobs, entries, raw=value, outside=outside, settings=settings, registry=registry)
+
+    try:
+        frame = JobsFrame.model_validate(value)
+        entries = ((job_id, JobEntry.model_validate(raw)) for job_id, raw in frame.cron_jobs.items())
+        return frame, build(frame, entries), []
+    except ValidationError:  # read again as a whole, to find everything that is wrong
+        jobs, found = _checked(value)
+        return jobs, build(jobs, jobs.cron_jobs.items()), found
 
 
 def jobs_schema() -> dict[str, Any]:

@@ -15,9 +15,13 @@ HIDDEN: Final = "[hidden]"
 REDACT: Final = (
     re.compile(r"://([^/@\s]+)@"),
     re.compile(r"[Bb]earer ([\w.~+/=-]+)"),
-    re.compile(r"(?i)(?:token|password|secret|api_?key)=([^\s&]+)"),
+    re.compile(r"(?i)=(?:(?<=token=)|(?<=password=)|(?<=secret=)|(?<=api_key=)|(?<=apikey=))([^\s&]+)"),
 )
-"""What is hidden unless the settings say otherwise: the first group of each pattern, without a group all it matches."""
+"""What is hidden unless the settings say otherwise: the first group of each pattern, without a group all it matches.
+
+Each begins with what is rare in a line: names of secrets in front of the ``=`` would be tried at every letter, which
+takes ten times as long.
+"""
 
 TOGETHER: Final = "together"
 """The key of a loguru record that stands for several lines; its value is a `Together`."""

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.events import TaskEvent
+    from atlas.scheduler.task import Task
 
 NO_JOB: Final = ""
 """The key of tasks that belong to no job."""
+_JOB: Final = attrgetter("job_id")
 _KIND: Final = attrgetter("job_id", "was", "status")
 
 
@@ -132,6 +134,11 @@ class Moves:
     def made(self, job_id: str | None, tasks: int = 1) -> None:
         """Tasks were accepted."""
         self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += tasks
+
+    def made_all(self, tasks: Iterable[Task]) -> None:
+        """`made` for each of them."""
+        for job_id, number in Counter(map(_JOB, tasks)).items():
+            self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += number
 
     def moved(self, job_id: str | None, was: TaskStatus, now: TaskStatus, duration_s: float | None) -> None:
         """A task went from ``was`` to ``now``."""

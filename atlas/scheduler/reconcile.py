@@ -40,6 +40,8 @@ from atlas.scheduler.told import Told
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from sqlalchemy import Connection
+
     from atlas.scheduler.config.checked import Checked
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.errors import Problem
@@ -342,12 +344,11 @@ class Reconciler:
             for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
             for record in make_records(definitions, now=now)
         ]
-        checked = self._reader.check_of(wanted, plan, before, {one.record.id: one.record.digest for one in changes})
-        number = jobs.apply(
-            changes,
-            plan.removed,
-            serve=running.bridge.submit_job,
-            also=lambda connection: keep_revision(
+
+        def keep(connection: Connection) -> tuple[int, Checked]:
+            rows = {one.record.id: one.record.digest for one in changes}  # known by now: they are written
+            checked = self._reader.check_of(wanted, plan, before, rows)
+            number = keep_revision(
                 connection,
                 at=now,
                 by=author,
@@ -357,8 +358,12 @@ class Reconciler:
                 text=wanted.text,
                 asked=asked,
                 checked=checked.to_json(),
-            ),
-        )
+            )
+            return number, checked
+
+        kept = jobs.apply(changes, plan.removed, serve=running.bridge.submit_job, also=keep)
+        assert kept is not None
+        number, checked = kept
         running.bridge.revision = number
         detail = {
             "revision": number,

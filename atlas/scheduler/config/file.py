@@ -82,10 +82,12 @@ class FileWatch:
         now_s = self._clock.monotonic()
         signature = self._sign()
         may_have_changed = signature is None or signature != self._signature or self._is_racy
-        if self._seen is None or may_have_changed or now_s - self._read_at_s >= REREAD_S:
-            self._read(signature, now_s)
         seen = self._seen
-        if seen is None or seen.digest == known:
+        is_let_go = seen is not None and seen.raw is None and seen.digest != known
+        if seen is None or is_let_go or may_have_changed or now_s - self._read_at_s >= REREAD_S:
+            seen = self._read(signature, now_s)
+        if seen.digest == known:
+            self._seen = Seen(None, seen.digest)  # nobody asks for the text of what was dealt with
             return None, 0.0
         return seen, now_s - self._since_s
 
@@ -96,13 +98,14 @@ class FileWatch:
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
-    def _read(self, signature: Signature | None, now_s: float) -> None:
+    def _read(self, signature: Signature | None, now_s: float) -> Seen:
         seen = read_content(self._path, self._max_bytes)
         if self._seen is None or seen.digest != self._seen.digest:
             self._since_s = now_s
         self._signature, self._read_at_s, self._seen = signature, now_s, seen
         changed_s = 0.0 if signature is None else signature[4] / 1e9
         self._is_racy = signature is not None and abs(self._clock.now().timestamp() - changed_s) < RACY_S
+        return seen
 
 
 def read_content(path: Path, max_bytes: int) -> Seen:

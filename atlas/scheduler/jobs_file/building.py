@@ -26,7 +26,7 @@ from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import shift_around, zone_named
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from zoneinfo import ZoneInfo
 
     from atlas.scheduler.jobs_file.format import JobEntry, JobsDocument
@@ -83,6 +83,8 @@ class BuiltJobs(NamedTuple):
 
 def build_jobs(
     jobs: JobsDocument,
+    entries: Iterable[tuple[str, JobEntry]],
+    *,
     raw: Any,
     outside: Mapping[str, Any],
     settings: frozenset[str],
@@ -92,13 +94,14 @@ def build_jobs(
 
     Args:
         jobs: The checked file, without what is wrong in it.
+        entries: Its jobs, by id; looked at one after the other.
         raw: The file as read, to tell "not there" from "left out because it is wrong".
         outside: Values that hold where the file says nothing, by policy field, and ``timezone``.
         settings: Those of ``outside`` that ``config.yaml`` sets.
         registry: Where functions are looked up; None checks none.
     """
     builder = _Builder(jobs, raw if isinstance(raw, dict) else {}, outside, settings, registry)
-    for job_id, entry in jobs.cron_jobs.items():
+    for job_id, entry in entries:
         builder.add(job_id, entry)
     builder.look_at_the_whole()
     return BuiltJobs(builder.definitions, builder.timezone, builder.errors, builder.warnings, builder.functions)

@@ -2,7 +2,7 @@
 
 ::
 
-    JobsDocument                    version, timezone, reload, calendars …
+    JobsDocument                    version, timezone, reload, calendars … (JobsFrame: its jobs are not looked at)
     ├── defaults    Policies        retry, limits, missed, keep
     ├── calendars   CalendarEntry   by name
     └── cron_jobs   JobEntry        by id; a Policies with text, when and what
@@ -199,6 +199,13 @@ class JobsDocument(_Entry):
     calendars: Annotated[dict[Id, CalendarEntry], BeforeValidator(without_notes)] | None = None
     """Days to leave out, by name."""
     cron_jobs: Annotated[dict[Id, JobEntry], BeforeValidator(without_notes)]
+    """The jobs, by id."""
+
+
+class JobsFrame(JobsDocument):
+    """The document with the entries of its jobs as they were read: ten thousand models at once take 30 MB."""
+
+    cron_jobs: Annotated[dict[Id, Any], BeforeValidator(without_notes)]
     """The jobs, by id."""
 
 

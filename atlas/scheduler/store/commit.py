@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -116,8 +115,7 @@ class Batch:
     def counted(self) -> Moves:
         """What it changes in the counters."""
         counts = Moves()
-        for job_id, tasks in Counter(task.job_id for accept in self.accepts for task in accept.tasks).items():
-            counts.made(job_id, tasks)
+        counts.made_all(self.accepted)
         counts.moved_all([event for _task, event in self.moves])
         return counts
 

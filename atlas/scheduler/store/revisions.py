@@ -127,15 +127,16 @@ def keep_revision(
         return int(before.number)  # the reply to COMMIT was lost, and this is the same work again
     summary = summary if len(summary) <= MAX_SUMMARY else summary[: MAX_SUMMARY - 1] + "…"
     result = connection.execute(
-        insert(revisions).values(
-            accepted_at=at.timestamp(),
-            source=by.partition(":")[0][:16],
-            author=as_line(by),
-            digest=digest,
-            summary=summary,
-            content=text,
-            checked=checked,
-        )
+        insert(revisions),  # its values beside it: SQLAlchemy keeps what stands in a statement, a megabyte of text too
+        {
+            "accepted_at": at.timestamp(),
+            "source": by.partition(":")[0][:16],
+            "author": as_line(by),
+            "digest": digest,
+            "summary": summary,
+            "content": text,
+            "checked": checked,
+        },
     )
     number = int((result.inserted_primary_key or (0,))[0])
     after: dict[str, Any] = {"revision": number, "summary": summary}

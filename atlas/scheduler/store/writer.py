@@ -218,25 +218,28 @@ class Writer:
     # --- the thread -----------------------------------------------------------------------------------------------
 
     def _loop(self) -> None:
-        pause_s = 0.0
-        while True:
-            batch = self._take(pause_s)
-            if batch is None:
-                break
-            # While a commit is repeated that may have reached the disk, a look would count it, and its end once more.
-            if self._look_in_s() <= 0 and not (self._failing_since_s is not None and (batch or self._doubt)):
-                self._looked_s = self._clock.monotonic()
-                self._look_for_foreign()
-            if not batch and self._doubt is None and not self._is_lost():
-                continue
-            if self._commit(batch):
-                pause_s = 0.0
-            else:
-                pause_s = min(RETRY_MAX_S, max(RETRY_FIRST_S, pause_s * 2))
-                if self._closing and self.failing_s > RETRY_MAX_S * 5:
-                    self._fail_all()
-                    break
+        pause_s: float | None = 0.0
+        while pause_s is not None:
+            pause_s = self._round(pause_s)  # nothing of its batch is kept while the writer sleeps
         self._connection.drop()
+
+    def _round(self, pause_s: float) -> float | None:
+        """Take what waits, behind a pause, and write it; returns the pause before the next turn, None at the end."""
+        batch = self._take(pause_s)
+        if batch is None:
+            return None
+        # While a commit is repeated that may have reached the disk, a look would count it, and its end once more.
+        if self._look_in_s() <= 0 and not (self._failing_since_s is not None and (batch or self._doubt)):
+            self._looked_s = self._clock.monotonic()
+            self._look_for_foreign()
+        if not batch and self._doubt is None and not self._is_lost():
+            return pause_s
+        if self._commit(batch):
+            return 0.0
+        if self._closing and self.failing_s > RETRY_MAX_S * 5:
+            self._fail_all()
+            return None
+        return min(RETRY_MAX_S, max(RETRY_FIRST_S, pause_s * 2))
 
     def _take(self, pause_s: float) -> Batch | None:
         """The next batch, an empty one when it is time to look around, None when closing and all is written."""
@@ -389,8 +392,7 @@ class Writer:
     def hand_over(self, tasks: Sequence[Task]) -> None:
         """Count, tell and hand on tasks that a `work` has inserted; for its ``after``."""
         moves = Moves()
-        for task in tasks:
-            moves.made(task.job_id)
+        moves.made_all(tasks)
         self._totals.add(moves)
         if self.on_accepted is not None:
             self.on_accepted(list(tasks))

@@ -31,13 +31,15 @@ def write_jobs_file(path: Path, count: int, schedule: str) -> None:
 def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasScheduler]:
     """The whole scheduler on ``folder``, with the jobs file that stands there; left, it has stopped.
 
-    Everything is as it comes, but for 4 slots, the zone UTC, no console, and pages on any free port without sign-in,
-    for whoever starts them.
+    Everything is as ``atlas serve`` has it, but for 4 slots, the zone UTC, no console, and pages on any free port
+    without sign-in, for whoever starts them.
     """
     from atlas import AtlasScheduler, service
     from atlas.logs import configure_logging
+    from atlas.serving import collect_less_often, keep_for_good
     from atlas.settings import LoggingSettings, PersistenceSettings, SchedulerSettings, Settings, WebSettings
 
+    collect_less_often()
     settings = Settings(
         scheduler=SchedulerSettings(max_workers=SLOTS, timezone="UTC"),
         persistence=PersistenceSettings(
@@ -51,6 +53,7 @@ def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasSche
     atlas = AtlasScheduler.from_settings(settings)
     atlas.registry.add("nothing", call)
     with atlas.in_thread():
+        keep_for_good()
         yield atlas
 
 
