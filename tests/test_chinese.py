@@ -20,12 +20,12 @@ from atlas.web.words.speech import Speech
 from atlas.web.words.zh import PARTS, ZH
 from atlas.web.words.zh.kept import KEPT
 
-_DATA = re.compile(r""""[^"]*"|'[^']*'|\{[^{}]*\}|\([^()]*\)|\S*[_./:*\\]\S*""")
-_ENGLISH = re.compile(r"[A-Za-z]{2,}(?:-[a-z]+)*(?: +[A-Za-z]{2,}(?:-[a-z]+)*){2,}")
+_DATA = re.compile(r""""[^"]*"|'[^']*'|“[^”]*”|\{[^{}]*\}|\S*[_./:*\\]\S*""")
+_ENGLISH = re.compile(r"[A-Za-z]{2,}(?:-[a-z]+)*(?: +[A-Za-z]{2,}(?:-[a-z]+)*){1,}")
 
 
 def english_in(text: str) -> list[str]:
-    """Runs of three English words or more that are no quoted value, name, path or code."""
+    """Runs of two English words or more that are no quoted value, name, path or code."""
     return _ENGLISH.findall(_DATA.sub("·", text))
 
 

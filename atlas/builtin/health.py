@@ -396,7 +396,9 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
         )
         if found
     ]
-    paused = [f"{job.name} ({job.detail})" for job in jobs if job.state is JobState.PAUSED]
+    paused: list[str] = [
+        Told("{job} ({why})", job=job.name, why=job.detail) for job in jobs if job.state is JobState.PAUSED
+    ]
     if paused:
         words.append(Told("{n} paused: {which}", n=len(paused), which=_some(paused)))
     if not (stuck or late or bad):  # a pause is somebody's wish

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -30,10 +31,10 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
             text = json.dumps(given, allow_nan=False, separators=(",", ":"))
         same = _same(_VALUE(text), given)
     except (TypeError, ValueError, RecursionError) as error:
-        msg = f"arguments are not JSON: {error}"
+        msg = Told("arguments are not JSON: {error}", error=error)
         raise ArgumentsError(msg) from None
     if not same:
-        msg = "arguments change on their way through JSON (tuples, enums and keys that are not text do)"
+        msg = Told("arguments change on their way through JSON (tuples, enums and keys that are not text do)")
         raise ArgumentsError(msg)
     return text
 

@@ -35,6 +35,7 @@ from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.submission import executor_for
 from atlas.scheduler.sync_queue import refuse_on_loop
+from atlas.scheduler.told import Told
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
@@ -447,7 +448,7 @@ class SyncCronManager:
         self._record(name)
         now = running.serving.store.clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
-            msg = f"until {until} must be an instant in the future, with its zone"
+            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
             raise ArgumentsError(msg)
         running.states.pause(name, Pause(now, until, by, reason))
         self._tell(name, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})

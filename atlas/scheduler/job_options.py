@@ -13,6 +13,7 @@ from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Interval, Schedule
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority
+from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -190,7 +191,10 @@ def _check(given: Mapping[str, Any]) -> None:
     for name, (low, high) in _WHOLE.items():
         value = given.get(name, low)
         if type(value) is not int or not low <= value <= high:
-            raise ArgumentsError(f"{name} {value!r} is not a whole number in {low:,} to {high:,}")
+            bounds = {"low": f"{low:,}", "high": f"{high:,}"}
+            raise ArgumentsError(
+                Told("{name} {value} is not a whole number in {low} to {high}", name=name, value=repr(value), **bounds)
+            )
     for name in ("title", "owner", "runbook", "timezone"):
         if not isinstance(given.get(name, ""), str):
             raise ArgumentsError(f"{name} {given[name]!r} is not text")
@@ -250,7 +254,7 @@ def seconds(name: str, value: float | str) -> float:
     try:
         return parse_duration(value)
     except ValueError as error:
-        msg = f"{name}: {error}"
+        msg = Told("{name}: {what}", name=name, what=told_of(error))
         raise ArgumentsError(msg) from None
 
 

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.told import Told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +40,13 @@ class RetryPolicy:
         """Refuse values that have no meaning."""
         retries: object = self.max_retries  # a caller without type checks may give anything
         if not isinstance(retries, int) or not 0 <= retries <= 1_000_000:
-            msg = f"max_retries {retries!r} is not a whole number in 0 to 1,000,000"
+            bounds = {"low": "0", "high": "1,000,000"}
+            msg = Told(
+                "{name} {value} is not a whole number in {low} to {high}",
+                name="max_retries",
+                value=repr(retries),
+                **bounds,
+            )
             raise ArgumentsError(msg)
         for name, number, low in (
             ("retry_delay", self.delay_s, 0.0),
@@ -48,11 +55,16 @@ class RetryPolicy:
         ):
             value: object = number
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
-                msg = f"{name} {value!r} is not a finite number of at least {low:g}"
+                msg = Told(
+                    "{name} {value} is not a finite number of at least {low}",
+                    name=name,
+                    value=repr(value),
+                    low=f"{low:g}",
+                )
                 raise ArgumentsError(msg)
         jitter: object = self.jitter
         if not (isinstance(jitter, int | float) and 0.0 <= jitter <= 1.0):
-            msg = f"retry_jitter {jitter!r} is not in 0 to 1"
+            msg = Told("retry_jitter {value} is not in 0 to 1", value=repr(jitter))
             raise ArgumentsError(msg)
 
     def allows(self, failures: int) -> bool:

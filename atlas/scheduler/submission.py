@@ -246,7 +246,7 @@ def again(task: Task, *, now: datetime) -> Task:
     if not task.status.is_final:
         raise TaskUnfinishedError(task.id, Told("is {status}: only a final task can be retried", status=task.status))
     if task.origin is Origin.MANUAL:
-        msg = f"task {task.id} was recorded by hand: no function is known that would run again"
+        msg = Told("task {task} was recorded by hand: no function is known that would run again", task=task.id)
         raise FunctionRefusedError(msg)
     return Task(
         id=IDS.new(now),
@@ -270,7 +270,10 @@ def refuse_lost(task: Task) -> None:
     Raises:
         FunctionRefusedError: Always.
     """
-    msg = f"{task.function} or its arguments lived in the process that submitted it; submit it there again"
+    msg = Told(
+        "{function} or its arguments lived in the process that submitted it; submit it there again",
+        function=task.function,
+    )
     raise FunctionRefusedError(msg)
 
 
@@ -316,13 +319,21 @@ def executor_for(
         raise ArgumentsError(msg) from None
     if kind is ExecutorKind.PROCESS:
         if function.reference is None:
-            msg = f"{function.name} cannot run in a process: closures, lambdas and __main__ cannot be imported there"
+            msg = Told(
+                "{function} cannot run in a process: closures, lambdas and __main__ cannot be imported there",
+                function=function.name,
+            )
             raise FunctionRefusedError(msg)
         if volatile_arguments:
-            msg = f"{function.name} cannot run in a process with these arguments: only JSON values reach it"
+            msg = Told(
+                "{function} cannot run in a process with these arguments: only JSON values reach it",
+                function=function.name,
+            )
             raise FunctionRefusedError(msg)
     elif (kind is ExecutorKind.ASYNC) is not function.is_async:
-        article = "an async def" if function.is_async else "a plain"
-        msg = f"{function.name} is {article} function: it cannot run on executor {kind.value!r}"
+        is_async = Told("{function} is an async def function", function=function.name)
+        is_plain = Told("{function} is a plain function", function=function.name)
+        what = is_async if function.is_async else is_plain
+        msg = Told("{what}: it cannot run on executor {executor}", what=what, executor=repr(kind.value))
         raise FunctionRefusedError(msg)
     return kind

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from atlas.scheduler.errors import ArgumentsError, TransitionError
 from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -97,7 +98,7 @@ class TaskPriority(enum.IntEnum):
         try:
             return cls[value.strip().upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
-            msg = f"priority {value!r} is not one of URGENT, HIGH, NORMAL, LOW"
+            msg = Told("priority {value} is not one of URGENT, HIGH, NORMAL, LOW", value=repr(value))
             raise ArgumentsError(msg) from None
 
 
@@ -188,10 +189,10 @@ class TaskPolicy:
         """Refuse values that have no meaning."""
         timeout_s: object = self.timeout_s  # a caller without type checks may give anything
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
-            msg = f"timeout {timeout_s!r} is not a positive number of seconds"
+            msg = Told("timeout {value} is not a positive number of seconds", value=repr(timeout_s))
             raise ArgumentsError(msg)
         if self.max_instances < 1:
-            msg = f"max_instances {self.max_instances} is less than 1"
+            msg = Told("max_instances {n} is less than 1", n=self.max_instances)
             raise ArgumentsError(msg)
 
     @property

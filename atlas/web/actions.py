@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError, AtlasError, UnknownFunctionError
+from atlas.scheduler.jobs_file.json_faults import diagnose
 from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import zone_named
 from atlas.web.forms import read_form
@@ -70,8 +71,9 @@ def _json(form: Mapping[str, str], name: str, kind: type, example: str) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
+        why = diagnose(text, error.pos, error.msg).message if isinstance(error, json.JSONDecodeError) else str(error)
         raise ArgumentsError(
-            Told("{name}: this is not JSON ({error}); write {example}", name=name, error=error, example=example)
+            Told("{name}: this is not JSON ({error}); write {example}", name=name, error=why, example=example)
         ) from error
     if not isinstance(value, kind):
         raise ArgumentsError(

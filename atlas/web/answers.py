@@ -70,6 +70,11 @@ def status_of(error: Exception) -> tuple[int, str]:
     return next(((status, code) for kind, status, code in STATUSES if isinstance(error, kind)), (500, "internal"))
 
 
+def phrase(text: str) -> str:
+    """What HTTP says by itself, ready for another language: ``Not Found``; anything else as it stands."""
+    return Told(text) if text.replace(" ", "").isalpha() else text
+
+
 def wants_json(request: Request) -> bool:
     """True where a program asks: below ``/api/``, or one that came with a token."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
@@ -98,7 +103,7 @@ def refusal(
 async def on_error(request: Request, error: Exception) -> Response:
     """The answer for an error that a route raised on purpose."""
     if isinstance(error, HTTPException):
-        answer = refusal(request, error.status_code, CODES.get(error.status_code, "refused"), str(error.detail))
+        answer = refusal(request, error.status_code, CODES.get(error.status_code, "refused"), phrase(str(error.detail)))
         answer.headers.update(error.headers or {})
         return answer
     status, code = status_of(error)

@@ -19,6 +19,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
+from atlas.scheduler.told import Told
 from atlas.web.answers import refusal
 from atlas.web.prefix import placed
 from atlas.web.site import local_path
@@ -97,7 +98,7 @@ class Guard:
             logger.exception("a request failed", method=request.method, path=path)
             if started:
                 raise
-            text = "something went wrong here; the log says what"
+            text = Told("something went wrong here; the log says what")
             await refusal(request, 500, "internal", text)(scope, receive, send_with_headers)
 
     def _refused(self, request: Request, path: str, max_body: int) -> Response | None:
@@ -115,12 +116,14 @@ class Guard:
             return signed_in
         if changes:
             if not self._is_own(request):
-                return refusal(request, 403, "foreign_origin", "a change must come from these pages, not another site")
+                return refusal(
+                    request, 403, "foreign_origin", Told("a change must come from these pages, not another site")
+                )
             if site.read_only and path not in LOOKS:
-                return refusal(request, 403, "read_only", "this site is read-only: web.read_only in the settings")
+                return refusal(request, 403, "read_only", Told("this site is read-only: web.read_only in the settings"))
             key = client_of(request)
             if wait_s := site.changes.wait_s(key):
-                return refusal(request, 429, "too_many", "too many changes in a minute", wait_s=wait_s)
+                return refusal(request, 429, "too_many", Told("too many changes in a minute"), wait_s=wait_s)
             site.changes.count(key)
         return None
 
@@ -137,9 +140,9 @@ class Guard:
                 return None
             key = client_of(request)
             if wait_s := site.guesses.wait_s(key):
-                return refusal(request, 429, "too_many", "too many wrong tokens", wait_s=wait_s)
+                return refusal(request, 429, "too_many", Told("too many wrong tokens"), wait_s=wait_s)
             site.guesses.count(key)
-            return refusal(request, 401, "wrong_token", "this is not the token")
+            return refusal(request, 401, "wrong_token", Told("this is not the token"))
         if cookie and access.is_session(cookie):
             return None
         if request.method == "GET" and not path.startswith(("/api/", "/metrics", "/live")):
@@ -147,7 +150,7 @@ class Guard:
             asked = local_path(request)
             after = "" if asked == "/" else f"?next={quote(asked, safe='')}"
             return RedirectResponse(f"{root}/sign-in{after}", 303)
-        return refusal(request, 401, "sign_in", "sign in, or send 'Authorization: Bearer TOKEN'")
+        return refusal(request, 401, "sign_in", Told("sign in, or send 'Authorization: Bearer TOKEN'"))
 
     def _is_host(self, host: str) -> bool:
         """True for loopback, any plain address (a rebound name is never one) and the names in the settings."""
@@ -184,7 +187,7 @@ class Guard:
 
     @staticmethod
     def _too_large(request: Request, limit: int) -> Response:
-        return refusal(request, 413, "too_large", f"a request here is at most {limit:,} bytes")
+        return refusal(request, 413, "too_large", Told("a request here is at most {n} bytes", n=f"{limit:,}"))
 
 
 def client_of(request: Request) -> str:

@@ -10,6 +10,17 @@ SHARED: Final[dict[str, str]] = {
     ".": "。",
     ", ": "，",
     ": ": "：",
+    # what is refused
+    "Not Found": "没有这个页面",
+    "Method Not Allowed": "此地址不接受这种请求",
+    "something went wrong here; the log says what": "此处出错；详见日志",
+    "a change must come from these pages, not another site": "更改只能来自这些页面，不能来自其他网站",
+    "this site is read-only: web.read_only in the settings": "本站为只读：设置中的 web.read_only",
+    "too many changes in a minute": "一分钟内的更改过多",
+    "too many wrong tokens": "错误令牌过多",
+    "this is not the token": "令牌不正确",
+    "sign in, or send 'Authorization: Bearer TOKEN'": "请登录，或发送 'Authorization: Bearer TOKEN'",
+    "a request here is at most {n} bytes": "请求最多 {n} 字节",
     # the frame
     "Overview": "总览",
     "Jobs": "作业",
