@@ -391,9 +391,9 @@ def test_an_error_is_named_placed_and_folded() -> None:
     assert "\n".join(line.text for _library, lines in stretches for line in lines) == TRACE
 
 
-def test_a_diff_marks_what_differs_within_a_line() -> None:
+def test_a_diff_marks_the_words_that_differ_within_a_line() -> None:
     lines, added, removed, is_cut = config.diff_lines('a\n"t": 180,\nb', 'a\n"t": 240,\nb\nc')
     assert (added, removed, is_cut) == (2, 1, False)
     assert [line.kind for line in lines] == ["h", "", "d", "a", "", "a"]
-    assert [text for text, marked in lines[2].parts if marked] == ["18"]
-    assert [text for text, marked in lines[3].parts if marked] == ["24"]
+    assert [text for text, marked in lines[2].parts if marked] == ["180"]
+    assert [text for text, marked in lines[3].parts if marked] == ["240"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from markupsafe import Markup, escape
@@ -55,6 +57,8 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
             f'<text class="axis-t" x="-6" y="{at + 3.5:.1f}" text-anchor="end">{_short(place * step)}</text>'
         )
     count = max(len(shown), 30)
+    spans = shown[-1].created_at - shown[0].created_at if shown else timedelta()
+    told = said.day if spans > timedelta(hours=36) else partial(said.clock, seconds=False)
     width = 100 / count
     bars: list[str] = []
     for place, task in enumerate(shown):
@@ -72,8 +76,7 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
             )
         if (len(shown) - 1 - place) % 12 == 0 and place + 4 < len(shown):
             bars.append(
-                f'<text class="axis-t" x="{x:.2f}%" y="164">'
-                f"{escape(said.clock(task.fire_time or task.created_at, seconds=False))}</text>"
+                f'<text class="axis-t" x="{x:.2f}%" y="164">{escape(told(task.fire_time or task.created_at))}</text>'
             )
     good = sorted(task.duration_s for task in shown if task.status == "SUCCESS" and task.duration_s is not None)
     median = good[len(good) // 2] if good else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -145,6 +146,7 @@ class Draft:
     after: Forecast | None = None
 
 
+_WORD: Final = re.compile(r"\w+|\W")
 _ORDER: Final = ("changed", "added", "removed")
 
 
@@ -211,21 +213,21 @@ Parts = tuple[tuple[str, bool], ...]
 
 
 def _marked(old: str, new: str) -> tuple[Parts, Parts]:
-    """Two lines with what differs between them marked."""
+    """Two lines with the words that differ between them marked, from the first to the last."""
+    before, after = _WORD.findall(old), _WORD.findall(new)
     head = 0
-    while head < min(len(old), len(new)) and old[head] == new[head]:
+    while head < min(len(before), len(after)) and before[head] == after[head]:
         head += 1
     tail = 0
-    while tail < min(len(old), len(new)) - head and old[-1 - tail] == new[-1 - tail]:
+    while tail < min(len(before), len(after)) - head and before[-1 - tail] == after[-1 - tail]:
         tail += 1
 
-    def cut(text: str) -> Parts:
-        middle = text[head : len(text) - tail]
-        return tuple(
-            part for part in ((text[:head], False), (middle, True), (text[len(text) - tail :], False)) if part[0]
-        )
+    def cut(words: list[str]) -> Parts:
+        end = len(words) - tail
+        parts = ((words[:head], False), (words[head:end], True), (words[end:], False))
+        return tuple(("".join(part), marked) for part, marked in parts if part)
 
-    return cut(old), cut(new)
+    return cut(before), cut(after)
 
 
 CONFIG: Final = Page(
