@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, delete, select
+from sqlalchemy import create_engine, delete, event, select
 
 from atlas.scheduler.metrics import NO_JOB, Metrics, Moves, Totals
 from atlas.scheduler.store.tables import counters, metadata, tasks
@@ -214,3 +214,28 @@ def test_memory_and_disk_count_the_same_after_any_walk_of_tasks(
 def a_task(number: int) -> Task:
     facts: dict[str, Any] = {"id": str(number), "name": "t", "function": "f", "created_at": NOW}
     return Task(**facts, job_id="even" if number % 2 == 0 else None)
+
+
+def test_what_others_wrote_is_taken_over_and_totals_are_not_read_one_by_one_where_none_moved(
+    connection: Connection,
+) -> None:
+    mine, statements = Totals(), list[str]()
+    first = finished(("a", SUCCESS, 2.0), ("b", FAILED, None), (None, TIMEOUT, 9.0))
+    first.write(connection)
+    mine.load(connection)
+    event.listen(connection, "before_cursor_execute", lambda *args: statements.append(args[2]))
+    task = Task(id="t", name="t", function="f", job_id="a", created_at=NOW)
+    insert_tasks(connection, [full_row(task)])
+    statements.clear()
+    mine.refresh(connection)
+    assert not any("counters.min_s" in one for one in statements)
+    assert mine.metrics("a").pending_tasks == 1
+    assert mine.metrics("a").total_tasks == 2
+    for more in (("a", SUCCESS, 0.5), ("b", CANCELLED, None)):
+        finished(more).write(connection)
+        mine.refresh(connection)
+        fresh = Totals()
+        fresh.load(connection)
+        for job in (None, "a", "b", NO_JOB):
+            assert mine.metrics(job) == fresh.metrics(job)
+    assert any("counters.min_s" in one for one in statements)

@@ -210,6 +210,16 @@ _UNFINISHED: Final = (
     .where(text(UNFINISHED_SQL))
     .group_by(tasks.c.job_id, tasks.c.status)
 )
+_SUMS: Final = select(counters.c.status, func.sum(counters.c.tasks), func.sum(counters.c.timed)).group_by(
+    counters.c.status
+)
+
+
+def _unfinished(connection: Connection) -> Counter[tuple[str, TaskStatus]]:
+    found: Counter[tuple[str, TaskStatus]] = Counter()
+    for job_id, status, count in connection.execute(_UNFINISHED):
+        found[job_id or NO_JOB, TaskStatus(status)] += count
+    return found
 
 
 class Totals:
@@ -224,16 +234,33 @@ class Totals:
         self._all_final: dict[TaskStatus, _Sums] = {}
 
     def load(self, connection: Connection) -> None:
-        """Take everything from disk anew: at start, and after another process wrote."""
+        """Take everything from disk anew."""
         moves = Moves()
-        for job_id, status, count in connection.execute(_UNFINISHED):
-            moves.unfinished[job_id or NO_JOB, TaskStatus(status)] += count
+        moves.unfinished = _unfinished(connection)
         for row in connection.execute(select(counters)):
             sums = _Sums(row.tasks, row.timed, row.duration_s, row.min_s, row.max_s)
             moves.final[row.job_id, TaskStatus(row.status)].add(sums)
         with self._lock:
             self._unfinished, self._all_unfinished = Counter(), Counter()
             self._final, self._all_final = {}, {}
+            self._add(moves)
+
+    def refresh(self, connection: Connection) -> None:
+        """Take anew what another process wrote.
+
+        Lifetime totals only grow: where their sums are those of memory, they are not read one by one, which takes half
+        a second for 10,000 jobs, and no task starts meanwhile.
+        """
+        found = {TaskStatus(status): (int(tasks), int(timed)) for status, tasks, timed in connection.execute(_SUMS)}
+        with self._lock:
+            known = {status: (sums.tasks, sums.timed) for status, sums in self._all_final.items()}
+        if found != known:
+            self.load(connection)
+            return
+        moves = Moves()
+        moves.unfinished = _unfinished(connection)
+        with self._lock:
+            self._unfinished, self._all_unfinished = Counter(), Counter()
             self._add(moves)
 
     def restore(self, connection: Connection) -> None:

@@ -198,19 +198,17 @@ class Live:
             return  # stopped: the page says so, and the refresh finds the new one
         if store is not self._store:
             self._drop()
+            # Of other processes' commits the desk hears, once: each new listener makes the writer look at all of them.
             self._store, self._unsubscribe = store, store.events.subscribe(self.bump)
-            store.on_foreign(self.bump)
 
     def _stop_listening(self) -> None:
         if not self._streams:
             self._drop()
 
     def _drop(self) -> None:
-        store, self._store = self._store, None
-        if store is not None and self._unsubscribe is not None:
+        if self._unsubscribe is not None:
             self._unsubscribe()
-            store.off_foreign(self.bump)
-        self._unsubscribe = None
+        self._store = self._unsubscribe = None
 
 
 def _server_stops() -> bool:

@@ -194,7 +194,7 @@ class Store:
 
     def _foreign(self) -> None:
         if self._follows:
-            self.read(self.totals.load)
+            self.read(self.totals.refresh)
         for listener in list(self._foreign_listeners):
             listener()
 

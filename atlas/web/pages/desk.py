@@ -97,9 +97,11 @@ class Desk:
         self.errors.hear(event)
 
     def _forget(self) -> None:
+        """Another process has written: what is known is old, and open tabs are told."""
         self.recent.forget()
         self.failing.forget()
         self.errors.forget()
+        self._told()
 
     def _read_ahead(self) -> None:
         """Read the last 24 hours piece by piece on the thread of renders, with a rest after each."""
