@@ -8,16 +8,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final, Self
 
 import uvicorn
 from loguru import logger
+from starlette.requests import Request
 
 from atlas.scheduler.errors import AtlasError
 from atlas.web.app import create_app
 from atlas.web.pages.desk import desk_of
+from atlas.web.pages.overview import OVERVIEW
 from atlas.web.prefix import Prefixed
+from atlas.web.site import LANGUAGES, visit_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,11 +102,23 @@ class WebServer:
         self._socket = socket.create_server((self._settings.host, self._settings.port), family=family, backlog=128)
         site: Site = self.app.state.site
         site.templates.prepare()  # or the first visitor of each page would wait for it
-        with suppress(AtlasError, RuntimeError):  # it waits for its database, or stops: the first visit looks again
-            desk_of(site).begun.wait(BEGINS_S)
+        self._look_first(site)
         self._thread.start()
         self._ready.wait(10.0)
         return self
+
+    def _look_first(self, site: Site) -> None:
+        """Make the first page once for nobody: what that compiles and reads, no visitor waits for."""
+        try:
+            desk_of(site).begun.wait(BEGINS_S)
+            for language in LANGUAGES:
+                scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "app": self.app}
+                request = Request({**scope, "query_string": f"lang={language}".encode()})
+                site.renders.call(partial(OVERVIEW.html, visit_of(site, request)))
+        except (AtlasError, RuntimeError) as error:  # it waits for its database, or stops: the first visit looks again
+            logger.debug("the first page was not made ahead: {}", error)
+        except Exception:  # noqa: BLE001 - the scheduler runs without its pages, and a visit will tell
+            logger.exception("the first page could not be made")
 
     def stop(self) -> None:
         """End the streams, let open requests end for a moment, close. Stopping twice does nothing."""

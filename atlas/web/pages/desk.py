@@ -48,6 +48,8 @@ MOST_DRAWN: Final = 500
 """Lanes and strips that are kept as they are drawn."""
 KEEPS_MANY_S: Final = 1800.0
 REST_S: Final = 0.05
+RESTS: Final = 3.0
+"""Reading ahead rests so many times as long as a piece took, at most `REST_S`: pages come first."""
 READS_S: Final = 0.01
 """CPU seconds that a page spends on reading the past itself, while that is not read to the end."""
 HEALTH_KEEPS_S: Final = 60.0
@@ -115,7 +117,7 @@ class Desk:
                 call(lambda some=urgent[first : first + 10]: [self.plans.of(record, clock.now()) for record in some])  # type: ignore[misc]
             start = time.monotonic()
             while call(lambda: self.rollup.read_on(clock.now())):
-                time.sleep(min(REST_S, time.monotonic() - start))
+                time.sleep(min(REST_S, RESTS * (time.monotonic() - start)))
                 start = time.monotonic()
             call(lambda: self.errors.groups(clock.now()))
             self.is_read = True
