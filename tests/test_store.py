@@ -23,6 +23,8 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
@@ -37,6 +39,7 @@ from atlas.scheduler.events import Event, SchedulerEvent, TaskEvent
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.store import engine as engine_module
 from atlas.scheduler.store import schema, writer
+from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.engine import database_url, open_engine
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import Store, open_store
@@ -875,6 +878,39 @@ def test_own_commits_are_not_taken_for_somebody_elses(path: Path) -> None:
     store.write(nothing)
     assert not seen.acquire(blocking=False)
     store.close()
+
+
+@given(who=st.lists(st.sampled_from(["own", "other", "nobody", "later"]), max_size=12))
+@settings(max_examples=40)
+def test_no_commit_of_another_is_overlooked_however_near_it_is(tmp_path_factory: Any, who: list[str]) -> None:
+    path = tmp_path_factory.mktemp("near") / "atlas.db"
+    open_store(path).close()
+    engine, others = (open_engine(database_url(path), "normal") for _ in range(2))
+    mine = WriterConnection(engine)
+    mine.others_committed()
+    unseen = False
+    for seconds, one in enumerate(who, start=1):
+        if one == "later":  # as if the last change were old, so that times are relied on
+            log = Path(f"{path}-wal")
+            if log.exists():
+                past_ns = log.stat().st_mtime_ns - seconds * 10**9
+                os.utime(log, ns=(past_ns, past_ns))
+        elif one == "own":
+            with mine.get().begin():
+                mine.get().execute(text("CREATE TABLE IF NOT EXISTS own (x)"))
+                mine.get().execute(text("INSERT INTO own VALUES (1)"))
+        elif one == "other":
+            with others.begin() as connection:
+                connection.execute(text("CREATE TABLE IF NOT EXISTS other (x)"))
+                connection.execute(text("INSERT INTO other VALUES (1)"))
+            unseen = True
+        else:
+            assert mine.others_committed() is unseen
+            unseen = False
+    assert mine.others_committed() is unseen
+    mine.drop()
+    engine.dispose()
+    others.dispose()
 
 
 HOLD = """

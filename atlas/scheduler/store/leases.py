@@ -190,12 +190,8 @@ class Claim:
 
     def renew(self, connection: Connection, now: datetime, figures: dict[str, Any]) -> None:
         """Say that this process lives, with its live figures."""
-        expires = now + timedelta(seconds=LEASE_S)
-        connection.execute(
-            update(leases)
-            .where(leases.c.owner == self._owner)
-            .values(renewed_at=now.timestamp(), expires_at=expires.timestamp(), figures=json.dumps(figures)),
-        )
+        now_s = now.timestamp()
+        _RENEW.run(connection, [(now_s, now_s + LEASE_S, json.dumps(figures), self._owner)])
         self._hold()
 
     def leave(self, connection: Connection, now: datetime) -> None:
@@ -210,6 +206,15 @@ def _mine(database: Any) -> Any:
     return mine.with_for_update(read=True) if database.__name__.endswith("postgresql") else mine
 
 
+_RENEWED: Final = ("renewed_at", "expires_at", "figures")
+_RENEW: Final = Statement(
+    lambda _database: (
+        update(leases)
+        .where(leases.c.owner == bindparam("b_owner"))
+        .values({name: bindparam(name, type_=leases.c[name].type) for name in _RENEWED})
+    ),
+    (*_RENEWED, "b_owner"),
+)
 _MINE: Final = Statement(_mine, ("owner", "role", "token"))
 
 
