@@ -53,6 +53,9 @@ _OTHERS: Final = {
 }
 """Policy field of the file → field of `JobDefinition`."""
 
+_OWN_TIMES: Final = ("triggers", "start_at", "end_at")
+"""What makes a schedule one that few jobs share."""
+
 _as_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 """As `encode_arguments`, without its round trip: what was just read from JSON survives it. Sorted, as rows hold it."""
 _PLAIN_DEFAULTS: Final = {one.name: one.default for one in fields(JobDefinition)}
@@ -133,8 +136,10 @@ class _Builder:
         if jobs.timezone:
             self._value_from["timezone"] = "defaults"
         self._value_froms: dict[frozenset[str], dict[str, str]] = {}
+        self._policies: dict[tuple[Any, ...], dict[str, Any]] = {}
         self._zones: dict[str, ZoneInfo] = {}
         self._schedules: dict[Schedule, Schedule] = {}
+        self._plain_schedules: dict[tuple[Any, ...], Schedule] = {}
         self._calendars = {
             name: Calendar(name, exclude=tuple(one.exclude or ()), include=tuple(one.include or ()))
             for name, one in (jobs.calendars or {}).items()
@@ -146,7 +151,6 @@ class _Builder:
         """Build the definition of one job."""
         path = ("cron_jobs", job_id)
         given = _given(entry)
-        values = {**self._values, **given}
         before = len(self.errors)
         function = entry.function or job_id
         arguments = NO_ARGUMENTS
@@ -158,8 +162,10 @@ class _Builder:
             errors, warnings = self._functions.check(path, entry, function)
             self.errors += errors
             self.warnings += warnings
-        self._warn_of_cut_delay(path, given, values)
-        self._warn_of_instances(path, given, values)
+        if given:
+            values = {**self._values, **given}
+            self._warn_of_cut_delay(path, given, values)
+            self._warn_of_instances(path, given, values)
         if schedule is None or len(self.errors) > before:
             return
         self.definitions[job_id] = JobDefinition(
@@ -175,9 +181,7 @@ class _Builder:
             runbook=entry.runbook or "",
             executor=entry.executor,
             enabled=entry.enabled is not False,
-            retry=_retry_policy(*[values[name] for name in _RETRY]),
-            value_from=self._sources(given, entry),
-            **{field: values[name] for name, field in _OTHERS.items()},
+            **self._policy_fields(given, entry),
         )
 
     @property
@@ -200,6 +204,16 @@ class _Builder:
     # --- when --------------------------------------------------------------------------------------------------------
 
     def _schedule(self, path: Path, entry: JobEntry, raw: dict[str, Any]) -> Schedule | None:
+        if not raw.keys().isdisjoint(_OWN_TIMES):
+            return self._looked_at(path, entry, raw)
+        key = (tuple(entry.cron_expression or ()), entry.timezone, entry.spread, entry.calendar)
+        found = self._plain_schedules.get(key) or self._looked_at(path, entry, raw)
+        if found is not None:
+            self._plain_schedules[key] = found
+        return found
+
+    def _looked_at(self, path: Path, entry: JobEntry, raw: dict[str, Any]) -> Schedule | None:
+        """The schedule of a job, once each of its parts is looked at."""
         before = len(self.errors)
         if "cron_expression" not in raw and not raw.get("triggers"):
             self.errors.append(Finding(path, Told('never fires; add "cron_expression" or "triggers"'), on_key=True))
@@ -272,6 +286,19 @@ class _Builder:
         return Told("no such calendar{proposal}", proposal=proposal or known)
 
     # --- policies ----------------------------------------------------------------------------------------------------
+
+    def _policy_fields(self, given: Mapping[str, Any], entry: JobEntry) -> dict[str, Any]:
+        """The fields of a definition that are policies; one object for all jobs that set the same ones alike."""
+        key = (*given.items(), entry.timezone is None)
+        found = self._policies.get(key)
+        if found is None:
+            values = {**self._values, **given}
+            found = self._policies[key] = {
+                "retry": _retry_policy(*[values[name] for name in _RETRY]),
+                "value_from": self._sources(given, entry),
+                **{field: values[name] for name, field in _OTHERS.items()},
+            }
+        return found
 
     def _sources(self, given: Mapping[str, Any], entry: JobEntry) -> dict[str, str]:
         """Where each policy comes from; one object for all jobs that set the same fields."""
