@@ -136,7 +136,7 @@ class JobDefinition:
 
     def to_json(self) -> str:
         """The definition as canonical JSON text: equal definitions give equal text."""
-        own = _encode({name: getattr(self, name) for name in _OWN})
+        own = _encode(dict(zip(_OWN, _own(self), strict=True)))
         arguments = self.arguments
         if arguments != NO_ARGUMENTS:
             arguments = _encode(json.loads(arguments))
@@ -182,10 +182,11 @@ _SHARED: Final = (
 )  # fmt: skip
 """What stands on the third line, before ``value_from``."""
 _OWN: Final = tuple(
-    name for name in JobDefinition.__slots__ if name not in {*_SHARED, "schedule", "arguments", "value_from"}
+    name for name in sorted(JobDefinition.__slots__) if name not in {*_SHARED, "schedule", "arguments", "value_from"}
 )
 _SOURCES: Final = {one.value: one for one in JobSource}
 _NO_ARGUMENTS: Final = json.loads(NO_ARGUMENTS)
+_own: Final = attrgetter(*_OWN)
 _shared: Final = attrgetter(*_SHARED)
 _policy: Final = lru_cache(maxsize=1024)(TaskPolicy)
 _decode: Final = json.JSONDecoder().raw_decode
