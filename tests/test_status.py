@@ -628,6 +628,35 @@ def test_the_file_is_written_soon_after_a_move_and_once_for_many(book: Book, mon
     assert snapshot_module.EVERY_S <= 1.0
 
 
+@pytest.mark.parametrize(("took_s", "every_s"), [(0.001, 1.0), (0.05, 5.0), (3.0, 10.0)])
+def test_a_file_that_takes_long_is_written_more_rarely(
+    book: Book, monkeypatch: pytest.MonkeyPatch, took_s: float, every_s: float
+) -> None:
+    snapshot, waits, times = book.status._snapshot, list[float](), iter([100.0, 100.0 + took_s])
+
+    class Timer(threading.Timer):
+        def __init__(self, interval: float, function: Callable[[], None]) -> None:
+            waits.append(interval)
+            super().__init__(LIMIT_S, function)
+
+    assert snapshot is not None
+    monkeypatch.setattr(snapshot_module, "perf_counter", lambda: next(times))
+    snapshot.write()
+    monkeypatch.setattr(snapshot_module, "Timer", Timer)
+    book.status.create_task("t", "t")
+    assert book.store.events.drain(LIMIT_S)
+    assert waits == [pytest.approx(every_s)]
+
+
+def test_every_task_is_a_line_of_the_file(book: Book) -> None:
+    for number in range(3):
+        book.run(f"t{number}")
+    book.status.close()
+    found = [line.strip().rstrip(",") for line in book.file.read_text("utf-8").splitlines() if '"id"' in line]
+    assert [json.loads(line) for line in found] == book.shown()["tasks"]
+    assert len(found) == 3
+
+
 def test_reading_the_file_never_finds_it_half_written(tmp_path: Path) -> None:
     file, stop = tmp_path / "status.json", threading.Event()
     texts = [json.dumps({"tasks": [letter * 200_000]}) for letter in "ab"]
