@@ -77,7 +77,7 @@ SHARED: Final[dict[str, str]] = {
     # why a task is not a success
     "error": "出错",
     "timeout": "超时",
-    "replaced": "被更新的触发取代",
+    "replaced": "被较新的触发取代",
     "crashed": "进程崩溃",
     "quarantined": "多次崩溃，已隔离",
     "lost": "进程消失，不可重跑",

@@ -37,7 +37,7 @@ WHY: Final[dict[str, str]] = {
     ),
     "; the fire time before is {at}": "；前一次触发时间是 {at}",
     ", the next one {at}": "，下一次是 {at}",
-    "It was accepted at {at} as a retry of {task}.": "它在 {at} 作为任务 {task} 的重试被接受。",
+    "It was accepted at {at} as a retry of {task}.": "它在 {at} 作为任务 {task} 的再次运行被接受。",
     "It was recorded by hand at {at}.": "它在 {at} 由人工登记。",
     "It was submitted at {at}.": "它在 {at} 提交。",
     "It was started by hand at {at}{by}.": "它在 {at} {by}手动启动。",
