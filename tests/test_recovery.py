@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loguru import logger
-from sqlalchemy import select
+from sqlalchemy import create_engine, select, update
+from sqlalchemy.exc import OperationalError
 
-from atlas.scheduler.errors import LeaseLostError
+from atlas.scheduler.errors import LeaseLostError, TaskCancelledError
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store import recovery
@@ -318,3 +320,43 @@ def test_the_late_result_of_an_owner_that_was_given_up_is_refused(database: str)
     first.sync.stop()
     old.close()
     new.close()
+
+
+def test_a_cancel_that_comes_during_an_outage_is_heard_before_anything_starts(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, called, away = Gate(), list[str](), threading.Event()
+    registry = Registry()
+    registry.add("gate", gate)
+    registry.add("call", lambda: called.append("called"))
+    queue = TaskQueue(1, store=store, registry=registry)
+    queue.sync.start()
+    queue.sync.submit("gate")
+    gate.wait_entered()
+    waiting = queue.sync.submit("call")
+    real = store.writer._write
+
+    def write(batch: Any) -> Any:
+        if away.is_set():
+            raise OperationalError("", {}, OSError("the database is away"))
+        return real(batch)
+
+    monkeypatch.setattr(store.writer, "_write", write)
+    away.set()
+    ticket = store.ticket()
+    store.writer.work(nothing, ticket)
+    eventually(lambda: store.writer.fault is not None)
+    others = create_engine(store.engine.url)
+    with others.begin() as connection:  # somebody else, who reached it just before
+        connection.execute(update(tasks).where(tasks.c.id == waiting).values(cancel_requested=True))
+    others.dispose()
+    gate.open()
+    eventually(lambda: queue.get_queue_status()["running_tasks"] == 0)
+    away.clear()
+    with pytest.raises(TaskCancelledError):
+        queue.sync.get_task_result(waiting, timeout=LIMIT_S)
+    assert called == []
+    later = queue.sync.submit("call")
+    queue.sync.get_task_result(later, timeout=LIMIT_S)
+    assert called == ["called"]
+    queue.sync.stop()

@@ -88,6 +88,7 @@ class Writer:
         self._failing_since_s: float | None = None
         self._fault: str | None = None
         self._doubt: _Doubt | None = None
+        self._deaf = False
         self._commit_since_s: float | None = None
         self._connection = WriterConnection(engine)
         self._looked_s = float("-inf")
@@ -173,7 +174,9 @@ class Writer:
             self._ready.notify()
 
     def may_start(self) -> bool:
-        """False while so much is unwritten that no further task should start."""
+        """False while so much is unwritten that no further task should start, or its cancel may be unheard."""
+        if self._deaf:
+            return False
         if len(self._batch.changes) + self._in_commit >= MAX_BEHIND:
             return False
         oldest = self._oldest_s
@@ -273,6 +276,7 @@ class Writer:
                 batch = self._without_doubt(self._doubt, batch)
                 if not batch:
                     self._recovered()
+                    self._hear()
                     return True
             counts = self._write(batch)
         except LeaseLostError as error:
@@ -286,7 +290,15 @@ class Writer:
         self.commits += 1
         self._recovered()
         self._after(batch, counts)
+        self._hear()
         return True
+
+    def _hear(self) -> None:
+        """Behind an outage: what others have committed is looked at before a further task starts."""
+        if self._deaf:
+            self._looked_s = self._clock.monotonic()
+            if self._look_for_foreign() and self.on_written is not None:
+                self._guarded(self.on_written, [])  # who was held up may start
 
     def _without_doubt(self, doubt: _Doubt, newer: Batch) -> Batch:
         """What is left to write once it is known what became of a commit whose reply was lost."""
@@ -409,6 +421,7 @@ class Writer:
         text = str(getattr(error, "orig", None) or error)
         if self._failing_since_s is None:
             self._failing_since_s = now_s
+            self._deaf = True
             logger.error("the database does not take a commit; it is retried", error=text)
             self._events.publish(
                 SchedulerEvent(kind=SchedulerEventKind.FAULT, at=self._clock.now(), detail={"store": text}),
@@ -435,6 +448,7 @@ class Writer:
         with self._ready:
             self._in_commit = 0
             self._oldest_s = None
+        self._deaf = False  # whoever leads next reads everything anew
         logger.error("late writes are refused: {}", error, changes=len(batch.changes), accepts=len(batch.accepts))
         self._fail(batch, error)
         if self.on_fenced is not None:
@@ -499,17 +513,23 @@ class Writer:
         every_s = SAFETY_S if self.notices is not None and self.notices.listens else POLL_S
         return self._looked_s + every_s - self._clock.monotonic()
 
-    def _look_for_foreign(self) -> None:
-        """Notice commits of other processes."""
+    def _look_for_foreign(self) -> bool:
+        """Notice commits of other processes; False if the database does not answer."""
         if self.on_foreign is None or self.guard is not None:
-            return
+            self._deaf = False
+            return True
         try:
+            if self._deaf:
+                self._connection.forget_seen()
             if self._connection.others_committed():
                 self.on_foreign()
         except Exception as error:  # noqa: BLE001 - looked at again in half a second
             self._connection.forget_seen()
             logger.debug("could not look for other processes' changes", error=str(error))
             self._connection.drop()
+            return False
+        self._deaf = False
+        return True
 
 
 def _is_about_values(error: DBAPIError) -> bool:
