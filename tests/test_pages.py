@@ -7,7 +7,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
@@ -15,6 +15,7 @@ from playwright.sync_api import expect
 
 from atlas.service import AtlasScheduler
 from atlas.web.server import WebServer
+from atlas.web.words.speech import Speech
 from tests import seeded
 from tests.browser import tab
 
@@ -290,16 +291,25 @@ def test_an_empty_installation_says_what_to_do_and_read_only_offers_nothing(
 # --- actions ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
+@pytest.mark.parametrize(
+    ("locale", "theme", "javascript"),
+    [("en-GB", "light", True), ("en-GB", "dark", False), ("zh-CN", "dark", True), ("zh-CN", "light", False)],
+    ids=["english-light", "english-dark-no-script", "chinese-dark", "chinese-light-no-script"],
+)
 def test_every_action_is_done_asked_first_and_told_to_the_audit(
-    window: Browser, tmp_path_factory: pytest.TempPathFactory, javascript: bool
+    window: Browser,
+    tmp_path_factory: pytest.TempPathFactory,
+    locale: str,
+    theme: Literal["light", "dark"],
+    javascript: bool,
 ) -> None:
+    say = Speech(locale[:2])
     entry = {"cron_expression": "0 9 * * *", "function": "seeded", "max_retries": 0}
     jobs = {"nightly": entry, "broken": {**entry, "function": "fails"}}
     settings = seeded.bare(tmp_path_factory.mktemp("actions"), jobs)
     with (
         serving(settings) as running,
-        tab(window, java_script_enabled=javascript, locale="en-GB") as (page, complaints),
+        tab(window, java_script_enabled=javascript, locale=locale, color_scheme=theme) as (page, complaints),
     ):
         base, note = running.base, page.locator("p.note")
         # run now, with other arguments; a refusal leads back to the form and says why
@@ -307,72 +317,81 @@ def test_every_action_is_done_asked_first_and_told_to_the_audit(
         if page.locator("textarea#kwargs").is_hidden():
             page.locator("summary").click()
         page.locator("textarea#kwargs").fill("[1]")
-        page.get_by_role("button", name="Run now").click()
-        expect(note).to_contain_text("this is no dict")
-        expect(page.locator("h1")).to_contain_text("Run nightly now")
+        page.get_by_role("button", name=say("Run now"), exact=True).click()
+        expect(note).to_contain_text(
+            say("{name}: this is no {kind}; write {example}", name="kwargs", kind="dict", example='{"name": "value"}')
+        )
+        expect(page.locator("h1")).to_contain_text(say("Run {title} now", title="nightly"))
         if page.locator("textarea#kwargs").is_hidden():
             page.locator("summary").click()
         page.locator("textarea#kwargs").fill('{"batch": 7}')
-        page.get_by_role("button", name="Run now").click()
-        expect(note).to_contain_text("A task of nightly was accepted.")
+        page.get_by_role("button", name=say("Run now"), exact=True).click()
+        expect(note).to_contain_text(say("A task of {job} was accepted.", job="nightly"))
         note.locator("a").click()
         expect(page.locator("main")).to_contain_text('"items": 7')
         # again
-        page.locator("a.btn", has_text="Run again").click()
-        page.get_by_role("button", name="Run again").click()
-        expect(note).to_contain_text("A new task was accepted.")
+        page.locator("a.btn", has_text=say("Run again")).click()
+        page.get_by_role("button", name=say("Run again"), exact=True).click()
+        expect(note).to_contain_text(say("A new task was accepted."))
         # pause with reason and until, resume
         visit(page, base + "/jobs/nightly")
-        page.locator("a.btn", has_text="Pause").click()
+        page.locator("a.btn", has_text=say("Pause")).click()
         page.locator("#reason").fill("holiday & <b>rest</b>")
         page.locator("#until").fill("2099-12-24T18:00")
-        page.get_by_role("button", name="Pause").click()
-        expect(note).to_contain_text("nightly is paused.")
+        page.get_by_role("button", name=say("Pause"), exact=True).click()
+        expect(note).to_contain_text(say("{job} is paused.", job="nightly"))
         expect(page.locator("main")).to_contain_text("holiday & <b>rest</b>")
-        page.locator("a.btn", has_text="Resume").click()
-        page.get_by_role("button", name="Resume").click()
-        expect(note).to_contain_text("nightly fires again.")
+        page.locator("a.btn", has_text=say("Resume")).click()
+        page.get_by_role("button", name=say("Resume"), exact=True).click()
+        expect(note).to_contain_text(say("{job} fires again.", job="nightly"))
         # submit, cancel
         visit(page, base + "/queue")
-        page.locator("a.btn", has_text="Submit a task").click()
+        page.locator("a.btn", has_text=say("Submit a task")).click()
         page.locator("#function").select_option("hold")
         page.locator("#priority").select_option("URGENT")
         page.locator("#args").fill("[600]")
         page.locator("#timeout").fill("20m")
-        page.get_by_role("button", name="Submit").click()
-        expect(note).to_contain_text("A task of hold was accepted.")
+        page.get_by_role("button", name=say("Submit"), exact=True).click()
+        expect(note).to_contain_text(say("A task of {job} was accepted.", job="hold"))
         note.locator("a").click()
-        page.locator("a.btn", has_text="Cancel").click()
-        page.get_by_role("button", name="Cancel the task").click()
-        expect(note).to_contain_text("cancelled, or asked to stop")
-        told(page, base, "run", "retry", "pause", "resume", "submit", "cancel")
+        page.locator("a.btn", has_text=say("Cancel")).click()
+        page.get_by_role("button", name=say("Cancel the task"), exact=True).click()
+        expect(note).to_contain_text(say("The task is cancelled, or asked to stop."))
+        told(page, base, say, "run", "retry", "pause", "resume", "submit", "cancel")
         assert complaints == []
 
 
-def told(page: Page, base: str, *deeds: str) -> None:
+def told(page: Page, base: str, say: Speech, *deeds: str) -> None:
     """The audit on the system page names each of them, done over the web."""
     visit(page, base + "/system")
     lines = page.locator("#s-audit tbody tr", has_text="web")
     for did in deeds:
-        expect(lines.filter(has_text=did).first).to_be_visible()
+        expect(lines.filter(has_text=say(did)).first).to_be_visible()
 
 
-def test_a_draft_is_applied_and_rolled_back(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+@pytest.mark.parametrize(("locale", "theme"), [("en-GB", "light"), ("zh-CN", "dark")], ids=["english", "chinese"])
+def test_a_draft_is_applied_and_rolled_back(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory, locale: str, theme: Literal["light", "dark"]
+) -> None:
+    say = Speech(locale[:2])
     jobs = {"nightly": {"cron_expression": "0 9 * * *", "function": "seeded"}}
     settings = seeded.bare(tmp_path_factory.mktemp("drafts"), jobs)
     file = settings.persistence.cron_config
-    with serving(settings) as running, tab(window, java_script_enabled=False) as (page, complaints):
+    with (
+        serving(settings) as running,
+        tab(window, java_script_enabled=False, locale=locale, color_scheme=theme) as (page, complaints),
+    ):
         base, note = running.base, page.locator("p.note")
         visit(page, base + "/config?edit=1")
         text = page.locator("textarea#text").input_value()
         page.locator("textarea#text").fill(text.replace("0 9 * * *", "30 9 * * *", 1))
-        page.get_by_role("button", name="Check and show what would change").click()
-        page.get_by_role("button", name="Apply as r2").click()
-        expect(note).to_contain_text("The config is applied")
+        page.get_by_role("button", name=say("Check and show what would change")).click()
+        page.get_by_role("button", name=say("Apply as r{n}", n=2)).click()
+        expect(note).to_contain_text(say("The config is applied: {what}", what=""))
         assert file.read_text(encoding="utf-8") == text.replace("0 9 * * *", "30 9 * * *", 1)
         page.locator(".list a", has_text="r1").click()
-        page.get_by_role("button", name="Roll back to r1").click()
-        expect(note).to_contain_text("Rolled back to r1")
+        page.get_by_role("button", name=say("Roll back to r{n}", n=1)).click()
+        expect(note).to_contain_text(say("Rolled back to r{n}: {what}", n=1, what=""))
         assert file.read_text(encoding="utf-8") == text
-        told(page, base, "apply", "rollback")
+        told(page, base, say, "apply", "rollback")
         assert complaints == []

@@ -76,9 +76,10 @@ async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Pat
         assert families["atlas_slots"].samples[0].value == 5
         assert families["atlas_config_revision"].samples[0].value == 1
         assert families["atlas_config_error"].samples[0].value == 0
-        assert {sample.labels["priority"] for sample in families["atlas_queue_depth"].samples} == {
-            *("URGENT", "HIGH", "NORMAL", "LOW")
-        }
+        for name in ("atlas_queue_depth", "atlas_queue_oldest_wait_seconds"):
+            assert {one.labels["priority"] for one in families[name].samples} == {"URGENT", "HIGH", "NORMAL", "LOW"}
+        assert 0 <= families["atlas_last_tick_age_seconds"].samples[0].value < 60
+        assert families["atlas_threads_abandoned"].samples[0].value == 0
 
 
 def test_a_tally_counts_each_task_once_and_only_grows(tmp_path: Path) -> None:
