@@ -58,9 +58,10 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
         )
     count = max(len(shown), 30)
     spans = shown[-1].created_at - shown[0].created_at if shown else timedelta()
-    told = said.day if spans > timedelta(hours=36) else partial(said.clock, seconds=False)
+    told = said.date if spans > timedelta(hours=36) else partial(said.clock, seconds=False)
     width = 100 / count
     bars: list[str] = []
+    last = ""
     for place, task in enumerate(shown):
         seconds = task.duration_s or 0.0
         x = (count - len(shown) + place) * width
@@ -74,10 +75,10 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
             bars.append(
                 f'<circle class="f-{task.shown}" cx="{x + width * 0.36:.2f}%" cy="{base - tall - 6:.1f}" r="2"/>'
             )
-        if (len(shown) - 1 - place) % 12 == 0 and place + 4 < len(shown):
-            bars.append(
-                f'<text class="axis-t" x="{x:.2f}%" y="164">{escape(told(task.fire_time or task.created_at))}</text>'
-            )
+        when = told(task.fire_time or task.created_at)
+        if (len(shown) - 1 - place) % 12 == 0 and place + 4 < len(shown) and when != last:
+            bars.append(f'<text class="axis-t" x="{x:.2f}%" y="164">{escape(when)}</text>')
+            last = when
     good = sorted(task.duration_s for task in shown if task.status == "SUCCESS" and task.duration_s is not None)
     median = good[len(good) // 2] if good else None
     if median is not None:

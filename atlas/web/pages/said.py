@@ -45,6 +45,11 @@ class Said:
         other = f" {local.year}" if local.year != year else ""
         return f"{_DAYS[local.weekday()]} {local.day} {_MONTHS[local.month - 1]}{other}"
 
+    def date(self, at: datetime) -> str:
+        """``24 Nov``."""
+        local = self.local(at)
+        return f"{local.month}月{local.day}日" if self.zh else f"{local.day} {_MONTHS[local.month - 1]}"
+
     def moment(self, at: datetime | None, *, seconds: bool = True) -> str:
         """The clock time, with its day unless that is today."""
         if at is None:
