@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import signal
 from contextlib import ExitStack, nullcontext, suppress
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from atlas.builtin.binding import ALIASES
-from atlas.pauses import shorten_pauses
+from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError, StoreUnavailableError
 from atlas.scheduler.told import Told
@@ -29,8 +28,6 @@ FIRST_COLLECTION: Final = frozenset({"collect", ALIASES["collect"]})
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 5.0
 """Between two questions to a database that does not answer yet; the pause doubles."""
-RARELY: Final = (20_000, 20, 100)
-"""Thresholds of the collector: objects made until it looks at the youngest, looks until it looks at older ones."""
 
 
 def serve(
@@ -54,22 +51,8 @@ def serve(
     Raises:
         AtlasError: It did not start.
     """
-    collect_less_often()
+    collect_rarely()
     return asyncio.run(_serve(settings, on_ready, on_note or (lambda _text: None), beside or nullcontext))
-
-
-def collect_less_often() -> None:
-    """Let Python look for cycles less often, as a process may that is the scheduler's own.
-
-    What a scheduler makes and drops has few cycles, and each look at ten thousand jobs takes 40 ms: a tenth of the CPU
-    of a herd. Embedded, it is the application's to decide.
-    """
-    gc.set_threshold(*RARELY)
-
-
-def keep_for_good() -> None:
-    """Leave what is loaded by now out of every further look for cycles; see `collect_less_often`."""
-    gc.freeze()
 
 
 async def _serve(
@@ -104,9 +87,8 @@ async def _serve(
     try:
         if not await _start(atlas, stopping, note, accompany):
             return 0
-        keep_for_good()
         _Roles(atlas, note)
-        await asyncio.to_thread(shorten_pauses, atlas)
+        shorten_pauses(atlas)
         loop.add_signal_handler(signal.SIGHUP, hang_up)
         if atlas.is_first_start and not atlas.stands_by:
             await _collect_at_once(atlas)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler.errors import ConfigError, QueueStoppedError, StoreHeldError, UnknownJobError
 from atlas.scheduler.job_view import JobState
 from atlas.service import AtlasScheduler
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from atlas.settings import Settings
@@ -130,3 +134,34 @@ async def test_it_starts_again_after_its_stop_with_what_was_there(settings: Sett
             assert [task.id for task in atlas.status.get_tasks()] == made[::-1]
         with pytest.raises(QueueStoppedError, match="not started"):
             _ = atlas.store
+
+
+@pytest.fixture
+def collector() -> Iterator[None]:
+    """Python's garbage collector, afterwards as it was."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
+
+
+@pytest.mark.usefixtures("collector")
+async def test_what_starts_and_configs_bring_is_set_aside_and_their_garbage_is_not(settings: Settings) -> None:
+    class Cycle:
+        """Garbage that only the collector finds."""
+
+        def __init__(self) -> None:
+            self.me = self
+
+    write_jobs(settings, health_check=HEALTH)
+    collect_rarely()
+    assert gc.get_threshold()[0] > 700  # Python's own
+    async with AtlasScheduler.from_settings(settings) as atlas:
+        shorten_pauses(atlas)
+        aside, left = gc.get_freeze_count(), weakref.ref(Cycle())
+        assert aside > 0
+        write_jobs(settings, health_check=HEALTH, **{f"new{n}": HEALTH for n in range(100)})
+        await asyncio.to_thread(atlas.reload)
+        assert await asyncio.to_thread(atlas.store.events.drain, 20)
+        assert gc.get_freeze_count() > aside
+        assert left() is None

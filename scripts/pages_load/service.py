@@ -12,7 +12,7 @@ from typing import Any
 
 from loguru import logger
 
-from atlas.pauses import shorten_pauses
+from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler.registry import register
 from atlas.service import AtlasScheduler
 from atlas.web.server import WebServer
@@ -64,6 +64,7 @@ def main(folder: str) -> None:
     logger.add(sys.stderr, level="WARNING")
     with AtlasScheduler.from_settings(settings_in(Path(folder))).in_thread() as atlas:
         server = WebServer(atlas).start()
+        collect_rarely()
         shorten_pauses(atlas)
         print(json.dumps({"address": server.address}), flush=True)
         try:

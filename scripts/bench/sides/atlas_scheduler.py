@@ -36,10 +36,10 @@ def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasSche
     """
     from atlas import AtlasScheduler, service
     from atlas.logs import configure_logging
-    from atlas.serving import collect_less_often, keep_for_good
+    from atlas.pauses import collect_rarely, shorten_pauses
     from atlas.settings import LoggingSettings, PersistenceSettings, SchedulerSettings, Settings, WebSettings
 
-    collect_less_often()
+    collect_rarely()
     settings = Settings(
         scheduler=SchedulerSettings(max_workers=SLOTS, timezone="UTC"),
         persistence=PersistenceSettings(
@@ -53,7 +53,7 @@ def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasSche
     atlas = AtlasScheduler.from_settings(settings)
     atlas.registry.add("nothing", call)
     with atlas.in_thread():
-        keep_for_good()
+        shorten_pauses(atlas)
         yield atlas
 
 
