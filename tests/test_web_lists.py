@@ -118,7 +118,7 @@ def test_a_forecast_of_many_jobs_comes_in_pages_of_bounded_size(settings: Settin
         assert client.get("/api/v1/forecast?limit=1001").status_code == 400
 
 
-@pytest.mark.parametrize("path", ["/api/v1/forecast", "/api/v1/plan"])
+@pytest.mark.parametrize("path", ["/api/v1/forecast", "/api/v1/plan", "/api/v1/health"])
 def test_what_takes_long_for_many_jobs_is_waited_for_by_no_page(
     settings: Settings, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,11 +130,12 @@ def test_what_takes_long_for_many_jobs_is_waited_for_by_no_page(
         raise QueueStoppedError
 
     monkeypatch.setattr("atlas.web.outlook.forecast", reckons)
+    monkeypatch.setattr("atlas.web.api.system.look", reckons)
     settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
     settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
     with AtlasScheduler(settings).in_thread() as atlas, signed_in(atlas) as client, ThreadPoolExecutor(1) as other:
         monkeypatch.setattr(atlas.reconciler, "preview", reckons)
-        body = {} if path.endswith("forecast") else {"json": {"text": "{}"}}
+        body = {} if not path.endswith("plan") else {"json": {"text": "{}"}}
         long = other.submit(client.request, "POST" if body else "GET", path, **body)
         assert begun.wait(60)
         for shown in ("/", "/jobs", "/jobs/health", "/api/v1/jobs"):

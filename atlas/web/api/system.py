@@ -135,7 +135,7 @@ def explain(call: Call) -> dict[str, Any]:
 VERBS: Final = (
     Verb("GET", "/queue", queue, QueueTold),
     Verb("GET", "/metrics", metrics, MetricsTold),
-    Verb("GET", "/health", health, Health),
+    Verb("GET", "/health", health, Health, waits=True),
     Verb("GET", "/forecast", forecast, ForecastTold, ForecastPage, is_long=True),
     Verb("GET", "/audit", audit, Listed[AuditTold], AuditPage),
     Verb("GET", "/explain", explain, ExplainedTold, Expression),

@@ -113,6 +113,7 @@ class Verb:
             on the render thread; a POST waits for its commit on a thread where no page waits behind it.
         takes: The query of a GET, the body of a POST.
         tells: The answer: what the description promises of those values.
+        waits: True for a GET that waits for a commit, or for a disk, as a POST does.
         is_long: True if it may take longer than a page, with many jobs: it is done on the thread for that.
     """
 
@@ -121,6 +122,7 @@ class Verb:
     do: Callable[[Call], dict[str, Any]]
     tells: type[BaseModel]
     takes: type[Taken] = Nothing
+    waits: bool = False
     is_long: bool = False
 
     @property
@@ -151,7 +153,9 @@ class Verb:
     async def _done(self, site: Site, work: Callable[[], bytes]) -> bytes:
         if self.is_long:
             return await site.chores.run(work)
-        return await (site.renders.run(work) if self.method == "GET" else asyncio.to_thread(work))
+        if self.waits or self.method != "GET":
+            return await asyncio.to_thread(work)
+        return await site.renders.run(work)
 
 
 def listed(items: list[dict[str, Any]], following: str | int | None) -> dict[str, Any]:
