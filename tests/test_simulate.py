@@ -84,6 +84,8 @@ def test_seeds_differ_and_none_breaks_a_promise() -> None:
         pytest.param(106, id="a catch-up whose fire times all met an unfinished task"),
         pytest.param(117, id="a spread start of a fire time before the begin"),
         pytest.param(146, id="a death in the pass, an edit and a clock set back"),
+        pytest.param(263, id="a function that outlives the last thing that is planned"),
+        pytest.param(269, id="a skip by an old schedule, and a clock set back before it"),
         pytest.param(189, id="a fire time that came again while its task ran"),
     ],
 )

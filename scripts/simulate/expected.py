@@ -87,7 +87,13 @@ class Expected:
         self.highest = max(self.highest, now)
 
     def came_back(self, now: datetime, *, certainly: bool) -> None:
-        """The wall clock shows an earlier ``now`` again: jobs that are newer than it fire before they were made."""
+        """The wall clock shows an earlier ``now`` again: jobs that are newer than it fire before they were made.
+
+        Skips stored for what is to come again are gone; who is in force when it does serves it.
+        """
+        for stretches in self.all.values():
+            for one in stretches:
+                one.must_to = min(one.must_to, now)
         for job_id, stretch in self.open.items():
             if now < stretch.first:
                 again = Stretch(stretch.times, stretch.key, now + TICK, stretch.first - TICK)

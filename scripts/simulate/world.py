@@ -120,7 +120,7 @@ class World(Actions):
             if self.doomed:
                 raise Killed
             self._rest()
-            if self.true_s >= due_s - NEAR_S:
+            if self._agenda and self.true_s >= due_s - NEAR_S:  # a function on the way may have done the last one
                 name = heapq.heappop(self._agenda)[2]
                 if inside and name in NEVER_INSIDE:
                     self.later(due_s + 900, name)
