@@ -17,7 +17,7 @@ from atlas.scheduler.errors import AtlasError, QueueStoppedError
 from atlas.scheduler.event_log import event_log
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
-from atlas.scheduler.lease_facts import config_facts, troubles_of
+from atlas.scheduler.lease_facts import config_said, troubles_of
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import REGISTRY, Registry
@@ -276,15 +276,13 @@ class AtlasScheduler:
     def config_error(self) -> str | None:
         """Why the config file is refused now; None while it is in force."""
         if self.stands_by:
-            error = config_facts(self._leader_lease()).get("error")
-            return None if error is None else str(error)
+            return config_said(self._leader_lease(), "error")
         return None if self.reconciler.error is None else told_of(self.reconciler.error)
 
     def config_drift(self) -> str | None:
         """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""
         if self.stands_by:
-            drift = config_facts(self._leader_lease()).get("drift")
-            return None if drift is None else str(drift)
+            return config_said(self._leader_lease(), "drift")
         return self.reconciler.drift
 
     def _leader_lease(self) -> Lease | None:

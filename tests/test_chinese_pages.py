@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 import warnings
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Final
 
@@ -11,10 +13,13 @@ import pytest
 
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import AtlasError, ConfigError
+from atlas.scheduler.lease_facts import config_said
 from atlas.scheduler.registry import register
+from atlas.scheduler.store.leases import Lease
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
+from atlas.web.words.speech import Speech
 from tests import seeded
 from tests.test_chinese import english_in
 
@@ -160,4 +165,15 @@ def test_no_page_holds_an_english_sentence(client: tuple[AtlasScheduler, TestCli
     with pytest.raises(ConfigError):
         atlas.reconciler.reload()
     found |= {f"{address}, refused": english_on(web.get(address).text) for address in ("/", "/config", "/system")}
+    # what the lease tells another process of it
+    now = datetime.now(UTC)
+    told = json.loads(json.dumps({"config": atlas.reconciler.facts()}))
+    lease = Lease("them", 1, {}, now, now, now, None, told)
+    said = config_said(lease, "error")
+    assert said is not None
+    assert said == atlas.config_error() == told["config"]["error"]
+    assert english_in(Speech("zh").told(said)) == []
+    del told["config"]["parts"]
+    assert config_said(lease, "error") == said
+    assert config_said(lease, "drift") is None
     assert {address: texts for address, texts in found.items() if texts} == {}

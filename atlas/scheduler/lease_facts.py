@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.loop_watch import Trouble
+from atlas.scheduler.told import from_parts
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,3 +37,15 @@ def config_facts(lease: Lease | None) -> Mapping[str, Any]:
     """``error`` (why it refuses the jobs file) and ``drift``, as `Reconciler.facts` gave them; {} if it told none."""
     facts: Mapping[str, Any] = {} if lease is None else lease.figures.get("config", {})
     return facts
+
+
+def config_said(lease: Lease | None, name: str) -> str | None:
+    """``error`` or ``drift`` of `config_facts`, with what it was made of where the lease tells that."""
+    facts = config_facts(lease)
+    text = facts.get(name)
+    if text is None:
+        return None
+    try:
+        return from_parts(facts["parts"][name])
+    except (KeyError, TypeError, ValueError):  # it was long, or another version told it
+        return str(text)

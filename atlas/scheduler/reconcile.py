@@ -35,7 +35,7 @@ from atlas.scheduler.store.revisions import (
     open_requests,
     revision_numbered,
 )
-from atlas.scheduler.told import Told
+from atlas.scheduler.told import Told, parts_of, told_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -291,13 +291,17 @@ class Reconciler:
 
     def facts(self) -> dict[str, Any]:
         """What other processes should know."""
-        error = None if self.error is None else str(self.error)
+        error = None if self.error is None else told_of(self.error)
+        is_short = error is None or len(error) <= MAX_TOLD
         return {
             "file": str(self.path),
             "revision": self._cron.running.bridge.revision,
             "reload": self.mode,
-            "error": error if error is None or len(error) <= MAX_TOLD else error[:MAX_TOLD] + "…",
+            "error": error if error is None or is_short else error[:MAX_TOLD] + "…",
             "drift": self.drift,
+            "parts": {
+                name: parts_of(text) for name, text in (("error", error), ("drift", self.drift)) if text and is_short
+            },
         }
 
     # --- within ---------------------------------------------------------------------------------------------------
