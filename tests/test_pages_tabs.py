@@ -246,7 +246,7 @@ def test_the_config_page_shows_at_once_what_is_applied_or_refused_elsewhere_and_
         draft = editing.locator("h1").inner_text()
         aside(running.atlas.reconciler.rollback, 1, by="lin")
         expect(editing.locator("#c-revisions")).to_contain_text("lin")
-        assert editing.locator("h1").inner_text() == draft
+        expect(editing.locator("h1")).to_have_text(draft)
         assert complaints + of_editing + of_going_back == []
 
 
