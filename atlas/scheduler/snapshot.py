@@ -119,7 +119,7 @@ class Snapshot:
 
 
 _line: Final = json.JSONEncoder(ensure_ascii=False).encode
-"""Without an indent the C encoder does it, in a fifth of the time."""
+"""Without an indent the C encoder does it, in a third of the time."""
 
 
 def write_private(path: Path, text: str) -> None:

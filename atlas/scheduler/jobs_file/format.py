@@ -203,7 +203,7 @@ class JobsDocument(_Entry):
 
 
 class JobsFrame(JobsDocument):
-    """The document with the entries of its jobs as they were read: ten thousand models at once take 30 MB."""
+    """The document with the entries of its jobs as they were read: ten thousand models at once take 12 MB."""
 
     cron_jobs: Annotated[dict[Id, Any], BeforeValidator(without_notes)]
     """The jobs, by id."""

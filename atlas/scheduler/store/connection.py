@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import StaticPool
@@ -15,37 +13,6 @@ from atlas.scheduler.store.engine import file_of
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
-
-
-SURE_NS: Final = 5_000_000_000
-"""How long times of a file are relied on at most; then SQLite is asked all the same."""
-TICK_NS: Final = 50_000_000
-"""Two changes this near to each other may have left one time: kernels count in ticks of up to 10 ms."""
-
-
-class _LogTimes:
-    """Tells that a write-ahead log cannot have grown: one `stat`, where asking SQLite takes ten times as long."""
-
-    def __init__(self, name: str | None) -> None:
-        self._name = name
-        self._seen: tuple[int, int, int] | None = None
-        self._asked_ns = 0
-
-    def look(self) -> bool:
-        """True if the log is what it was at the last look, and nobody can have written since."""
-        now_ns, before, self._seen = time.time_ns(), self._seen, None
-        if self._name is None:
-            return False
-        try:
-            found = os.stat(self._name)  # noqa: PTH116 - twice a second, for ever; a Path takes twice as long
-        except OSError:
-            return False
-        if abs(now_ns - found.st_mtime_ns) > TICK_NS:
-            self._seen = found.st_ino, found.st_size, found.st_mtime_ns
-        is_same = self._seen is not None and self._seen == before and 0 <= now_ns - self._asked_ns < SURE_NS
-        if not is_same:
-            self._asked_ns = now_ns
-        return is_same
 
 
 class WriterConnection:
@@ -61,7 +28,6 @@ class WriterConnection:
         self._connection: Connection | None = None
         self._data_version: int | None = None
         self.file = DatabaseFile(file_of(engine.url))
-        self._log = _LogTimes(None if self.file.path is None else f"{self.file.path}-wal")
 
     def get(self) -> Connection:
         """The connection, opened if there is none."""
@@ -90,8 +56,6 @@ class WriterConnection:
         """True if another process may have committed since the last call: SQLite counts, PostgreSQL is always asked."""
         if self._engine.dialect.name != "sqlite":
             return True
-        if self._log.look() and self._data_version is not None:
-            return False
         version: int = self.get().connection.cursor().execute("PRAGMA data_version").fetchone()[0]
         changed, self._data_version = version != self._data_version, version
         return changed
