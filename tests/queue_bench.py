@@ -69,18 +69,26 @@ class HandClock(SystemClock):
 
 
 class Outage:
-    """While it lasts no commit of the writer succeeds."""
+    """While it lasts no commit of the writer succeeds: it fails at once, or first waits until ``is_noticed`` is set."""
 
     def __init__(self, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lasts = False
+        self.is_noticed = threading.Event()
+        self.is_noticed.set()
         do_begin = store.engine.dialect.do_begin
 
         def begin(connection: Any) -> None:
             if self.lasts and threading.current_thread().name == "atlas-writer":
+                assert self.is_noticed.wait(LIMIT_S)
                 raise OperationalError("BEGIN", {}, OSError("disk I/O error"))
             do_begin(connection)
 
         monkeypatch.setattr(store.engine.dialect, "do_begin", begin)
+
+    def begins_unnoticed(self) -> None:
+        """From now on commits hang; they fail once ``is_noticed`` is set, and only then nothing starts any more."""
+        self.is_noticed.clear()
+        self.lasts = True
 
 
 def nothing(_connection: Connection) -> None:

@@ -744,9 +744,10 @@ def test_waiting_for_the_claim_costs_an_attempt_none_of_its_time(
         task_id = plain.sync.submit("work", on_crash="fail", timeout=5.0, max_retries=0, executor="process")
     else:
         task_id = plain.sync.submit("work", on_crash="fail", timeout=0.05, max_retries=0)
-    outage.lasts = True
+    outage.begins_unnoticed()
     gate.open()
     eventually(lambda: task_id in {one["task_id"] for one in plain.get_queue_status()["running"]})
+    outage.is_noticed.set()
     limit_s = time.monotonic() + (0.05 + GRACE_S) * 2
     eventually(lambda: time.monotonic() > limit_s)
     outage.lasts = False
@@ -773,9 +774,10 @@ def test_an_attempt_that_is_given_up_before_its_claim_was_taken_is_never_entered
     gate.wait_entered()
     task_id = queue.sync.submit("once", on_crash="fail")
     serving = queue.serving
-    outage.lasts = True
+    outage.begins_unnoticed()
     gate.open()
     eventually(lambda: task_id in serving.lifecycle._running)
+    outage.is_noticed.set()
 
     def until_given_up() -> None:
         eventually(lambda: not serving.lifecycle._running)
