@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.events import EventStream
 
-LOOK_S: Final = 1.0
+LOOK_S: Final = 2.0
 STALL_S: Final = 45.0
 """Age of the last tick beyond which the loop has stalled: it sleeps 30 s at most, and waits 1 s for a commit."""
 PATIENCE: Final = 2.0
@@ -73,7 +73,7 @@ class Trouble:
 
 
 class LoopWatch:
-    """One thread that looks every second.
+    """One thread that looks every two seconds.
 
     Args:
         loop: What is watched.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Totals
+from atlas.scheduler.store.bells import Bells
 from atlas.scheduler.store.database_file import Loss
 from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, may_pass, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
@@ -87,9 +89,10 @@ class Store:
         self.writer = self.writer_kind(self.engine, self.clock, self.totals, self.events)
         self._readers = Readers()
         self.writer.guard = self._guard
-        self._notices: Notices | None = None
-        if url.get_backend_name() == "postgresql":
-            self._notices = self.writer.notices = Notices(self.engine, self.owner, self.writer.look_again)
+        if self.path is not None and hasattr(os, "mkfifo"):
+            self.writer.bells = Bells(self.path, self.writer.look_soon)
+        elif url.get_backend_name() == "postgresql":
+            self.writer.notices = Notices(self.engine, self.owner, self.writer.look_again)
         self._follows = follows
         self._foreign_listeners: list[Callable[[], None]] = []
         self._claim: Claim | None = None
@@ -185,11 +188,11 @@ class Store:
     @property
     def hears(self) -> bool:
         """True while others' commits are told at once; elsewhere they are noticed within half a second."""
-        return self._notices is not None and self._notices.listens
+        return self.writer.hears
 
     def _hear(self) -> None:
-        if self._notices is not None:
-            self._notices.start()
+        if self.writer.hearing is not None:
+            self.writer.hearing.start()
         self.writer.on_foreign = self._foreign
 
     def _foreign(self) -> None:
@@ -308,8 +311,8 @@ class Store:
             if self._users > 0:
                 return
         self._forget()
-        if self._notices is not None:
-            self._notices.close()
+        if self.writer.hearing is not None:
+            self.writer.hearing.close()
         self.writer.close()
         self.events.close()
         self._readers.close()

@@ -37,15 +37,17 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.events import EventStream
     from atlas.scheduler.metrics import Totals
+    from atlas.scheduler.store.bells import Bells
     from atlas.scheduler.store.database_file import DatabaseFile
+    from atlas.scheduler.store.hearing import Hearing
     from atlas.scheduler.store.notices import Notices
     from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.task import Task, TaskStatus
 
 POLL_S: Final = 0.5
 """How often the writer looks for other processes' commits where nobody tells it of them."""
-SAFETY_S: Final = 30.0
-"""The same where `Notices` tell it."""
+EARLY: Final = 0.8
+"""Share of that time after which it looks when it is awake anyway."""
 RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 1.0
 LONG_COMMIT_S: Final = 2.0
@@ -101,6 +103,7 @@ class Writer:
         self.on_fenced: Callable[[], None] | None = None
         self.guard: threading.RLock | None = None
         self.notices: Notices | None = None
+        self.bells: Bells | None = None
         self._damage: str | None = None
         self.commits = 0
 
@@ -196,9 +199,23 @@ class Writer:
         since = self._failing_since_s
         return 0.0 if since is None else self._clock.monotonic() - since
 
+    @property
+    def hearing(self) -> Hearing | None:
+        """Who tells of other processes' commits; None where they are only looked for."""
+        return self.bells or self.notices
+
+    @property
+    def hears(self) -> bool:
+        """True while others' commits are told at once; else they are noticed within `POLL_S`."""
+        return self.hearing is not None and self.hearing.listens
+
     def look_again(self) -> None:
         """Take other processes' commits for unseen: they are looked at now, and before the next commit."""
         self._connection.forget_seen()
+        self.look_soon()
+
+    def look_soon(self) -> None:
+        """Look now whether other processes have committed."""
         with self._ready:
             self._looked_s = float("-inf")
             self._ready.notify()
@@ -232,7 +249,7 @@ class Writer:
         if batch is None:
             return None
         # While a commit is repeated that may have reached the disk, a look would count it, and its end once more.
-        if self._look_in_s() <= 0 and not (self._failing_since_s is not None and (batch or self._doubt)):
+        if self._look_in_s(early=True) <= 0 and not (self._failing_since_s is not None and (batch or self._doubt)):
             self._looked_s = self._clock.monotonic()
             self._look_for_foreign()
         if not batch and self._doubt is None and not self._is_lost():
@@ -393,6 +410,8 @@ class Writer:
                 self._guarded(work.after, work.value)
             work.ticket.settle(work.value, work.error)
         wake_all(batch.tickets)
+        if self.bells is not None and batch.tells:
+            self.bells.ring()
 
     @staticmethod
     def _guarded(call: Callable[[Any], None], value: Any) -> None:
@@ -508,10 +527,11 @@ class Writer:
         self.on_lost(why)
         self._damage = None
 
-    def _look_in_s(self) -> float:
-        """Seconds until it is time to look for other processes' commits."""
-        every_s = SAFETY_S if self.notices is not None and self.notices.listens else POLL_S
-        return self._looked_s + every_s - self._clock.monotonic()
+    def _look_in_s(self, *, early: bool = False) -> float:
+        """Seconds until it is time to look for other processes' commits; ``early``: where it is awake anyway."""
+        hearing = self.hearing
+        every_s = hearing.safety_s if hearing is not None and hearing.listens else POLL_S
+        return self._looked_s + every_s * (EARLY if early else 1.0) - self._clock.monotonic()
 
     def _look_for_foreign(self) -> bool:
         """Notice commits of other processes; False if the database does not answer."""

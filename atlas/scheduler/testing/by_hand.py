@@ -196,8 +196,8 @@ class HandStore(Store):
         if self._claim is not None:
             self._claim.release()
         self._forget()
-        if self._notices is not None:
-            self._notices.close()
+        if self.writer.hearing is not None:
+            self.writer.hearing.close()
         self.writer.close()
         self.engine.dispose()
 

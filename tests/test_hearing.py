@@ -1,10 +1,17 @@
-"""PostgreSQL tells: what other processes do is heard at once, and an idle scheduler asks for nothing."""
+"""What other processes do is heard at once, on SQLite and on PostgreSQL, and an idle scheduler asks for nothing."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
+import os
+import shutil
 import signal
+import stat
 import threading
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,7 +23,9 @@ from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
-from atlas.scheduler.store.audit import Action
+from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.bells import Bells
+from atlas.scheduler.store.notices import Notices
 from atlas.scheduler.store.revisions import ask
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.task import TaskStatus
@@ -25,16 +34,21 @@ from tests.queue_bench import Gate
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy import Connection
+
     from tests.postgres import Postgres
 
 LIMIT_S = 10.0
 NEVER_S = 3600.0
+ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 
 
 @pytest.fixture(autouse=True)
 def _only_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the database tells of commits nobody looks on his own, so that what is heard was told."""
-    monkeypatch.setattr("atlas.scheduler.store.writer.SAFETY_S", NEVER_S)
+    """While commits are told nobody looks on his own, so that what is heard was told."""
+    for kind in (Notices, Bells):
+        monkeypatch.setattr(kind, "safety_s", NEVER_S)
     monkeypatch.setattr("atlas.scheduler.store.news.TOLD_LOOK_S", NEVER_S)
 
 
@@ -67,6 +81,11 @@ def until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came")
 
 
+def something(connection: Connection) -> None:
+    """SQLite counts a commit that changed nothing as none."""
+    write_audit(connection, Action.SUBMIT, "one", by="test", at=datetime.now(UTC))
+
+
 async def forever() -> None:
     await asyncio.Event().wait()
 
@@ -77,13 +96,13 @@ def gate() -> Gate:
 
 
 @pytest.fixture
-def served(postgres_url: str, gate: Gate) -> Iterator[tuple[TaskQueue, CronManager]]:
+def served(database: str, gate: Gate) -> Iterator[tuple[TaskQueue, CronManager]]:
     """A scheduler whose one job is not due, and that hears."""
     registry = Registry()
     registry.add("echo", lambda word="": word)
     registry.add("gate", gate)
     registry.add("forever", forever)
-    queue = TaskQueue(2, store=postgres_url, registry=registry)
+    queue = TaskQueue(2, store=database, registry=registry)
     queue.sync.start()
     cron = CronManager(queue)
     cron.sync.start()
@@ -98,8 +117,8 @@ def served(postgres_url: str, gate: Gate) -> Iterator[tuple[TaskQueue, CronManag
 
 
 @pytest.fixture
-def client(postgres_url: str) -> Iterator[SyncAtlasClient]:
-    with AtlasClient(postgres_url).sync as made:
+def client(database: str) -> Iterator[SyncAtlasClient]:
+    with AtlasClient(database).sync as made:
         yield made
 
 
@@ -107,10 +126,10 @@ Served = tuple[TaskQueue, CronManager]
 
 
 def test_an_idle_scheduler_asks_the_database_for_nothing_but_its_lease(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+    database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("atlas.scheduler.serving.RENEW_S", 1.0)
-    queue = TaskQueue(2, store=postgres_url, registry=Registry())
+    queue = TaskQueue(2, store=database, registry=Registry())
     with queue.sync:
         cron = CronManager(queue).sync
         cron.start()
@@ -130,7 +149,7 @@ def test_an_idle_scheduler_asks_the_database_for_nothing_but_its_lease(
         for _ in range(4):
             assert renewals.acquire(timeout=LIMIT_S)
         event.remove(store.engine, "before_cursor_execute", note)
-        own = ("SELECT leases.owner", "UPDATE leases", "SELECT 1", "SAVEPOINT", "RELEASE SAVEPOINT")
+        own = ("SELECT leases.owner", "UPDATE leases", "SELECT 1", "BEGIN", "SAVEPOINT", "RELEASE SAVEPOINT")
         assert [statement for statement in asked if not statement.startswith(own)] == []
         cron.stop()
 
@@ -151,15 +170,15 @@ def test_every_verb_of_a_client_reaches_the_scheduler_untold_by_any_clock(
     until(lambda: cron.sync.get_job("yearly").state is JobState.ACTIVE)
 
 
-async def test_the_client_of_an_event_loop_hears_too(served: Served, postgres_url: str) -> None:
+async def test_the_client_of_an_event_loop_hears_too(served: Served, database: str) -> None:
     assert served
-    async with AtlasClient(postgres_url) as client:
+    async with AtlasClient(database) as client:
         task = await client.wait(await client.submit("echo", "later"), LIMIT_S)
         assert task.value == "later"
 
 
-def test_a_request_about_the_config_file_is_heard(postgres_url: str) -> None:
-    store, other = Store(postgres_url), Store(postgres_url, follows=False)
+def test_a_request_about_the_config_file_is_heard(database: str) -> None:
+    store, other = Store(database), Store(database, follows=False)
     heard = Heard(store)
     heard.forget()
     other.write(lambda connection: ask(connection, at=other.clock.now(), by="x", action=Action.APPLY, digest="d"))
@@ -168,27 +187,27 @@ def test_a_request_about_the_config_file_is_heard(postgres_url: str) -> None:
     store.close()
 
 
-def test_neither_its_own_commits_nor_signs_of_life_are_heard(postgres_url: str) -> None:
-    store, other = Store(postgres_url), Store(postgres_url, follows=False)
+def test_neither_its_own_commits_nor_signs_of_life_are_heard(database: str) -> None:
+    store, other = Store(database), Store(database, follows=False)
     heard = Heard(store)
     heard.forget()
-    store.write(lambda _connection: None)
-    other.write(lambda _connection: None, tells=False)
+    store.write(something)
+    other.write(something, tells=False)
     assert heard.nothing()
-    other.write(lambda _connection: None)
+    other.write(something)
     assert heard.again()
     other.close()
     store.close()
 
 
-def test_many_commits_in_a_row_are_heard_as_few(postgres_url: str) -> None:
-    store, other = Store(postgres_url), Store(postgres_url, follows=False)
+def test_many_commits_in_a_row_are_heard_as_few(database: str) -> None:
+    store, other = Store(database), Store(database, follows=False)
     heard, count = Heard(store), 0
     heard.forget()
     store.on_foreign(lambda: seen.append(1))
     seen: list[int] = []
     for _ in range(200):
-        other.write(lambda _connection: None)
+        other.write(something)
         count += 1
     assert heard.again()
     heard.forget()
@@ -210,23 +229,25 @@ def listeners(url: str) -> list[int]:
         engine.dispose()
 
 
+@ON_POSTGRES
 def test_a_connection_that_is_cut_is_made_again_and_what_came_meanwhile_is_seen(
-    served: Served, client: SyncAtlasClient, postgres_url: str
+    served: Served, client: SyncAtlasClient, database: str
 ) -> None:
     queue, _cron = served
     store = queue.store
     assert store is not None
-    (first,) = listeners(postgres_url)
+    (first,) = listeners(database)
     with store.engine.connect() as connection:
         connection.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": first})
     assert client.wait(client.submit("echo", "meanwhile"), LIMIT_S).value == "meanwhile"
-    until(lambda: store.hears and first not in listeners(postgres_url))
+    until(lambda: store.hears and first not in listeners(database))
     assert client.wait(client.submit("echo", "again"), LIMIT_S).value == "again"
 
 
+@ON_POSTGRES
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGQUIT], ids=["fast", "immediate"])
 def test_after_a_restart_of_the_server_others_are_heard_again(
-    served: Served, postgres: Postgres, postgres_url: str, how: signal.Signals
+    served: Served, postgres: Postgres, database: str, how: signal.Signals
 ) -> None:
     queue, _cron = served
     store = queue.store
@@ -236,27 +257,29 @@ def test_after_a_restart_of_the_server_others_are_heard_again(
         until(lambda: not store.hears)
     finally:
         postgres.start()
-    with AtlasClient(postgres_url).sync as client:
+    with AtlasClient(database).sync as client:
         assert client.wait(client.submit("echo", "first"), LIMIT_S).value == "first"
         until(lambda: store.hears)
         assert client.wait(client.submit("echo", "second"), LIMIT_S).value == "second"
 
 
-def test_a_closed_store_listens_no_more(postgres_url: str) -> None:
-    store = Store(postgres_url)
+@ON_POSTGRES
+def test_a_closed_store_listens_no_more(database: str) -> None:
+    store = Store(database)
     until(lambda: store.hears)
-    assert len(listeners(postgres_url)) == 1
+    assert len(listeners(database)) == 1
     store.close()
-    until(lambda: listeners(postgres_url) == [])
-    assert "atlas-notices" not in {thread.name for thread in threading.enumerate()}
+    until(lambda: listeners(database) == [])
+    assert "atlas-hearing" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_a_client_that_only_acts_opens_no_connection_to_listen(served: Served, postgres_url: str) -> None:
+@ON_POSTGRES
+def test_a_client_that_only_acts_opens_no_connection_to_listen(served: Served, database: str) -> None:
     assert served
-    with AtlasClient(postgres_url).sync as client:
+    with AtlasClient(database).sync as client:
         client.submit("echo", "x")
         client.metrics()
-        assert len(listeners(postgres_url)) == 1, "the scheduler's"
+        assert len(listeners(database)) == 1, "the scheduler's"
 
 
 def test_a_client_that_waits_asks_twice_for_a_task_that_takes_long(
@@ -289,13 +312,14 @@ def test_a_client_that_waits_asks_twice_for_a_task_that_takes_long(
     assert 1 <= asked <= 3
 
 
+@ON_POSTGRES
 @pytest.mark.parametrize("reached", [True, False], ids=["committed", "not committed"])
 def test_a_commit_whose_reply_is_lost_counts_once(
-    postgres_url: str, monkeypatch: pytest.MonkeyPatch, reached: bool
+    database: str, monkeypatch: pytest.MonkeyPatch, reached: bool
 ) -> None:
     registry = Registry()
     registry.add("echo", lambda word="": word)
-    queue = TaskQueue(2, store=postgres_url, registry=registry)
+    queue = TaskQueue(2, store=database, registry=registry)
     lost = threading.Event()
     with queue.sync:
         store = queue.store
@@ -322,6 +346,109 @@ def test_a_commit_whose_reply_is_lost_counts_once(
         assert queue.sync.get_task_result(task, timeout=LIMIT_S) == "f"
         store.write(lambda _connection: None)
         assert store.totals.metrics().total_tasks == 6
-    with AtlasClient(postgres_url).sync as client:
+    with AtlasClient(database).sync as client:
         figures = client.metrics()
         assert (figures.total_tasks, figures.successful_tasks, figures.pending_tasks) == (6, 6, 0)
+
+
+def bells(database: str) -> list[Path]:
+    """Those that hang beside a database file."""
+    folder = Path(f"{database}.bells")
+    return sorted(folder.iterdir()) if folder.exists() else []
+
+
+@ON_SQLITE
+def test_bells_are_private_and_the_last_process_takes_them_down(database: str) -> None:
+    store, other = Store(database), Store(database)
+    until(lambda: store.hears and other.hears)
+    assert {stat.S_IMODE(one.stat().st_mode) for one in bells(database)} == {0o600}
+    assert stat.S_IMODE(Path(f"{database}.bells").stat().st_mode) == 0o700
+    store.close()
+    assert len(bells(database)) == 1
+    other.close()
+    assert not Path(f"{database}.bells").exists()
+
+
+@ON_SQLITE
+def test_the_bell_of_a_killed_process_is_removed_by_the_next_who_commits(database: str) -> None:
+    store = Store(database)
+    until(lambda: store.hears)
+    dead = Path(f"{database}.bells/4711-dead")
+    os.mkfifo(dead)
+    store.write(lambda _connection: None)
+    until(lambda: not dead.exists())
+    assert len(bells(database)) == 1
+    store.close()
+
+
+@ON_SQLITE
+def test_a_bell_that_nobody_answers_delays_no_commit(database: str) -> None:
+    """A frozen process does not empty its pipe."""
+    store = Store(database, follows=False)
+    frozen = Path(f"{database}.bells/4711-ice")
+    frozen.parent.mkdir()
+    os.mkfifo(frozen)
+    pipe = os.open(frozen, os.O_RDWR | os.O_NONBLOCK)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(pipe, bytes(4096))
+    store.write(lambda _connection: None)
+    assert store.write(lambda _connection: "taken") == "taken"
+    os.close(pipe)
+    store.close()
+
+
+@ON_SQLITE
+def test_while_a_bell_is_gone_others_are_looked_for_and_it_is_hung_again(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.scheduler.store.bells.CHECK_S", 0.05)
+    store, other = Store(database), Store(database, follows=False)
+    heard = Heard(store)
+    (bell,) = bells(database)
+    shutil.rmtree(bell.parent)
+    assert not store.hears
+    other.write(something)
+    assert heard.again()
+    until(lambda: store.hears)
+    heard.forget()
+    other.write(something)
+    assert heard.again()
+    other.close()
+    store.close()
+
+
+@ON_SQLITE
+def test_where_no_bell_can_hang_others_are_looked_for(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File systems without named pipes are known."""
+
+    def refuse(*_args: Any) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "mkfifo", refuse)
+    store, other = Store(database), Store(database, follows=False)
+    calls = threading.Semaphore(0)
+    store.on_foreign(calls.release)
+    assert calls.acquire(timeout=LIMIT_S)
+    other.write(something)
+    assert calls.acquire(timeout=LIMIT_S)
+    assert not store.hears
+    assert bells(database) == []
+    other.close()
+    store.close()
+
+
+@ON_SQLITE
+def test_a_commit_whose_bell_was_never_rung_is_found_all_the_same(
+    database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that is killed behind its commit rings no bell."""
+    monkeypatch.setattr(Bells, "safety_s", 0.2)
+    monkeypatch.setattr(Bells, "ring", lambda _bells: None)
+    store, other = Store(database), Store(database, follows=False)
+    heard = Heard(store)
+    heard.forget()
+    other.write(something)
+    assert heard.again()
+    other.close()
+    store.close()

@@ -1,0 +1,89 @@
+"""Hearing of other processes' commits when they happen: one thread that listens, and tries again where it cannot."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from loguru import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+RETRY_FIRST_S: Final = 0.5
+RETRY_MAX_S: Final = 30.0
+
+
+class Hearing(ABC):
+    """Listens for other processes' commits.
+
+    Args:
+        heard: Called after another process committed, and whenever listening begins or ends.
+
+    Attributes:
+        safety_s: How often to look although nothing was heard, seconds.
+    """
+
+    safety_s: ClassVar[float] = 30.0
+
+    def __init__(self, heard: Callable[[], None]) -> None:
+        """Prepare; `start` starts to listen."""
+        self._heard = heard
+        self._listens = self._closed = False
+        self._thread: threading.Thread | None = None
+        self._ended, self._end = -1, -1
+        self._wait_s = RETRY_FIRST_S
+
+    @property
+    def listens(self) -> bool:
+        """True while no commit of another process can go unheard."""
+        return self._listens
+
+    def start(self) -> None:
+        """Listen on a thread of its own. Starting twice does nothing."""
+        if self._thread is None:
+            self._ended, self._end = os.pipe()
+            self._thread = threading.Thread(target=self._loop, name="atlas-hearing", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """End it."""
+        if self._thread is None or self._closed:
+            return
+        self._closed = True
+        os.write(self._end, b".")
+        self._thread.join()
+        os.close(self._ended)
+        os.close(self._end)
+
+    @abstractmethod
+    def _listen(self) -> None:
+        """Get ready, call `_begun`, and listen until closed; or raise, then it is called again after a while."""
+
+    def _begun(self) -> None:
+        """From now on nothing goes unheard; what came before is looked at once."""
+        self._listens, self._wait_s = True, RETRY_FIRST_S
+        self._heard()
+
+    def _loop(self) -> None:
+        while not self._closed:
+            try:
+                self._listen()
+            except Exception as error:  # noqa: BLE001 - whatever it was, it is tried again
+                logger.debug("other processes' commits cannot be heard of, and are asked for: {}", error)
+            if self._listens:
+                self._listens = False
+                self._heard()  # from now on somebody has to ask
+            self._until(None, self._wait_s)
+            self._wait_s = min(RETRY_MAX_S, self._wait_s * 2)
+
+    def _until(self, file: int | None, wait_s: float | None) -> None:
+        """Wait until there is something to read from ``file``, or it is time, or this is closed."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._ended, selectors.EVENT_READ)
+            if file is not None:
+                selector.register(file, selectors.EVENT_READ)
+            selector.select(wait_s)
