@@ -274,6 +274,7 @@ def test_database_files_and_folders_are_private_whatever_the_umask(tmp_path: Pat
         store.close()
     finally:
         os.umask(before)
+    assert modes.pop("atlas.db.bells", 0o700) == 0o700
     assert modes == dict.fromkeys(["atlas.db", "atlas.db-wal", "atlas.db-shm", "atlas.db.lock"], 0o600)
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
 
