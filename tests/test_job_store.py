@@ -618,6 +618,44 @@ def test_a_fire_time_served_by_somebody_else_is_not_served_twice(anywhere: Clock
     anywhere.gate.wait_entered()
 
 
+def test_no_skip_is_told_of_a_fire_time_that_has_its_task(anywhere: Clockwork) -> None:
+    """A clock that was set back lets a fire time be decided on again, and its task is unfinished, or the job paused."""
+    for name in ("job", "other"):
+        anywhere.cron.add_job(name, "* * * * *", "gate", catchup="all")
+    anywhere.at("12:01", "12:02")
+    assert skips_told(anywhere) == [("job", "overlap", 1), ("other", "overlap", 1)]
+    anywhere.clock.instant = utc(f"{DAY} 12:00:40")
+    assert anywhere.cron.running.clock_came_back() == 2
+    anywhere.cron.pause_job("other")
+    anywhere.events.clear()
+    anywhere.at("12:01", "12:03")
+    assert anywhere.decisions() == ["12:01 task", "12:02 skip overlap", "12:03 skip overlap"]
+    assert anywhere.decisions("other") == ["12:01 task", "12:02-12:03 skip paused x2"]
+    assert skips_told(anywhere) == [("job", "overlap", 1), ("job", "overlap", 1), ("other", "paused", 2)]
+    anywhere.gate.open()
+
+
+def test_a_skip_of_many_fire_times_is_told_with_those_that_were_free(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    row = {"job_id": "job", "fire_time": utc(f"{DAY} 12:02").timestamp(), "task_id": "theirs", "decided_at": 0.0}
+    clockwork.store.write(lambda connection: connection.execute(insert(fires).values(row)))
+    row["fire_time"] = utc(f"{DAY} 12:01").timestamp()
+    clockwork.store.write(lambda connection: connection.execute(insert(fires).values(row)))
+    clockwork.at("12:06")
+    assert clockwork.decisions() == ["12:01 task", "12:02 task", "12:03-12:05 skip coalesced x3", "12:06 task"]
+    assert skips_told(clockwork) == [("job", "coalesced", 3)]
+
+
+def skips_told(clockwork: Clockwork) -> list[tuple[str, str, int | None]]:
+    """Job, reason and number of fire times of each skip that was told."""
+    assert clockwork.store.events.drain()
+    return [
+        (one.job_id, one.detail["reason"], one.detail["fire_times"])
+        for one in clockwork.events
+        if isinstance(one, JobEvent) and one.kind is JobEventKind.SKIPPED
+    ]
+
+
 def test_a_task_that_was_refused_replaces_nothing(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "* * * * *", "gate", overlap="replace")
     clockwork.at("12:01")

@@ -371,12 +371,12 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
     jobs, now = source.get_jobs(), clock.now()
     since_s = now.timestamp() - LOOK_BACK_S
     failing = set(store.read(lambda connection: failing_jobs(connection, since_s)))
-    broken = {JobState.UNBOUND: Told("function missing"), JobState.PARKED: Told("row cannot be read")}
     stuck: list[str] = [
-        Told("{job} ({what}: {why})", job=job.name, what=broken[job.state], why=job.detail)
+        Told("{job} ({what}: {why})", job=job.name, what=what, why=job.detail)
         for job in jobs
-        if job.state in broken
+        if (what := _broken(job)) is not None
     ]
+    apart = any(job.state is JobState.PARKED and job.source is not None for job in jobs)
     late: list[str] = [
         Told("{job} (due {s} s ago)", job=job.name, s=f"{(now - job.next_run_at).total_seconds():.0f}")
         for job in jobs
@@ -408,10 +408,28 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
         name="jobs",
         status="failing" if late else "degraded",
         detail=joined("; ", words),
-        remedy=Told(
-            "'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed"
-        ),
+        remedy=joined("; ", [_APART, _REMEDY] if apart else [_REMEDY]),
     )
+
+
+_REMEDY: Final = Told(
+    "'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed"
+)
+_APART: Final = Told(
+    "edit a job that cannot be served, or resume it ('atlas resume JOB'): it is tried at once,"
+    " and by itself every ten minutes at least"
+)
+
+
+def _broken(job: Job) -> str | None:
+    """What keeps a job from being served, in short."""
+    match job.state:
+        case JobState.UNBOUND:
+            return Told("function missing")
+        case JobState.PARKED:
+            return Told("row cannot be read" if job.source is None else "cannot be served")
+        case _:
+            return None
 
 
 def _some(found: list[str]) -> str:

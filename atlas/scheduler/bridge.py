@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, Final
 from apscheduler.executors.base import BaseExecutor
 from loguru import logger
 
+from atlas.scheduler.apart import cause_of
 from atlas.scheduler.definition import CatchUp, JobDefinition
 from atlas.scheduler.errors import JobBusyError, QueueStoppedError
-from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.outcome import shorten
+from atlas.scheduler.passes import Skipped, skip_event
 from atlas.scheduler.schedule import newest_fire_times
 from atlas.scheduler.submission import IDS
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
@@ -85,13 +86,23 @@ class Bridge(BaseExecutor):
         if decided is None or record is None:
             logger.bind(job_id=job.id).error("a job is due outside of a pass; it is decided in the next one")
             return
+        refusal = decided.refused.get(job.id)
+        if refusal is not None:
+            self._skip_fault(decided, record, run_times[0], refusal)
+            return
         try:
             self._decide(decided, record, run_times[0])
         except Exception as error:  # noqa: BLE001 - a fire time must end as a task or a skip, whatever went wrong
             logger.bind(job_id=job.id).exception("deciding on a fire time raised")
-            oldest, newest = record.trigger.fire_time_of(run_times[0]), record.trigger.fire_time_of(decided.now)
-            stretch = _Stretch(oldest, max(oldest, newest), None)
-            self._skip_range(decided, job.id, stretch, SkipReason.FAULT, _words(error))
+            for task in decided.take_out(job.id):
+                self._lifecycle.forget(task.id)
+            self._skip_fault(decided, record, run_times[0], _words(error))
+            decided.faults[job.id] = cause_of(error)
+
+    def _skip_fault(self, decided: Pass, record: JobRecord, due: datetime, why: str) -> None:
+        """One skip for everything that is due of a job."""
+        oldest, newest = record.trigger.fire_time_of(due), record.trigger.fire_time_of(decided.now)
+        self._skip_range(decided, record.id, _Stretch(oldest, max(oldest, newest), None), SkipReason.FAULT, why)
 
     def _do_submit_job(self, _job: Job, _run_times: Sequence[datetime]) -> None:
         raise AssertionError("submit_job is overridden")
@@ -198,6 +209,7 @@ class Bridge(BaseExecutor):
         except Exception as error:  # noqa: BLE001 - the other fire times of a catch-up must be decided as well
             logger.bind(job_id=record.id).exception("making a task raised")
             self._skip(decided, record.id, [fire_time], SkipReason.FAULT, detail=_words(error))
+            decided.faults[record.id] = cause_of(error)
             return False
         decided.tasks.append(task)
         if definition.overlap is Overlap.REPLACE:
@@ -208,11 +220,12 @@ class Bridge(BaseExecutor):
     def _skip(
         self, decided: Pass, job_id: str, fire_times: list[datetime], reason: SkipReason, detail: str | None = None
     ) -> None:
-        for fire_time in fire_times:
-            decided.fires.append(
-                self._row(decided, job_id, fire_time, reason=reason, detail=detail, last=fire_time, count=1)
-            )
-        self._tell(decided, job_id, len(fire_times), reason, detail)
+        rows = [
+            self._row(decided, job_id, fire_time, reason=reason, detail=detail, last=fire_time, count=1)
+            for fire_time in fire_times
+        ]
+        decided.fires.extend(rows)
+        self._tell(decided, rows)
 
     def _skip_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
         """One row for all of them."""
@@ -220,7 +233,7 @@ class Bridge(BaseExecutor):
         row = self._row(decided, job_id, stretch.first, reason=reason, detail=detail, last=last, count=count)
         self._note_schedule(decided, job_id)
         decided.fires.append(row)
-        self._tell(decided, job_id, count, reason, detail)
+        self._tell(decided, [row])
 
     def _extend_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
         """`_skip_range`, or a longer row if the job's latest skips had the same reason."""
@@ -264,9 +277,11 @@ class Bridge(BaseExecutor):
         }
 
     @staticmethod
-    def _tell(decided: Pass, job_id: str, count: int | None, reason: SkipReason, detail: str | None) -> None:
-        facts = {"reason": reason.value, "fire_times": count, "detail": detail}
-        decided.events.append(JobEvent(job_id=job_id, kind=JobEventKind.SKIPPED, at=decided.now, detail=facts))
+    def _tell(decided: Pass, rows: Sequence[dict[str, Any]]) -> None:
+        """One event for rows of one job and reason."""
+        counts = [row["count"] for row in rows]
+        event = skip_event(decided, rows[0], None if None in counts else sum(counts))
+        decided.skips.append(Skipped(event, rows))
 
 
 def _stretch(fire_times: list[datetime], record: JobRecord, due: datetime, more: bool) -> _Stretch:  # noqa: FBT001

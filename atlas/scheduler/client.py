@@ -23,6 +23,7 @@ from atlas.scheduler.job_records import JobRecord, Parked
 from atlas.scheduler.job_rows import read_job, read_jobs
 from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
 from atlas.scheduler.job_view import Job, last_tasks, status_of
+from atlas.scheduler.lease_facts import parked_words
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.store import recovery
@@ -118,10 +119,18 @@ class SyncAtlasClient:
             lambda connection: (read_jobs(connection), read_pauses(connection), scheduler_lease(connection))
         )
         unbound = lease.figures.get("unbound_jobs", {}) if lease is not None else {}
+        apart = self._apart(lease)
         now = self.store.clock.now()
         in_force = {job_id: pause for job_id, pause in pauses.items() if pause.holds(now)}
         found = [
-            Job.of(one.definition, one.trigger, one.next_run, in_force.get(one.id), unbound.get(one.id))
+            Job.of(
+                one.definition,
+                one.trigger,
+                one.next_run,
+                in_force.get(one.id),
+                unbound.get(one.id),
+                apart=apart.get(one.id),
+            )
             for one in records.values()
         ]
         return sorted([*found, *map(Job.of_parked, parked.values())], key=lambda job: job.id)
@@ -281,12 +290,17 @@ class SyncAtlasClient:
         self._write(lambda connection: pause_job(connection, name, Pause(now, until, by, reason)))
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
-        """Remove a job's pause; False if there was none."""
+        """Remove a job's pause, or have one that is set apart tried within 1 s; False if it was neither."""
         record = self._known_job(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
         now = self.store.clock.now()
-        return self._write(lambda connection: resume_job(connection, name, by=by, at=now))
+        is_apart = name in self._apart(self._read(scheduler_lease))
+        return self._write(lambda connection: resume_job(connection, name, by=by, at=now, is_apart=is_apart))
+
+    def _apart(self, lease: Lease | None) -> dict[str, str]:
+        """What the scheduler that runs has set apart; without one, nobody has tried."""
+        return parked_words(lease) if lease is not None and lease.lives(self.store.clock.now()) else {}
 
     def wait(
         self,

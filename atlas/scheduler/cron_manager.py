@@ -29,6 +29,7 @@ from atlas.scheduler.job_records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_state import Binding, Pause, delete_pause
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
+from atlas.scheduler.lease_facts import parked_figure
 from atlas.scheduler.registry import describe, function_from
 from atlas.scheduler.running_clock import RunningClock
 from atlas.scheduler.standby import Standby
@@ -217,6 +218,7 @@ class SyncCronManager:
             "troubles": [[trouble.at.isoformat(), trouble.words] for trouble in self.troubles()],
             "functions": self.queue.registry.names(),
             "unbound_jobs": self._unbound[1],
+            "parked_jobs": parked_figure(running.jobs.apart()),
         }
 
     # --- jobs -----------------------------------------------------------------------------------------------------
@@ -454,7 +456,7 @@ class SyncCronManager:
         self._tell(name, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
-        """Remove the pause of a job; False if there was none.
+        """Remove the pause of a job, or have one that is set apart tried at once; False if it was neither.
 
         Raises:
             UnknownJobError: No such job.
@@ -468,7 +470,9 @@ class SyncCronManager:
         record = self._record(name)
         if not record.enabled:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
-        removed = self.running.states.resume(name, by=by)
+        jobs = self.running.jobs
+        removed = self.running.states.resume(name, by=by, is_apart=name in jobs.apart())
+        jobs.try_again(name)
         if removed:
             self._tell(name, JobEventKind.RESUMED, {"by": by})
         return removed
@@ -527,8 +531,14 @@ class SyncCronManager:
     def _job(self, record: JobRecord) -> Job:
         states = self.running.states
         definition = record.definition
+        apart = self.running.jobs.apart().get(record.id)
         return Job.of(
-            definition, record.trigger, record.next_run, states.pause_of(record.id), states.unbound(definition)
+            definition,
+            record.trigger,
+            record.next_run,
+            states.pause_of(record.id),
+            states.unbound(definition),
+            apart=None if apart is None else apart.words,
         )
 
     def _record(self, name: str) -> JobRecord:

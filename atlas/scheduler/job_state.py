@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from atlas.scheduler.errors import FunctionError
 from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import shorten
-from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.audit import Action, read_audit, write_audit
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.submission import executor_for
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.apart import Apart
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Function, Registry
     from atlas.scheduler.store.store import Store
@@ -118,10 +119,10 @@ class JobStates:
         with self._lock:
             self._pauses[job_id] = pause
 
-    def resume(self, job_id: str, *, by: str) -> bool:
-        """Remove a pause; False if there was none. The audit keeps who asked."""
+    def resume(self, job_id: str, *, by: str, is_apart: bool = False) -> bool:
+        """See `resume_job`."""
         now = self._store.clock.now()
-        had = self._store.write(lambda connection: resume_job(connection, job_id, by=by, at=now))
+        had = self._store.write(lambda connection: resume_job(connection, job_id, by=by, at=now, is_apart=is_apart))
         self.forget_pause(job_id)
         return bool(had)
 
@@ -232,14 +233,27 @@ def pause_job(connection: Connection, job_id: str, pause: Pause) -> None:
     write_audit(connection, Action.PAUSE, job_id, by=pause.by, at=pause.paused_at, before=before, after=after)
 
 
-def resume_job(connection: Connection, job_id: str, *, by: str, at: datetime) -> bool:
-    """Remove a pause, and write to the audit who did; False if there was none."""
+def resume_job(connection: Connection, job_id: str, *, by: str, at: datetime, is_apart: bool = False) -> bool:
+    """Remove a pause, and write to the audit who did; False if there was none.
+
+    The line of the audit is what the scheduler hears of, for a job that it has set apart (``is_apart``).
+    """
     before = _pause_of(connection, job_id)
-    if before is None:
+    if before is None and not is_apart:
         return False
     delete_pause(connection, job_id)
     write_audit(connection, Action.RESUME, job_id, by=by, at=at, before=before)
     return True
+
+
+def resumed_since(connection: Connection, apart: Mapping[str, Apart]) -> list[str]:
+    """Those of these jobs that somebody has resumed since they were tried last."""
+    since = min(one.tried_at for one in apart.values())
+    return [
+        entry.subject
+        for entry in read_audit(connection, action=Action.RESUME, since=since)
+        if entry.subject in apart and entry.at > apart[entry.subject].tried_at
+    ]
 
 
 def _pause_of(connection: Connection, job_id: str) -> dict[str, Any] | None:

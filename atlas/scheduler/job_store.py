@@ -6,6 +6,7 @@
     get_next_run_time ── closes it ──► one commit ──► records move, tasks are released
 
 From its opening until its commit a pass holds the door: changes to jobs wait behind it, and no other pass opens.
+A job that cannot be served is set apart: the others go on, what is due of it waits until it can (`Apart`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
 from apscheduler.triggers.base import BaseTrigger
 from loguru import logger
 from sqlalchemy import MetaData
+from sqlalchemy.exc import DBAPIError
 
+from atlas.scheduler.apart import Apart, cause_of
+from atlas.scheduler.blame import Shared, write_without_refused
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
@@ -33,7 +37,7 @@ from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.tickets import Ticket
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -108,6 +112,7 @@ class JobStore(SQLAlchemyJobStore):
         self._open = threading.local()
         self._deciding: Pass | None = None  # the pass the loop has open, until its thread closes it
         self._giving_up = threading.Lock()
+        self.on_apart: Callable[[], None] = lambda: None  # jobs were set apart, or are served again
         self.last_tick_s: float | None = None
         self.ticked = threading.Condition()
 
@@ -148,6 +153,26 @@ class JobStore(SQLAlchemyJobStore):
         """Every row that cannot be read."""
         return self._table.parked()
 
+    def apart(self) -> dict[str, Apart]:
+        """Every job that can be read and not be served, by its id."""
+        return self._table.apart()
+
+    def apart_words(self) -> dict[str, str]:
+        """Job that can be read and not be served → why, and what to do."""
+        return {job_id: one.words for job_id, one in self.apart().items()}
+
+    def try_again(self, job_id: str) -> bool:
+        """Let a job that is set apart be tried at once; False if it is not."""
+        one = self.apart().get(job_id)
+        if one is None:
+            return False
+        if one.waits:
+            self._table.try_at([job_id], self._store.clock.now().timestamp())
+            self._wake()
+        else:
+            self._told_of_return(self._table.serve_again([job_id]))
+        return True
+
     def apply(
         self,
         changes: Iterable[JobChange] = (),
@@ -169,8 +194,10 @@ class JobStore(SQLAlchemyJobStore):
         """
         changes, removed = list(changes), list(removed)
         self._enter()
-        while serve is not None and (due := self._due_by_old(changes)):
-            self._serve(due, serve)
+        refused: dict[str, str] = {}
+        left: set[str] = set()
+        while serve is not None and (due := [one for one in self._due_by_old(changes) if one.id not in left]):
+            self._serve(due, serve, refused, left)
             self._enter()
         try:
             records = [self._settled(change) for change in changes]
@@ -230,18 +257,32 @@ class JobStore(SQLAlchemyJobStore):
             and old.trigger != new.trigger
         ]
 
-    def _serve(self, due: Iterable[JobRecord], serve: Callable[[Job, list[datetime]], None]) -> None:
+    def _serve(
+        self,
+        due: Iterable[JobRecord],
+        serve: Callable[[Job, list[datetime]], None],
+        refused: dict[str, str],
+        left: set[str],
+    ) -> None:
         """A pass of its own for these jobs; the door is held before and free behind it.
+
+        A job that is refused has skips stored in the next turn (``refused``); one that stays due all the same, since
+        its schedule cannot say what comes next or the database takes nothing of it, is ``left`` as it is.
 
         Raises:
             StoreUnavailableError: It was not written within 5 s.
         """
-        decided = self._open.decided = Pass(self._store.clock.now())
+        decided = self._open.decided = Pass(self._store.clock.now(), refused=dict(refused))
         try:
             for record in due:
                 if record.next_run is not None:
                     serve(self._job(record, record.trigger), [record.next_run])
-                    following = record.trigger.get_next_fire_time(record.next_run, decided.now)
+                    try:
+                        following = record.trigger.get_next_fire_time(record.next_run, decided.now)
+                    except Exception as error:  # noqa: BLE001 - the schedule that replaces it must come into force
+                        logger.bind(job_id=record.id).warning("the old schedule raised: {}", cause_of(error))
+                        left.add(record.id)
+                        continue
                     if following is None:
                         decided.ended.add(record.id)
                     else:
@@ -255,6 +296,12 @@ class JobStore(SQLAlchemyJobStore):
             raise StoreUnavailableError(
                 "what was due by the old schedule is not written; nothing was changed", waited_s=CALL_S
             )
+        for job_id, one in self.apart().items():
+            if job_id in decided.job_ids and one.tried_at == decided.now and one.waits:
+                if job_id in refused:
+                    logger.bind(job_id=job_id).error("what was due of a changed job can be neither served nor skipped")
+                    left.add(job_id)
+                refused[job_id] = one.error
 
     def _wake(self) -> None:
         scheduler = self._scheduler
@@ -303,10 +350,56 @@ class JobStore(SQLAlchemyJobStore):
     def _due_job(self, decided: Pass, record: JobRecord) -> Job | None:
         try:
             return self._job(record, Answer(decided.following(record)))
-        except Exception:  # noqa: BLE001 - APScheduler's thread would die of it, and with it every other job
-            logger.bind(job_id=record.id).exception("a trigger raised; its job stays due and is tried again")
-            self._table.look_later(record.id, decided.now.timestamp() + MAX_SLEEP_S)
+        except Exception as error:  # noqa: BLE001 - APScheduler's thread would die of it, and with it every other job
+            self._tell_apart(self._set_apart({record.id: error}, decided.now))
             return None
+
+    # --- jobs that cannot be served -----------------------------------------------------------------------------------
+
+    def _set_apart(self, errors: Mapping[str, Exception], now: datetime) -> list[tuple[Apart, Exception]]:
+        """Let what is due of these jobs wait; returns what nobody knows yet."""
+        made = [
+            (Apart(id=job_id, error=cause_of(error), since=now, tried_at=now), error)
+            for job_id, error in errors.items()
+        ]
+        return [(new, error) for new, error in made if not new.tells_what(self._table.set_apart(new))]
+
+    def _tell_apart(self, news: Sequence[tuple[Apart, Exception | None]]) -> None:
+        """Tell what is wrong with jobs; an error that was not logged yet comes along."""
+        for new, error in news:
+            if error is not None:  # a statement comes with its values, which are nobody else's business
+                trace = None if isinstance(error, DBAPIError) else error
+                logger.bind(job_id=new.id, error=new.error).opt(exception=trace).error(
+                    "a job cannot be served: it is set apart and the others go on; edit it or resume it"
+                )
+            detail = {"error": new.error, "waits": new.waits}
+            self._store.events.publish(
+                JobEvent(job_id=new.id, kind=JobEventKind.PARKED, at=new.tried_at, detail=detail)
+            )
+        if news:
+            self.on_apart()
+
+    def _note_faults(self, served: Pass) -> None:
+        """Note which jobs could be decided on, and which have skips because they could not."""
+        made = [
+            Apart(id=job_id, error=error, since=served.now, tried_at=served.now, waits=False)
+            for job_id, error in served.faults.items()
+        ]
+        self._tell_apart([(new, None) for new in made if not new.tells_what(self._table.set_apart(new))])
+        if apart := self._table.apart():
+            well = apart.keys() & (set(served.job_ids) - served.faults.keys())
+            self._told_of_return(self._table.serve_again(sorted(well)))
+
+    def _told_of_return(self, job_ids: Sequence[str]) -> None:
+        """Tell that jobs which were set apart are served again."""
+        now = self._store.clock.now()
+        for job_id in job_ids:
+            logger.bind(job_id=job_id).info("a job that was set apart is served again")
+            self._store.events.publish(JobEvent(job_id=job_id, kind=JobEventKind.RESUMED, at=now, detail={}))
+        if job_ids:
+            self.on_apart()
+
+    # --- what APScheduler does in a pass ------------------------------------------------------------------------------
 
     def update_job(self, job: Job) -> None:
         """Note a job's next starting time; within a pass it is written with it, else at once."""
@@ -349,12 +442,12 @@ class JobStore(SQLAlchemyJobStore):
 
     def _commit(self, decided: Pass, wait_s: float) -> bool:
         """Write a pass; False if it is not on disk when this returns."""
-        ticket = Ticket()
+        ticket, suspects = Ticket(), {job_id for job_id, one in self.apart().items() if one.waits}
         try:
             self._store.writer.work(
-                lambda connection: write_pass(connection, decided),
+                lambda connection: write_without_refused(connection, decided, suspects, write_pass),
                 ticket,
-                after=lambda kept: self._committed(decided, kept),
+                after=lambda shared: self._committed(decided, shared),
                 failed=lambda error: self._not_committed(decided, error),
             )
         except AtlasError as error:  # the store is closed
@@ -369,9 +462,12 @@ class JobStore(SQLAlchemyJobStore):
             return False
         return True
 
-    def _committed(self, decided: Pass, kept: list[Task]) -> None:
+    def _committed(self, decided: Pass, shared: Shared) -> None:
         reached(CrashPoint.PASS_COMMITTED)
-        self._table.move(decided.next_run, decided.ended)
+        (kept, skips), refused = shared
+        served = decided.only([job_id for job_id in decided.job_ids if job_id not in refused]) if refused else decided
+        apart = self._set_apart(refused, decided.now)
+        self._table.move(served.next_run, served.ended)
         self._door.release()
         self._on_released(kept)
         if len(kept) < len(decided.tasks):
@@ -380,9 +476,11 @@ class JobStore(SQLAlchemyJobStore):
         replaced = [old for task in kept for old in decided.replaces.get(task.id, ())]
         if replaced:
             self._on_replaced(replaced)
-        ended = [JobEvent(job_id=job_id, kind=JobEventKind.ENDED, at=decided.now) for job_id in decided.ended]
-        if decided.events or ended:
-            self._store.events.publish(*decided.events, *ended)
+        self._tell_apart(apart)
+        self._note_faults(served)
+        ended = [JobEvent(job_id=job_id, kind=JobEventKind.ENDED, at=decided.now) for job_id in served.ended]
+        if skips or ended:
+            self._store.events.publish(*skips, *ended)
         self._wake()
 
     def _not_committed(self, decided: Pass, error: BaseException) -> None:
@@ -407,13 +505,14 @@ class JobStore(SQLAlchemyJobStore):
                 record.id: first
                 for record in self.records()
                 if record.enabled
-                and (first := record.trigger.get_next_fire_time(now, now)) is not None
+                and (first := _first_start(record, now)) is not None
                 and (record.next_run is None or first < record.next_run)
             }
+            self._table.try_at(self._table.apart(), now.timestamp())
             if earlier:
                 self._store.write(lambda connection: write_earlier_starts(connection, earlier, now))
                 self._table.move(earlier)
-                self._table.rebuild()
+            self._table.rebuild()
         finally:
             self._door.release()
         self._wake()
@@ -460,3 +559,12 @@ class JobStore(SQLAlchemyJobStore):
         job.trigger, job.executor, job.next_run_time = trigger, "default", record.next_run
         job.misfire_grace_time, job.coalesce, job.max_instances = None, True, 1
         return job
+
+
+def _first_start(record: JobRecord, now: datetime) -> datetime | None:
+    """When a job starts next behind ``now``; None also where its trigger raises, which its next pass will tell."""
+    try:
+        return record.trigger.get_next_fire_time(now, now)
+    except Exception as error:  # noqa: BLE001 - the other jobs must come back
+        logger.bind(job_id=record.id).warning("a trigger raised: {}", cause_of(error))
+        return None

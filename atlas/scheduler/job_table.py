@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
+    from atlas.scheduler.apart import Apart
     from atlas.scheduler.job_records import JobRecord, Parked
     from atlas.scheduler.job_rows import JobRows
 
@@ -18,7 +19,7 @@ class JobTable:
     """Every job by its id, and a heap of their next starts. Every method may be called from any thread.
 
     Attributes:
-        version: A number that changes whenever a job is added, changed or removed.
+        version: A number that changes whenever a job is added, changed, removed, set apart or served again.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,8 @@ class JobTable:
         self._lock = threading.Lock()
         self._records: dict[str, JobRecord] = {}
         self._parked: dict[str, Parked] = {}
+        self._apart: dict[str, Apart] = {}
+        self._look_s: dict[str, float] = {}  # when a job that is set apart is tried again
         self._heap: list[tuple[float, str]] = []
         self.version = 0
 
@@ -33,6 +36,7 @@ class JobTable:
         """Hold these jobs and no others."""
         with self._lock:
             self._records, self._parked = dict(rows.records), dict(rows.parked)
+            self._apart, self._look_s = {}, {}
             self._rebuild()
 
     def swap(self, changed: Iterable[JobRecord], removed: Iterable[str]) -> None:
@@ -40,11 +44,16 @@ class JobTable:
         with self._lock:
             for record in changed:
                 self._records[record.id] = record
-                self._parked.pop(record.id, None)
+                self._forget(record.id)
             for job_id in removed:
                 self._records.pop(job_id, None)
-                self._parked.pop(job_id, None)
+                self._forget(job_id)
             self._rebuild()
+
+    def _forget(self, job_id: str) -> None:
+        """What was wrong with a job is wrong no more: it is another one, or gone."""
+        for held in (self._parked, self._apart, self._look_s):
+            held.pop(job_id, None)
 
     def move(self, starts: Mapping[str, datetime], ended: Iterable[str] = ()) -> None:
         """Move jobs that are not in the heap to their next starts; those that ended have none."""
@@ -70,19 +79,54 @@ class JobTable:
 
     def pop_due(self, now_s: float, limit: int) -> list[JobRecord]:
         """Take at most ``limit`` jobs out of the heap that are due at ``now_s``, oldest first."""
-        due: list[JobRecord] = []
+        due: dict[str, JobRecord] = {}  # one that was asked to be tried again stands in the heap twice
         with self._lock:
             while self._heap and self._heap[0][0] <= now_s and len(due) < limit:
                 due_s, job_id = heapq.heappop(self._heap)
                 record = self._records.get(job_id)
                 if record is not None and record.next_run is not None and record.next_run.timestamp() <= due_s:
-                    due.append(record)
-        return due
+                    due[job_id] = record
+        return list(due.values())
 
-    def look_later(self, job_id: str, at_s: float) -> None:
-        """Put a job that is due back into the heap, to be taken out again at ``at_s``."""
+    # --- jobs that cannot be served -----------------------------------------------------------------------------------
+
+    def set_apart(self, new: Apart) -> Apart | None:
+        """Set apart a job that was taken out of the heap; what is due of it waits. Returns how it was before."""
         with self._lock:
-            heapq.heappush(self._heap, (at_s, job_id))
+            old = self._apart.get(new.id)
+            if new.id in self._records:
+                one = self._apart[new.id] = new.after(old)
+                self._look_s.pop(new.id, None)
+                if one.waits:
+                    at_s = self._look_s[new.id] = one.tried_at.timestamp() + one.retry_in_s
+                    heapq.heappush(self._heap, (at_s, new.id))
+                if old is None or old.words != one.words:
+                    self.version += 1
+            return old
+
+    def serve_again(self, job_ids: Iterable[str]) -> list[str]:
+        """Forget what was wrong with these jobs; returns those with which something was."""
+        with self._lock:
+            found = [job_id for job_id in job_ids if self._apart.pop(job_id, None) is not None]
+            for job_id in found:
+                self._look_s.pop(job_id, None)
+            self.version += bool(found)
+            return found
+
+    def try_at(self, job_ids: Iterable[str], at_s: float) -> None:
+        """Let jobs that are set apart be tried at ``at_s`` already."""
+        with self._lock:
+            for job_id in job_ids:
+                if self._look_s.get(job_id, at_s) > at_s:
+                    self._look_s[job_id] = at_s
+                    heapq.heappush(self._heap, (at_s, job_id))
+
+    def apart(self) -> dict[str, Apart]:
+        """Every job that is set apart, by its id."""
+        if not self._apart:
+            return {}
+        with self._lock:
+            return dict(self._apart)
 
     def next_s(self) -> float | None:
         """When the next job is due, seconds since 1970; None if there is none."""
@@ -108,7 +152,10 @@ class JobTable:
         self._rebuild_heap()
 
     def _rebuild_heap(self) -> None:
+        later = self._look_s
         self._heap = [
-            (record.next_run.timestamp(), record.id) for record in self._records.values() if record.next_run is not None
+            (max(record.next_run.timestamp(), later.get(record.id, 0.0)), record.id)
+            for record in self._records.values()
+            if record.next_run is not None
         ]
         heapq.heapify(self._heap)

@@ -38,7 +38,7 @@ class JobState(enum.StrEnum):
     ENDED = "ENDED"
     """Its last fire time has passed; the row stays."""
     PARKED = "PARKED"
-    """Its row cannot be read."""
+    """Its row cannot be read, or it cannot be served: it is set apart, so that the others go on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,13 +91,26 @@ class Job:
         next_run: datetime | None,
         pause: Pause | None,
         unbound: str | None,
+        *,
+        apart: str | None = None,
     ) -> Job:
-        """The job of these parts."""
+        """The job of these parts.
+
+        Args:
+            definition: What is fixed about it.
+            trigger: When it starts.
+            next_run: When it starts next.
+            pause: The pause in force.
+            unbound: Why it has no function.
+            apart: Why it is set apart.
+        """
         detail: str = ""
         if not definition.enabled:
             state, detail = JobState.DISABLED, Told("the config file says enabled: false")
         elif next_run is None:
             state, detail = JobState.ENDED, Told("its last fire time has passed")
+        elif apart is not None:
+            state, detail = JobState.PARKED, apart
         elif pause is not None:
             until = "" if pause.until is None else pause.until.isoformat(timespec="minutes")
             state = JobState.PAUSED

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.lease_facts import parked_words
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.revisions import latest_revision
 
@@ -40,6 +41,9 @@ class ShownJobs(Protocol):
 
     def parked(self) -> list[Parked]:
         """Jobs that cannot be read."""
+
+    def apart_words(self) -> Mapping[str, str]:
+        """Job that can be read and not be served → why, and what to do."""
 
 
 class ShownStates(Protocol):
@@ -77,6 +81,7 @@ class _Read(NamedTuple):
     rows: JobRows
     pauses: Mapping[str, Pause]
     unbound: Mapping[str, str]
+    apart: Mapping[str, str]
     revision: int | None
     version: int
 
@@ -130,6 +135,10 @@ class LeadersJobs:
         """See `ShownJobs`."""
         return list(self._now().rows.parked.values())
 
+    def apart_words(self) -> Mapping[str, str]:
+        """See `ShownJobs`."""
+        return self._now().apart
+
     def paused(self) -> list[str]:
         """See `ShownStates`."""
         return [job_id for job_id in self._now().pauses if self.pause_of(job_id) is not None]
@@ -170,5 +179,6 @@ def _read(connection: Connection) -> _Read:
     unbound = {} if lease is None else lease.figures.get("unbound_jobs", {})
     revision = latest_revision(connection)
     digests = tuple((record.id, record.digest) for record in rows.records.values())
-    version = hash((digests, tuple(rows.parked.items()), tuple(sorted(pauses)), tuple(sorted(unbound))))
-    return _Read(rows, pauses, unbound, None if revision is None else revision.number, version)
+    apart = parked_words(lease)
+    parts = digests, tuple(rows.parked.items()), tuple(sorted(pauses)), tuple(sorted(unbound)), tuple(apart.items())
+    return _Read(rows, pauses, unbound, apart, None if revision is None else revision.number, hash(parts))

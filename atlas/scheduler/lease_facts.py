@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.loop_watch import Trouble
-from atlas.scheduler.told import from_parts
+from atlas.scheduler.told import from_parts, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from atlas.scheduler.apart import Apart
     from atlas.scheduler.store.leases import Lease
+
+MOST_PARKED: Final = 200
+"""A lease tells of so many jobs that are set apart."""
 
 
 def silent_s(lease: Lease, now: datetime) -> float:
@@ -49,3 +53,20 @@ def config_said(lease: Lease | None, name: str) -> str | None:
         return from_parts(facts["parts"][name])
     except (KeyError, TypeError, ValueError):  # it was long, or another version told it
         return str(text)
+
+
+def parked_figure(apart: Mapping[str, Apart]) -> dict[str, Any]:
+    """What a lease tells of jobs that are set apart."""
+    return {job_id: parts_of(one.words) for job_id, one in list(apart.items())[:MOST_PARKED]}
+
+
+def parked_words(lease: Lease | None) -> dict[str, str]:
+    """Job that is set apart → why and what to do, as its scheduler told."""
+    figures: Mapping[str, Any] = {} if lease is None else lease.figures
+    found: dict[str, str] = {}
+    for job_id, parts in figures.get("parked_jobs", {}).items():
+        try:
+            found[job_id] = from_parts(parts)
+        except ValueError:  # another version told it
+            found[job_id] = str(parts)
+    return found

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loguru import logger
 from sqlalchemy import and_, bindparam, delete, func, insert, null, select, tuple_, update
 from sqlalchemy.exc import IntegrityError
 
 from atlas.scheduler.crash_points import CrashPoint, reached
+from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.events import JobEvent
     from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.schedule import Schedule
     from atlas.scheduler.task import ExecutorKind, Task
@@ -28,6 +28,25 @@ if TYPE_CHECKING:
 
 MAX_FREE: Final = 1000
 """As many fire times of a range that begins anew are counted."""
+
+
+class Written(NamedTuple):
+    """What of a pass is on disk.
+
+    Attributes:
+        tasks: Tasks whose fire time was free.
+        events: What is told of the skips that were written.
+    """
+
+    tasks: list[Task]
+    events: list[JobEvent]
+
+
+class Skipped(NamedTuple):
+    """One event for the rows of ``fires`` it tells of."""
+
+    event: JobEvent
+    rows: Sequence[dict[str, Any]]
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +61,9 @@ class Pass:
         longer: Rows of ``fires`` that go on: ranges of skips, with their new end and how many more they hold.
         tasks: Tasks to insert, each named by one of ``fires``.
         replaces: New task → the tasks whose end it asks for.
-        events: Told behind the commit.
+        skips: Told behind the commit, of the rows that were written.
+        faults: Jobs on which it could not be decided, so that skips are stored → why.
+        refused: Jobs of which an earlier pass could not be written, and that shall have skips → why.
         executors: Function and the executor asked for → where it runs, or why it cannot.
         schedules: Job with a range of skips → when it fires.
     """
@@ -54,10 +75,41 @@ class Pass:
     longer: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     replaces: dict[str, list[str]] = field(default_factory=dict)
-    events: list[JobEvent] = field(default_factory=list)
+    skips: list[Skipped] = field(default_factory=list)
+    faults: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     executors: dict[tuple[str, ExecutorKind | None], ExecutorKind | str] = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     _after: dict[tuple[int, datetime], datetime | None] = field(default_factory=dict)
+
+    @property
+    def job_ids(self) -> list[str]:
+        """Every job it decides on, in order."""
+        rows = (row["job_id"] for row in (*self.fires, *self.longer))
+        return list(dict.fromkeys((*self.next_run, *self.ended, *rows)))
+
+    def only(self, job_ids: Collection[str]) -> Pass:
+        """What it decides on these jobs."""
+        ids = frozenset(job_ids)
+        return replace(
+            self,
+            next_run={job_id: at for job_id, at in self.next_run.items() if job_id in ids},
+            ended=self.ended & ids,
+            fires=[row for row in self.fires if row["job_id"] in ids],
+            longer=[row for row in self.longer if row["job_id"] in ids],
+            tasks=[task for task in self.tasks if task.job_id in ids],
+            skips=[one for one in self.skips if one.event.job_id in ids],
+            faults={job_id: why for job_id, why in self.faults.items() if job_id in ids},
+        )
+
+    def take_out(self, job_id: str) -> list[Task]:
+        """Forget what it decides on a job, but for its next start; returns the tasks that were made for it."""
+        tasks = [task for task in self.tasks if task.job_id == job_id]
+        self.fires = [row for row in self.fires if row["job_id"] != job_id]
+        self.longer = [row for row in self.longer if row["job_id"] != job_id]
+        self.tasks = [task for task in self.tasks if task.job_id != job_id]
+        self.skips = [one for one in self.skips if one.event.job_id != job_id]
+        return tasks
 
     def first_after(self, schedule: Schedule, fire_time: datetime) -> datetime | None:
         """First fire time strictly after one; worked out once for all jobs of a schedule that are due together."""
@@ -76,6 +128,12 @@ class Pass:
         if first is not None and first <= present:
             first = self.first_after(trigger.schedule, present)
         return None if first is None else trigger.run_time_of(first)
+
+
+def skip_event(decided: Pass, row: Mapping[str, Any], count: int | None) -> JobEvent:
+    """What is told of a skip with this row, and of so many fire times."""
+    facts = {"reason": row["skip_reason"], "fire_times": count, "detail": row["detail"]}
+    return JobEvent(job_id=row["job_id"], kind=JobEventKind.SKIPPED, at=decided.now, detail=facts)
 
 
 _MOVING: Final = ("id", "next_run_time")
@@ -122,25 +180,25 @@ def write_earlier_starts(connection: Connection, starts: Mapping[str, datetime],
     _MOVE.run(connection, [(job_id, at.timestamp()) for job_id, at in starts.items()])
 
 
-def write_pass(connection: Connection, decided: Pass) -> list[Task]:
-    """Write a pass; returns the tasks whose fire time was free. A fire time that is served already is left as it is."""
-    kept = decided.tasks
+def write_pass(connection: Connection, decided: Pass) -> Written:
+    """Write a pass. A fire time that is served already is left as it is: its task is not made, its skip not told."""
+    written = Written(decided.tasks, [one.event for one in decided.skips])
     if decided.fires:
         try:
             with connection.begin_nested():
                 _FIRES.run(connection, decided.fires)
         except IntegrityError:
-            kept = _write_free_fires(connection, decided)
+            written = _write_free_fires(connection, decided)
     reached(CrashPoint.PASS_FIRES_WRITTEN)
-    insert_tasks(connection, [full_row(task) for task in kept])
-    _write_longer(connection, decided)
+    insert_tasks(connection, [full_row(task) for task in written.tasks])
+    written.events.extend(_write_longer(connection, decided))
     moves: list[tuple[str, float | None]] = [(job_id, at.timestamp()) for job_id, at in decided.next_run.items()]
     _MOVE.run(connection, moves + [(job_id, None) for job_id in decided.ended])
     reached(CrashPoint.PASS_WRITTEN)
-    return kept
+    return written
 
 
-def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
+def _write_free_fires(connection: Connection, decided: Pass) -> Written:
     rows = [
         row
         for start in range(0, len(decided.fires), 400)
@@ -163,15 +221,28 @@ def _write_free_fires(connection: Connection, decided: Pass) -> list[Task]:
     _FIRES.run(connection, free)
     taken = [row for key, row in once.items() if key in served and row not in mine]
     ranges = [row for row in taken if row["last"] is not None and row["last"] > row["fire_time"]]
-    _write_rests(connection, decided, [(row, row["fire_time"]) for row in ranges])
+    rests = _write_rests(connection, decided, [(row, row["fire_time"]) for row in ranges])
     kept = {row["task_id"] for row in free + mine}
-    return [task for task in decided.tasks if task.id in kept]
+    counts = {id(row): row["count"] for row in free + mine} | {id(row): count for row, count in rests}
+    return Written([task for task in decided.tasks if task.id in kept], list(_told(decided.skips, counts)))
 
 
-def _write_longer(connection: Connection, decided: Pass) -> None:
-    """Let ranges of skips go on; one whose row is another's, or is gone and was later, begins anew."""
+def _told(skips: Sequence[Skipped], counts: Mapping[int, int | None]) -> Iterable[JobEvent]:
+    """The events of rows that were written; ``counts`` holds how many fire times each of these rows has."""
+    for event, rows in skips:
+        written = [counts[id(row)] for row in rows if id(row) in counts]
+        if written:
+            total = None if None in written else sum(count or 0 for count in written)
+            yield replace(event, detail={**event.detail, "fire_times": total})
+
+
+def _write_longer(connection: Connection, decided: Pass) -> list[JobEvent]:
+    """Let ranges of skips go on; one whose row is another's, or is gone and was later, begins anew.
+
+    Returns what is told of those that have a new row: whose beginning was never written, or was served.
+    """
     if not decided.longer:
-        return
+        return []
     keys = [(row["job_id"], row["fire_time"]) for row in decided.longer]
     statement = select(fires.c.job_id, fires.c.fire_time, fires.c.skip_reason)
     there = {
@@ -187,14 +258,21 @@ def _write_longer(connection: Connection, decided: Pass) -> None:
         same = there[key] == row["skip_reason"] if key in there else row["fire_time"] <= row["since"]
         (goes_on if same else anew).append(row)
     _LONGER.run(connection, goes_on)
-    _write_rests(connection, decided, [(row, row["since"]) for row in anew])
+    new = [(row, row["count"]) for row in goes_on if (row["job_id"], row["fire_time"]) not in there]
+    rests = _write_rests(connection, decided, [(row, row["since"]) for row in anew])
+    return [skip_event(decided, row, count) for row, count in new + rests]
 
 
-def _write_rests(connection: Connection, decided: Pass, ranges: Sequence[tuple[dict[str, Any], float]]) -> None:
+def _write_rests(
+    connection: Connection, decided: Pass, ranges: Sequence[tuple[dict[str, Any], float]]
+) -> list[tuple[dict[str, Any], int | None]]:
     """Write of each range (its row, its first fire time) what nobody has served: its beginning may have been.
+
+    Returns the rows of which something was left, with how many fire times.
 
     A wall clock that was set back lets fire times become due that were served before, and the range goes beyond them.
     """
+    rests: list[tuple[dict[str, Any], int | None]] = []
     for row, first in ranges:
         statement = select(fires.c.fire_time, func.coalesce(fires.c.last, fires.c.fire_time).label("last")).where(
             fires.c.job_id == row["job_id"],
@@ -206,6 +284,8 @@ def _write_rests(connection: Connection, decided: Pass, ranges: Sequence[tuple[d
         if free:
             count = row["count"] if row["count"] is None else len(free)
             _FIRES.run(connection, [{**row, "fire_time": free[0], "count": count}])
+            rests.append((row, count))
+    return rests
 
 
 def _free(schedule: Schedule, first: float, last: float, served: Sequence[tuple[float, float]]) -> list[float]:

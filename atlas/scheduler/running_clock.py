@@ -11,7 +11,8 @@ from loguru import logger
 from sqlalchemy import func, select
 
 from atlas.scheduler.bridge import Bridge
-from atlas.scheduler.job_state import JobStates
+from atlas.scheduler.errors import AtlasError
+from atlas.scheduler.job_state import JobStates, resumed_since
 from atlas.scheduler.job_store import JobStore
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch
@@ -48,10 +49,26 @@ class RunningClock:
         self.scheduler = self._make_scheduler()
         self.states.load()
         self.jobs.load()
-        store.on_foreign(self.states.load)
+        self.jobs.on_apart = self._renew
+        store.on_foreign(self._hear)
         self._forget_keepers = [store.on_rebuild(self.jobs.keep), store.on_rebuild(self.states.keep)]
         self.watch = LoopWatch(self, store.clock, store.events)
         serving.lifecycle.live_of = self.states.live
+
+    def _renew(self) -> None:
+        """Let other processes know now what stands in the lease."""
+        try:
+            self.serving.renew()
+        except AtlasError as error:  # it stops
+            logger.debug("the lease is not renewed", error=str(error))
+
+    def _hear(self) -> None:
+        """Take in what another process wrote: pauses, and that a job which is set apart is to be tried."""
+        self.states.load()
+        apart = self.jobs.apart()
+        if apart:
+            for job_id in self.serving.store.read(lambda connection: resumed_since(connection, apart)):
+                self.jobs.try_again(job_id)
 
     def bring_back(self) -> None:
         """Bring starts back that a wall clock which ran ahead has moved: the newest task was made in the future."""
@@ -68,7 +85,7 @@ class RunningClock:
     def close(self) -> None:
         """End the loop; one that stands still is left behind, or stopping would wait for it for ever."""
         store = self.serving.store
-        store.off_foreign(self.states.load)
+        store.off_foreign(self._hear)
         for forget in self._forget_keepers:
             forget()
         self.watch.close()

@@ -28,7 +28,7 @@ def no_unique_key() -> None:
 
     behind: list[dict[str, Any]] = []
 
-    def write_pass(connection: Connection, decided: Pass) -> list[Task]:
+    def write_pass(connection: Connection, decided: Pass) -> passes.Written:
         if decided.fires:
             connection.execute(insert(fires), decided.fires)
         insert_tasks(connection, [full_row(task) for task in decided.tasks])
@@ -36,7 +36,7 @@ def no_unique_key() -> None:
             move = update(jobs).where(jobs.c.id == bindparam("job")).values(next_run_time=bindparam("at"))
             connection.execute(move, behind)
         behind[:] = [{"job": job_id, "at": at.timestamp()} for job_id, at in decided.next_run.items()]
-        return decided.tasks
+        return passes.Written(decided.tasks, [one.event for one in decided.skips])
 
     passes.write_pass = write_pass
 

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.passes import Pass
-    from atlas.scheduler.task import Task
 
 
 def _lose_catch_up() -> Any:
@@ -40,10 +39,10 @@ def _serve_twice() -> Any:
 
     whole = passes._write_free_fires
 
-    def write(connection: Connection, decided: Pass) -> list[Task]:
-        kept = whole(connection, decided)
-        insert_tasks(connection, [full_row(task) for task in decided.tasks if task not in kept])
-        return decided.tasks
+    def write(connection: Connection, decided: Pass) -> passes.Written:
+        written = whole(connection, decided)
+        insert_tasks(connection, [full_row(task) for task in decided.tasks if task not in written.tasks])
+        return written._replace(tasks=decided.tasks)
 
     return mock.patch.object(passes, "_write_free_fires", write)
 

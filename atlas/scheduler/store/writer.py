@@ -14,7 +14,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loguru import logger
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, ProgrammingError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from atlas.scheduler import crash_points
 from atlas.scheduler.crash_points import CrashPoint, reached
@@ -24,6 +24,7 @@ from atlas.scheduler.metrics import Moves
 from atlas.scheduler.store.commit import Accept, Batch, Move, Work, accepted_event, events_of, move_of, refused_event
 from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.database_file import is_corrupt
+from atlas.scheduler.store.refusals import is_about_values, is_conflict
 from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.task import FINAL
@@ -54,6 +55,8 @@ LONG_COMMIT_S: Final = 2.0
 """A commit that takes longer is told as a fault while it lasts."""
 MAX_BEHIND: Final = 100
 """Write-behind changes that may be unwritten before no further task starts; bounds what a crash can repeat."""
+MAX_CONFLICTS: Final = 10
+"""Deadlocks in a row that are no outage."""
 GATHER_S: Final = 0.001
 """How long changes that nobody waits for gather: a short task is RUNNING and final in one commit, and one row."""
 MAX_BEHIND_S: Final = 1.0
@@ -91,6 +94,7 @@ class Writer:
         self._fault: str | None = None
         self._doubt: _Doubt | None = None
         self._deaf = False
+        self._conflicts = 0  # in a row
         self._commit_since_s: float | None = None
         self._connection = WriterConnection(engine)
         self._looked_s = float("-inf")
@@ -300,11 +304,15 @@ class Writer:
             self._refuse(batch, error)
             return True
         except Exception as error:  # noqa: BLE001 - a database error must not end the writer, whatever its class
+            if self._is_mere_conflict(batch, error):
+                self._put_in_front(batch)
+                return True
             self._put_back(batch, error)
             return False
         finally:
             self._commit_since_s = None
         self.commits += 1
+        self._conflicts = 0
         self._recovered()
         self._after(batch, counts)
         self._hear()
@@ -383,7 +391,7 @@ class Writer:
             work.value = work.run(connection)
             savepoint.commit()
         except Exception as error:  # the work's own error belongs to its ticket, the database's to the whole commit
-            if isinstance(error, DBAPIError) and not _is_about_values(error):
+            if isinstance(error, DBAPIError) and not is_about_values(error):
                 raise
             savepoint.rollback()
             work.error = error
@@ -432,6 +440,26 @@ class Writer:
     def announce(self, served: Sequence[Task], refused: Sequence[Task]) -> None:
         """Tell of tasks that another process put into the store, and of those among them that ended at once."""
         self._events.publish_later(lambda: [*map(accepted_event, [*served, *refused]), *map(refused_event, refused)])
+
+    # --- when two transactions meet ---------------------------------------------------------------------------------
+
+    def _is_mere_conflict(self, batch: Batch, error: Exception) -> bool:
+        """True if the batch gave way to another transaction, and is to be written once more at once: no outage."""
+        if not is_conflict(error) or self._failing_since_s is not None or self._conflicts >= MAX_CONFLICTS:
+            return False
+        if self._doubt is not None and self._doubt.batch is not batch:
+            return False  # another one is still asked for
+        self._conflicts += 1
+        logger.warning("a commit gave way to another transaction; it is repeated at once", error=_first_line(error))
+        return True
+
+    def _put_in_front(self, batch: Batch) -> None:
+        """Let a commit that was rolled back for certain be made again, with what has come since."""
+        self._doubt = None
+        with self._ready:
+            batch.put_before(self._batch)
+            self._batch = batch
+            self._in_commit = 0
 
     # --- when the database does not answer --------------------------------------------------------------------------
 
@@ -552,6 +580,5 @@ class Writer:
         return True
 
 
-def _is_about_values(error: DBAPIError) -> bool:
-    """True if the database refused what it was given, and would again; False if it is the database that is unwell."""
-    return isinstance(error, IntegrityError | DataError | ProgrammingError) and not error.connection_invalidated
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).split("\n", 1)[0]

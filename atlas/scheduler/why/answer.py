@@ -9,7 +9,9 @@ from sqlalchemy import select
 
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.lease_facts import parked_words
 from atlas.scheduler.store.audit import read_audit
+from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.told import Told
@@ -157,7 +159,12 @@ def _tell_of_now(ask: Inquiry) -> None:
         ask.tell(Told("The job is not there any more."))
         return
     pause = read_pauses(ask.connection, ask.job_id).get(ask.job_id)
-    if not record.enabled:
+    lease = scheduler_lease(ask.connection)
+    apart = parked_words(lease if lease is not None and lease.lives(ask.now) else None).get(ask.job_id)
+    if apart is not None:
+        ask.facts["parked"] = str(apart)
+        ask.tell(Told("It is parked now: {why}.", why=apart))
+    elif not record.enabled:
         ask.tell(Told("It is switched off now: the config file says enabled: false."))
     elif pause is not None and pause.holds(ask.now):
         ask.facts["pause"] = pause.to_json()

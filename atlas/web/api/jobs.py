@@ -91,7 +91,7 @@ def _seen(shown: Shown, one: JobRecord | Parked) -> Job:
     if isinstance(one, Parked):
         return Job.of_parked(one)
     pause, unbound = shown.states.pause_of(one.id), shown.states.unbound(one.definition)
-    return Job.of(one.definition, one.trigger, one.next_run, pause, unbound)
+    return Job.of(one.definition, one.trigger, one.next_run, pause, unbound, apart=shown.jobs.apart_words().get(one.id))
 
 
 def get_job(call: Call) -> dict[str, Any]:

@@ -196,7 +196,8 @@ class Desk:
 
     def _reckon(self) -> Forecast:
         records: Sequence[JobRecord] = self.records()
-        now, states = self.store.clock.now(), self.atlas.cron.sync.shown.states
+        now, shown = self.store.clock.now(), self.atlas.cron.sync.shown
+        apart = shown.jobs.apart_words()
         few = len(records) <= AT_ONCE
         lately = self.recent.of([record.id for record in records], now) if few else {}
         jobs = []
@@ -207,7 +208,7 @@ class Desk:
                 takes_s = lately[record.id].duration_s(0.5)
             else:  # the mean of a job's counters costs nothing to read
                 takes_s = self.store.totals.metrics(record.id).average_duration_s
-            fires = states.pause_of(record.id) is None
+            fires = shown.states.pause_of(record.id) is None and record.id not in apart
             jobs.append(ForecastJob.of(record.definition, duration_s=takes_s, fires=fires))
         return forecast(jobs, now=now, slots=self.slots, bucket_s=BUCKET_S, zone=self.zone)
 

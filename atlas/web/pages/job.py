@@ -150,7 +150,7 @@ def _number(text: str) -> float | None:
 
 def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, str]]:
     """The next starts, each with another job that starts at the same moment."""
-    if record.next_run is None or row.job.state in {JobState.PAUSED, JobState.UNBOUND}:
+    if record.next_run is None or row.job.state in {JobState.PAUSED, JobState.UNBOUND, JobState.PARKED}:
         return []
     found = [record.next_run]
     found += start_times(record.trigger, record.next_run, record.next_run.replace(year=9000), _FIRES - 1)

@@ -66,6 +66,7 @@ class Standing:
     Attributes:
         total: All of them, parked ones too.
         active: Those that fire.
+        apart: Ids of those that cannot be served.
         paused: Ids of paused ones.
         off: Ids of those that do not fire: disabled or ended.
         failing: Ids whose newest final task did not succeed, worst first → how many lately.
@@ -75,6 +76,7 @@ class Standing:
 
     total: int
     active: int
+    apart: frozenset[str]
     paused: frozenset[str]
     off: frozenset[str]
     failing: dict[str, int]
@@ -89,11 +91,14 @@ def standing(desk: Desk, now: datetime) -> Standing:
     records = desk.records()
     paused = frozenset(job_id for job_id in shown.states.paused() if desk.record(job_id) is not None)
     off = frozenset(record.id for record in records if record.next_run is None)
-    starts = (record.next_run for record in records if record.next_run is not None and record.id not in paused)
+    apart = frozenset(shown.jobs.apart_words()) - off
+    stopped = paused | apart
+    starts = (record.next_run for record in records if record.next_run is not None and record.id not in stopped)
     busy = desk.store.read(lambda connection: {one: _jobs_in(connection, one) for one in ("RUNNING", "RETRYING")})
     return Standing(
         total=len(records) + len(shown.jobs.parked()),
-        active=len(records) - len(off | paused),
+        active=len(records) - len(off | stopped),
+        apart=apart,
         paused=paused - off,
         off=off,
         failing={job_id: n for job_id, n in desk.failing.of(now).items() if desk.record(job_id) is not None},
@@ -109,13 +114,15 @@ def _jobs_in(connection: Connection, status: str) -> frozenset[str]:
 
 
 def by_urgency(records: Sequence[JobRecord], stand: Standing, most: int) -> list[JobRecord]:
-    """The first ``most``: failing, retrying, running, then by next start; paused and ended ones last."""
+    """The first ``most``: set apart, failing, retrying, running, then by next start; paused and ended ones last."""
     rank = {job_id: place for place, job_id in enumerate(stand.failing)}
     last = stand.paused | stand.off
-    urgent = rank.keys() | stand.retrying | stand.running
+    urgent = rank.keys() | stand.retrying | stand.running | stand.apart
 
     def key(record: JobRecord) -> tuple[int, float, str]:
         job_id = record.id
+        if job_id in stand.apart:
+            return (-1, 0.0, job_id)
         if job_id in last or record.next_run is None:
             return (9, 0.0 if job_id in stand.paused else 1.0, job_id)
         if job_id not in urgent:
@@ -154,12 +161,14 @@ def _words(definition: JobDefinition) -> str:
 
 def rows_of(desk: Desk, records: Sequence[JobRecord], now: datetime) -> list[JobRow]:
     """The rows of these jobs, in their order."""
-    states = desk.atlas.cron.sync.shown.states
+    shown = desk.atlas.cron.sync.shown
+    states, apart = shown.states, shown.jobs.apart_words()
     lately = desk.recent.of([record.id for record in records], now)
     rows = []
     for record in records:
         definition = record.definition
         pause = states.pause_of(record.id)
-        job = Job.of(definition, record.trigger, record.next_run, pause, states.unbound(definition))
+        unbound = states.unbound(definition)
+        job = Job.of(definition, record.trigger, record.next_run, pause, unbound, apart=apart.get(record.id))
         rows.append(JobRow(job, definition, lately[record.id], record.digest, partial(desk.plans.of, record, now)))
     return rows

@@ -55,7 +55,7 @@ SHARED: Final[dict[str, str]] = {
     "Disabled": "已停用",
     "Unbound": "缺少函数",
     "Ended": "已结束",
-    "Parked": "无法读取",
+    "Parked": "已搁置",
     "Urgent": "紧急",
     "High": "高",
     "Normal": "普通",

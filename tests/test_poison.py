@@ -1,0 +1,376 @@
+"""One poisonous job stops no other: it is set apart, told in words, and comes back without a restart."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from sqlalchemy import text
+
+from atlas.builtin.health import _jobs
+from atlas.scheduler import bridge as bridge_module
+from atlas.scheduler import passes as passes_module
+from atlas.scheduler.apart import MAX_LETTERS, RETRY_FIRST_S, RETRY_MAX_S, Apart, cause_of
+from atlas.scheduler.client import AtlasClient
+from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.job_view import JobState
+from atlas.scheduler.leaders_jobs import LeadersJobs
+from atlas.scheduler.schedule import Schedule
+from atlas.scheduler.store.task_rows import full_row
+from atlas.scheduler.why.answer import why
+from atlas.web.words.speech import Speech
+from tests.clockwork import DAY, Clockwork, locked, until, utc
+from tests.test_chinese import english_in
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from datetime import datetime
+    from pathlib import Path
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.task import Task
+
+
+@pytest.fixture
+def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
+    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def anywhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
+    """A scheduler on each kind of database."""
+    where = tmp_path / "atlas.db" if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    with Clockwork(where, monkeypatch) as made:
+        yield made
+
+
+REFUSALS = {
+    "sqlite": """
+        CREATE TRIGGER poison BEFORE INSERT ON {table} WHEN NEW.job_id = 'bad'
+        BEGIN SELECT RAISE(ABORT, 'poison'); END
+    """,
+    "postgresql": """
+        CREATE FUNCTION poison() RETURNS trigger AS $$
+        BEGIN IF NEW.job_id = 'bad' THEN RAISE EXCEPTION 'poison'; END IF; RETURN NEW; END $$ LANGUAGE plpgsql;
+        CREATE TRIGGER poison BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION poison()
+    """,
+}
+END = {"sqlite": "DROP TRIGGER poison", "postgresql": "DROP FUNCTION poison() CASCADE"}
+
+
+def refuse(clockwork: Clockwork, table: str) -> None:
+    """From now on the database takes no row of the job ``bad`` into ``table``."""
+    statement = REFUSALS[clockwork.store.engine.dialect.name].format(table=table)
+    clockwork.store.write(lambda connection: connection.execute(text(statement)))
+
+
+def refuse_no_more(clockwork: Clockwork) -> None:
+    statement = END[clockwork.store.engine.dialect.name]
+    clockwork.store.write(lambda connection: connection.execute(text(statement)))
+
+
+def told(clockwork: Clockwork, kind: JobEventKind, job: str = "bad") -> list[JobEvent]:
+    """The events of a kind, of one job."""
+    assert clockwork.store.events.drain()
+    return [one for one in clockwork.events if isinstance(one, JobEvent) and (one.kind, one.job_id) == (kind, job)]
+
+
+def poisoned(clockwork: Clockwork, table: str = "tasks", **options: Any) -> None:
+    """Five good jobs, and a bad one in the midst of them."""
+    for name in ("a", "b", "bad", "c", "d", "e"):
+        clockwork.cron.add_job(name, "* * * * *", "nothing", **options)
+    refuse(clockwork, table)
+
+
+# --- the others go on ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", ["tasks", "fires"])
+def test_a_job_that_the_database_refuses_stops_no_other(anywhere: Clockwork, table: str) -> None:
+    poisoned(anywhere, table)
+    anywhere.each("12:01", "12:02")
+    for good in "abcde":
+        assert anywhere.decisions(good) == ["12:01 task", "12:02 task"]
+        assert [task.status for task in anywhere.tasks(good)] == ["SUCCESS", "SUCCESS"]
+    assert anywhere.decisions("bad") == []
+    assert anywhere.cron.running.serving.lifecycle.unfinished_of("bad") == []
+    assert anywhere.job("bad").state is JobState.PARKED
+    assert [anywhere.job(good).state for good in "abcde"] == [JobState.ACTIVE] * 5
+    assert anywhere.store.writer.fault is None
+    refuse_no_more(anywhere)
+    anywhere.each("12:03")  # by itself: it is tried every half minute at first
+    assert anywhere.decisions("bad") == ["12:01-12:02 skip coalesced x2", "12:03 task"]
+    assert anywhere.job("bad").state is JobState.ACTIVE
+    assert len(told(anywhere, JobEventKind.PARKED)) == len(told(anywhere, JobEventKind.RESUMED)) == 1
+
+
+def test_of_a_herd_the_bad_ones_are_found_in_the_same_pass(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad = {"job007", "job031", "job032", "job079"}
+    for number in range(80):
+        clockwork.cron.add_job(f"job{number:03}", "* * * * *", "nothing")
+
+    def raising(task: Task) -> Any:
+        if task.job_id in bad:
+            raise OverflowError("a hostile value")
+        return full_row(task)
+
+    monkeypatch.setattr("atlas.scheduler.passes.full_row", raising)
+    clockwork.each("12:01")
+    states = {job.name: job.state for job in clockwork.cron.get_all_jobs()}
+    assert {name for name, state in states.items() if state is JobState.PARKED} == bad
+    assert all(clockwork.decisions(name) == ["12:01 task"] for name in states.keys() - bad)
+
+
+def test_a_job_that_was_refused_costs_the_others_no_second_try(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poisoned(clockwork)
+    clockwork.each("12:01")
+    real, parts = passes_module.write_pass, []
+
+    def watching(connection: Connection, decided: Any) -> Any:
+        parts.append(sorted(decided.job_ids))
+        return real(connection, decided)
+
+    monkeypatch.setattr("atlas.scheduler.job_store.write_pass", watching)
+    clockwork.each("12:02")
+    assert parts == [["a", "b", "c", "d", "e"], ["bad"], []]
+
+
+def test_when_nothing_can_be_written_no_job_is_to_blame(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    poisoned(clockwork)
+
+    def raising(*_args: object) -> None:
+        raise ValueError("a bug in all of it")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atlas.scheduler.job_store.write_pass", raising)
+        assert clockwork.at("12:01") == 1.0
+        assert {job.state for job in clockwork.cron.get_all_jobs()} == {JobState.ACTIVE}
+    clockwork.each("12:01:01")
+    assert clockwork.decisions("a") == ["12:01 task"]
+
+
+def test_a_database_that_is_unwell_sets_no_job_apart(
+    clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.scheduler.job_store.PASS_WAIT_S", 0.05)
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    with locked(tmp_path / "atlas.db"):
+        clockwork.at("12:01")
+        assert clockwork.job().state is JobState.ACTIVE
+    until(lambda: clockwork.decisions() == ["12:01 task"], clockwork.store)
+    assert clockwork.job().state is JobState.ACTIVE
+
+
+# --- it comes back ---------------------------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_resumed_is_tried_at_once_and_caught_up(anywhere: Clockwork) -> None:
+    poisoned(anywhere, catchup="all")
+    anywhere.each("12:01", "12:02")
+    refuse_no_more(anywhere)
+    assert anywhere.cron.resume_job("bad", by="mei")
+    anywhere.each("12:02:01")
+    assert anywhere.decisions("bad") == ["12:01 task", "12:02 task"]
+    assert [task.status for task in anywhere.tasks("bad")] == ["SUCCESS", "SUCCESS"]
+    assert anywhere.job("bad").state is JobState.ACTIVE
+    assert not anywhere.cron.resume_job("bad")
+    with AtlasClient(anywhere.database).sync as client:
+        assert [(one.actor, one.action) for one in client.audit(subject="bad", action="resume")] == [("mei", "resume")]
+
+
+def test_another_process_sees_why_and_resumes_it(anywhere: Clockwork) -> None:
+    poisoned(anywhere)
+    anywhere.each("12:01")
+    anywhere.store.write(lambda _connection: None)  # behind the renewal of the lease
+    with AtlasClient(anywhere.database).sync as client:
+        client.store.clock = anywhere.clock
+        seen = client.job("bad")
+        assert (seen.state, seen.detail) == (JobState.PARKED, anywhere.job("bad").detail)
+        shown = LeadersJobs(client.store)
+        assert dict(shown.apart_words()) == {"bad": seen.detail}
+        shown.close()
+        refuse_no_more(anywhere)
+        anywhere.clock.instant = utc(f"{DAY} 12:01:10")
+        assert client.resume_job("bad", by="cli:lin")
+        anywhere.cron.running._hear()
+        anywhere.tick()
+        anywhere.settle()
+        assert anywhere.decisions("bad") == ["12:01 task"]
+        assert client.job("bad").state is JobState.ACTIVE
+        assert not client.resume_job("bad")
+
+
+def test_an_edit_brings_it_back_at_once(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    clockwork.cron.add_job("bad", "* * * * *", "nothing", "poison")
+
+    def raising(task: Task) -> Any:
+        record = clockwork.jobs.record("bad")
+        if record is not None and record.definition.description == "poison":
+            raise ValueError("poison")
+        return full_row(task)
+
+    monkeypatch.setattr("atlas.scheduler.passes.full_row", raising)
+    clockwork.each("12:01", "12:02")
+    assert clockwork.job("bad").state is JobState.PARKED
+    clockwork.cron.add_job("bad", "* * * * *", "nothing", "good")
+    assert clockwork.job("bad").state is JobState.ACTIVE
+    clockwork.each("12:02:05")
+    assert clockwork.decisions("bad") == ["12:01 skip coalesced", "12:02 task"]
+
+
+def test_another_schedule_for_it_comes_into_force_and_what_was_due_is_a_skip_with_its_reason(
+    anywhere: Clockwork,
+) -> None:
+    poisoned(anywhere)
+    anywhere.each("12:01", "12:02")
+    anywhere.cron.add_job("bad", "@hourly", "nothing")
+    assert anywhere.decisions("bad") == ["12:01-12:02 skip fault xNone"]
+    assert "poison" in anywhere.fires("bad")[0].detail
+    assert anywhere.job("bad").state is JobState.ACTIVE
+    assert anywhere.job("bad").next_fire_time == utc(f"{DAY} 13:00")
+
+
+def test_another_schedule_comes_into_force_even_if_not_even_a_skip_is_taken(clockwork: Clockwork) -> None:
+    poisoned(clockwork, "fires")
+    clockwork.each("12:01")
+    clockwork.cron.add_job("bad", "@hourly", "nothing")
+    assert clockwork.decisions("bad") == []
+    assert clockwork.job("bad").next_fire_time == utc(f"{DAY} 13:00")
+    assert clockwork.decisions("a") == ["12:01 task"]
+
+
+def test_a_schedule_whose_next_time_cannot_be_computed_is_replaced(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clockwork.cron.add_job("bad", "* * * * *", "nothing")
+    clockwork.cron.add_job("good", "*/1 * * * *", "nothing")
+    real = Schedule.next_after
+
+    def raising(self: Schedule, instant: datetime) -> datetime | None:
+        if self.cron == ("* * * * *",):
+            raise OSError("the zone file is gone")
+        return real(self, instant)
+
+    monkeypatch.setattr(Schedule, "next_after", raising)
+    clockwork.each("12:01", "12:02")
+    assert clockwork.decisions("good") == ["12:01 task", "12:02 task"]
+    seen = clockwork.job("bad")
+    assert (seen.state, "the zone file is gone" in seen.detail) == (JobState.PARKED, True)
+    assert len(told(clockwork, JobEventKind.PARKED)) == 1  # however often it is tried
+    assert clockwork.cron.running.clock_came_back() == 0  # which asks every job
+    clockwork.cron.add_job("bad", "*/2 * * * *", "nothing")
+    assert clockwork.decisions("bad") == ["12:01-12:02 skip fault xNone"]
+    clockwork.each("12:04")
+    assert clockwork.decisions("bad")[-1] == "12:04 task"
+    assert clockwork.job("bad").state is JobState.ACTIVE
+
+
+def test_the_next_scheduler_on_the_store_finds_out_for_itself_and_nothing_is_lost(clockwork: Clockwork) -> None:
+    poisoned(clockwork, catchup="all")
+    clockwork.each("12:01")
+    clockwork.restart(utc(f"{DAY} 12:02"))
+    assert clockwork.job("bad").state is JobState.ACTIVE
+    clockwork.tick()
+    assert clockwork.job("bad").state is JobState.PARKED
+    refuse_no_more(clockwork)
+    clockwork.restart(utc(f"{DAY} 12:03"))
+    clockwork.each("12:03")
+    assert clockwork.decisions("bad") == ["12:01 task", "12:02 task", "12:03 task"]
+    assert [row.fire_time for row in clockwork.fires("bad")] == [
+        task.fire_time.timestamp() for task in clockwork.tasks("bad") if task.fire_time
+    ]
+
+
+def test_a_removed_job_is_forgotten(clockwork: Clockwork) -> None:
+    poisoned(clockwork)
+    clockwork.each("12:01")
+    clockwork.cron.remove_job("bad")
+    assert clockwork.jobs.apart() == {}
+    clockwork.each("12:02")
+    assert clockwork.decisions("a") == ["12:01 task", "12:02 task"]
+
+
+# --- deciding on it fails --------------------------------------------------------------------------------------------
+
+
+def test_a_job_on_which_cannot_be_decided_is_marked_while_its_fire_times_are_skipped(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clockwork.cron.add_job("bad", "* * * * *", "nothing")
+    with monkeypatch.context() as patch:
+
+        def raising(*_args: object, **_kwargs: object) -> None:
+            raise ValueError("no task can be built")
+
+        patch.setattr(bridge_module, "make_task", raising)
+        clockwork.each("12:01", "12:02")
+        assert clockwork.decisions("bad") == ["12:01 skip fault", "12:02 skip fault"]
+        assert "what is due is skipped: ValueError: no task can be built" in clockwork.job("bad").detail
+    clockwork.each("12:03")
+    assert clockwork.decisions("bad")[-1] == "12:03 task"
+    assert clockwork.job("bad").state is JobState.ACTIVE
+    assert [len(told(clockwork, kind)) for kind in (JobEventKind.PARKED, JobEventKind.RESUMED)] == [1, 1]
+
+
+def test_what_was_half_decided_leaves_no_task_behind(clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch) -> None:
+    clockwork.cron.add_job("bad", "* * * * *", "nothing", overlap="replace")
+    clockwork.cron.add_job("good", "* * * * *", "nothing")
+
+    def raising(_task: Task) -> list[str]:
+        raise KeyError("gone")
+
+    monkeypatch.setattr(clockwork.queue.serving.lifecycle, "replaced_by", raising)
+    clockwork.each("12:01")
+    assert clockwork.decisions("bad") == ["12:01-12:01 skip fault xNone"]
+    assert clockwork.tasks("bad") == []
+    assert clockwork.queue.get_queue_status()["queue_size"] == 0
+    assert clockwork.decisions("good") == ["12:01 task"]
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def test_health_and_why_say_what_is_wrong_and_what_to_do_in_both_languages(clockwork: Clockwork) -> None:
+    poisoned(clockwork)
+    clockwork.each("12:01")
+    clockwork.store.write(lambda _connection: None)  # behind the renewal of the lease
+
+    class Source:
+        def get_jobs(self) -> Any:
+            return clockwork.cron.get_all_jobs()
+
+    check = _jobs(clockwork.store, Source(), clockwork.clock)  # type: ignore[arg-type]
+    assert check.status == "degraded"
+    assert "bad (cannot be served: set apart since 2026-03-02T12:01:00+00:00, what is due waits:" in check.detail
+    assert "atlas resume JOB" in check.remedy
+    answer = clockwork.store.read(lambda connection: why(connection, "bad", at=None, now=clockwork.clock.now()))
+    assert answer.words.startswith("It has not fired yet. It is parked now: set apart since")
+    assert "poison" in answer.facts["parked"]
+    chinese = Speech("zh")
+    for sentence in (check.detail, check.remedy, *answer.sentences):
+        said = chinese.told(sentence)
+        assert english_in(said.replace("IntegrityError: poison", "")) == []
+    assert "自 2026-03-02T12:01:00+00:00 起被搁置" in chinese.told(check.detail)
+
+
+def test_the_words_are_one_short_line() -> None:
+    assert cause_of(ValueError("first\nsecond")) == "ValueError: first"
+    assert cause_of(KeyError()) == "KeyError"
+    assert len(cause_of(ValueError("长" * 5000))) == MAX_LETTERS
+
+
+def test_tries_come_quickly_at_first_and_never_end() -> None:
+    now = utc(f"{DAY} 12:00")
+    one = Apart(id="job", error="no", since=now, tried_at=now)
+    waits = []
+    for _ in range(30):
+        waits.append(one.retry_in_s)
+        one = Apart(id="job", error="no", since=utc(f"{DAY} 13:00"), tried_at=now).after(one)
+    assert waits == [RETRY_FIRST_S] * 10 + [RETRY_MAX_S] * 20
+    assert one.since == now
