@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,9 +20,12 @@ from atlas.scheduler.leaders_jobs import LeadersJobs
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.task_rows import full_row
 from atlas.scheduler.why.answer import why
+from atlas.service import AtlasScheduler
 from atlas.web.words.speech import Speech
-from tests.clockwork import DAY, Clockwork, locked, until, utc
+from tests.clockwork import DAY, Clockwork, locked, nothing, until, utc
 from tests.test_chinese import english_in
+from tests.test_chinese_pages import english_on
+from tests.test_web_api import signed_in
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,6 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.task import Task
+    from atlas.settings import Settings
 
 
 @pytest.fixture
@@ -357,6 +363,41 @@ def test_health_and_why_say_what_is_wrong_and_what_to_do_in_both_languages(clock
         said = chinese.told(sentence)
         assert english_in(said.replace("IntegrityError: poison", "")) == []
     assert "自 2026-03-02T12:01:00+00:00 起被搁置" in chinese.told(check.detail)
+
+
+JOBS = {
+    "cron_jobs": {
+        "bad": {"cron_expression": "* * * * * *", "function": "nothing", "name": "坏的"},
+        "good": {"cron_expression": "* * * * * *", "function": "nothing", "name": "好的"},
+    }
+}
+
+
+def test_pages_and_api_say_it_and_resume_it(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text(json.dumps(JOBS))
+    atlas = AtlasScheduler(settings)
+    atlas.registry.add("nothing", nothing)
+    with atlas.in_thread():
+        poison = text(REFUSALS["sqlite"].format(table="tasks"))
+        atlas.store.write(lambda connection: connection.execute(poison))
+        until(lambda: atlas.cron.sync.get_job("bad").state is JobState.PARKED, atlas.store)
+        client = signed_in(atlas)
+        detail = atlas.cron.sync.get_job("bad").detail
+        told = client.get("/api/v1/jobs/bad").json()
+        assert (told["state"], told["detail"]) == ("PARKED", detail)
+        assert {one["id"]: one["state"] for one in client.get("/api/v1/jobs").json()["items"]}["bad"] == "PARKED"
+        for path in ("/", "/jobs", "/jobs/bad", "/ask/resume"):
+            page = client.get(path, params={"lang": "en", "job": "bad"})
+            assert detail in html.unescape(page.text), path
+            page = client.get(path, params={"lang": "zh", "job": "bad"})
+            assert "起被搁置，到期的触发在等待：IntegrityError: poison" in page.text, path
+            assert [one for one in english_on(page.text) if "IntegrityError" not in one] == []
+        assert "/ask/resume?job=bad" in client.get("/jobs/bad").text
+        atlas.store.write(lambda connection: connection.execute(text(END["sqlite"])))
+        assert client.post("/api/v1/jobs/bad/resume").json() == {"resumed": True}
+        until(lambda: atlas.cron.sync.get_job("bad").state is JobState.ACTIVE, atlas.store)
+        assert detail not in html.unescape(client.get("/jobs/bad", params={"lang": "en"}).text)
 
 
 def test_the_words_are_one_short_line() -> None:
