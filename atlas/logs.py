@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from loguru import logger
 
-from atlas.scheduler.capture import FORWARDED
 from atlas.scheduler.context import running_task
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.log_lines import TOGETHER, Together, hide, one_line, traceback_lines, with_fields
+from atlas.scheduler.tasks.capture import FORWARDED
 
 if TYPE_CHECKING:
     import re

@@ -10,7 +10,6 @@ from loguru import logger
 from tzlocal import get_localzone_name
 
 from atlas.builtin.binding import bind_builtins
-from atlas.scheduler.capture import LogRules
 from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, QueueStoppedError
@@ -24,9 +23,10 @@ from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import Lease, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store, open_store
-from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.tasks.capture import LogRules
+from atlas.scheduler.tasks.submission import QueueDefaults
 from atlas.scheduler.told import Told, told_of
 from atlas.settings import Settings, load_settings, prepare_folders
 

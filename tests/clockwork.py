@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.bridge import Bridge
     from atlas.scheduler.cron_manager import SyncCronManager
-    from atlas.scheduler.job_store import JobStore
+    from atlas.scheduler.job_store.job_store import JobStore
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task

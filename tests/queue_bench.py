@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     import pytest
     from sqlalchemy import Connection
 
-    from atlas.scheduler.line import Line
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.store.store import Store
+    from atlas.scheduler.tasks.line import Line
 
 LIMIT_S = 15.0
 """Longest any test waits for something that should happen at once."""

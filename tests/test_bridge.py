@@ -15,8 +15,8 @@ from atlas.scheduler import bridge as bridge_module
 from atlas.scheduler.bridge import Bridge, SkipReason
 from atlas.scheduler.errors import JobBusyError, JobUnboundError
 from atlas.scheduler.events import JobEvent, JobEventKind
-from atlas.scheduler.job_records import JobChange, make_record
 from atlas.scheduler.job_state import Binding, Pause
+from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.registry import function_from
 from atlas.scheduler.schedule import Calendar, newest_fire_times
 from atlas.scheduler.store.tables import fires

@@ -32,8 +32,8 @@ from atlas.scheduler.errors import (
     UnknownJobError,
 )
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, TaskEvent
-from atlas.scheduler.job_records import JobChange, make_record
 from atlas.scheduler.job_state import JobStates, Pause
+from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry

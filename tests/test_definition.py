@@ -16,8 +16,8 @@ from atlas.scheduler.errors import ArgumentsError, AtlasError, CronExpressionErr
 from atlas.scheduler.job_options import EPOCH, JobOptions, define
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
-from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.task import ExecutorKind, OnCrash, Overlap, TaskPriority
+from atlas.scheduler.tasks.submission import QueueDefaults
 
 PLAIN = JobDefinition(
     id="report", source=JobSource.FILE, title="report", schedule=Schedule(cron=("0 9 * * *",)), function="report"

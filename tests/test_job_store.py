@@ -15,15 +15,15 @@ import pytest
 from apscheduler.jobstores.base import JobLookupError
 from sqlalchemy import event, insert, select, update
 
-from atlas.scheduler import job_store as job_store_module
-from atlas.scheduler import passes as passes_module
 from atlas.scheduler.bridge import SkipReason
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ArgumentsError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
-from atlas.scheduler.job_records import JobChange, make_record
-from atlas.scheduler.job_rows import restore
-from atlas.scheduler.job_store import MAX_SLEEP_S, PASS_JOBS, SERVE, served_by_the_bridge
+from atlas.scheduler.job_store import job_store as job_store_module
+from atlas.scheduler.job_store import passes as passes_module
+from atlas.scheduler.job_store.job_store import MAX_SLEEP_S, PASS_JOBS, SERVE, served_by_the_bridge
+from atlas.scheduler.job_store.records import JobChange, make_record
+from atlas.scheduler.job_store.rows import restore
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import fires, jobs

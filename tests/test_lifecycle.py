@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
-from atlas.scheduler.admission import MAX_HELD
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
     JobBusyError,
@@ -25,8 +24,6 @@ from atlas.scheduler.errors import (
     TaskTimeoutError,
 )
 from atlas.scheduler.events import TaskEvent
-from atlas.scheduler.lifecycle import ALONE_LEAST_S, ALONE_MOST_S, alone_s
-from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import Returned, Stopped
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
@@ -36,8 +33,11 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.submission import IDS
 from atlas.scheduler.task import Cause, ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
+from atlas.scheduler.tasks.admission import MAX_HELD
+from atlas.scheduler.tasks.lifecycle import ALONE_LEAST_S, ALONE_MOST_S, alone_s
+from atlas.scheduler.tasks.live import Live
+from atlas.scheduler.tasks.submission import IDS
 from tests import process_workloads
 from tests.queue_bench import LIMIT_S, Gate, Outage, eventually, nothing, settled
 
@@ -905,7 +905,7 @@ def test_a_suspect_that_is_cancelled_while_it_waits_lets_the_next_one_go(
 def test_a_long_suspect_holds_up_the_next_one_only_for_its_time_alone(
     store: Store, restarted: Callable[..., TaskQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.scheduler.lifecycle.ALONE_MOST_S", 0.05)
+    monkeypatch.setattr("atlas.scheduler.tasks.lifecycle.ALONE_MOST_S", 0.05)
     registry, gate = Registry(), Gate()
     registry.add("work", gate)
     rows = [a_task(crashes=1) for _ in range(3)]

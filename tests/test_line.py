@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.scheduler.clock import SystemClock
-from atlas.scheduler.line import LOOK_AGAIN_S, STALL_S, Line
 from atlas.scheduler.task import ExecutorKind, Task, TaskPolicy, TaskPriority
+from atlas.scheduler.tasks.line import LOOK_AGAIN_S, STALL_S, Line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

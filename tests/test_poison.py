@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from atlas.builtin.health import _jobs
 from atlas.scheduler import bridge as bridge_module
-from atlas.scheduler import passes as passes_module
-from atlas.scheduler.apart import MAX_LETTERS, RETRY_FIRST_S, RETRY_MAX_S, Apart, cause_of
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.job_store import passes as passes_module
+from atlas.scheduler.job_store.apart import MAX_LETTERS, RETRY_FIRST_S, RETRY_MAX_S, Apart, cause_of
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.leaders_jobs import LeadersJobs
 from atlas.scheduler.schedule import Schedule
@@ -124,7 +124,7 @@ def test_of_a_herd_the_bad_ones_are_found_in_the_same_pass(
             raise OverflowError("a hostile value")
         return full_row(task)
 
-    monkeypatch.setattr("atlas.scheduler.passes.full_row", raising)
+    monkeypatch.setattr("atlas.scheduler.job_store.passes.full_row", raising)
     clockwork.each("12:01")
     states = {job.name: job.state for job in clockwork.cron.get_all_jobs()}
     assert {name for name, state in states.items() if state is JobState.PARKED} == bad
@@ -142,7 +142,7 @@ def test_a_job_that_was_refused_costs_the_others_no_second_try(
         parts.append(sorted(decided.job_ids))
         return real(connection, decided)
 
-    monkeypatch.setattr("atlas.scheduler.job_store.write_pass", watching)
+    monkeypatch.setattr("atlas.scheduler.job_store.job_store.write_pass", watching)
     clockwork.each("12:02")
     assert parts == [["a", "b", "c", "d", "e"], ["bad"], []]
 
@@ -154,7 +154,7 @@ def test_when_nothing_can_be_written_no_job_is_to_blame(clockwork: Clockwork, mo
         raise ValueError("a bug in all of it")
 
     with monkeypatch.context() as patch:
-        patch.setattr("atlas.scheduler.job_store.write_pass", raising)
+        patch.setattr("atlas.scheduler.job_store.job_store.write_pass", raising)
         assert clockwork.at("12:01") == 1.0
         assert {job.state for job in clockwork.cron.get_all_jobs()} == {JobState.ACTIVE}
     clockwork.each("12:01:01")
@@ -164,7 +164,7 @@ def test_when_nothing_can_be_written_no_job_is_to_blame(clockwork: Clockwork, mo
 def test_a_database_that_is_unwell_sets_no_job_apart(
     clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.scheduler.job_store.PASS_WAIT_S", 0.05)
+    monkeypatch.setattr("atlas.scheduler.job_store.job_store.PASS_WAIT_S", 0.05)
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     with locked(tmp_path / "atlas.db"):
         clockwork.at("12:01")
@@ -221,7 +221,7 @@ def test_an_edit_brings_it_back_at_once(clockwork: Clockwork, monkeypatch: pytes
             raise ValueError("poison")
         return full_row(task)
 
-    monkeypatch.setattr("atlas.scheduler.passes.full_row", raising)
+    monkeypatch.setattr("atlas.scheduler.job_store.passes.full_row", raising)
     clockwork.each("12:01", "12:02")
     assert clockwork.job("bad").state is JobState.PARKED
     clockwork.cron.add_job("bad", "* * * * *", "nothing", "good")

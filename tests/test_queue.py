@@ -30,7 +30,6 @@ from atlas.scheduler.errors import (
     UnknownTaskError,
 )
 from atlas.scheduler.events import Event, TaskEvent
-from atlas.scheduler.lifecycle import MAX_LIVE_RESULTS
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
@@ -40,8 +39,9 @@ from atlas.scheduler.store import engine as engine_module
 from atlas.scheduler.store import writer
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
-from atlas.scheduler.submission import QueueDefaults
 from atlas.scheduler.task import Cause, ExecutorKind, Task, TaskPriority, TaskStatus
+from atlas.scheduler.tasks.lifecycle import MAX_LIVE_RESULTS
+from atlas.scheduler.tasks.submission import QueueDefaults
 from tests import process_workloads
 from tests.queue_bench import LIMIT_S, Gate, Outage, eventually, nothing, settled
 

@@ -23,7 +23,6 @@ from hypothesis.stateful import (
     rule,
 )
 
-from atlas.scheduler import line
 from atlas.scheduler.context import current_task
 from atlas.scheduler.events import Event, TaskEvent
 from atlas.scheduler.queue import TaskQueue
@@ -32,6 +31,7 @@ from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import MOVES, TaskPriority, TaskStatus
+from atlas.scheduler.tasks import line
 from tests.queue_bench import LIMIT_S, HandClock, eventually, nothing, settled
 
 if TYPE_CHECKING:

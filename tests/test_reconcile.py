@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, insert, select
 
-from atlas.scheduler import job_store as job_store_module
 from atlas.scheduler import reconcile as reconcile_module
 from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent
+from atlas.scheduler.job_store import job_store as job_store_module
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
 from atlas.scheduler.reconcile import Reconciler

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 import pytest
 from loguru import logger
 
-from atlas.scheduler.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import TaskFailedError
 from atlas.scheduler.queue import TaskQueue
@@ -20,6 +19,7 @@ from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_logs import read_logs
+from atlas.scheduler.tasks.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
 from tests import process_workloads as workloads
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import delete, select
 
-from atlas.scheduler import job_store as job_store_module
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import StoreHeldError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind, TaskEvent
+from atlas.scheduler.job_store import job_store as job_store_module
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry

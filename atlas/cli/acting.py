@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import argparse
 
     from atlas.scheduler.client import SyncAtlasClient
-    from atlas.scheduler.submission import SubmitOptions
+    from atlas.scheduler.tasks.submission import SubmitOptions
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,8 +11,8 @@ from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, print_json, say
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.errors import ConfigError, UnknownJobError
-from atlas.scheduler.job_records import Parked
-from atlas.scheduler.job_rows import read_job
+from atlas.scheduler.job_store.records import Parked
+from atlas.scheduler.job_store.rows import read_job
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.schedule import Schedule

@@ -14,7 +14,7 @@ from tzlocal import get_localzone_name
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.submission import QueueDefaults
+from atlas.scheduler.tasks.submission import QueueDefaults
 from atlas.scheduler.zones import zone_named
 from atlas.settings import DEFAULT_FILE, load_settings, prepare_folders
 

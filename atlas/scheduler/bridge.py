@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from apscheduler.executors.base import BaseExecutor
 from loguru import logger
 
-from atlas.scheduler.apart import cause_of
 from atlas.scheduler.definition import CatchUp, JobDefinition
 from atlas.scheduler.errors import JobBusyError, QueueStoppedError
+from atlas.scheduler.job_store.apart import cause_of
+from atlas.scheduler.job_store.passes import Skipped, skip_event
 from atlas.scheduler.outcome import shorten
-from atlas.scheduler.passes import Skipped, skip_event
 from atlas.scheduler.schedule import newest_fire_times
-from atlas.scheduler.submission import IDS
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
+from atlas.scheduler.tasks.submission import IDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
     from apscheduler.job import Job
 
-    from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.job_state import JobStates
-    from atlas.scheduler.job_store import JobStore
-    from atlas.scheduler.lifecycle import Lifecycle
-    from atlas.scheduler.passes import Pass
+    from atlas.scheduler.job_store.job_store import JobStore
+    from atlas.scheduler.job_store.passes import Pass
+    from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.tasks.lifecycle import Lifecycle
 
 ON_TIME_S: Final = 30.0
 """A start no later than this counts as on time: the scheduler looks up at least that often."""

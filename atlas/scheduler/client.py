@@ -19,9 +19,9 @@ from atlas.scheduler.errors import (
     UnknownJobError,
     UnknownTaskError,
 )
-from atlas.scheduler.job_records import JobRecord, Parked
-from atlas.scheduler.job_rows import read_job, read_jobs
 from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
+from atlas.scheduler.job_store.records import JobRecord, Parked
+from atlas.scheduler.job_store.rows import read_job, read_jobs
 from atlas.scheduler.job_view import Job, last_tasks, status_of
 from atlas.scheduler.lease_facts import parked_words
 from atlas.scheduler.metrics import Metrics, Totals
@@ -35,9 +35,9 @@ from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import fetch
-from atlas.scheduler.submission import QueueDefaults, SubmitOptions, again, refuse_lost
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import Origin, Task, TaskStatus
+from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions, again, refuse_lost
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

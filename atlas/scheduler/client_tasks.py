@@ -14,8 +14,8 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.submission import IDS, QueueDefaults, Submission, SubmitOptions
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
+from atlas.scheduler.tasks.submission import IDS, QueueDefaults, Submission, SubmitOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,8 +25,8 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_options import JobOptions, define
-from atlas.scheduler.job_records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_state import Binding, Pause, delete_pause
+from atlas.scheduler.job_store.records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.lease_facts import parked_figure
@@ -34,8 +34,8 @@ from atlas.scheduler.registry import describe, function_from
 from atlas.scheduler.running_clock import RunningClock
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.submission import executor_for
 from atlas.scheduler.sync_queue import refuse_on_loop
+from atlas.scheduler.tasks.submission import executor_for
 from atlas.scheduler.told import Told
 from atlas.scheduler.triggers import trigger_for
 
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.live import Live
     from atlas.scheduler.loop_watch import Trouble
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
     from atlas.scheduler.task import Task
+    from atlas.scheduler.tasks.live import Live
 
 MAX_JOB_ID: Final = 191
 

@@ -18,7 +18,7 @@ from atlas.scheduler.told import Told, told_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from atlas.scheduler.submission import QueueDefaults
+    from atlas.scheduler.tasks.submission import QueueDefaults
 
 E = TypeVar("E", bound=enum.StrEnum)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import delete, select
 
 from atlas.scheduler.errors import FunctionError
-from atlas.scheduler.live import Live
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.audit import Action, read_audit, write_audit
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
-from atlas.scheduler.submission import executor_for
+from atlas.scheduler.tasks.live import Live
+from atlas.scheduler.tasks.submission import executor_for
 from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.apart import Apart
     from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.job_store.apart import Apart
     from atlas.scheduler.registry import Function, Registry
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import ExecutorKind, Task

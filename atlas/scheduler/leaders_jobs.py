@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.lease_facts import parked_words
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.revisions import latest_revision
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.definition import JobDefinition
-    from atlas.scheduler.job_records import JobRecord, Parked
-    from atlas.scheduler.job_rows import JobRows
     from atlas.scheduler.job_state import Pause
+    from atlas.scheduler.job_store.records import JobRecord, Parked
+    from atlas.scheduler.job_store.rows import JobRows
     from atlas.scheduler.store.store import Store
 
 KEEPS_S: Final = 1.0

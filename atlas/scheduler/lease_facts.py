@@ -12,7 +12,7 @@ from atlas.scheduler.told import from_parts, parts_of
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from atlas.scheduler.apart import Apart
+    from atlas.scheduler.job_store.apart import Apart
     from atlas.scheduler.store.leases import Lease
 
 MOST_PARKED: Final = 200

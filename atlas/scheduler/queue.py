@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from loguru import logger
 
-from atlas.scheduler.capture import LogRules
 from atlas.scheduler.errors import (
     ArgumentsError,
     QueueStoppedError,
@@ -26,8 +25,9 @@ from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket, wake_all
-from atlas.scheduler.submission import QueueDefaults, Submission, SubmitOptions, submitted
 from atlas.scheduler.sync_queue import SyncTaskQueue, result_of
+from atlas.scheduler.tasks.capture import LogRules
+from atlas.scheduler.tasks.submission import QueueDefaults, Submission, SubmitOptions, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from atlas.scheduler.live import Live
     from atlas.scheduler.store.leases import Lease
     from atlas.scheduler.task import ExecutorKind
+    from atlas.scheduler.tasks.live import Live
 
 
 class RoleListener(Protocol):

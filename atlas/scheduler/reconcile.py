@@ -22,7 +22,7 @@ from atlas.scheduler.config.reading import JobsReader, mode_of
 from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace, text_digest
 from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
-from atlas.scheduler.job_records import JobChange, make_records
+from atlas.scheduler.job_store.records import JobChange, make_records
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from atlas.scheduler.bridge import Bridge
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.job_state import JobStates, resumed_since
-from atlas.scheduler.job_store import JobStore
+from atlas.scheduler.job_store.job_store import JobStore
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch
 from atlas.scheduler.store.tables import tasks

@@ -18,18 +18,18 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.executors.loop import LoopExecutor
 from atlas.scheduler.executors.process.slots import ProcessSlots
 from atlas.scheduler.executors.thread import ThreadExecutor
-from atlas.scheduler.lifecycle import Lifecycle
-from atlas.scheduler.line import Line
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Lease
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.submission import again, refuse_lost
 from atlas.scheduler.task import Origin, Task, TaskStatus
-from atlas.scheduler.task_log import TaskLogs
-from atlas.scheduler.timekeeper import Timekeeper
+from atlas.scheduler.tasks.lifecycle import Lifecycle
+from atlas.scheduler.tasks.line import Line
+from atlas.scheduler.tasks.logs import TaskLogs
+from atlas.scheduler.tasks.submission import again, refuse_lost
+from atlas.scheduler.tasks.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     import asyncio
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.capture import LogRules
-    from atlas.scheduler.live import Live
     from atlas.scheduler.metrics import Moves
     from atlas.scheduler.outcome import Verdict
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.task import ExecutorKind
+    from atlas.scheduler.tasks.capture import LogRules
+    from atlas.scheduler.tasks.live import Live
 
 CHANCE: Final = random.Random()  # noqa: S311 - spreads retries
 """Not the module's own: an app may seed that one, and what it draws from it is its own business."""

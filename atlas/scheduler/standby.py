@@ -20,8 +20,8 @@ from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, task_of
 from atlas.scheduler.store.tickets import wake_all
-from atlas.scheduler.submission import again, refuse_lost
 from atlas.scheduler.task import Origin, Task, TaskPriority
+from atlas.scheduler.tasks.submission import again, refuse_lost
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.live import Live
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.tickets import Ticket
+    from atlas.scheduler.tasks.live import Live
 
 
 class Standby:

@@ -31,8 +31,8 @@ from atlas.scheduler.store.task_rows import (
     moving_row,
     update_tasks,
 )
-from atlas.scheduler.submission import MAX_ID
 from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
+from atlas.scheduler.tasks.submission import MAX_ID
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -18,8 +18,8 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.submission import SubmitOptions, submitted
 from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.tasks.submission import SubmitOptions, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

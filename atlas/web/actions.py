@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-    from atlas.scheduler.submission import SubmitOptions
+    from atlas.scheduler.tasks.submission import SubmitOptions
     from atlas.web.site import Site, Visit
 
 

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.passes import Pass
+    from atlas.scheduler.job_store.passes import Pass
     from atlas.scheduler.task import Task
 
 
 def no_unique_key() -> None:
     """Fire times have no unique key, and the clock's position follows one commit after them."""
-    from atlas.scheduler import passes
+    from atlas.scheduler.job_store import passes
     from atlas.scheduler.store.tables import fires, jobs
     from atlas.scheduler.store.task_rows import full_row, insert_tasks
 

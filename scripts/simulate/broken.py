@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.passes import Pass
+    from atlas.scheduler.job_store.passes import Pass
 
 
 def _lose_catch_up() -> Any:
@@ -34,7 +34,7 @@ def _lose_catch_up() -> Any:
 
 def _serve_twice() -> Any:
     """Who finds a fire time served makes a second task of it."""
-    from atlas.scheduler import passes
+    from atlas.scheduler.job_store import passes
     from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
     whole = passes._write_free_fires

@@ -22,7 +22,7 @@ from atlas.version import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import JobsFile, PolicyDefaults
     from atlas.scheduler.registry import Registry
 

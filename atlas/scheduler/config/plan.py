@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from pathlib import Path
 
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import JobsFile
 
 

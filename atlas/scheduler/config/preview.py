@@ -11,9 +11,9 @@ from atlas.scheduler.config.changes import differences
 from atlas.scheduler.config.plan import make_plan
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
-from atlas.scheduler.job_records import same_times
-from atlas.scheduler.job_rows import read_jobs
 from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.job_store.records import same_times
+from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.store.revisions import latest_revision
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_queries import durations_of
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast.result import Forecast, Herd
-    from atlas.scheduler.job_records import JobRecord
     from atlas.scheduler.job_state import Pause
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import JobsFile
 
 Kind = Literal["added", "changed", "removed"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.scheduler.config.plan import Plan
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.revisions import Revision
 

@@ -14,7 +14,7 @@ from atlas.scheduler.outcome import Crashed, Outcome, Stopped, raised, returned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from atlas.scheduler.live import Attempt
+    from atlas.scheduler.tasks.live import Attempt
 
 
 CANCELLED_BY_OTHERS: Final = Crashed("the coroutine was cancelled, not by Atlas: its loop closes, or code did it")

@@ -15,9 +15,9 @@ from atlas.scheduler.outcome import Outcome, Stopped, StopReason
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
-    from atlas.scheduler.lifecycle import Lifecycle
-    from atlas.scheduler.line import Line
-    from atlas.scheduler.live import Attempt
+    from atlas.scheduler.tasks.lifecycle import Lifecycle
+    from atlas.scheduler.tasks.line import Line
+    from atlas.scheduler.tasks.live import Attempt
 
 
 LEAVE_S: Final = 0.5

@@ -14,9 +14,9 @@ from atlas.scheduler.outcome import Outcome, Stopped
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
-    from atlas.scheduler.lifecycle import Lifecycle
-    from atlas.scheduler.line import Line
     from atlas.scheduler.task import Task
+    from atlas.scheduler.tasks.lifecycle import Lifecycle
+    from atlas.scheduler.tasks.line import Line
 
 
 class ThreadExecutor:

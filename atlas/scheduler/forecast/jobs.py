@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.job_rows import read_jobs
+from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.task_queries import durations_of
 from atlas.scheduler.task import Overlap, TaskPriority

@@ -20,9 +20,9 @@ from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.tasks.timekeeper import Timekeeper
 from atlas.scheduler.testing.by_hand import HandStore, HandWriter
 from atlas.scheduler.testing.clocks import VirtualClock
-from atlas.scheduler.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.live import Attempt, Live
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.tickets import Ticket
-    from atlas.scheduler.submission import QueueDefaults, SubmitOptions
+    from atlas.scheduler.tasks.live import Attempt, Live
+    from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions
 
 
 class _HandTimekeeper(Timekeeper):

@@ -13,7 +13,7 @@ from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import StoreUnavailableError
-from atlas.scheduler.job_store import MAX_SLEEP_S
+from atlas.scheduler.job_store.job_store import MAX_SLEEP_S
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.loop_watch import LoopWatch
 from atlas.scheduler.reconcile import Reconciler
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import Store
-    from atlas.scheduler.submission import QueueDefaults
     from atlas.scheduler.task import Task
+    from atlas.scheduler.tasks.submission import QueueDefaults
 
 MICROSECOND_S: Final = 1e-6
 

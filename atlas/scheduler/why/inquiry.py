@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from atlas.scheduler.job_records import Parked
-from atlas.scheduler.job_rows import read_job
+from atlas.scheduler.job_store.records import Parked
+from atlas.scheduler.job_store.rows import read_job
 from atlas.scheduler.store.tables import leases, revisions
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.told import Told

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas.scheduler.errors import UnknownJobError
-from atlas.scheduler.job_records import Parked
+from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_view import Job
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.scheduler.year_ahead import explained
@@ -18,7 +18,7 @@ from atlas.web.api.told import Closed, ExplainedTold, JobTold, WholeJobTold
 from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
 
 if TYPE_CHECKING:
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.leaders_jobs import Shown
 
 

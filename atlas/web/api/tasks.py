@@ -10,8 +10,8 @@ from atlas.scheduler.errors import UnknownFunctionError
 from atlas.scheduler.job_view import task_json
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import SEARCHED, TaskFilter, page_of_tasks
-from atlas.scheduler.submission import SubmitOptions
 from atlas.scheduler.task import ExecutorKind, OnCrash, TaskStatus
+from atlas.scheduler.tasks.submission import SubmitOptions
 from atlas.web.api.told import Closed, LineTold, Priority, TaskTold, WholeTaskTold
 from atlas.web.api.verb import MAX_NUMBER, Call, Instant, Listed, Paged, Taken, Verb, listed
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.config.preview import Preview
     from atlas.scheduler.events import Event
     from atlas.scheduler.forecast.result import Forecast
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.site import Site
 
 FORECAST_KEEPS_S: Final = 60.0

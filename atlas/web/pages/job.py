@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.definition import JobDefinition
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.job_rows import JobRow
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.definition import JobDefinition
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.desk import Desk
     from atlas.web.pages.plan import Starts
     from atlas.web.pages.recent import JobRecent

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from atlas.scheduler.job_records import JobRecord
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.job_rows import JobRow, Standing
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit

@@ -28,11 +28,11 @@ from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from loguru import logger
 
-from atlas.scheduler.capture import DEFAULT_RULES, PRINT, AttemptLines, Capture, LogRules
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import TaskStopped
 from atlas.scheduler.log_lines import hide, one_line
 from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, raised, returned
+from atlas.scheduler.tasks.capture import DEFAULT_RULES, PRINT, AttemptLines, Capture, LogRules
 
 if TYPE_CHECKING:
     import socket

@@ -14,9 +14,9 @@ from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
     from atlas.scheduler.context import TaskContext
-    from atlas.scheduler.lifecycle import Lifecycle
-    from atlas.scheduler.line import Line
-    from atlas.scheduler.live import Attempt
+    from atlas.scheduler.tasks.lifecycle import Lifecycle
+    from atlas.scheduler.tasks.line import Line
+    from atlas.scheduler.tasks.live import Attempt
 
 
 class ProcessSlots:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
-from atlas.scheduler.capture import FORWARDED, NOTE, PRINT, AttemptLines, Capture, LogRules
 from atlas.scheduler.log_lines import hide, one_line
 from atlas.scheduler.store.task_logs import LogBuffer
+from atlas.scheduler.tasks.capture import FORWARDED, NOTE, PRINT, AttemptLines, Capture, LogRules
 
 if TYPE_CHECKING:
     from atlas.scheduler.context import TaskContext

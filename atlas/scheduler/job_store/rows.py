@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from sqlalchemy import bindparam, delete, select
 
 from atlas.scheduler.definition import JobDefinition, digest_of
-from atlas.scheduler.job_records import JobRecord, Parked
+from atlas.scheduler.job_store.records import JobRecord, Parked
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.triggers import trigger_of

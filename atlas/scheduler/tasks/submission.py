@@ -10,11 +10,11 @@ from loguru import logger
 
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, TaskUnfinishedError
-from atlas.scheduler.live import Live
 from atlas.scheduler.registry import Function, Registry, describe, function_from
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
+from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from atlas.scheduler.task import WAITING, Overlap, Task
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from atlas.scheduler.live import Live
+    from atlas.scheduler.tasks.live import Live
 
 MAX_HELD: Final = 100
 """Tasks of one job that may wait behind each other (``overlap: queue``)."""

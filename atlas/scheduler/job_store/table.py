@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from datetime import datetime
 
-    from atlas.scheduler.apart import Apart
-    from atlas.scheduler.job_records import JobRecord, Parked
-    from atlas.scheduler.job_rows import JobRows
+    from atlas.scheduler.job_store.apart import Apart
+    from atlas.scheduler.job_store.records import JobRecord, Parked
+    from atlas.scheduler.job_store.rows import JobRows
 
 
 class JobTable:

@@ -23,15 +23,15 @@ from loguru import logger
 from sqlalchemy import MetaData
 from sqlalchemy.exc import DBAPIError
 
-from atlas.scheduler.apart import Apart, cause_of
-from atlas.scheduler.blame import Shared, write_without_refused
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
-from atlas.scheduler.job_records import JobChange, JobRecord, Parked, same_times
-from atlas.scheduler.job_rows import read_jobs, write_records
-from atlas.scheduler.job_table import JobTable
-from atlas.scheduler.passes import Pass, write_earlier_starts, write_pass
+from atlas.scheduler.job_store.apart import Apart, cause_of
+from atlas.scheduler.job_store.blame import Shared, write_without_refused
+from atlas.scheduler.job_store.passes import Pass, write_earlier_starts, write_pass
+from atlas.scheduler.job_store.records import JobChange, JobRecord, Parked, same_times
+from atlas.scheduler.job_store.rows import read_jobs, write_records
+from atlas.scheduler.job_store.table import JobTable
 from atlas.scheduler.store.store import CALL_S
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.tickets import Ticket
@@ -52,7 +52,7 @@ PASS_WAIT_S: Final = 1.0
 """How long a pass waits for its commit under APScheduler's lock."""
 PASS_JOBS: Final = 2000
 """Jobs of one pass: its tasks start, and others' commits get their turn, while the next pass is decided."""
-SERVE: Final = "atlas.scheduler.job_store:served_by_the_bridge"
+SERVE: Final = "atlas.scheduler.job_store.job_store:served_by_the_bridge"
 """The one callable every APScheduler job of Atlas names; the bridge never calls it."""
 
 

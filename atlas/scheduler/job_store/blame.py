@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from atlas.scheduler.passes import Written
+from atlas.scheduler.job_store.passes import Written
 from atlas.scheduler.store.refusals import is_jobs_own
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.passes import Pass
+    from atlas.scheduler.job_store.passes import Pass
 
 
 class Shared(NamedTuple):

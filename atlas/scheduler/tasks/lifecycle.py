@@ -18,7 +18,6 @@ from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.scheduler.admission import Admission
 from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.crash_points import CrashPoint, reached
@@ -31,12 +30,13 @@ from atlas.scheduler.errors import (
     QueueStoppedError,
     UnknownTaskError,
 )
-from atlas.scheduler.live import Attempt, Live, Waiting
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.task import FINAL, WAITING, Cause, ExecutorKind, OnCrash, Task, TaskStatus
+from atlas.scheduler.tasks.admission import Admission
+from atlas.scheduler.tasks.live import Attempt, Live, Waiting
 
 if TYPE_CHECKING:
     import asyncio
@@ -45,11 +45,11 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.line import Line
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.commit import Move
     from atlas.scheduler.store.store import Store
-    from atlas.scheduler.task_log import TaskLogs
+    from atlas.scheduler.tasks.line import Line
+    from atlas.scheduler.tasks.logs import TaskLogs
 
 MAX_LIVE_RESULTS: Final = 1000
 ALONE_LEAST_S: Final = 1.0

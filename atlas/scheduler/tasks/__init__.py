@@ -1,0 +1,1 @@
+"""An unfinished task on its way from its submission to its end."""
