@@ -80,6 +80,19 @@ def test_a_pause_and_its_end_with_what_was_before(clockwork: Clockwork) -> None:
     assert (resumed.actor, resumed.action, resumed.before, resumed.after) == ("cli:lin", "resume", second.after, None)
 
 
+def test_several_jobs_have_a_line_each(clockwork: Clockwork, client: SyncAtlasClient) -> None:
+    for name in ("a", "b"):
+        clockwork.cron.add_job(name, "@hourly", "nothing")
+    clockwork.cron.pause_jobs(by="web", reason="搬家")
+    client.resume_jobs(by="cli:lin")
+    client.pause_jobs(["b", "a"], by="cli:lin")
+    assert lines(clockwork)[2:] == [
+        *(("web", "pause", "a"), ("web", "pause", "b"), ("cli:lin", "resume", "a"), ("cli:lin", "resume", "b")),
+        *(("cli:lin", "pause", "b"), ("cli:lin", "pause", "a")),
+    ]
+    assert {entry.before["reason"] for entry in entries(clockwork, action="resume")} == {"搬家"}
+
+
 def test_a_removed_job_takes_its_pause_along(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "@hourly", "nothing")
     clockwork.cron.pause_job("job")

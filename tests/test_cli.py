@@ -117,6 +117,8 @@ def test_every_command_explains_itself(command: str, typed: Typed) -> None:
         pytest.param(["run", "a", "b"], "one argument too many: 'b'", id="one argument too many"),
         pytest.param(["submit"], "required: FUNCTION", id="nothing to submit"),
         pytest.param(["pause", "j", "--for", "1h", "--until", "18:00"], "not allowed with", id="two ends of a pause"),
+        pytest.param(["pause"], "JOB --all is required", id="nobody to pause"),
+        pytest.param(["resume", "j", "--all"], "not allowed with", id="one and all"),
         pytest.param(["run", "\udcff"], "not UTF-8", id="bytes that are no text"),
     ],
 )
@@ -420,6 +422,16 @@ def test_a_pause_is_shown_with_who_why_and_until(served: Installation, typed: Ty
     refused = typed("resume", "off_job", at=served)
     assert refused.code == 1
     assert "enabled: false" in refused.err
+
+
+def test_all_jobs_are_paused_but_for_those_that_are(served: Installation, typed: Typed) -> None:
+    typed("pause", "greet_job", "--reason", "节日", at=served)
+    paused = typed("pause", "--all", "--reason", "move", at=served)
+    assert (paused.code, "greet_job" in paused.out, "off_job" in paused.out) == (0, False, False)
+    assert typed("pause", "--all", at=served).out == "every job that fires is paused already\n"
+    assert "节日" in typed("jobs", at=served).out
+    assert "greet_job" in typed("resume", "--all", at=served).out
+    assert typed("resume", "--all", at=served).out == "no job is paused\n"
 
 
 def test_jobs_are_aligned_by_cells_and_plain_in_a_pipe(served: Installation, typed: Typed) -> None:

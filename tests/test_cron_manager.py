@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
 import threading
@@ -302,6 +303,39 @@ def test_a_resume_is_not_undone_by_reading_the_pauses_meanwhile(
     assert clockwork.job().state is JobState.ACTIVE
 
 
+def test_several_jobs_are_paused_and_resumed_in_one_commit_each(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["a", "b", "c"]
+    for name in names:
+        clockwork.cron.add_job(name, "* * * * *", "nothing")
+    commits, real = itertools.count(), clockwork.store.write
+
+    def write(*args: Any, **options: Any) -> Any:
+        next(commits)
+        return real(*args, **options)
+
+    monkeypatch.setattr(clockwork.store, "write", write)
+    assert clockwork.cron.pause_jobs(["c", "a", "c"], reason="move", by="web") == ["c", "a"]
+    assert clockwork.cron.pause_jobs(by="api") == ["b"]  # what is paused keeps who and why
+    assert [clockwork.job(name).pause.by for name in names] == ["web", "api", "web"]  # type: ignore[union-attr]
+    clockwork.at("12:02")
+    assert clockwork.cron.resume_jobs(["a", "b"]) == ["a", "b"]
+    assert clockwork.cron.resume_jobs(["a"]) == []
+    assert clockwork.cron.resume_jobs() == ["c"]
+    assert next(commits) == 5
+    clockwork.each("12:03")
+    assert [clockwork.decisions(name) for name in names] == [["12:01-12:02 skip paused x2", "12:03 task"]] * 3
+
+
+def test_of_several_jobs_all_are_paused_or_none(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "@hourly", "nothing")
+    for call in (clockwork.cron.pause_jobs, clockwork.cron.resume_jobs):
+        with pytest.raises(UnknownJobError, match="did you mean 'job'"):
+            call(["job", "jo"])
+    assert clockwork.job().pause is None
+
+
 # --- running now -----------------------------------------------------------------------------------------------------
 
 
@@ -324,6 +358,20 @@ def test_run_now_of_a_busy_job_names_the_task_in_the_way(clockwork: Clockwork) -
     with pytest.raises(JobBusyError, match=first) as caught:
         clockwork.cron.run_job_now("job")
     assert caught.value.task_id == first
+
+
+def test_of_several_jobs_those_run_that_may(clockwork: Clockwork) -> None:
+    for name in ("busy", "free", "other"):
+        clockwork.cron.add_job(name, "@yearly", "gate" if name == "busy" else "nothing")
+    clockwork.cron.run_job_now("busy")
+    clockwork.gate.wait_entered()
+    made = clockwork.cron.run_jobs_now(["free", "busy", "nowhere", "other"], by="web")
+    assert {name: type(one).__name__ for name, one in made.items()} == {
+        "free": "str", "busy": "JobBusyError", "nowhere": "UnknownJobError", "other": "str",
+    }  # fmt: skip
+    clockwork.gate.open()
+    clockwork.settle()
+    assert [clockwork.tasks(name)[0].status for name in ("busy", "free", "other")] == ["SUCCESS"] * 3
 
 
 def test_run_now_with_replace_ends_the_running_task(clockwork: Clockwork) -> None:
@@ -627,10 +675,10 @@ def test_pauses_of_another_process_are_taken_over(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     others = JobStates(clockwork.store, Registry())
     others.load()
-    others.pause("job", Pause(START, None, "somebody", "else"))
+    others.pause(["job"], Pause(START, None, "somebody", "else"))
     clockwork.cron.running.states.load()
     assert clockwork.job().state is JobState.PAUSED
-    assert others.resume("job", by="me")
-    assert not others.resume("job", by="me")
+    assert others.resume(["job"], by="me")
+    assert not others.resume(["job"], by="me")
     clockwork.cron.running.states.load()
     assert clockwork.job().state is JobState.ACTIVE

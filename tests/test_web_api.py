@@ -67,6 +67,16 @@ def test_the_verbs_work_with_the_token_and_refuse_without(settings: Settings) ->
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "unknown_function")
         assert client.post("/api/v1/tasks", content=b"[" * 9000).status_code == 400
         assert client.get("/api/v1/tasks?limit=0").status_code == 400
+        pause, resume = "/api/v1/jobs/pause", "/api/v1/jobs/resume"
+        assert client.post(pause, json={"jobs": ["health"], "reason": "move"}).json() == {"paused": 1}
+        assert client.post(pause, json={"all": True}).json() == {
+            "paused": 0
+        }  # it is paused already, and keeps its reason
+        assert client.get("/api/v1/jobs/health").json()["pause"]["reason"] == "move"
+        assert client.post(resume, json={"all": True}).json() == {"resumed": 1}
+        assert client.post(pause, json={"jobs": ["health", "nosuch"]}).status_code == 404
+        for vague in ("{}", '{"all": false}', '{"jobs": []}', '{"jobs": ["health"], "all": true}'):
+            assert client.post(pause, content=vague).status_code == 400
 
 
 def test_a_task_is_submitted_with_its_policy(settings: Settings) -> None:
@@ -254,6 +264,8 @@ def test_no_example_of_the_description_breaks_the_api(settings: Settings) -> Non
                     statuses[name] |= seen_of(operation.as_strategy(generation_mode=mode), names, headers)
         refused_all = {name for name, seen in statuses.items() if 200 not in seen}
         assert refused_all <= {
+            "POST /jobs/pause",
+            "POST /jobs/resume",
             "POST /tasks",
             "POST /plan",
             "POST /apply",

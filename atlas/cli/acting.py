@@ -6,7 +6,7 @@ import getpass
 import json
 import sys
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from atlas.cli.details import no_jobs
 from atlas.cli.exits import Exit, NoSchedulerError
@@ -20,9 +20,13 @@ from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.tasks.submission import SubmitOptions
+
+MOST_NAMES: Final = 10
+"""Jobs that a line names."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -77,28 +81,39 @@ def retry(args: argparse.Namespace) -> int:
 
 
 def pause(args: argparse.Namespace) -> int:
-    """Pause a job."""
+    """Pause jobs."""
     with opened(args) as (client, settings):
         times = local_times(settings)
         until = times.read(args.until, ahead=True) if args.until else None
         if args.length is not None:
             until = datetime.now(UTC) + timedelta(seconds=args.length)
-        client.pause_job(args.job, reason=args.reason, by=who(), until=until)
+        paused = client.pause_jobs(None if args.all else args.jobs, reason=args.reason, by=who(), until=until)
     end = (
         "until 'atlas resume'"
         if until is None
         else f"until {times.day(until)} {times.zone.key}, for {times.ahead(until)}"
     )
-    say(f"{args.job}: paused {end}")
+    say(f"{_jobs(paused)}: paused {end}" if paused else "every job that fires is paused already")
     return Exit.OK
 
 
 def resume(args: argparse.Namespace) -> int:
-    """End a pause."""
+    """End pauses."""
     with opened(args) as (client, _settings):
-        was_paused = client.resume_job(args.job, by=who())
-    say(f"{args.job}: {'resumed' if was_paused else 'was not paused'}")
+        resumed = client.resume_jobs(None if args.all else args.jobs, by=who())
+    others = [job for job in dict.fromkeys(args.jobs) if job not in set(resumed)]
+    if resumed:
+        say(f"{_jobs(resumed)}: resumed")
+    if others:
+        say(f"{_jobs(others)}: {'was' if len(others) == 1 else 'were'} not paused")
+    if not resumed and not others:
+        say("no job is paused")
     return Exit.OK
+
+
+def _jobs(names: Sequence[str]) -> str:
+    """Their names, or their number where those would be too many for a line."""
+    return ", ".join(names) if len(names) <= MOST_NAMES else f"{len(names):,} jobs"
 
 
 def _accepted(

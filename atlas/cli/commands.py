@@ -80,8 +80,14 @@ def _retry(parser: Parser) -> None:
     _json(parser)
 
 
+def _several(parser: Parser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("jobs", nargs="*", default=[], metavar="JOB")
+    which.add_argument("--all", action="store_true", help="every job, in the place of names")
+
+
 def _pause(parser: Parser) -> None:
-    parser.add_argument("job", metavar="JOB")
+    _several(parser)
     parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", metavar="T", help='end: "18:30", "2026-11-24T09:00", tomorrow')
@@ -89,7 +95,7 @@ def _pause(parser: Parser) -> None:
 
 
 def _resume(parser: Parser) -> None:
-    parser.add_argument("job", metavar="JOB")
+    _several(parser)
 
 
 def _check(parser: Parser) -> None:
@@ -189,8 +195,8 @@ COMMANDS: Final = (
     Command("submit", "put a task of a registered function into the queue", _submit, "atlas.cli.acting:submit"),
     Command("cancel", "cancel a waiting or running task", _cancel, "atlas.cli.acting:cancel"),
     Command("retry", "run a final task once more, as a new one", _retry, "atlas.cli.acting:retry"),
-    Command("pause", "let a job make no tasks", _pause, "atlas.cli.acting:pause"),
-    Command("resume", "end a pause", _resume, "atlas.cli.acting:resume"),
+    Command("pause", "let jobs make no tasks", _pause, "atlas.cli.acting:pause"),
+    Command("resume", "end the pause of jobs", _resume, "atlas.cli.acting:resume"),
     Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
     Command("plan", "what an edit of the jobs file would change", _plan, "atlas.cli.planning:plan"),
     Command("apply", "bring a jobs file into force", _file, "atlas.cli.planning:apply"),

@@ -19,7 +19,7 @@ from atlas.scheduler.errors import (
     UnknownJobError,
     UnknownTaskError,
 )
-from atlas.scheduler.job_state import Pause, pause_job, read_pauses, resume_job
+from atlas.scheduler.job_state import Pause, pause_jobs, read_pauses, resume_jobs
 from atlas.scheduler.job_store.records import JobRecord, Parked
 from atlas.scheduler.job_store.rows import read_job, read_jobs
 from atlas.scheduler.job_view import Job, last_tasks, status_of
@@ -38,9 +38,10 @@ from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions, again, refuse_lost
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
     from types import TracebackType
@@ -282,25 +283,55 @@ class SyncAtlasClient:
 
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
         """Let a job make no tasks, see `CronManager.pause_job`."""
+        self.pause_jobs([name], reason=reason, by=by, until=until)
+
+    def pause_jobs(
+        self, names: Sequence[str] | None = None, *, reason: str = "", by: str = "", until: datetime | None = None
+    ) -> list[str]:
+        """Let several jobs make no tasks, in one commit, see `CronManager.pause_jobs`."""
         now = self.store.clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
-            msg = f"until {until} must be an instant in the future, with its zone"
+            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
             raise ArgumentsError(msg)
-        self._known_job(name)
-        self._write(lambda connection: pause_job(connection, name, Pause(now, until, by, reason)))
+        if names is None:
+            fire = (record.id for record in self._every_job() if record.next_run is not None)
+            paused = self._paused()
+            chosen = [job_id for job_id in fire if job_id not in paused]
+        else:
+            chosen = [self._known_job(name).id for name in dict.fromkeys(names)]
+        self._write(lambda connection: pause_jobs(connection, chosen, Pause(now, until, by, reason)))
+        return chosen
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
         """Remove a job's pause, or have one that is set apart tried within 1 s; False if it was neither."""
-        record = self._known_job(name)
-        if not record.enabled:
-            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+        return bool(self.resume_jobs([name], by=by))
+
+    def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
+        """Remove the pauses of several jobs, in one commit, see `CronManager.resume_jobs`."""
+        if names is None:
+            paused, apart = self._paused(), dict[str, str]()
+            chosen = [record.id for record in self._every_job() if record.enabled and record.id in paused]
+        else:
+            apart = self._apart(self._read(scheduler_lease))
+            chosen = [self._enabled(name) for name in dict.fromkeys(names)]
         now = self.store.clock.now()
-        is_apart = name in self._apart(self._read(scheduler_lease))
-        return self._write(lambda connection: resume_job(connection, name, by=by, at=now, is_apart=is_apart))
+        return self._write(lambda connection: resume_jobs(connection, chosen, by=by, at=now, apart=apart))
 
     def _apart(self, lease: Lease | None) -> dict[str, str]:
         """What the scheduler that runs has set apart; without one, nobody has tried."""
         return parked_words(lease) if lease is not None and lease.lives(self.store.clock.now()) else {}
+
+    def _enabled(self, name: str) -> str:
+        if not self._known_job(name).enabled:
+            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+        return name
+
+    def _every_job(self) -> Iterable[JobRecord]:
+        return self._read(read_jobs).records.values()
+
+    def _paused(self) -> set[str]:
+        now = self.store.clock.now()
+        return {job_id for job_id, pause in self._read(read_pauses).items() if pause.holds(now)}
 
     def wait(
         self,
@@ -391,5 +422,7 @@ class AtlasClient:
     retry = awaited(SyncAtlasClient.retry)
     cancel = awaited(SyncAtlasClient.cancel)
     pause_job = awaited(SyncAtlasClient.pause_job)
+    pause_jobs = awaited(SyncAtlasClient.pause_jobs)
     resume_job = awaited(SyncAtlasClient.resume_job)
+    resume_jobs = awaited(SyncAtlasClient.resume_jobs)
     wait = awaited(SyncAtlasClient.wait)

@@ -25,7 +25,7 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_options import JobOptions, define
-from atlas.scheduler.job_state import Binding, Pause, delete_pause
+from atlas.scheduler.job_state import Binding, Pause, delete_pauses
 from atlas.scheduler.job_store.records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
+    from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.task import Task
     from atlas.scheduler.tasks.live import Live
 
@@ -346,14 +347,14 @@ class SyncCronManager:
         now = running.serving.store.clock.now()
 
         def told(connection: Connection) -> None:
-            delete_pause(connection, name)
+            delete_pauses(connection, [name])
             previous = None if record is None else json.loads(record.text)
             write_audit(connection, Action.REMOVE, name, by=by, at=now, before=previous)
 
         with self._adding:
             running.jobs.apply(removed=[name], also=told)
             running.states.bind(name, None)
-            running.states.forget_pause(name)
+            running.states.forget_pauses([name])
             self._made.pop(name, None)
 
     def run_job_now(
@@ -381,6 +382,39 @@ class SyncCronManager:
         refuse_on_loop()
         if (client := self._away) is not None:
             return client.run_job(name, args=args, kwargs=kwargs, by=by)
+        return self._begun(*self._begin_now(name, args=args, kwargs=kwargs, by=by))
+
+    def run_jobs_now(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
+        """`run_job_now` for several jobs, each with its own arguments; all that may run are committed together.
+
+        Args:
+            names: The jobs.
+            by: Who asks, for the audit.
+
+        Returns:
+            Job → the id of its task, or why there is none. One that is refused keeps no other from running.
+        """
+        refuse_on_loop()
+        client, begun = self._away, dict[str, "tuple[Task, Ticket]"]()
+        made: dict[str, str | AtlasError] = {}
+        for name in dict.fromkeys(names):
+            try:
+                if client is not None:
+                    made[name] = client.run_job(name, by=by)
+                else:
+                    begun[name] = self._begin_now(name, args=None, kwargs=None, by=by)
+            except AtlasError as error:
+                made[name] = error
+        for name, (task, ticket) in begun.items():
+            try:
+                made[name] = self._begun(task, ticket)
+            except AtlasError as error:
+                made[name] = error
+        return {name: made[name] for name in dict.fromkeys(names)}
+
+    def _begin_now(
+        self, name: str, *, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, by: str
+    ) -> tuple[Task, Ticket]:
         serving, task = self._now(name)
         live = self.running.states.live(task)
         if args is not None or kwargs is not None:
@@ -393,7 +427,12 @@ class SyncCronManager:
                 after["arguments"] = json.loads(task.arguments)
             write_audit(connection, Action.RUN, name, by=by, at=task.created_at, after=after)
 
-        serving.submit(lives, unique=False, loop=None, also=told).wait()
+        return task, serving.submit(lives, unique=False, loop=None, also=told)
+
+    def _begun(self, task: Task, ticket: Ticket) -> str:
+        """Wait for the commit; what the task takes the place of ends."""
+        ticket.wait()
+        serving = self.running.serving
         serving.stop_replaced(serving.lifecycle.replaced_by(task))
         return task.id
 
@@ -441,19 +480,44 @@ class SyncCronManager:
             UnknownJobError: No such job.
             ArgumentsError: ``until`` is not in the future.
         """
+        self.pause_jobs([name], reason=reason, by=by, until=until)
+
+    def pause_jobs(
+        self, names: Sequence[str] | None = None, *, reason: str = "", by: str = "", until: datetime | None = None
+    ) -> list[str]:
+        """`pause_job` for several jobs in one commit: all of them, or none. The audit has a line for each.
+
+        Args:
+            names: The jobs. None: every job with a fire time ahead that is not paused yet.
+            reason: Why, for whoever looks later.
+            by: Who.
+            until: When the pauses end by themselves; None for never.
+
+        Returns:
+            The jobs that are paused now.
+
+        Raises:
+            UnknownJobError: There is no job of one of these names; none is paused.
+            ArgumentsError: ``until`` is not in the future.
+        """
         refuse_on_loop()
         if (client := self._away) is not None:
-            client.pause_job(name, reason=reason, by=by, until=until)
+            paused = client.pause_jobs(names, reason=reason, by=by, until=until)
             self._forget_shown()
-            return
-        running = self.running
-        self._record(name)
+            return paused
+        running, states = self.running, self.running.states
+        if names is None:
+            fire = (record.id for record in running.jobs.records() if record.next_run is not None)
+            chosen = [job_id for job_id in fire if states.pause_of(job_id) is None]
+        else:
+            chosen = [self._record(name).id for name in dict.fromkeys(names)]
         now = running.serving.store.clock.now()
         if until is not None and (until.tzinfo is None or until <= now):
             msg = Told("until {at} must be an instant in the future, with its zone", at=until)
             raise ArgumentsError(msg)
-        running.states.pause(name, Pause(now, until, by, reason))
-        self._tell(name, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
+        states.pause(chosen, Pause(now, until, by, reason))
+        self._tell(chosen, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
+        return chosen
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
         """Remove the pause of a job, or have one that is set apart tried at once; False if it was neither.
@@ -462,24 +526,48 @@ class SyncCronManager:
             UnknownJobError: No such job.
             JobOwnershipError: The config file says ``enabled: false``.
         """
+        return bool(self.resume_jobs([name], by=by))
+
+    def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
+        """`resume_job` for several jobs in one commit: all of them, or none. The audit has a line for each.
+
+        Args:
+            names: The jobs. None: every paused one, but for those that the config file disables.
+            by: Who.
+
+        Returns:
+            The jobs that had a pause or were set apart.
+
+        Raises:
+            UnknownJobError: There is no job of one of these names; none is resumed.
+            JobOwnershipError: The config file says ``enabled: false`` of one of them; none is resumed.
+        """
         refuse_on_loop()
         if (client := self._away) is not None:
-            resumed = client.resume_job(name, by=by)
+            resumed = client.resume_jobs(names, by=by)
             self._forget_shown()
             return resumed
-        record = self._record(name)
-        if not record.enabled:
-            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
-        jobs = self.running.jobs
-        removed = self.running.states.resume(name, by=by, is_apart=name in jobs.apart())
-        jobs.try_again(name)
-        if removed:
-            self._tell(name, JobEventKind.RESUMED, {"by": by})
-        return removed
+        states, jobs = self.running.states, self.running.jobs
+        if names is None:
+            known = map(jobs.record, states.paused())
+            chosen = [record.id for record in known if record is not None and record.enabled]
+        else:
+            chosen = [self._enabled(name) for name in dict.fromkeys(names)]
+        resumed = states.resume(chosen, by=by, apart=jobs.apart())
+        for name in chosen:
+            jobs.try_again(name)
+        self._tell(resumed, JobEventKind.RESUMED, {"by": by})
+        return resumed
 
-    def _tell(self, name: str, kind: JobEventKind, detail: dict[str, Any]) -> None:
+    def _enabled(self, name: str) -> str:
+        if not self._record(name).enabled:
+            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+        return name
+
+    def _tell(self, names: Sequence[str], kind: JobEventKind, detail: dict[str, Any]) -> None:
         store = self.running.serving.store
-        store.events.publish(JobEvent(job_id=name, kind=kind, at=store.clock.now(), detail=detail))
+        at = store.clock.now()
+        store.events.publish(*(JobEvent(job_id=name, kind=kind, at=at, detail=detail) for name in names))
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -612,8 +700,11 @@ class CronManager:
     add_job = awaited(SyncCronManager.add_job)
     remove_job = awaited(SyncCronManager.remove_job)
     run_job_now = awaited(SyncCronManager.run_job_now)
+    run_jobs_now = awaited(SyncCronManager.run_jobs_now)
     pause_job = awaited(SyncCronManager.pause_job)
+    pause_jobs = awaited(SyncCronManager.pause_jobs)
     resume_job = awaited(SyncCronManager.resume_job)
+    resume_jobs = awaited(SyncCronManager.resume_jobs)
     get_job = awaited(SyncCronManager.get_job)
     get_all_jobs = awaited(SyncCronManager.get_all_jobs)
     get_job_status = awaited(SyncCronManager.get_job_status)

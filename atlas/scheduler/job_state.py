@@ -11,7 +11,7 @@ from sqlalchemy import delete, select
 
 from atlas.scheduler.errors import FunctionError
 from atlas.scheduler.outcome import shorten
-from atlas.scheduler.store.audit import Action, read_audit, write_audit
+from atlas.scheduler.store.audit import Action, read_audit, write_audits
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.tasks.live import Live
@@ -19,7 +19,7 @@ from atlas.scheduler.tasks.submission import executor_for
 from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -28,6 +28,12 @@ if TYPE_CHECKING:
     from atlas.scheduler.registry import Function, Registry
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import ExecutorKind, Task
+
+
+FEW: Final = 500
+"""Jobs that one statement names; to find more, all pauses are read."""
+MOST_RESUMED: Final = 10_000
+"""Resumes that are looked through for jobs that are set apart: as many as one call ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class JobStates:
         registry: Functions by name.
 
     Attributes:
-        version: A number that changes with every binding.
+        version: A number that changes with every binding and pause.
     """
 
     def __init__(self, store: Store, registry: Registry) -> None:
@@ -100,6 +106,7 @@ class JobStates:
         """Take the pauses from disk anew: at start, and after another process wrote."""
         pauses = self._store.read(read_pauses)
         with self._lock:
+            self.version += pauses != self._pauses
             self._pauses = pauses
 
     def pause_of(self, job_id: str) -> Pause | None:
@@ -113,30 +120,32 @@ class JobStates:
             pauses = list(self._pauses)
         return [job_id for job_id in pauses if self.pause_of(job_id) is not None]
 
-    def pause(self, job_id: str, pause: Pause) -> None:
-        """Store a pause; it replaces an earlier one. The audit keeps both."""
-        self._store.write(lambda connection: pause_job(connection, job_id, pause))
+    def pause(self, job_ids: Sequence[str], pause: Pause) -> None:
+        """Store a pause of each of these jobs, in one commit; it replaces an earlier one. The audit keeps both."""
+        self._store.write(lambda connection: pause_jobs(connection, job_ids, pause))
         with self._lock:
-            self._pauses[job_id] = pause
+            self._pauses.update(dict.fromkeys(job_ids, pause))
+            self.version += 1
 
-    def resume(self, job_id: str, *, by: str, is_apart: bool = False) -> bool:
-        """See `resume_job`."""
+    def resume(self, job_ids: Sequence[str], *, by: str, apart: Container[str] = ()) -> list[str]:
+        """See `resume_jobs`."""
         now = self._store.clock.now()
-        had = self._store.write(lambda connection: resume_job(connection, job_id, by=by, at=now, is_apart=is_apart))
-        self.forget_pause(job_id)
-        return bool(had)
+        had = self._store.write(lambda connection: resume_jobs(connection, job_ids, by=by, at=now, apart=apart))
+        self.forget_pauses(job_ids)
+        return had
 
-    def forget_pause(self, job_id: str) -> None:
-        """Its row is gone."""
+    def forget_pauses(self, job_ids: Iterable[str]) -> None:
+        """Their rows are gone."""
         with self._lock:
-            self._pauses.pop(job_id, None)
+            for job_id in job_ids:
+                self._pauses.pop(job_id, None)
+            self.version += 1
 
     def keep(self, connection: Connection) -> str:
         """Write every pause into a database that was lost; says how many."""
         with self._lock:
             pauses = dict(self._pauses)
-        for job_id, pause in pauses.items():
-            write_pause(connection, job_id, pause)
+        write_pauses(connection, pauses)
         return f"{len(pauses)} pause{'s' * (len(pauses) != 1)}"
 
     # --- bindings -----------------------------------------------------------------------------------------------------
@@ -209,11 +218,11 @@ class JobStates:
         return Live(task) if binding is None else Live(task, binding.function, binding.args, dict(binding.kwargs))
 
 
-def read_pauses(connection: Connection, job_id: str | None = None) -> dict[str, Pause]:
-    """Every stored pause by job, or that of one."""
+def read_pauses(connection: Connection, *job_ids: str) -> dict[str, Pause]:
+    """Every stored pause by job, or those of some jobs."""
     statement = select(job_state).where(job_state.c.paused_at.is_not(None))
-    if job_id is not None:
-        statement = statement.where(job_state.c.job_id == job_id)
+    if 0 < len(job_ids) <= FEW:
+        statement = statement.where(job_state.c.job_id.in_(job_ids))
     return {
         row.job_id: Pause(
             datetime.fromtimestamp(row.paused_at, UTC),
@@ -225,25 +234,27 @@ def read_pauses(connection: Connection, job_id: str | None = None) -> dict[str, 
     }
 
 
-def pause_job(connection: Connection, job_id: str, pause: Pause) -> None:
-    """Store a pause, and in the audit who paused; it replaces an earlier one."""
-    before = _pause_of(connection, job_id)
-    write_pause(connection, job_id, pause)
-    after = pause.to_json()
-    write_audit(connection, Action.PAUSE, job_id, by=pause.by, at=pause.paused_at, before=before, after=after)
+def pause_jobs(connection: Connection, job_ids: Sequence[str], pause: Pause) -> None:
+    """Store a pause of each job, and in the audit who paused it; it replaces an earlier one."""
+    before, after = _before(connection, job_ids), pause.to_json()
+    write_pauses(connection, dict.fromkeys(job_ids, pause))
+    changes = [(job_id, before.get(job_id), after) for job_id in job_ids]
+    write_audits(connection, Action.PAUSE, changes, by=pause.by, at=pause.paused_at)
 
 
-def resume_job(connection: Connection, job_id: str, *, by: str, at: datetime, is_apart: bool = False) -> bool:
-    """Remove a pause, and write to the audit who did; False if there was none.
+def resume_jobs(
+    connection: Connection, job_ids: Sequence[str], *, by: str, at: datetime, apart: Container[str] = ()
+) -> list[str]:
+    """Remove the pauses of these jobs, and write to the audit who did; returns those that had one.
 
-    The line of the audit is what the scheduler hears of, for a job that it has set apart (``is_apart``).
+    The line of the audit is what the scheduler hears of, for a job that it has set apart (``apart``): it counts too.
     """
-    before = _pause_of(connection, job_id)
-    if before is None and not is_apart:
-        return False
-    delete_pause(connection, job_id)
-    write_audit(connection, Action.RESUME, job_id, by=by, at=at, before=before)
-    return True
+    before = _before(connection, job_ids)
+    found = [job_id for job_id in job_ids if job_id in before or job_id in apart]
+    for start in range(0, len(found), FEW):
+        delete_pauses(connection, found[start : start + FEW])
+    write_audits(connection, Action.RESUME, [(job_id, before.get(job_id), None) for job_id in found], by=by, at=at)
+    return found
 
 
 def resumed_since(connection: Connection, apart: Mapping[str, Apart]) -> list[str]:
@@ -251,14 +262,14 @@ def resumed_since(connection: Connection, apart: Mapping[str, Apart]) -> list[st
     since = min(one.tried_at for one in apart.values())
     return [
         entry.subject
-        for entry in read_audit(connection, action=Action.RESUME, since=since)
+        for entry in read_audit(connection, action=Action.RESUME, since=since, limit=MOST_RESUMED)
         if entry.subject in apart and entry.at > apart[entry.subject].tried_at
     ]
 
 
-def _pause_of(connection: Connection, job_id: str) -> dict[str, Any] | None:
-    pause = read_pauses(connection, job_id).get(job_id)
-    return None if pause is None else pause.to_json()
+def _before(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+    pauses = read_pauses(connection, *job_ids) if job_ids else {}
+    return {job_id: pause.to_json() for job_id, pause in pauses.items()}
 
 
 def _upsert(database: Any) -> Any:
@@ -272,13 +283,21 @@ _PAUSE: Final = ("job_id", "paused_at", "paused_until", "paused_by", "reason")
 _WRITE_PAUSE: Final = Statement(_upsert, _PAUSE)
 
 
-def write_pause(connection: Connection, job_id: str, pause: Pause) -> None:
-    """Store a pause; it replaces an earlier one."""
-    until = None if pause.until is None else pause.until.timestamp()
-    row = (job_id, pause.paused_at.timestamp(), until, shorten(pause.by), shorten(pause.reason))
-    _WRITE_PAUSE.run(connection, [row])
+def write_pauses(connection: Connection, pauses: Mapping[str, Pause]) -> None:
+    """Store pauses by job; they replace earlier ones."""
+    rows = [
+        (
+            job_id,
+            pause.paused_at.timestamp(),
+            None if pause.until is None else pause.until.timestamp(),
+            shorten(pause.by),
+            shorten(pause.reason),
+        )
+        for job_id, pause in pauses.items()
+    ]
+    _WRITE_PAUSE.run(connection, rows)
 
 
-def delete_pause(connection: Connection, job_id: str) -> int:
-    """Remove a pause; returns 0 if there was none."""
-    return connection.execute(delete(job_state).where(job_state.c.job_id == job_id)).rowcount
+def delete_pauses(connection: Connection, job_ids: Sequence[str]) -> None:
+    """Remove the pauses of these jobs, as many as one statement takes."""
+    connection.execute(delete(job_state).where(job_state.c.job_id.in_(job_ids)))

@@ -13,6 +13,8 @@ from sqlalchemy import insert, select
 from atlas.scheduler.store.tables import audit
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy import Connection
 
 CODE: Final = "code"
@@ -96,17 +98,20 @@ def write_audit(
         before: What was there, as JSON values.
         after: What will be there.
     """
-    connection.execute(
-        insert(audit),
-        {
-            "at": at.timestamp(),
-            "actor": as_line(by or CODE),
-            "action": action.value,
-            "subject": as_line(subject),
-            "before": _text(before),
-            "after": _text(after),
-        },
-    )
+    write_audits(connection, action, [(subject, before, after)], by=by, at=at)
+
+
+def write_audits(
+    connection: Connection, action: Action, changes: Sequence[tuple[str, Any, Any]], *, by: str, at: datetime
+) -> None:
+    """`write_audit` for several subjects of one change, each with what was before and after: a line for each."""
+    common = {"at": at.timestamp(), "actor": as_line(by or CODE), "action": action.value}
+    rows = [
+        {**common, "subject": as_line(subject), "before": _text(before), "after": _text(after)}
+        for subject, before, after in changes
+    ]
+    if rows:
+        connection.execute(insert(audit), rows)
 
 
 def read_audit(

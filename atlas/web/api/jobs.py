@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import heapq
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_store.records import Parked
@@ -54,6 +54,25 @@ class Pausing(Taken):
     until: Instant | None = Field(None, description="When the pause ends by itself; null for never.")
 
 
+class Several(Taken):
+    """Which jobs."""
+
+    jobs: list[str] | None = Field(None, min_length=1, max_length=10_000, description="The ids of the jobs.")
+    all: bool = Field(False, description="In the place of ids: every job.")
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        """Nobody pauses everything by an empty body."""
+        if self.all is (self.jobs is not None):
+            msg = "either jobs, a list of ids, or all: true"
+            raise ValueError(msg)
+        return self
+
+
+class PausingSeveral(Several, Pausing):
+    """Which jobs, for how long, and why."""
+
+
 class Why(BaseModel):
     """Why: the verdict, the words, and the facts they rest on, which depend on the verdict."""
 
@@ -75,6 +94,18 @@ class Resumed(Closed):
     """False if it was not paused."""
 
     resumed: bool
+
+
+class SeveralPaused(Closed):
+    """Jobs are paused."""
+
+    paused: int = Field(description="So many.")
+
+
+class SeveralResumed(Closed):
+    """Pauses have ended."""
+
+    resumed: int = Field(description="Of so many jobs.")
 
 
 def list_jobs(call: Call) -> dict[str, Any]:
@@ -136,10 +167,24 @@ def resume_job(call: Call) -> dict[str, Any]:
     return {"resumed": call.atlas.cron.sync.resume_job(call.path["job"], by=call.by)}
 
 
+def pause_jobs(call: Call) -> dict[str, Any]:
+    """Let several jobs make no tasks for a while: all of them, or none. `all` is those that fire and are not paused."""
+    asked = call.taken(PausingSeveral)
+    paused = call.atlas.cron.sync.pause_jobs(asked.jobs, reason=asked.reason, until=asked.until, by=call.by)
+    return {"paused": len(paused)}
+
+
+def resume_jobs(call: Call) -> dict[str, Any]:
+    """End the pauses of several jobs: all of them, or none. `all` is every paused job that the config file enables."""
+    return {"resumed": len(call.atlas.cron.sync.resume_jobs(call.taken(Several).jobs, by=call.by))}
+
+
 VERBS: Final = (
     Verb("GET", "/jobs", list_jobs, Listed[JobTold], JobPage),
     Verb("GET", "/jobs/{job}/why", why_job, Why, Moment),
     Verb("GET", "/jobs/{job}/explain", explain_job, ExplainedTold, Times),
+    Verb("POST", "/jobs/pause", pause_jobs, SeveralPaused, PausingSeveral),
+    Verb("POST", "/jobs/resume", resume_jobs, SeveralResumed, Several),
     Verb("POST", "/jobs/{job}/run", run_job, TaskMade, RunArguments),
     Verb("POST", "/jobs/{job}/pause", pause_job, Paused, Pausing),
     Verb("POST", "/jobs/{job}/resume", resume_job, Resumed),

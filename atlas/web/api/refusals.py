@@ -66,8 +66,8 @@ _WRONG_HOST: Final = {
     "description": "The name in Host is not one of this site: `web.allowed_hosts` in the settings.",
     "content": {"text/plain": {"schema": {"type": "string"}}},
 }
-_NAMING: Final = frozenset({"/diff", "/rollback"})
-"""Verbs that name a revision in what they take."""
+_NAMING: Final = frozenset({"/diff", "/rollback", "/jobs/pause", "/jobs/resume"})
+"""Verbs that name a revision, or jobs, in what they take."""
 
 
 def refusals(verb: Verb) -> list[int]:
