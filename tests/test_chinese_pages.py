@@ -38,6 +38,8 @@ _VOID: Final = {"br", "input", "img", "meta", "link", "wbr", "use"}
 _PAGES: Final = (
     *("/", "/?sort=name", "/?sort=next", "/jobs", "/jobs?state=off", "/jobs?q=nothing", "/tasks", "/tasks?q=nothing"),
     *("/queue", "/config", "/config?edit=1", "/config?revision=1", "/system", "/find", "/find?q=o", "/help"),
+    *("/ask/several?do=pause&all=1", "/ask/several?do=resume&all=1", "/ask/several?do=run"),
+    *(f"/ask/several?do={do}&job:出错=1&job:暂停=1&job:拖延=1&job:nope=1" for do in ("run", "pause", "resume")),
     *("/ask/submit", "/nowhere", "/jobs/nope", "/tasks/nope", "/ask/run?job=nope"),
 )
 _NAMES: Final = re.compile(r"Atlas Scheduler \S+|Atlas \S+ Python \S+ Linux|Content Security Policy")
@@ -148,6 +150,12 @@ def test_no_page_holds_an_english_sentence(client: tuple[AtlasScheduler, TestCli
         ("/act/run", {"job": "出错", "args": "[1, 2]"}),
         ("/act/pause", {"job": "出错", "until": "soon"}),
         ("/act/resume", {"job": "出错"}),
+        ("/act/several", {"do": "run", "job:出错": "1", "job:拖延": "1", "job:nope": "1"}),
+        ("/act/several", {"do": "pause"}),
+        ("/act/several", {"do": "away", "job:出错": "1"}),
+        ("/act/several", {"do": "pause", "job:出错": "1", "until": "2001-01-01T00:00"}),
+        ("/act/several", {"do": "pause", "job:出错": "1", "job:超时": "1"}),
+        ("/act/several", {"do": "resume", "all": "1"}),
         ("/act/cancel", {"task": "nope"}),
         ("/act/submit", {"function": "nope"}),
         ("/act/submit", {"function": "出错", "timeout": "soon"}),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Operationa
 
 from atlas.scheduler.errors import LeaseLostError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent
-from atlas.scheduler.job_state import Pause, read_pauses, write_pause
+from atlas.scheduler.job_state import Pause, read_pauses, write_pauses
 from atlas.scheduler.store import writer
 from atlas.scheduler.store.refusals import is_about_values, is_conflict, is_jobs_own
 from atlas.scheduler.store.store import Store, open_store
@@ -54,7 +54,7 @@ def heard(store: Store) -> list[str]:
 
 
 def pause(connection: Connection, job_id: str, reason: str) -> None:
-    write_pause(connection, job_id, Pause(NOW, None, "test", reason))
+    write_pauses(connection, {job_id: Pause(NOW, None, "test", reason)})
 
 
 def test_a_deadlock_with_a_client_is_repeated_and_told_as_a_warning_only(

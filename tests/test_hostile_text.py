@@ -19,7 +19,7 @@ from tests.browser import tab
 from tests.test_pages import SIDEWAYS, aside, serving, visit
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.timeout(240)
 STRANGE = 'a/b ?#%&"<x>'
@@ -78,8 +78,7 @@ def test_whatever_stands_in_any_field_is_shown_and_never_obeyed(
         until = "2099-01-01T00:00:00+00:00"
         paused = client.post("/api/v1/jobs/good/pause", json={"reason": text[:500], "until": until})
         assert paused.status_code == 200, paused.text
-        told = client.get(f"/api/v1/tasks/{good}").json()
-        assert told["result"]["said"] == text
+        assert client.get(f"/api/v1/tasks/{good}").json()["result"]["said"] == text
         assert json.loads(client.get("/api/v1/jobs/good").text)["description"] == job["description"]
         draft = json.dumps({"cron_jobs": {"good": {**job, "description": plain[:1000] + "!"}}}, ensure_ascii=False)
         assert client.post("/api/v1/plan", json={"text": draft}).status_code == 200
@@ -104,6 +103,7 @@ def test_whatever_stands_in_any_field_is_shown_and_never_obeyed(
             ):
                 visit(page, base + address)
                 assert page.evaluate(SIDEWAYS) <= 0, address
+            selected(page, base, text)
             visit(page, base + "/jobs/good")
             expect(page.locator("h1")).to_contain_text(plain[:100].strip())
             assert shown(text[:500]) in shown(page.locator("main").inner_text())  # why it is paused
@@ -123,6 +123,22 @@ def test_whatever_stands_in_any_field_is_shown_and_never_obeyed(
             page.wait_for_load_state("load")  # the note stands there before the styles do
             assert page.evaluate(SIDEWAYS) <= 0
             assert complaints == []
+
+
+def selected(page: Page, base: str, text: str) -> None:
+    """Select every job and pause them for this reason."""
+    visit(page, base + "/jobs")
+    for box in page.locator("td.pick input").all():
+        box.check()
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.locator("h1")).to_have_text("Pause 3 jobs")
+    page.wait_for_load_state("load")
+    assert page.evaluate(SIDEWAYS) <= 0
+    page.locator("#reason").fill(text[:500])
+    page.get_by_role("button", name="Pause", exact=True).click()
+    expect(page.locator("p.note")).to_contain_text("3 jobs are paused.")
+    visit(page, base + "/ask/several?do=resume&all=1")
+    assert page.evaluate(SIDEWAYS) <= 0
 
 
 def program(base: str) -> httpx.Client:

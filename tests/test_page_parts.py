@@ -85,6 +85,7 @@ def texts() -> Iterator[str]:
     yield from jobs.SORTS.values()
     yield from job.SKIPS.values()
     yield from (words for _keys, words in finding.KEYS)
+    yield from (words for both in asking.SEVERAL.values() for words in both)
 
 
 def places(text: str) -> set[str]:

@@ -42,6 +42,7 @@ PAGES = (
     *("/jobs/warm_cache?only=skips", "/tasks", "/tasks?status=FAILED&since=24h", "/tasks?q=RateLimit", "/queue"),
     *("/config", "/config?edit=1", "/system", "/find?q=e", "/help", "/ask/run?job=llm_summarize"),
     *("/ask/pause?job=llm_summarize", "/ask/resume?job=sync_sources", "/ask/submit"),
+    *("/ask/several?do=pause&all=1", "/ask/several?do=resume&job:sync_sources=1&job:llm_embed=1"),
 )
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
@@ -304,6 +305,7 @@ def test_every_action_is_done_asked_first_and_told_to_the_audit(
     javascript: bool,
 ) -> None:
     say = Speech(locale[:2])
+    seeded.HOLD.clear()
     entry = {"cron_expression": "0 9 * * *", "function": "seeded", "max_retries": 0}
     jobs = {"nightly": entry, "broken": {**entry, "function": "fails"}}
     settings = seeded.bare(tmp_path_factory.mktemp("actions"), jobs)
@@ -344,6 +346,7 @@ def test_every_action_is_done_asked_first_and_told_to_the_audit(
         page.locator("a.btn", has_text=say("Resume")).click()
         page.get_by_role("button", name=say("Resume"), exact=True).click()
         expect(note).to_contain_text(say("{job} fires again.", job="nightly"))
+        several_at_once(page, base, say)
         # submit, cancel
         visit(page, base + "/queue")
         page.locator("a.btn", has_text=say("Submit a task")).click()
@@ -359,6 +362,41 @@ def test_every_action_is_done_asked_first_and_told_to_the_audit(
         expect(note).to_contain_text(say("The task is cancelled, or asked to stop."))
         told(page, base, say, "run", "retry", "pause", "resume", "submit", "cancel")
         assert complaints == []
+
+
+def several_at_once(page: Page, base: str, say: Speech) -> None:
+    """Select jobs and pause or run them; then resume and pause all."""
+    note = page.locator("p.note")
+    visit(page, base + "/jobs")
+    page.get_by_role("button", name=say("Pause"), exact=True).click()
+    expect(page.locator("main")).to_contain_text(
+        say("No job is selected. Tick some on the page of jobs, then press a button below the table.")
+    )
+    page.locator("a.btn", has_text=say("Back")).click()
+    for name in ("nightly", "broken"):
+        page.get_by_label(say("Select {title}", title=name)).check()
+    page.get_by_role("button", name=say("Pause"), exact=True).click()
+    expect(page.locator("h1")).to_have_text(say("Pause 1 job|Pause {n} jobs", n=2))
+    page.locator("#until").fill("2001-01-01T00:00")
+    page.get_by_role("button", name=say("Pause"), exact=True).click()
+    expect(note).to_have_class("note error")
+    expect(page.locator("h1")).to_have_text(say("Pause 1 job|Pause {n} jobs", n=2))  # nothing has to be ticked again
+    page.locator("#reason").fill("move")
+    page.get_by_role("button", name=say("Pause"), exact=True).click()
+    expect(note).to_contain_text(say("1 job is paused.|{n} jobs are paused.", n=2))
+    page.get_by_label(say("Select {title}", title="nightly")).check()
+    page.get_by_role("button", name=say("Run now"), exact=True).click()
+    page.get_by_role("button", name=say("Run now"), exact=True).click()
+    expect(note).to_contain_text(say("1 task was accepted.|{n} tasks were accepted.", n=1))
+    # all of them
+    visit(page, base + "/")
+    page.locator("a.btn", has_text=say("Resume all")).click()
+    expect(page.locator("main")).to_contain_text("move")
+    page.get_by_role("button", name=say("Resume all"), exact=True).click()
+    expect(note).to_contain_text(say("1 job fires again.|{n} jobs fire again.", n=2))
+    page.locator("a.btn", has_text=say("Pause all")).click()
+    page.get_by_role("button", name=say("Pause all"), exact=True).click()
+    expect(note).to_contain_text(say("1 job is paused.|{n} jobs are paused.", n=2))
 
 
 def told(page: Page, base: str, say: Speech, *deeds: str) -> None:

@@ -198,17 +198,50 @@ def test_what_one_tab_does_by_keyboard_alone_the_others_show_at_once(
         seeded.HOLD.set()
 
 
-def test_focus_stays_where_it_was_through_a_live_update(
+def test_all_jobs_are_paused_and_resumed_by_keyboard_alone_and_other_tabs_show_it_at_once(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("all"), {"nightly": ENTRY, "weekly": ENTRY})
+    with (
+        serving(settings) as running,
+        tab(window) as (acting, complaints),
+        tab(window) as (job, of_job),
+        tab(window) as (overview, of_overview),
+    ):
+        live(job, f"{running.base}/jobs/nightly")
+        live(overview, f"{running.base}/")
+        visit(acting, f"{running.base}/")
+        press(acting, "Pause all")
+        acting.locator("#reason").wait_for()
+        press(acting, "Pause all")
+        expect(job.locator("main")).to_contain_text("Paused")
+        expect(overview.locator("#o-acts")).to_contain_text("Resume all")
+        press(acting, "Resume all")
+        expect(acting.locator("h1")).to_contain_text("Resume")
+        press(acting, "Resume all")
+        expect(job.locator("main h1")).not_to_contain_text("Paused")
+        expect(overview.locator("#o-acts")).to_contain_text("Pause all")
+        assert complaints + of_job + of_overview == []
+
+
+def test_focus_and_what_is_selected_stay_through_a_live_update(
     window: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     settings = seeded.bare(tmp_path_factory.mktemp("focus"), {"nightly": ENTRY, "weekly": ENTRY})
     with serving(settings) as running, tab(window) as (page, complaints):
         live(page, f"{running.base}/jobs")
+        page.get_by_label("Select all jobs of this page").check()
+        expect(page.locator("#picked")).to_have_text("2 selected")
+        page.keyboard.press("j")
+        page.keyboard.press("x")
+        expect(page.locator("#picked")).to_have_text("1 selected")
         link = page.locator("tbody a", has_text="weekly")
         link.focus()
         aside(running.atlas.cron.sync.pause_job, "weekly", reason="holiday", by="mei")
         expect(page.locator("tbody")).to_contain_text("mei")
         expect(page.locator("tbody a", has_text="weekly")).to_be_focused()
+        expect(page.locator("#picked")).to_have_text("1 selected")
+        expect(page.get_by_label("Select weekly")).to_be_checked()
         assert complaints == []
 
 

@@ -137,6 +137,16 @@ def test_no_change_is_taken_from_another_site(site: Starlette, token: str) -> No
     assert {"/act/apply", "/act/run", "/config", "/sign-out", "/api/v1/rollback", "/api/v1/tasks"} <= set(seen)
 
 
+def test_a_form_of_more_jobs_than_it_may_have_is_refused_in_clear_words(site: Starlette, token: str) -> None:
+    client = browser(site, token)
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    for path in ("/ask/several", "/act/several"):
+        many = client.post(path, content="do=pause" + "".join(f"&job:{n}=1" for n in range(10_000)), headers=kind)
+        assert (many.status_code, "a form here has at most 1,000 fields" in many.text) == (422, True)
+        huge = client.post(path, content="do=pause" + "".join(f"&job:{n:0190}=1" for n in range(10_000)), headers=kind)
+        assert (huge.status_code, "a request here is at most" in huge.text) == (413, True)
+
+
 def test_every_answer_lets_a_browser_load_nothing_from_elsewhere(site: Starlette, token: str) -> None:
     client, stranger = browser(site, token), browser(site)
     answers = [

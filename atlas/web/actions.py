@@ -16,6 +16,7 @@ from atlas.scheduler.errors import ArgumentsError, AtlasError, UnknownFunctionEr
 from atlas.scheduler.jobs_file.json_faults import diagnose
 from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import zone_named
+from atlas.web.choosing import chosen_in, is_choice, may_resume
 from atlas.web.forms import read_form
 from atlas.web.site import Note, back_of, leave_note, visit_of
 from atlas.web.words.speech import Speech
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from atlas.web.site import Site, Visit
 
 
+MOST_ADDRESS: Final = 8_000
+"""Characters of an address that leads back to a form."""
+
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """One form.
@@ -38,11 +43,13 @@ class Action:
         name: What `Visit.url` calls it.
         path: Where it is posted to.
         do: Does it and says what happened; it may block, and raises `AtlasError` where it is refused.
+        again: The address of the form as it was sent, below the prefix; by default the page it came from.
     """
 
     name: str
     path: str
     do: Callable[[Visit, Speech], Note]
+    again: Callable[[Visit], str] | None = None
 
     def route(self, site: Site) -> Route:
         """The action as a route: it leads back to where the form says, or to the form when it was refused."""
@@ -55,7 +62,8 @@ class Action:
                 note = await asyncio.to_thread(self.do, visit, say)
                 back = back_of(request, form)
             except AtlasError as error:
-                note, back = Note("error", say.told(told_of(error))), back_of(request, {})
+                again = {} if self.again is None else {"back": self.again(visit)}
+                note, back = Note("error", say.told(told_of(error))), back_of(request, again)
             response = RedirectResponse(back, 303)
             leave_note(request, response, note)
             return response
@@ -94,20 +102,27 @@ def _run(visit: Visit, say: Speech) -> Note:
 
 
 def _pause(visit: Visit, say: Speech) -> Note:
-    job, text = visit.form.get("job", ""), visit.form.get("until", "").strip()
-    until = None
-    if text:
-        try:
-            until = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise ArgumentsError(
-                Told("until {text} is no date and time such as 2026-12-24T18:00", text=repr(text))
-            ) from error
-        if until.tzinfo is None:
-            until = until.replace(tzinfo=zone_named(visit.atlas.timezone))
-    reason = visit.form.get("reason", "").strip()[:500]
-    visit.atlas.cron.sync.pause_job(job, reason=reason, by=visit.by, until=until)
+    job = visit.form.get("job", "")
+    visit.atlas.cron.sync.pause_job(job, reason=_reason(visit), by=visit.by, until=_until(visit))
     return Note("ok", say("{job} is paused.", job=job))
+
+
+def _reason(visit: Visit) -> str:
+    return visit.form.get("reason", "").strip()[:500]
+
+
+def _until(visit: Visit) -> datetime | None:
+    """When a pause ends by itself, in the scheduler's zone where the form names none."""
+    text = visit.form.get("until", "").strip()
+    if not text:
+        return None
+    try:
+        until = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ArgumentsError(
+            Told("until {text} is no date and time such as 2026-12-24T18:00", text=repr(text))
+        ) from error
+    return until if until.tzinfo is not None else until.replace(tzinfo=zone_named(visit.atlas.timezone))
 
 
 def _resume(visit: Visit, say: Speech) -> Note:
@@ -115,6 +130,43 @@ def _resume(visit: Visit, say: Speech) -> Note:
     if visit.atlas.cron.sync.resume_job(job, by=visit.by):
         return Note("ok", say("{job} fires again.", job=job))
     return Note("ok", say("{job} was not paused.", job=job))
+
+
+def _several(visit: Visit, say: Speech) -> Note:
+    """Run, pause or resume the chosen jobs, or pause or resume all of them."""
+    cron, form = visit.atlas.cron.sync, visit.form
+    everything, chosen = form.get("all") == "1", chosen_in(form)
+    if not everything and not chosen:
+        raise ArgumentsError(Told("no job is selected"))
+    match form.get("do"):
+        case "run" if chosen:
+            return _ran(say, cron.run_jobs_now(chosen, by=visit.by))
+        case "pause":
+            paused = cron.pause_jobs(
+                None if everything else chosen, reason=_reason(visit), by=visit.by, until=_until(visit)
+            )
+            return Note("ok", say("1 job is paused.|{n} jobs are paused.", n=len(paused)))
+        case "resume":
+            resumed = cron.resume_jobs(None if everything else may_resume(visit, chosen), by=visit.by)
+            return Note("ok", say("1 job fires again.|{n} jobs fire again.", n=len(resumed)))
+        case _:
+            raise ArgumentsError(Told("several jobs are run, paused or resumed; nothing else is done to them"))
+
+
+def _ran(say: Speech, made: Mapping[str, str | AtlasError]) -> Note:
+    refused = [one for one in made.values() if isinstance(one, AtlasError)]
+    text = say("1 task was accepted.|{n} tasks were accepted.", n=len(made) - len(refused))
+    if refused:
+        why = say.told(told_of(refused[0]))
+        text += " " + say("1 job was refused: {why}|{n} jobs were refused, the first: {why}", n=len(refused), why=why)
+    return Note("error" if refused else "ok", text)
+
+
+def _several_again(visit: Visit) -> str:
+    """The page that asks, with what was chosen; where that is too much for an address, the page before it."""
+    kept = {name: value for name, value in visit.form.items() if name in {"do", "all", "back"} or is_choice(name)}
+    address = _below(visit, "ask_several", **kept)
+    return address if len(address) <= MOST_ADDRESS else visit.form.get("back", "")
 
 
 def _cancel(visit: Visit, say: Speech) -> Note:
@@ -171,6 +223,7 @@ ACTIONS: Final = (
     Action("run_job", "/act/run", _run),
     Action("pause_job", "/act/pause", _pause),
     Action("resume_job", "/act/resume", _resume),
+    Action("several_jobs", "/act/several", _several, _several_again),
     Action("cancel_task", "/act/cancel", _cancel),
     Action("retry_task", "/act/retry", _retry),
     Action("submit_task", "/act/submit", _submit),

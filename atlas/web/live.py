@@ -204,6 +204,7 @@ class Live:
     def _stop_listening(self) -> None:
         if not self._streams:
             self._drop()
+            self._kept = {}  # nothing says any more that it is old
 
     def _drop(self) -> None:
         if self._unsubscribe is not None:

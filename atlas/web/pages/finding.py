@@ -24,6 +24,7 @@ KEYS: Final = (
     (("Enter",), "open"),
     (("r",), "run the chosen job now"),
     (("p",), "pause or resume the chosen job"),
+    (("x",), "select the chosen job, for an action on several"),
     (("t",), "light or dark"),
     (("g", "o"), "go to the overview"),
     (("g", "j"), "go to the jobs"),

@@ -101,5 +101,11 @@ JOBS: Final = Page(
     "jobs",
     "/jobs",
     jobs,
-    live={"j-chips": "jobs/chips.html", "j-rows": "jobs/rows.html", "nav": "nav.html", "clock": "clock.html"},
+    live={
+        "j-acts": "jobs/acts.html",
+        "j-chips": "jobs/chips.html",
+        "j-rows": "jobs/rows.html",
+        "nav": "nav.html",
+        "clock": "clock.html",
+    },
 )

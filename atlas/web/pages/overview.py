@@ -310,6 +310,7 @@ OVERVIEW: Final = Page(
     overview,
     live={
         "o-sub": "overview/sub.html",
+        "o-acts": "overview/acts.html",
         "o-alerts": "overview/alerts.html",
         "o-kpis": "overview/figures.html",
         "o-lanes": "overview/lanes.html",

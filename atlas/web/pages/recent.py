@@ -36,6 +36,7 @@ _KEPT_JOBS: Final = 1_000
 WORST: Final = ("FAILED", "TIMEOUT", "RETRYING", "CANCELLED", "RUNNING", "PENDING", "SUCCESS", "SKIPPED")
 """What a cell shows of what is in it; RETRYING stands for tried again, also when it succeeded then."""
 _UNFINISHED: Final = frozenset({"PENDING", "RUNNING", "WAITING"})
+_LIVE: Final = frozenset({"PENDING", "RUNNING", "RETRYING"})
 _BAD: Final = frozenset({"FAILED", "TIMEOUT"})
 
 
@@ -117,6 +118,11 @@ class JobRecent:
     def last_final(self) -> Brief | None:
         """The newest task that ended."""
         return next((_brief(row) for row in self._rows if row.finished_at is not None), None)
+
+    @property
+    def unfinished(self) -> bool:
+        """True if one of its newest tasks has not ended."""
+        return any(row.status in _LIVE for row in self._rows)
 
     @property
     def shown(self) -> str | None:

@@ -26,17 +26,29 @@ const act = what => {
 };
 const pages = { o: "", j: "jobs", t: "tasks", q: "queue", c: "config", s: "system" };
 document.addEventListener("keydown", event => {
-  if (event.target.matches("input, textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
+  if (event.target.matches("input:not([type=checkbox]), textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (go) { go = false; if (event.key in pages) location.href = `${base}/${pages[event.key]}`; return; }
   const row = rows().find(one => name(one) === chosen);
   const keys = {
-    j: () => move(1), k: () => move(-1), t: theme, g: () => { go = true; }, r: () => act("run"), p: () => act("pause"),
+    j: () => move(1), k: () => move(-1), x: () => row?.querySelector("input[type=checkbox]")?.click(), t: theme, g: () => { go = true; }, r: () => act("run"), p: () => act("pause"),
     "/": () => { event.preventDefault(); const find = document.querySelector(".find input"); find?.offsetParent ? find.focus() : location.href = `${base}/find`; },
     "?": () => document.getElementById("help")?.click(),
     Enter: () => { if (row && !event.target.matches("a, button, summary")) (row.matches("a") ? row : row.querySelector("a"))?.click(); },
   };
   keys[event.key]?.();
+});
+
+// --- several jobs: the form works without this; here it counts, and takes all of the page
+const picks = () => [...document.querySelectorAll("input[form=several]")];
+const count = () => {
+  const all = picks(), n = all.filter(one => one.checked).length, told = document.getElementById("picked"), whole = document.querySelector("[data-pick-all]");
+  if (told) told.textContent = told.dataset.n.replace("{n}", n);
+  if (whole) { whole.hidden = false; whole.checked = n > 0 && n === all.length; whole.indeterminate = n > 0 && n < all.length; }
+};
+document.addEventListener("change", event => {
+  if (event.target.matches("[data-pick-all]")) picks().forEach(one => one.checked = event.target.checked);
+  count();
 });
 
 // --- live: finished fragments by server-sent events; a hidden tab closes its stream and catches up when it is seen
@@ -48,10 +60,13 @@ const patch = event => {
   if (!part || part.contains(getSelection()?.anchorNode) && !getSelection().isCollapsed) return;
   const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
   const at = all.indexOf(here), held = at < 0 ? null : here.getAttribute("href"), opened = [...part.querySelectorAll("details")].map(one => one.open);
+  const picked = new Set(picks().filter(one => part.contains(one) && one.checked).map(one => one.name));
   part.innerHTML = html;
   part.querySelectorAll("details").forEach((one, at) => { if (opened[at]) one.open = true; });
+  if (picked.size) picks().forEach(one => { if (picked.has(one.name)) one.checked = true; });
   if (at >= 0) (held && part.querySelector(`[href="${CSS.escape(held)}"]`) || part.querySelectorAll(parts)[at])?.focus();
   mark();
+  count();
 };
 const open = () => {
   if (!page || stream || document.hidden) return;
@@ -64,6 +79,7 @@ const open = () => {
 const close = () => { stream?.close(); stream = null; };
 document.addEventListener("visibilitychange", () => document.hidden ? close() : open());
 addEventListener("pagehide", close);
-addEventListener("pageshow", open);
+addEventListener("pageshow", () => { count(); open(); });
+count();
 open();
 document.querySelector("[data-focus]")?.focus();
