@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
 
+    from atlas.scheduler.outcome import StopReason
+
 GRACE_S = 0.1
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
 SOON = RetryPolicy(max_retries=3, delay_s=0.01, jitter=0.0)
@@ -221,6 +223,28 @@ def test_a_coroutine_that_blocks_its_loop_stops_no_other_tasks_timeout(plain: Ta
     gate.open()
     with pytest.raises(TaskTimeoutError):
         sync.get_task_result(behind, timeout=LIMIT_S)
+
+
+def test_an_attempt_whose_stop_raises_stops_no_other_tasks_timeout(
+    plain: TaskQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, lifecycle, broken = plain.sync, plain.serving.lifecycle, [True]
+    real = lifecycle._ask_to_stop
+
+    def raising(live: Live, reason: StopReason) -> None:
+        if live.task.name == "bad" and broken[0]:
+            raise KeyError("a bug")
+        real(live, reason)
+
+    monkeypatch.setattr(lifecycle, "_ask_to_stop", raising)
+    bad = sync.submit(polite, name="bad", timeout=0.05, max_retries=0)
+    good = sync.submit(polite, name="good", timeout=0.1, max_retries=0)
+    with pytest.raises(TaskTimeoutError):
+        sync.get_task_result(good, timeout=LIMIT_S)
+    broken[0] = False
+    lifecycle.tick()
+    with pytest.raises(TaskTimeoutError):
+        sync.get_task_result(bad, timeout=LIMIT_S)
 
 
 async def test_a_timeout_is_retried_and_each_attempt_has_the_whole_time(queue: TaskQueue) -> None:

@@ -18,6 +18,8 @@ from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from loguru import logger
+
 from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.crash_points import CrashPoint, reached
@@ -436,19 +438,25 @@ class Lifecycle:
             if suspect is not None:
                 next_s.append(suspect.alone_until_s)
             for live in list(self._running.values()):
-                if live.stop is None:
-                    if live.deadline_s is None:
-                        continue
-                    if live.deadline_s > now_s:
-                        next_s.append(live.deadline_s)
-                        continue
-                    self._ask_to_stop(live, "timeout")
-                gives_up_s = live.stopped_at_s + self._stop_grace_s
-                if gives_up_s <= now_s:
-                    self._abandon(live)
-                else:
-                    next_s.append(gives_up_s)
+                try:
+                    next_s += self._keep_time(live, now_s)
+                except Exception:  # noqa: BLE001 - the timeouts of all others must be kept
+                    logger.bind(task_id=live.task.id).exception("keeping the time of an attempt raised")
             return min(next_s, default=None)
+
+    def _keep_time(self, live: Live, now_s: float) -> list[float]:
+        """Stop an attempt whose time is up, and abandon it if it does not stop; returns when to look again, if ever."""
+        if live.stop is None:
+            if live.deadline_s is None:
+                return []
+            if live.deadline_s > now_s:
+                return [live.deadline_s]
+            self._ask_to_stop(live, "timeout")
+        gives_up_s = live.stopped_at_s + self._stop_grace_s
+        if gives_up_s > now_s:
+            return [gives_up_s]
+        self._abandon(live)
+        return []
 
     def _ask_to_stop(self, live: Live, reason: StopReason) -> None:
         if live.stop is None:
