@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -56,11 +57,10 @@ class RunningClock:
         serving.lifecycle.live_of = self.states.live
 
     def _renew(self) -> None:
-        """Let other processes know now what stands in the lease."""
-        try:
-            self.serving.renew()
-        except AtlasError as error:  # it stops
-            logger.debug("the lease is not renewed", error=str(error))
+        """Let other processes know now which jobs are set apart."""
+        with suppress(AtlasError):  # it stops
+            if self.serving.lifecycle.taking:
+                self.serving.renew()
 
     def _hear(self) -> None:
         """Take in what another process wrote: pauses, and that a job which is set apart is to be tried."""

@@ -96,6 +96,7 @@ class Serving:
             ProcessSlots(self.line, self.lifecycle),
         )
         self._renewal: Ticket | None = None
+        self._renew_again = False
         self._forget_keeper: Callable[[], None] = _nothing
         self._fresh_until_s = float("-inf")
         self.extra_figures: Callable[[], dict[str, Any]] = dict
@@ -208,6 +209,9 @@ class Serving:
     def _renewed(self, _value: None = None) -> None:
         self._fresh_until_s = self.store.clock.monotonic() + LEASE_S - RENEW_S
         self.line.resume()
+        self._renewal = None
+        if self._renew_again and self.lifecycle.taking:  # a stop has the last word
+            self.renew()
 
     def _tick(self) -> float | None:
         return self.lifecycle.tick()
@@ -215,7 +219,9 @@ class Serving:
     def renew(self) -> None:
         """Tell other processes that this one lives, and its live figures."""
         if self._renewal is not None and not self._renewal.done:
-            return  # the database does not answer, and the last one waits still
+            self._renew_again = True  # the last one waits still, with the figures of its time
+            return
+        self._renew_again = False
         figures, claim, clock = self.figures() | self.extra_figures(), self._claim, self.store.clock
         self._renewal = Ticket()
         self.store.writer.work(

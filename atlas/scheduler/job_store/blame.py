@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 from atlas.scheduler.job_store.passes import Written
@@ -51,45 +52,46 @@ def write_without_refused(
     Raises:
         Exception: What ``write`` raised, where no job is to blame: the database is unwell, or refuses an empty pass.
     """
+    sharing = _Sharing(connection, write)
     trusted = [job_id for job_id in decided.job_ids if job_id not in suspects]
     groups = [trusted, *([job_id] for job_id in decided.job_ids if job_id in suspects)]
     whole = len(groups) == 1
-    shared = Shared(Written([], []), {})
     for group in filter(None, groups):
-        _share(connection, decided if whole else decided.only(group), group, shared, write)
-    return shared
+        sharing.share(decided if whole else decided.only(group), group)
+    return Shared(sharing.written, sharing.refused)
 
 
-def _share(
-    connection: Connection,
-    part: Pass,
-    job_ids: Sequence[str],
-    shared: Shared,
-    write: Callable[[Connection, Pass], Written],
-) -> None:
-    """Write ``part``, or of it what can be written."""
-    try:
-        with connection.begin_nested():
-            written = write(connection, part)
-    except Exception as error:
-        if not is_jobs_own(error) or not _takes_nothing(connection, part, write):
-            raise
-        if len(job_ids) == 1:
-            shared.refused[job_ids[0]] = error
-            return
-        middle = len(job_ids) // 2
-        for half in (job_ids[:middle], job_ids[middle:]):
-            _share(connection, part.only(half), half, shared, write)
-    else:
-        shared.written.tasks.extend(written.tasks)
-        shared.written.events.extend(written.events)
+class _Sharing:
+    """One pass that is written in parts, each in a savepoint of its own."""
 
+    def __init__(self, connection: Connection, write: Callable[[Connection, Pass], Written]) -> None:
+        self._connection, self._write = connection, write
+        self._takes_nothing = False
+        self.written = Written([], [])
+        self.refused: dict[str, Exception] = {}
 
-def _takes_nothing(connection: Connection, part: Pass, write: Callable[[Connection, Pass], Written]) -> bool:
-    """True if a pass of no jobs can be written: then it is a job that cannot."""
-    try:
-        with connection.begin_nested():
-            write(connection, part.only(()))
-    except Exception:  # noqa: BLE001 - the first error is the one that is told
-        return False
-    return True
+    def share(self, part: Pass, job_ids: Sequence[str]) -> None:
+        """Write ``part``, or of it what can be written."""
+        try:
+            with self._connection.begin_nested():
+                written = self._write(self._connection, part)
+        except Exception as error:
+            if not is_jobs_own(error) or not self._is_job_to_blame(part):
+                raise
+            if len(job_ids) == 1:
+                self.refused[job_ids[0]] = error
+                return
+            middle = len(job_ids) // 2
+            for half in (job_ids[:middle], job_ids[middle:]):
+                self.share(part.only(half), half)
+        else:
+            self.written.tasks.extend(written.tasks)
+            self.written.events.extend(written.events)
+
+    def _is_job_to_blame(self, part: Pass) -> bool:
+        """True if a pass of no jobs can be written; found out once."""
+        if not self._takes_nothing:
+            with suppress(Exception), self._connection.begin_nested():
+                self._write(self._connection, part.only(()))
+                self._takes_nothing = True
+        return self._takes_nothing

@@ -356,16 +356,31 @@ class JobStore(SQLAlchemyJobStore):
 
     # --- jobs that cannot be served -----------------------------------------------------------------------------------
 
-    def _set_apart(self, errors: Mapping[str, Exception], now: datetime) -> list[tuple[Apart, Exception]]:
+    def _set_apart(self, errors: Mapping[str, Exception], now: datetime) -> list[tuple[Apart, Exception | None]]:
         """Let what is due of these jobs wait; returns what nobody knows yet."""
-        made = [
-            (Apart(id=job_id, error=cause_of(error), since=now, tried_at=now), error)
-            for job_id, error in errors.items()
-        ]
-        return [(new, error) for new, error in made if not new.tells_what(self._table.set_apart(new))]
+        news: list[tuple[Apart, Exception | None]] = []
+        for job_id, error in errors.items():
+            new = Apart(id=job_id, error=cause_of(error), since=now, tried_at=now)
+            if not new.tells_what(self._table.set_apart(new)):
+                news.append((new, error))
+        return news
+
+    def _note_faults(self, served: Pass) -> tuple[list[tuple[Apart, Exception | None]], list[str]]:
+        """Note which jobs have skips because they could not be decided on, and which could; returns what is new."""
+        news: list[tuple[Apart, Exception | None]] = []
+        for job_id, error in served.faults.items():
+            new = Apart(id=job_id, error=error, since=served.now, tried_at=served.now, waits=False)
+            goes_on = job_id in served.next_run or job_id in served.ended
+            if goes_on and not new.tells_what(self._table.set_apart(new)):
+                news.append((new, None))  # the bridge has logged the error
+        apart = self._table.apart()
+        well = apart.keys() & (set(served.job_ids) - served.faults.keys()) if apart else ()
+        return news, self._table.serve_again(sorted(well))
 
     def _tell_apart(self, news: Sequence[tuple[Apart, Exception | None]]) -> None:
         """Tell what is wrong with jobs; an error that was not logged yet comes along."""
+        if news:
+            self.on_apart()
         for new, error in news:
             if error is not None:  # a statement comes with its values, which are nobody else's business
                 trace = None if isinstance(error, DBAPIError) else error
@@ -376,28 +391,15 @@ class JobStore(SQLAlchemyJobStore):
             self._store.events.publish(
                 JobEvent(job_id=new.id, kind=JobEventKind.PARKED, at=new.tried_at, detail=detail)
             )
-        if news:
-            self.on_apart()
-
-    def _note_faults(self, served: Pass) -> None:
-        """Note which jobs could be decided on, and which have skips because they could not."""
-        made = [
-            Apart(id=job_id, error=error, since=served.now, tried_at=served.now, waits=False)
-            for job_id, error in served.faults.items()
-        ]
-        self._tell_apart([(new, None) for new in made if not new.tells_what(self._table.set_apart(new))])
-        if apart := self._table.apart():
-            well = apart.keys() & (set(served.job_ids) - served.faults.keys())
-            self._told_of_return(self._table.serve_again(sorted(well)))
 
     def _told_of_return(self, job_ids: Sequence[str]) -> None:
         """Tell that jobs which were set apart are served again."""
+        if job_ids:
+            self.on_apart()
         now = self._store.clock.now()
         for job_id in job_ids:
             logger.bind(job_id=job_id).info("a job that was set apart is served again")
-            self._store.events.publish(JobEvent(job_id=job_id, kind=JobEventKind.RESUMED, at=now, detail={}))
-        if job_ids:
-            self.on_apart()
+            self._store.events.publish(JobEvent(job_id=job_id, kind=JobEventKind.RESUMED, at=now))
 
     # --- what APScheduler does in a pass ------------------------------------------------------------------------------
 
@@ -443,10 +445,18 @@ class JobStore(SQLAlchemyJobStore):
     def _commit(self, decided: Pass, wait_s: float) -> bool:
         """Write a pass; False if it is not on disk when this returns."""
         ticket, suspects = Ticket(), {job_id for job_id, one in self.apart().items() if one.waits}
+
+        def whole(connection: Connection) -> Shared:
+            return Shared(write_pass(connection, decided), {})
+
+        def in_parts(connection: Connection) -> Shared:
+            return write_without_refused(connection, decided, suspects, write_pass)
+
         try:
             self._store.writer.work(
-                lambda connection: write_without_refused(connection, decided, suspects, write_pass),
+                in_parts if suspects else whole,
                 ticket,
+                otherwise=None if suspects else in_parts,
                 after=lambda shared: self._committed(decided, shared),
                 failed=lambda error: self._not_committed(decided, error),
             )
@@ -466,7 +476,7 @@ class JobStore(SQLAlchemyJobStore):
         reached(CrashPoint.PASS_COMMITTED)
         (kept, skips), refused = shared
         served = decided.only([job_id for job_id in decided.job_ids if job_id not in refused]) if refused else decided
-        apart = self._set_apart(refused, decided.now)
+        apart, (faults, well) = self._set_apart(refused, decided.now), self._note_faults(served)
         self._table.move(served.next_run, served.ended)
         self._door.release()
         self._on_released(kept)
@@ -476,8 +486,8 @@ class JobStore(SQLAlchemyJobStore):
         replaced = [old for task in kept for old in decided.replaces.get(task.id, ())]
         if replaced:
             self._on_replaced(replaced)
-        self._tell_apart(apart)
-        self._note_faults(served)
+        self._tell_apart(apart + faults)
+        self._told_of_return(well)
         ended = [JobEvent(job_id=job_id, kind=JobEventKind.ENDED, at=decided.now) for job_id in served.ended]
         if skips or ended:
             self._store.events.publish(*skips, *ended)

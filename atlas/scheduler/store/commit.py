@@ -30,6 +30,7 @@ class Work:
         after: Called behind the commit with what ``run`` returned.
         failed: Called behind the commit with what ``run`` raised.
         tells: False if no other process waits for it.
+        otherwise: Does it in another way, where ``run`` raised.
         value: What it returned.
         error: What it raised.
     """
@@ -39,6 +40,7 @@ class Work:
     after: Callable[[Any], None] | None = None
     failed: Callable[[BaseException], None] | None = None
     tells: bool = True
+    otherwise: Callable[[Connection], Any] | None = None
     value: Any = None
     error: BaseException | None = None
 

@@ -169,15 +169,16 @@ class Writer:
         after: Callable[[Any], None] | None = None,
         failed: Callable[[BaseException], None] | None = None,
         tells: bool = True,
+        otherwise: Callable[[Connection], Any] | None = None,
     ) -> None:
-        """Run ``run`` in the next commit, in a savepoint of its own.
+        """Run ``run`` in the next commit, in a savepoint of its own; ``otherwise`` in its place where it raises.
 
         Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
         ``tells`` is False for what no other process waits for, see `Notices`.
         """
         with self._ready:
             self._refuse_if_closed()
-            self._batch.works.append(Work(run, ticket, after, failed, tells))
+            self._batch.works.append(Work(run, ticket, after, failed, tells, otherwise))
             self._ready.notify()
 
     def may_start(self) -> bool:
@@ -384,17 +385,20 @@ class Writer:
     @staticmethod
     def _run(connection: Connection, work: Work) -> None:
         work.value = work.error = None
-        if work.run is None:
-            return
-        savepoint = connection.begin_nested()
-        try:
-            work.value = work.run(connection)
-            savepoint.commit()
-        except Exception as error:  # the work's own error belongs to its ticket, the database's to the whole commit
-            if isinstance(error, DBAPIError) and not is_about_values(error):
-                raise
-            savepoint.rollback()
-            work.error = error
+        for run in (work.run, work.otherwise):
+            if run is None:
+                return
+            savepoint = connection.begin_nested()
+            try:
+                work.value, work.error = run(connection), None
+                savepoint.commit()
+            except Exception as error:  # the work's own error belongs to its ticket, the database's to the whole commit
+                if isinstance(error, DBAPIError) and not is_about_values(error):
+                    raise
+                savepoint.rollback()
+                work.value, work.error = None, error
+            else:
+                return
 
     def _after(self, batch: Batch, counts: Moves) -> None:
         self._totals.add(counts)
