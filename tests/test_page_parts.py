@@ -35,7 +35,7 @@ from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
 from atlas.web.giving_way import giving_way
 from atlas.web.health import look
-from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview
+from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview, task
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
 from atlas.web.pages.plan import Starts
@@ -85,6 +85,7 @@ def texts() -> Iterator[str]:
     yield from jobs.SORTS.values()
     yield from job.SKIPS.values()
     yield from (words for _keys, words in finding.KEYS)
+    yield from task.ENDINGS.values()
     yield from (words for both in asking.SEVERAL.values() for words in both)
 
 

@@ -128,6 +128,7 @@ def test_every_page_stands_without_complaint_and_for_everybody(
     addresses = [
         *PAGES,
         f"/tasks/{task}",
+        f"/tasks/{task}?show=traceback",
         f"/tasks/{served.task('RUNNING')}",
         f"/ask/retry?task={task}",
         f"/ask/cancel?task={task}",
@@ -169,6 +170,12 @@ def test_without_a_script_every_page_is_reached_by_links(served: Served, window:
         expect(page.locator("h1")).to_contain_text("llm_summarize")
         page.locator("tbody a").first.click()
         expect(page.locator("h2", has_text="Attempts")).to_be_visible()
+        expect(page.locator(".log")).to_be_visible()
+        page.locator(".tabs a", has_text="Traceback").click()
+        expect(page.locator(".tabs [aria-current]")).to_contain_text("Traceback")
+        expect(page.locator("#k-log .tb .exc").first).to_contain_text("RateLimitError")
+        expect(page.locator("#k-log summary", has_text="attempt 3")).to_be_visible()
+        expect(page.locator(".log")).to_have_count(0)
         assert complaints == []
 
 

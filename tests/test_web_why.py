@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ SKIPS: dict[str, dict[str, Any]] = {
     "stopped": {"last": (DUE + timedelta(days=2)).timestamp(), "count": None},
     "fault": {"detail": "ValueError"},
 }
-JOBS = '{"cron_jobs": {"daily": {"cron_expression": "0 9 * * *", "function": "breaks", "max_retries": 0}}}'
+DAILY = {"cron_expression": "0 9 * * *", "function": "breaks", "max_retries": 0}
+JOBS = json.dumps({"cron_jobs": {"daily": DAILY, "tried": {**DAILY, "max_retries": 1, "retry_delay": 0.01}}})
 
 
 @pytest.fixture
@@ -109,3 +111,9 @@ def test_a_task_says_why_it_ran_and_ended_so(atlas: AtlasScheduler) -> None:
     assert said(client, f"/tasks/{by_hand}", "k-why", "en").split(".")[0].endswith(" by api")
     assert f"as a retry of {submitted}" in said(client, f"/tasks/{again}", "k-why", "en")
     assert said(client, "/jobs/daily", "b-why", "en") != ""
+    assert "Open task</a></p>" in client.get("/jobs/daily").text
+    tried = client.post("/api/v1/jobs/tried/run").json()["task"]
+    with pytest.raises(TaskFailedError):
+        queue.get_task_result(tried, timeout=20)
+    words = said(client, f"/tasks/{tried}", "k-why", "en")
+    assert (words.count("no such feed"), words.count("(the same error)")) == (1, 1)

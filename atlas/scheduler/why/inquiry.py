@@ -38,6 +38,7 @@ class Inquiry:
         verdict: See `Why`.
         sentences: What is told, in order.
         facts: What the sentences are made of, as JSON values.
+        told_errors: Errors that were told already.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Inquiry:
         self.verdict = "never"
         self.sentences: list[str] = []
         self.facts: dict[str, Any] = {}
+        self.told_errors: set[str] = set()
 
     def tell(self, sentence: str) -> None:
         """One sentence more, with what it was made of."""

@@ -18,6 +18,9 @@ from atlas.scheduler.told import Told
 if TYPE_CHECKING:
     from atlas.scheduler.why.inquiry import Inquiry
 
+MOST_OF_ERROR: Final = 160
+"""Characters of an error; its task has all of it."""
+_PATH_OF_CLASS: Final = re.compile(r"^(?:\w+\.)+(?=\w+:)")
 LATE_S: Final = 2.0
 """A start later than this is told of."""
 _BESIDE_S: Final = 3600.0
@@ -122,7 +125,7 @@ def _attempts(ask: Inquiry, task: Task, due: datetime) -> None:
                 n=one["attempt"],
                 what=_OUTCOMES.get(one["outcome"], one["outcome"]),
                 at=ask.time(one["ended_at"]),
-                error=_error(one["error"]),
+                error=_error(ask, one["error"]),
                 again="" if again is None else Told("; it was tried again after {s}", s=format_duration(again)),
             )
         )
@@ -141,7 +144,7 @@ def _end(ask: Inquiry, task: Task) -> None:
     values = {
         "at": ask.time(task.finished_at),
         "after": "" if took is None else Told(", after {s}", s=format_duration(took)),
-        "error": _error(task.error),
+        "error": _error(ask, task.error),
     }
     match task.status:
         case TaskStatus.SUCCESS:
@@ -175,9 +178,13 @@ def _cancelled(ask: Inquiry, task: Task) -> str:
     return Told(" by {who}", who=found[0].actor) if found else ""
 
 
-def _error(error: str | None) -> str:
+def _error(ask: Inquiry, error: str | None) -> str:
+    """What an attempt failed of, in short; an error that was told before is not told again."""
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
     if not lines:
         return ""
-    last = lines[-1].rstrip(".")
-    return Told(" ({reason})", reason=last if len(last) <= 200 else last[:199] + "…")
+    last = _PATH_OF_CLASS.sub("", lines[-1].rstrip("."))
+    if last in ask.told_errors:
+        return Told(" (the same error)")
+    ask.told_errors.add(last)
+    return Told(" ({reason})", reason=last if len(last) <= MOST_OF_ERROR else last[: MOST_OF_ERROR - 1] + "…")

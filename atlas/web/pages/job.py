@@ -119,12 +119,13 @@ def _why(view: View, job_id: str) -> dict[str, Any]:
         at = _instant(asked, view.desk.zone) if asked else None
     except (ValueError, OverflowError):
         words = view.say("{text} is no date and time such as 2026-12-24T18:00.", text=repr(asked))
-        return {"why": [words], "why_at": "", "why_asked": True}
+        return {"why": [words], "why_at": "", "why_asked": True, "why_task": ""}
     found = view.desk.store.read(
         lambda connection: reason_of(connection, job_id, at=at, now=view.now, zone=view.desk.zone)
     )
     local = "" if at is None else view.said.local(at).strftime("%Y-%m-%dT%H:%M:%S" if at.second else "%Y-%m-%dT%H:%M")
-    return {"why": [view.say.told(one) for one in found.sentences], "why_at": local, "why_asked": at is not None}
+    said = [view.say.told(one) for one in found.sentences]
+    return {"why": said, "why_at": local, "why_asked": at is not None, "why_task": found.facts.get("task", "")}
 
 
 def _instant(text: str, zone: tzinfo) -> datetime:

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.store.tables import tasks
+from atlas.web.pages.plan import Starts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.desk import Desk
-    from atlas.web.pages.plan import Starts
     from atlas.web.pages.recent import JobRecent
 
 PER_PAGE: Final = 50
@@ -43,13 +43,13 @@ class JobRow:
 
     @property
     def starts(self) -> Starts:
-        """When it starts in the next 24 hours."""
-        return self.find_starts()
+        """When it starts in the next 24 hours; never while its state stops it."""
+        return self.find_starts() if self.job.state is JobState.ACTIVE else Starts([])
 
     def state(self, now_s: float) -> tuple[object, ...]:
         """What its lane and its strip at ``now_s`` are drawn from, in short."""
         recent = self.recent
-        return now_s, recent.version, recent.read_at, self.digest, self.job.next_run_at
+        return now_s, recent.version, recent.read_at, self.digest, self.job.next_run_at, self.job.state
 
     @property
     def mark(self) -> str:

@@ -11,7 +11,7 @@ from atlas.scheduler.errors import UnknownTaskError
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch, instant
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.why.answer import why_task
 from atlas.web.pages import charts
@@ -31,6 +31,13 @@ LOG_LINES: Final = 300
 """Lines of the log on one page."""
 _MOST_ATTEMPTS: Final = 12
 _ENDED: Final = {"error": "RETRYING", "timeout": "TIMEOUT", "crashed": "FAILED", "cancelled": "CANCELLED"}
+ENDINGS: Final = {
+    "error": "failed",
+    "timeout": "timed out",
+    "crashed": "died with its process",
+    "cancelled": "was cancelled",
+    "released": "was released by a stop",
+}
 _REDACTED: Final = ("key", "token", "secret", "password", "passwd", "credential", "authorization")
 
 
@@ -50,9 +57,15 @@ def task(visit: Visit) -> Shown:
     )
     warnings = view.asked("level") == "warnings"
     shown = [line for line in lines[:LOG_LINES] if not warnings or line.level in {"WARNING", "ERROR", "CRITICAL"}]
-    arguments = json.loads(found.arguments)
+    arguments, result = json.loads(found.arguments), _pretty(found.result)
     stretches = [(earlier_one["attempt"], earlier_one["error"]) for earlier_one in earlier if earlier_one["error"]]
-    beside = store.read(lambda connection: _neighbours(connection, found))
+    error = found.error if found.error and found.status is not TaskStatus.SUCCESS else ""
+    tabs = [("", view.say("Log"), len(lines[:LOG_LINES]))]
+    if error or stretches:
+        tabs.append(("traceback", view.say("Traceback"), len(stretches) + bool(error)))
+    if result or found.result_omitted:
+        tabs.append(("result", view.say("Result"), 0))
+    show = view.asked("show", 20)
     return view.shown(
         "task.html",
         found.name,
@@ -62,24 +75,26 @@ def task(visit: Visit) -> Shown:
         is_final=found.status.is_final,
         headline=view.headline(found.error) if found.status is not TaskStatus.SUCCESS else "",
         chart=_chart(view, found, earlier),
+        tabs=tabs,
+        show=show if show in {key for key, _words, _count in tabs} else "",
         lines=shown,
+        pauses={one["attempt"]: _between(view, one) for one in earlier},
         has_lines=bool(lines),
         more_lines=visit.here(after=lines[LOG_LINES - 1].id) if len(lines) > LOG_LINES else "",
         warnings=warnings,
-        traceback=folded(found.error) if found.error and "\n" in found.error else [],
-        error=found.error or "",
-        earlier=stretches[-6:],
+        traceback=folded(error) if "\n" in error else [],
+        error=error,
+        earlier=stretches[-_MOST_ATTEMPTS:],
         folded=folded,
         arguments=[
             *enumerate(arguments["args"]),
             *((name, _shielded(name, value)) for name, value in arguments["kwargs"].items()),
         ],
         short_json=short_json,
-        result=_pretty(found.result),
+        result=result,
         facts=_facts(view, found, earlier),
         why=[view.say.told(one) for one in store.read(lambda connection: _why(connection, view, found)).sentences],
-        before=beside[0],
-        following=beside[1],
+        beside=store.read(lambda connection: _neighbours(connection, view, found)),
         same_time=store.read(lambda connection: _same_time(connection, found)),
         job_known=found.job_id is not None and view.desk.record(found.job_id) is not None,
     )
@@ -165,15 +180,32 @@ def _facts(view: View, found: Task, earlier: list[dict[str, Any]]) -> list[tuple
     return [(words, value) for words, value in facts if value and value != "–"]
 
 
-def _neighbours(connection: Connection, found: Task) -> tuple[Any, Any]:
-    """The tasks of the same job before and after this one."""
+def _between(view: View, one: dict[str, Any]) -> str:
+    """How an attempt that did not end its task ended, and how long the next one waited."""
+    what = view.say(ENDINGS.get(one["outcome"], "ended"))
+    if one["wait_s"] is None:
+        return view.say("attempt {n} {what}", n=one["attempt"], what=what)
+    waited = view.said.duration(one["wait_s"])
+    return view.say("attempt {n} {what}, the next one after {s}", n=one["attempt"], what=what, s=waited)
+
+
+def _neighbours(connection: Connection, view: View, found: Task) -> list[tuple[str, str, str]]:
+    """The tasks of the same job before and after this one: (relation, id, when)."""
     if found.job_id is None:
-        return None, None
+        return []
     statement = select(tasks.c.id, tasks.c.created_at, tasks.c.fire_time).where(tasks.c.job_id == found.job_id).limit(1)
     at = found.created_at.timestamp()
     before = connection.execute(statement.where(tasks.c.created_at < at).order_by(tasks.c.created_at.desc())).first()
     after = connection.execute(statement.where(tasks.c.created_at > at).order_by(tasks.c.created_at)).first()
-    return before, after
+    day = view.said.local(found.fire_time or found.created_at).date()
+
+    def when(row: Any) -> str:
+        at = instant(row.fire_time or row.created_at) or view.now
+        clock = view.said.clock(at, seconds=False)
+        return clock if view.said.local(at).date() == day else f"{view.said.date(at)} {clock}"
+
+    both = (("prev", before), ("next", after))
+    return [(relation, row.id, when(row)) for relation, row in both if row is not None]
 
 
 def _same_time(connection: Connection, found: Task) -> list[Any]:

@@ -18,6 +18,7 @@ WHY: Final[dict[str, str]] = {
     "It is paused since {at} by {who}{until}{reason}.": "它自 {at} 起被 {who} 暂停{until}{reason}。",
     " until {at}": "，至 {at} 止",
     " ({reason})": "（{reason}）",
+    " (the same error)": "（同样的错误）",
     "It is parked now: {why}.": "它目前已被搁置：{why}。",
     "Its last fire time has passed.": "它的最后一次触发时间已过。",
     "It starts next at {at}.": "下次于 {at} 开始。",
