@@ -176,11 +176,12 @@ def test_a_database_that_is_unwell_sets_no_job_apart(
 # --- it comes back ---------------------------------------------------------------------------------------------------
 
 
-def test_a_job_that_is_resumed_is_tried_at_once_and_caught_up(anywhere: Clockwork) -> None:
+@pytest.mark.parametrize("which", ["by name", "all"])
+def test_a_job_that_is_resumed_is_tried_at_once_and_caught_up(anywhere: Clockwork, which: str) -> None:
     poisoned(anywhere, catchup="all")
     anywhere.each("12:01", "12:02")
     refuse_no_more(anywhere)
-    assert anywhere.cron.resume_job("bad", by="mei")
+    assert anywhere.cron.resume_jobs(None if which == "all" else ["bad"], by="mei") == ["bad"]
     anywhere.each("12:02:01")
     assert anywhere.decisions("bad") == ["12:01 task", "12:02 task"]
     assert [task.status for task in anywhere.tasks("bad")] == ["SUCCESS", "SUCCESS"]
@@ -190,7 +191,8 @@ def test_a_job_that_is_resumed_is_tried_at_once_and_caught_up(anywhere: Clockwor
         assert [(one.actor, one.action) for one in client.audit(subject="bad", action="resume")] == [("mei", "resume")]
 
 
-def test_another_process_sees_why_and_resumes_it(anywhere: Clockwork) -> None:
+@pytest.mark.parametrize("which", ["by name", "all"])
+def test_another_process_sees_why_and_resumes_it(anywhere: Clockwork, which: str) -> None:
     poisoned(anywhere)
     anywhere.each("12:01")
     anywhere.store.write(lambda _connection: None)  # behind the renewal of the lease
@@ -203,7 +205,7 @@ def test_another_process_sees_why_and_resumes_it(anywhere: Clockwork) -> None:
         shown.close()
         refuse_no_more(anywhere)
         anywhere.clock.instant = utc(f"{DAY} 12:01:10")
-        assert client.resume_job("bad", by="cli:lin")
+        assert client.resume_jobs(None if which == "all" else ["bad"], by="cli:lin") == ["bad"]
         anywhere.cron.running._hear()
         anywhere.tick()
         anywhere.settle()

@@ -308,11 +308,11 @@ class SyncAtlasClient:
 
     def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
         """Remove the pauses of several jobs, in one commit, see `CronManager.resume_jobs`."""
+        apart = self._apart(self._read(scheduler_lease))
         if names is None:
-            paused, apart = self._paused(), dict[str, str]()
-            chosen = [record.id for record in self._every_job() if record.enabled and record.id in paused]
+            held = self._paused() | apart.keys()
+            chosen = [record.id for record in self._every_job() if record.enabled and record.id in held]
         else:
-            apart = self._apart(self._read(scheduler_lease))
             chosen = [self._enabled(name) for name in dict.fromkeys(names)]
         now = self.store.clock.now()
         return self._write(lambda connection: resume_jobs(connection, chosen, by=by, at=now, apart=apart))

@@ -532,7 +532,7 @@ class SyncCronManager:
         """`resume_job` for several jobs in one commit: all of them, or none. The audit has a line for each.
 
         Args:
-            names: The jobs. None: every paused one, but for those that the config file disables.
+            names: The jobs. None: every one that is paused or set apart, but for those that the config file disables.
             by: Who.
 
         Returns:
@@ -548,12 +548,13 @@ class SyncCronManager:
             self._forget_shown()
             return resumed
         states, jobs = self.running.states, self.running.jobs
+        apart = jobs.apart()
         if names is None:
-            known = map(jobs.record, states.paused())
+            known = map(jobs.record, sorted({*states.paused(), *apart}))
             chosen = [record.id for record in known if record is not None and record.enabled]
         else:
             chosen = [self._enabled(name) for name in dict.fromkeys(names)]
-        resumed = states.resume(chosen, by=by, apart=jobs.apart())
+        resumed = states.resume(chosen, by=by, apart=apart)
         for name in chosen:
             jobs.try_again(name)
         self._tell(resumed, JobEventKind.RESUMED, {"by": by})
