@@ -36,6 +36,7 @@ _DATA_CLASSES: Final = {"mono", "tb", "log", "diff", "json", "lib"}
 _DATA_TAGS: Final = {"code", "pre", "script", "style", "textarea", "option", "kbd"}
 _VOID: Final = {"br", "input", "img", "meta", "link", "wbr", "use"}
 _PAGES: Final = (
+    *("/?range=7d", "/?range=30d", "/jobs/出错?range=7d", "/jobs/出错?range=30d"),
     *("/", "/?sort=name", "/?sort=next", "/jobs", "/jobs?state=off", "/jobs?q=nothing", "/tasks", "/tasks?q=nothing"),
     *("/queue", "/config", "/config?edit=1", "/config?revision=1", "/system", "/find", "/find?q=o", "/help"),
     *("/ask/several?do=pause&all=1", "/ask/several?do=resume&all=1", "/ask/several?do=run"),

@@ -35,9 +35,10 @@ from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
 from atlas.web.giving_way import giving_way
 from atlas.web.health import look
-from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview, task
+from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview, ranges, task
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
+from atlas.web.pages.history import Histories
 from atlas.web.pages.plan import Starts
 from atlas.web.pages.recent import CELL_S, Recent, worst_of
 from atlas.web.pages.rollup import Rollup, total_of
@@ -86,6 +87,7 @@ def texts() -> Iterator[str]:
     yield from job.SKIPS.values()
     yield from (words for _keys, words in finding.KEYS)
     yield from task.ENDINGS.values()
+    yield from (words for words, _seconds in ranges.RANGES.values())
     yield from (words for both in asking.SEVERAL.values() for words in both)
 
 
@@ -241,6 +243,32 @@ def test_the_figures_of_a_day_are_those_of_a_plain_count(week: tuple[Store, Week
         found = total.delay_s(0.95)
         assert found is not None
         assert found == pytest.approx(delays[int(0.95 * len(delays))], rel=0.35)
+
+
+def test_the_figures_of_days_are_those_of_a_plain_count_newest_first(week: tuple[Store, Week]) -> None:
+    store, made = week
+    rollup = Rollup(store, 30 * 86_400, 3600)
+    while not rollup.is_whole(NOW, 2 * 86_400):
+        assert rollup.read_on(NOW)
+    assert not rollup.is_whole(NOW)
+    begin_s = (NOW.timestamp() - 2 * 86_400) // 3600 * 3600
+    ended = [task for task in made.tasks if task.finished_at and task.finished_at.timestamp() >= begin_s]
+    assert total_of(rollup.steps(NOW, 2 * 86_400)).total == len(ended)
+    while rollup.read_on(NOW):
+        pass
+    assert total_of(rollup.steps(NOW)).total == sum(task.finished_at is not None for task in made.tasks)
+
+
+def test_the_days_of_a_job_are_those_of_a_plain_count(week: tuple[Store, Week]) -> None:
+    store, made = week
+    found = Histories(store).of("llm_summarize", 7 * 86_400, 14_400, NOW)
+    mine = [task for task in made.tasks if task.job_id == "llm_summarize" and task.status.is_final]
+    assert sum(found.by_status.values()) == len(mine) > 100
+    assert found.by_status["RETRYING"] == sum(task.status == "SUCCESS" and task.failures > 0 for task in mine)
+    took = sorted(task.duration_s or 0 for task in mine if task.status == "SUCCESS")
+    assert found.duration_s(0.5) == pytest.approx(took[len(took) // 2])
+    assert max(bucket.longest_s for bucket in found.buckets) == pytest.approx(max(one.duration_s or 0 for one in mine))
+    assert all(bucket.start_s % 14_400 == 0 for bucket in found.buckets)  # NOW is told in UTC
 
 
 def test_a_lane_follows_its_job_and_equals_one_that_is_read_anew(week: tuple[Store, Week]) -> None:

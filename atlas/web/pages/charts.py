@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -12,6 +12,7 @@ from markupsafe import Markup, escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from atlas.web.pages.history import History
     from atlas.web.pages.recent import Brief
     from atlas.web.pages.said import Said
     from atlas.web.words.speech import Speech
@@ -20,6 +21,18 @@ _STEPS_S: Final = (
     *(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200),
     *(14_400, 28_800, 86_400, 172_800, 604_800),
 )
+
+
+BASE: Final = 148.0
+HEIGHT: Final = 132.0
+DAY_S: Final = 86_400
+WORD: Final = {
+    "SUCCESS": "succeeded",
+    "RETRYING": "tried again",
+    "CANCELLED": "cancelled",
+    "TIMEOUT": "timed out",
+    "FAILED": "failed",
+}
 
 
 def _step(top_s: float, most: int) -> float:
@@ -37,25 +50,108 @@ def _short(seconds: float) -> str:
     return f"{seconds * 1000:g}ms"
 
 
+def _heights(top_s: float) -> list[str]:
+    """The lines of the axis of durations."""
+    step, marks = _step(top_s, 4), list[str]()
+    for place in range(int(top_s / step) + 1):
+        at = BASE - HEIGHT * place * step / top_s
+        marks.append(
+            f'<line class="g" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="axis-t" x="-6" y="{at + 3.5:.1f}" text-anchor="end">{_short(place * step)}</text>'
+        )
+    return marks
+
+
+def _across(median_s: float | None, timeout_s: float | None, top_s: float, said: Said, say: Speech) -> list[str]:
+    """The median, and the limit."""
+    marks = []
+    if median_s is not None:
+        at = BASE - HEIGHT * median_s / top_s
+        marks.append(f'<line class="p50" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>')
+    if timeout_s is not None:
+        at = BASE - HEIGHT * timeout_s / top_s
+        limit = say("timeout {s}", s=said.duration(timeout_s))
+        marks.append(
+            f'<line class="lim" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
+            f'<text class="lim-t" x="4" y="{at - 4:.1f}">{escape(limit)}</text>'
+        )
+    return marks
+
+
+def history(found: History, said: Said, say: Speech, *, timeout_s: float | None, days: int) -> Markup:
+    """A bar for some hours or a day, as tall as the mean: what ended well below; a thin line to the longest.
+
+    Args:
+        found: What is drawn.
+        said: Says instants and durations.
+        say: Words.
+        timeout_s: The limit.
+        days: How many there are; each, or each fifth of many, is named.
+    """
+    longest = max((bucket.longest_s for bucket in found.buckets), default=0.0)
+    near = timeout_s is not None and longest > timeout_s / 8
+    top = max(longest, timeout_s if near and timeout_s else 0.0, 0.001) * 1.08
+    count = days * DAY_S // found.size_s + 1
+    width = 100 / count
+    bars: list[str] = []
+    for bucket in found.buckets:
+        total, mean = sum(bucket.by_status.values()), bucket.mean_s
+        x, y = (bucket.start_s - found.begin_s) / found.size_s * width, BASE
+        tall = max(3.0, HEIGHT * mean / top)
+        parts = say(", ").join(
+            f"{bucket.by_status[status]} {say(WORD[status])}" for status in WORD if bucket.by_status[status]
+        )
+        begin = datetime.fromtimestamp(bucket.start_s, UTC)
+        when = said.day(begin) if found.size_s == DAY_S else said.moment(begin, seconds=False)
+        text = f"{when}{say(': ')}{parts}{say('; mean {s}', s=said.duration(mean))}"
+        text += say(", longest {s}", s=said.duration(bucket.longest_s))
+        middle = f"{x + width * 0.36:.2f}%"
+        bars.append(f'<g><title>{escape(text)}</title><line class="reach" x1="{middle}" x2="{middle}" ')
+        bars.append(f'y1="{BASE - HEIGHT * bucket.longest_s / top:.1f}" y2="{BASE - tall:.1f}"/>')
+        for status in WORD:
+            share = tall * bucket.by_status[status] / total
+            if share:
+                part = max(2.5, share) if status != "SUCCESS" else share
+                y -= part
+                bars.append(
+                    f'<rect class="f-{status}" x="{x:.2f}%" y="{y:.1f}" width="{width * 0.72:.2f}%" '
+                    f'height="{part:.1f}"/>'
+                )
+        bars.append("</g>")
+    apart = 1 if days <= 10 else 5
+    for day in range(0, days + 1, apart):
+        at = datetime.fromtimestamp(found.begin_s, UTC) + timedelta(days=day)
+        at_midnight = said.local(at).replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+        place = (at_midnight.timestamp() - found.begin_s) / found.size_s * width
+        if place < 96:
+            css = "axis-t odd" if day // apart % 2 else "axis-t"
+            bars.append(f'<text class="{css}" x="{place:.2f}%" y="164">{escape(said.date(at_midnight))}</text>')
+    label = say(
+        "duration of {n} tasks of the last {days} days: median {median}, longest {longest}",
+        n=said.count(sum(found.by_status.values())),
+        days=days,
+        median=said.duration(found.duration_s(0.5)),
+        longest=said.duration(longest if found.buckets else None),
+    )
+    marks = [*_heights(top), *_across(found.duration_s(0.5), timeout_s if near else None, top, said, say)]
+    return Markup(  # noqa: S704 - texts are escaped
+        f'<svg class="chart bars" width="94%" height="168" role="img" aria-label="{escape(label)}">'
+        f"{''.join(marks)}{''.join(bars)}</svg>"
+    )
+
+
 def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: float | None) -> Markup:
     """A bar for each task, oldest first, with the median and, where it is near, the limit."""
     shown = [task for task in reversed(tasks) if task.duration_s is not None]
     longest = max((task.duration_s or 0.0 for task in shown), default=0.0)
     near = timeout_s is not None and longest > timeout_s / 8
     top = max(longest, timeout_s if near and timeout_s else 0.0, 0.001) * 1.08
-    step = _step(top, 4)
-    base, height = 148.0, 132.0
+    base, height = BASE, HEIGHT
 
     def y(seconds: float) -> float:
         return base - height * seconds / top
 
-    marks: list[str] = []
-    for place in range(int(top / step) + 1):
-        at = y(place * step)
-        marks.append(
-            f'<line class="g" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
-            f'<text class="axis-t" x="-6" y="{at + 3.5:.1f}" text-anchor="end">{_short(place * step)}</text>'
-        )
+    marks = _heights(top)
     count = max(len(shown), 30)
     spans = shown[-1].created_at - shown[0].created_at if shown else timedelta()
     told = said.date if spans > timedelta(hours=36) else partial(said.clock, seconds=False)
@@ -81,15 +177,7 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
             last = when
     good = sorted(task.duration_s for task in shown if task.status == "SUCCESS" and task.duration_s is not None)
     median = good[len(good) // 2] if good else None
-    if median is not None:
-        marks.append(f'<line class="p50" x1="0" x2="100%" y1="{y(median):.1f}" y2="{y(median):.1f}"/>')
-    if near and timeout_s is not None:
-        at = y(timeout_s)
-        limit = say("timeout {s}", s=said.duration(timeout_s))
-        marks.append(
-            f'<line class="lim" x1="0" x2="100%" y1="{at:.1f}" y2="{at:.1f}"/>'
-            f'<text class="lim-t" x="4" y="{at - 4:.1f}">{escape(limit)}</text>'
-        )
+    marks += _across(median, timeout_s if near else None, top, said, say)
     label = say(
         "duration of the last {n} tasks: median {median}, longest {longest}",
         n=len(shown),

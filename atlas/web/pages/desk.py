@@ -20,10 +20,12 @@ from atlas.web.health import look
 from atlas.web.pages.aside import Aside
 from atlas.web.pages.errors import Errors
 from atlas.web.pages.failing import Failing
+from atlas.web.pages.history import Histories
 from atlas.web.pages.job_rows import by_urgency, standing
 from atlas.web.pages.plan import BUCKET_S, Plans
+from atlas.web.pages.ranges import LONGEST_S
 from atlas.web.pages.recent import Recent
-from atlas.web.pages.rollup import Rollup
+from atlas.web.pages.rollup import DAY_S, Rollup
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
     from atlas.web.site import Site
 
 FORECAST_KEEPS_S: Final = 60.0
+LONG_STEP_S: Final = 3600
 LANES: Final = 40
 """Jobs on the first page."""
 AT_ONCE: Final = 300
@@ -74,6 +77,8 @@ class Desk:
         self.zone = zone_named(atlas.timezone)
         self.recent, self.rollup, self.plans = Recent(self.store), Rollup(self.store), Plans()
         self.failing, self.errors = Failing(self.store), Errors(self.store)
+        self.history = Histories(self.store)
+        self._longer: Rollup | None = None
         self._site = site
         self._health: Aside[dict[str, Any]] = Aside("atlas-web-health", site.live.bump)
         self._many: Aside[Forecast] = Aside("atlas-web-plan", site.live.bump)
@@ -115,10 +120,7 @@ class Desk:
             self.begun.set()
             for first in range(0, len(urgent), 10):
                 call(lambda some=urgent[first : first + 10]: [self.plans.of(record, clock.now()) for record in some])  # type: ignore[misc]
-            start = time.monotonic()
-            while call(lambda: self.rollup.read_on(clock.now())):
-                time.sleep(min(REST_S, RESTS * (time.monotonic() - start)))
-                start = time.monotonic()
+            self._read_all(self.rollup)
             call(lambda: self.errors.groups(clock.now()))
             self.is_read = True
         except (AtlasError, RuntimeError, CancelledError) as error:  # the scheduler stops, or its store is silent
@@ -126,12 +128,36 @@ class Desk:
             self.begun.set()
         self._told()
 
-    def is_whole(self, now: datetime) -> bool:
-        """True once all of the last 24 hours is known; a small installation's is at the first look."""
-        end_s = time.thread_time() + READS_S
-        while not self.rollup.is_whole(now) and time.thread_time() < end_s:
-            self.rollup.read_on(now)
-        return self.rollup.is_whole(now)
+    def is_whole(self, now: datetime, span_s: int = DAY_S) -> bool:
+        """True once all of the last 24 hours, or of more, is known; a small installation's is at the first look."""
+        end_s, rollup = time.thread_time() + READS_S, self.rollup_of(span_s)
+        while not rollup.is_whole(now, span_s) and time.thread_time() < end_s:
+            rollup.read_on(now)
+        return rollup.is_whole(now, span_s)
+
+    def rollup_of(self, span_s: int) -> Rollup:
+        """Figures of so long a past; those of more than a day are read when somebody asks for them first."""
+        if span_s <= DAY_S:
+            return self.rollup
+        if self._longer is None:
+            self._longer = Rollup(self.store, LONGEST_S, LONG_STEP_S)
+            threading.Thread(target=self._read_longer, args=(self._longer,), name="atlas-web-past", daemon=True).start()
+        return self._longer
+
+    def _read_longer(self, longer: Rollup) -> None:
+        try:
+            self._read_all(longer)
+        except (AtlasError, RuntimeError, CancelledError) as error:
+            logger.debug("the last days were not read to the end: {}", error)
+        self._told()
+
+    def _read_all(self, rollup: Rollup) -> None:
+        """Read the past of ``rollup`` piece by piece, with a rest after each."""
+        call, clock = self._site.renders.call, self.store.clock
+        start = time.monotonic()
+        while call(lambda: rollup.read_on(clock.now())):
+            time.sleep(min(REST_S, RESTS * (time.monotonic() - start)))
+            start = time.monotonic()
 
     def drawn(self, what: tuple[str, ...], state: object, draw: Callable[[], Markup]) -> Markup:
         """What ``draw`` makes of ``state``, kept until the state is another one."""

@@ -15,8 +15,9 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.why.answer import why as reason_of
-from atlas.web.pages import charts
+from atlas.web.pages import charts, ranges
 from atlas.web.pages.job_rows import rows_of
+from atlas.web.pages.recent import NEWEST
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from atlas.web.site import Visit
 
 ROWS: Final = 20
+_SHOWN: Final = ("SUCCESS", "RETRYING", "TIMEOUT", "FAILED", "CANCELLED")
 _FIRES: Final = 8
 _SKIP_COLUMNS: Final = (
     *(fires.c[name] for name in ("fire_time", "skip_reason", "detail", "last")),
@@ -77,8 +79,6 @@ def job(visit: Visit) -> Shown:
     before_s = _number(view.asked("before"))
     happened = desk.store.read(lambda connection: _history(connection, view, job_id, only, before_s))
     older = view.visit.here(before=repr(happened[-1].at.timestamp())) if len(happened) >= ROWS else ""
-    ended = [task for task in row.recent.tasks if task.finished_at is not None]
-    retried = [task for task in ended if task.failures]
     definition = row.definition
     return view.shown(
         "job.html",
@@ -87,16 +87,8 @@ def job(visit: Visit) -> Shown:
         row=row,
         job=row.job,
         schedule_words=definition.schedule.describe(visit.language),
-        rate=row.recent.success_rate,
-        median=row.recent.duration_s(0.5),
-        p95=row.recent.duration_s(0.95),
-        recovered=(sum(task.status == "SUCCESS" for task in retried), len(retried)),
-        ended=len(ended),
-        counts=[
-            (status, sum(task.shown == status for task in ended))
-            for status in ("SUCCESS", "RETRYING", "TIMEOUT", "FAILED", "CANCELLED")
-        ],
-        chart=charts.durations(row.recent.tasks, view.said, view.say, timeout_s=definition.timeout_s),
+        ranges=ranges.choices(view, first=view.say("newest {n}", n=NEWEST)),
+        **_figures(view, row),
         ahead=_ahead(view, record, row),
         policy=_policy(view, definition),
         arguments=json.loads(definition.arguments),
@@ -110,6 +102,44 @@ def job(visit: Visit) -> Shown:
         live=not before_s,
         **_why(view, job_id),
     )
+
+
+def _figures(view: View, row: JobRow) -> dict[str, Any]:
+    """Figures and chart of its newest tasks, or of some days."""
+    say, timeout_s, key = view.say, row.definition.timeout_s, ranges.asked(view)
+    range_words, span_s = ranges.RANGES[key]
+    if key:
+        days = span_s // ranges.DAY_S
+        size_s = ranges.DAY_S if days > 7 else ranges.DAY_S // 6
+        found = view.desk.history.of(row.job.id, span_s, size_s, view.said.local(view.now))
+        total = found.by_status
+        return {
+            "of_what": say(range_words),
+            "days": days,
+            "chart_title": say("mean of each day") if days > 7 else say("mean of each four hours"),
+            "rate": found.success_rate,
+            "median": found.duration_s(0.5),
+            "p95": found.duration_s(0.95),
+            "recovered": (total["RETRYING"], found.tried_again),
+            "ended": sum(total.values()),
+            "counts": [(status, total[status]) for status in _SHOWN],
+            "chart": charts.history(found, view.said, say, timeout_s=timeout_s, days=days),
+        }
+    recent = row.recent
+    ended = [task for task in recent.tasks if task.finished_at is not None]
+    retried = [task for task in ended if task.failures]
+    return {
+        "of_what": say("newest {n}", n=len(ended)),
+        "days": 0,
+        "chart_title": say("last task|last {n} tasks", n=len(ended)),
+        "rate": recent.success_rate,
+        "median": recent.duration_s(0.5),
+        "p95": recent.duration_s(0.95),
+        "recovered": (sum(task.status == "SUCCESS" for task in retried), len(retried)),
+        "ended": len(ended),
+        "counts": [(status, sum(task.shown == status for task in ended)) for status in _SHOWN],
+        "chart": charts.durations(recent.tasks, view.said, say, timeout_s=timeout_s),
+    }
 
 
 def _why(view: View, job_id: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import instant
-from atlas.web.pages import charts, lanes
+from atlas.web.pages import charts, lanes, ranges
 from atlas.web.pages.desk import LANES
 from atlas.web.pages.job_rows import by_name, by_next_fire, by_urgency, rows_of, standing
 from atlas.web.pages.plan import BUCKET_S
@@ -76,9 +76,11 @@ def overview(visit: Visit) -> Shown:
     shown = rows_of(desk, order(records, most=LANES), now)
     plan = desk.forecast(now)
     span = lanes.Span(now.timestamp() // 60 * 60)
-    whole = desk.is_whole(now)
-    steps = desk.rollup.steps(now)
-    today, before = total_of(steps), desk.rollup.day_before(now) if whole else None
+    key = ranges.asked(view)
+    range_words, span_s = ranges.RANGES[key]
+    whole, day_whole = desk.is_whole(now, span_s), desk.is_whole(now)
+    steps = desk.rollup_of(span_s).steps(now, span_s)
+    today, before = total_of(steps), desk.rollup.day_before(now) if whole and not key else None
     figures = desk.atlas.get_queue_status()
     rate = today.success_rate
     return view.shown(
@@ -89,19 +91,26 @@ def overview(visit: Visit) -> Shown:
         alerts=[*_of_scheduler(view, figures), *_of_jobs(view, stand, shown), *_of_plan(view, plan)][:_MOST_ALERTS],
         figures=figures,
         today=today,
+        ranges=ranges.choices(view),
+        range=key,
+        range_words=say(range_words),
         whole=whole,
         change=None if rate is None or before is None else rate - before,
         worst_at=instant(today.worst_at),
-        spark=charts.spark(_by_hour(steps, now), say("tasks that ended in each of the last 24 hours")),
+        spark=charts.spark(
+            _by_time(steps, now, span_s), say("tasks that ended in the last {time}, over time", time=say(range_words))
+        ),
         sort=sort if sort in SORTS else "urgency",
         sorts=SORTS,
         axis=lanes.axis(span, view.said),
         lanes=[(row, _lane(span, view, row)) for row in shown],
         more=len(records) - len(shown),
         plan=plan,
-        load_lane=lanes.load_lane(span, view.said, say, past=busy_slots(desk, steps), load=plan, slots=desk.slots),
+        load_lane=lanes.load_lane(
+            span, view.said, say, past=busy_slots(desk, desk.rollup.steps(now)), load=plan, slots=desk.slots
+        ),
         errors=[(group, say.told(group.title), _outcome(say, group)) for group in desk.errors.groups(now)]
-        if whole or desk.is_read
+        if day_whole or desk.is_read
         else None,
         running=running_tasks(desk, now, figures, most=6),
         next_up=_next_up(desk, stand, now),
@@ -138,11 +147,13 @@ def _outcome(say: Speech, group: ErrorGroup) -> str:
     return say(", ").join(parts) or say("is tried again")
 
 
-def _by_hour(steps: Iterable[tuple[int, Step]], now: datetime) -> list[int]:
-    counts = [0] * 24
-    begin = now.timestamp() - DAY_S
+def _by_time(steps: Iterable[tuple[int, Step]], now: datetime, span_s: int) -> list[int]:
+    """Tasks by hour of a day, or by day or a quarter of one."""
+    size_s = 3600 if span_s <= DAY_S else DAY_S // 4 if span_s <= 7 * DAY_S else DAY_S
+    counts = [0] * (span_s // size_s)
+    begin = now.timestamp() - span_s
     for start, step in steps:
-        counts[min(23, max(0, int((start - begin) // 3600)))] += step.total
+        counts[min(len(counts) - 1, max(0, int((start - begin) // size_s)))] += step.total
     return counts
 
 

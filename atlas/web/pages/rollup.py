@@ -1,4 +1,4 @@
-"""Figures of all tasks that ended, summed in steps of five minutes.
+"""Figures of all tasks that ended, summed in steps of five minutes, or of an hour for a longer past.
 
 What has ended never changes, so it is read once; a page adds up what is in memory and reads the last seconds. The past
 is read piece by piece (see `Desk`), so that no page waits for a day of a busy scheduler.
@@ -104,11 +104,17 @@ class Step:
 
 
 class Rollup:
-    """The steps of the last 24 hours: read once, piece by piece and newest first, then kept up to date."""
+    """The steps of the last 24 hours, or of more: read once, piece by piece and newest first, then kept up to date.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        store: Where the tasks are.
+        span_s: How long the past is, seconds.
+        step_s: How long a step is, seconds.
+    """
+
+    def __init__(self, store: Store, span_s: int = DAY_S, step_s: int = STEP_S) -> None:
         """Read nothing yet."""
-        self._store = store
+        self._store, self._span_s, self._step_s = store, span_s, step_s
         self._closed: dict[int, Step] = {}
         self._open: dict[int, Step] = {}
         self._closed_to_s = 0.0
@@ -122,14 +128,14 @@ class Rollup:
         self._closed, self._open = {}, {}
         self._closed_to_s = self._from_s = self._looked_s = 0.0
 
-    def is_whole(self, now: datetime) -> bool:
-        """True if nothing of the last 24 hours is left to be read."""
-        return 0.0 < self._from_s <= now.timestamp() - DAY_S
+    def is_whole(self, now: datetime, span_s: int | None = None) -> bool:
+        """True if nothing of the past, or of its last ``span_s`` seconds, is left to be read."""
+        return 0.0 < self._from_s <= now.timestamp() - (span_s or self._span_s)
 
     def read_on(self, now: datetime) -> bool:
         """Read what is new, and one piece of what is older; True if there is more of that."""
         self._read_new(now.timestamp())
-        oldest_s = float((now.timestamp() - DAY_S) // STEP_S * STEP_S)
+        oldest_s = float((now.timestamp() - self._span_s) // self._step_s * self._step_s)
         if self._from_s > oldest_s:
             begin_s, start = max(oldest_s, self._from_s - self._piece_s), time.thread_time()
             for key, step in self._steps_between(begin_s, self._from_s).items():
@@ -139,14 +145,19 @@ class Rollup:
             self._piece_s *= 4 if took_s < SHORT_S / 4 else 0.5 if took_s > SHORT_S else 1
         return self._from_s > oldest_s
 
-    def steps(self, now: datetime) -> list[tuple[int, Step]]:
-        """(start in seconds since 1970, figures) of every step of the last 24 hours with a task that ended in it."""
-        since = int((now.timestamp() - DAY_S) // STEP_S)
+    def steps(self, now: datetime, span_s: int | None = None) -> list[tuple[int, Step]]:
+        """(start in seconds since 1970, figures) of every step of the past with a task that ended in it.
+
+        Args:
+            now: The present.
+            span_s: Of the last so many seconds; by default of all that is kept.
+        """
+        since = int((now.timestamp() - (span_s or self._span_s)) // self._step_s)
         self._read_new(now.timestamp())
         found = {key: step for key, step in self._closed.items() if key >= since}
         for key, step in self._open.items():
             found[key] = total_of([(key, one) for one in (self._closed.get(key), step) if one is not None])
-        return [(key * STEP_S, step) for key, step in found.items()]
+        return [(key * self._step_s, step) for key, step in found.items()]
 
     def day_before(self, now: datetime) -> float | None:
         """The success rate of the 24 hours before the last ones, counted once in a quarter of an hour."""
@@ -171,18 +182,18 @@ class Rollup:
         if 0 <= now_s - self._looked_s < LOOKS_S:
             return
         if not self._from_s:
-            self._from_s = self._closed_to_s = float(now_s // STEP_S * STEP_S)
+            self._from_s = self._closed_to_s = float(now_s // self._step_s * self._step_s)
         until_s = max(self._closed_to_s, now_s - SETTLES_S)
         for key, step in self._steps_between(self._closed_to_s, until_s).items():
             self._closed.setdefault(key, Step()).add(step)
         self._open = self._steps_between(until_s, None)
         self._closed_to_s, self._looked_s = until_s, now_s
-        oldest = int((now_s - DAY_S) // STEP_S)
+        oldest = int((now_s - self._span_s) // self._step_s)
         for key in [key for key in self._closed if key < oldest]:
             del self._closed[key]
 
     def _steps_between(self, since_s: float, until_s: float | None) -> dict[int, Step]:
-        return self._store.read(lambda connection: _read_steps(connection, since_s, until_s))
+        return self._store.read(lambda connection: _read_steps(connection, since_s, until_s, self._step_s))
 
 
 def total_of(steps: Iterable[tuple[int, Step]]) -> Step:
@@ -194,10 +205,10 @@ def total_of(steps: Iterable[tuple[int, Step]]) -> Step:
 
 
 @cache
-def _statement(dialect: str) -> Select[Any]:
+def _statement(dialect: str, step_s: int) -> Select[Any]:
     """What ended from ``since`` to ``until``, by step; built once: to build it costs more than to run it."""
     end, begin = tasks.c.finished_at, tasks.c.started_at
-    step = step_of(end, STEP_S, dialect).label("step")
+    step = step_of(end, step_s, dialect).label("step")
     delay = begin - func.coalesce(tasks.c.fire_time, tasks.c.created_at)
     counts = and_(tasks.c.attempt == 1, begin.is_not(None))
     classes = case(*((delay <= limit_s, place) for place, limit_s in enumerate(_LIMITS_S)), else_=len(_LIMITS_S))
@@ -212,10 +223,10 @@ def _statement(dialect: str) -> Select[Any]:
     )
 
 
-def _read_steps(connection: Connection, since_s: float, until_s: float | None) -> dict[int, Step]:
+def _read_steps(connection: Connection, since_s: float, until_s: float | None, step_s: int) -> dict[int, Step]:
     times = {"since": since_s, "until": _NEVER_S if until_s is None else until_s}
     found: dict[int, Step] = {}
-    rows = connection.execute(_statement(connection.dialect.name), times)
+    rows = connection.execute(_statement(connection.dialect.name, step_s), times)
     for key, status, again, at, count, busy_s, worst_s, started_at in rows:
         mine = found.setdefault(key, Step())
         mine.by_status[status] += count

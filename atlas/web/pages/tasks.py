@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 PER_PAGE: Final = 50
 MOST_SEARCHED: Final = 20_000
 """Newest tasks a text is looked for in; an older one is found with a job, a status or a time beside it."""
-SINCE: Final = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7)}
+SINCE: Final = {
+    "1h": timedelta(hours=1),
+    "24h": timedelta(days=1),
+    "7d": timedelta(days=7),
+    "30d": timedelta(days=30),
+}
 _COLUMNS: Final = (
     *("id", "name", "job_id", "status", "priority", "created_at", "fire_time", "started_at", "finished_at"),
     *("attempt", "failures", "reason", "error", "cause", "due_at"),
