@@ -269,7 +269,8 @@ def resumed_since(connection: Connection, apart: Mapping[str, Apart]) -> list[st
 
 def _before(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
     pauses = read_pauses(connection, *job_ids) if job_ids else {}
-    return {job_id: pause.to_json() for job_id, pause in pauses.items()}
+    values = {pause: pause.to_json() for pause in set(pauses.values())}  # of jobs that were paused together it is one
+    return {job_id: values[pause] for job_id, pause in pauses.items()}
 
 
 def _upsert(database: Any) -> Any:

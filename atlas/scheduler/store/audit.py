@@ -106,8 +106,10 @@ def write_audits(
 ) -> None:
     """`write_audit` for several subjects of one change, each with what was before and after: a line for each."""
     common = {"at": at.timestamp(), "actor": as_line(by or CODE), "action": action.value}
+    values = {id(value): value for change in changes for value in change[1:]}  # many subjects often share one
+    texts = {key: _text(value) for key, value in values.items()}
     rows = [
-        {**common, "subject": as_line(subject), "before": _text(before), "after": _text(after)}
+        {**common, "subject": as_line(subject), "before": texts[id(before)], "after": texts[id(after)]}
         for subject, before, after in changes
     ]
     if rows:
