@@ -32,8 +32,7 @@ pytestmark = pytest.mark.timeout(240)
 PAGES = (
     *(
         "/",
-        "/?sort=name",
-        "/?range=7d",
+        "/?sort=name&range=7d",
         "/jobs",
         "/jobs?q=llm",
         "/jobs?q=nothing-like-it",
@@ -41,8 +40,7 @@ PAGES = (
         "/jobs/sync_sources",
     ),
     *(
-        "/jobs/llm_summarize?range=30d",
-        "/jobs/warm_cache?only=skips",
+        "/jobs/warm_cache?only=skips&range=30d",
         "/tasks",
         "/tasks?status=FAILED&since=24h",
         "/tasks?q=RateLimit",
