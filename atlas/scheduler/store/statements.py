@@ -68,6 +68,14 @@ class Statement:
             return run_driver(connection, form.text, parameters).fetchone()
         return connection.exec_driver_sql(form.text, parameters).first()
 
+    def each(self, connection: Connection) -> Iterator[Any]:
+        """Run a SELECT without parameters; its rows one by one, as the driver has them."""
+        text = self._form(connection).text
+        if connection.dialect.name == "sqlite":
+            yield from run_driver(connection, text)
+        else:
+            yield from connection.exec_driver_sql(text)
+
     def _form(self, connection: Connection) -> _Form:
         name = connection.dialect.name
         form = self._forms.get(name)
@@ -119,7 +127,7 @@ class _Form:
 def _pick(order: Sequence[str], names: Sequence[str] | None) -> Pick | None:
     """What takes the parameters in ``order`` out of a row; None if the row is what is wanted already."""
     keys: Sequence[Any] = order if names is None else [names.index(name) for name in order]
-    if names is not None and list(order) == list(names):
+    if not keys or (names is not None and list(order) == list(names)):
         return None
     if len(keys) == 1:
         only = keys[0]
