@@ -10,15 +10,16 @@ import shutil
 import signal
 import stat
 import threading
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import create_engine, event, text
+from sqlalchemy import create_engine, event, select, text
 from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.client import AtlasClient, SyncAtlasClient
+from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
@@ -28,13 +29,14 @@ from atlas.scheduler.store.bells import Bells
 from atlas.scheduler.store.notices import Notices
 from atlas.scheduler.store.revisions import ask
 from atlas.scheduler.store.store import Store
+from atlas.scheduler.store.tables import commits
 from atlas.scheduler.task import TaskStatus
 from tests.queue_bench import Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Engine
 
     from tests.postgres import Postgres
 
@@ -452,3 +454,76 @@ def test_a_commit_whose_bell_was_never_rung_is_found_all_the_same(
     assert heard.again()
     other.close()
     store.close()
+
+
+@pytest.fixture
+def asked(database: str) -> Iterator[tuple[Notices, Engine]]:
+    """One process's notices, and connections to ask on."""
+    store = Store(database, follows=False)
+    yield Notices(store.engine, "me", store.clock, lambda: None), store.engine
+    store.close()
+
+
+@ON_POSTGRES
+def test_of_a_lost_reply_the_database_tells_the_truth(asked: tuple[Notices, Engine]) -> None:
+    notices, engine = asked
+    with engine.connect() as mine, engine.connect() as asking:
+        for decided in (mine.commit, mine.rollback):
+            told = notices.tell(mine)
+            with pytest.raises(OSError, match="not decided"):
+                notices.was_committed(asking, told)
+            asking.rollback()
+            decided()
+            assert notices.was_committed(asking, told) is (decided == mine.commit)
+            asking.rollback()
+
+
+@ON_POSTGRES
+def test_the_number_of_a_transaction_that_another_one_got_after_a_crash_proves_nothing(
+    asked: tuple[Notices, Engine],
+) -> None:
+    """A server that crashes forgets numbers of which its disk has nothing, and gives them out once more."""
+    notices, engine = asked
+    with engine.connect() as mine, engine.connect() as other:
+        told = notices.tell(mine)
+        mine.rollback()
+        xid = int(other.execute(text("SELECT txid_current()")).scalar_one())
+        other.commit()
+        assert not notices.was_committed(mine, told._replace(xid=xid))
+        assert not notices.was_committed(mine, told._replace(xid=xid + 1_000_000)), "one that lies ahead"
+
+
+@ON_POSTGRES
+def test_a_commit_that_a_crash_of_the_server_took_away_is_not_taken_for_done(
+    asked: tuple[Notices, Engine], postgres: Postgres
+) -> None:
+    notices, engine = asked
+    with contextlib.suppress(OperationalError), engine.connect() as mine:
+        told = notices.tell(mine)
+        postgres.stop(signal.SIGQUIT)
+    postgres.start()
+    engine.dispose()
+    with engine.connect() as connection:
+        for _ in range(3):  # others go on with the numbers that are free again
+            connection.execute(text("SELECT txid_current()"))
+            connection.commit()
+        assert not notices.was_committed(connection, told)
+
+
+class DaysAgo(SystemClock):
+    def __init__(self, days: int) -> None:
+        self.days = days
+
+    def now(self) -> datetime:
+        return super().now() - timedelta(days=self.days)
+
+
+@ON_POSTGRES
+def test_what_processes_leave_behind_goes_after_a_day(asked: tuple[Notices, Engine]) -> None:
+    _notices, engine = asked
+    with engine.connect() as connection:
+        for owner, days in (("old", 2), ("new", 0), ("next", 0)):
+            Notices(engine, owner, DaysAgo(days), lambda: None).tell(connection)
+            connection.commit()
+        assert set(connection.execute(select(commits.c.owner)).scalars()) >= {"new", "next"}
+        assert "old" not in set(connection.execute(select(commits.c.owner)).scalars())

@@ -9,23 +9,53 @@
 
 from __future__ import annotations
 
+import itertools
 from contextlib import closing
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from atlas.scheduler.store.hearing import Hearing
+from atlas.scheduler.store.tables import commits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy import Connection, Engine
 
+    from atlas.scheduler.clock import Clock
+
 CHANNEL: Final = "atlas"
 GAP_S: Final = 0.1
 """Commits that follow each other faster than this are told as one."""
-_TELL: Final = text("SELECT pg_notify(:channel, :owner), txid_current()")
-_STATUS: Final = text("SELECT txid_status(:xid)")
+KEPT_S: Final = 86_400.0
+"""How long the last commit of a process that ended stays."""
+_TELL: Final = text("""
+    WITH mark AS (
+        INSERT INTO commits (owner, number, at) VALUES (:owner, :number, :at)
+        ON CONFLICT (owner) DO UPDATE SET number = excluded.number, at = excluded.at
+    )
+    SELECT pg_notify(:channel, :owner), txid_current()
+""")
+# Of a number that lies ahead it would not say anything but an error: the server has forgotten it in a crash.
+_RUNS: Final = text("SELECT CASE WHEN :xid < txid_current() THEN txid_status(:xid) = 'in progress' ELSE false END")
+_FORGET: Final = text("""
+    DELETE FROM commits
+    WHERE owner IN (SELECT owner FROM commits WHERE at < :before ORDER BY owner FOR UPDATE SKIP LOCKED)
+""")
+
+
+class Told(NamedTuple):
+    """A transaction that others will hear of.
+
+    Attributes:
+        xid: PostgreSQL's number for it. A server that crashes forgets those of which its disk has nothing, and gives
+            them to other transactions: it says whether this one may still run, not what became of it.
+        number: Our own, in ``commits``: it is there if this one was committed.
+    """
+
+    xid: int
+    number: int
 
 
 class Notices(Hearing):
@@ -34,29 +64,34 @@ class Notices(Hearing):
     Args:
         engine: A PostgreSQL database.
         owner: This process's name; what it told itself it does not hear.
+        clock: Time.
         heard: Called after another process committed, and whenever listening begins or ends.
     """
 
-    def __init__(self, engine: Engine, owner: str, heard: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, owner: str, clock: Clock, heard: Callable[[], None]) -> None:
         """Prepare; `start` starts to listen."""
         super().__init__(heard)
-        self._engine, self._owner = engine, owner
+        self._engine, self._owner, self._clock = engine, owner, clock
+        self._numbers = itertools.count(1)
 
-    def tell(self, connection: Connection) -> int:
-        """Let others hear of the transaction on ``connection`` once it is committed; returns its number."""
-        return int(connection.execute(_TELL, {"channel": CHANNEL, "owner": self._owner}).one()[1])
+    def tell(self, connection: Connection) -> Told:
+        """Let others hear of the transaction on ``connection`` once it is committed."""
+        number, now_s = next(self._numbers), self._clock.now().timestamp()
+        if number == 1:
+            connection.execute(_FORGET, {"before": now_s - KEPT_S})
+        mark = {"channel": CHANNEL, "owner": self._owner, "number": number, "at": now_s}
+        return Told(int(connection.execute(_TELL, mark).one()[1]), number)
 
-    @staticmethod
-    def was_committed(connection: Connection, number: int) -> bool:
+    def was_committed(self, connection: Connection, told: Told) -> bool:
         """What became of a transaction whose reply to COMMIT was lost.
 
         Raises:
             OSError: It is not decided yet.
         """
-        status = connection.execute(_STATUS, {"xid": number}).scalar()
-        if status == "in progress":
+        if connection.execute(_RUNS, {"xid": told.xid}).scalar():
             raise OSError("the server has not decided yet about a commit whose reply was lost")
-        return bool(status == "committed")
+        last = connection.execute(select(commits.c.number).where(commits.c.owner == self._owner)).scalar()
+        return last == told.number
 
     def _listen(self) -> None:
         connection = self._engine.raw_connection()

@@ -92,7 +92,7 @@ class Store:
         if self.path is not None and hasattr(os, "mkfifo"):
             self.writer.bells = Bells(self.path, self.writer.look_soon)
         elif url.get_backend_name() == "postgresql":
-            self.writer.notices = Notices(self.engine, self.owner, self.writer.look_again)
+            self.writer.notices = Notices(self.engine, self.owner, self.clock, self.writer.look_again)
         self._follows = follows
         self._foreign_listeners: list[Callable[[], None]] = []
         self._claim: Claim | None = None

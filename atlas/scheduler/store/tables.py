@@ -195,6 +195,15 @@ leases: Final = Table(
     Column("figures", Text),
 )
 
+commits: Final = Table(
+    "commits",
+    metadata,
+    Column("owner", String(64), primary_key=True),
+    Column("number", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+)
+"""Each process's last commit that others hear of, see `Notices`; PostgreSQL alone."""
+
 jobs: Final = Table(
     "apscheduler_jobs",
     metadata,

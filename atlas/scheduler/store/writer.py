@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.bells import Bells
     from atlas.scheduler.store.database_file import DatabaseFile
     from atlas.scheduler.store.hearing import Hearing
-    from atlas.scheduler.store.notices import Notices
+    from atlas.scheduler.store.notices import Notices, Told
     from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.task import Task, TaskStatus
 
@@ -66,7 +66,7 @@ MAX_BEHIND_S: Final = 1.0
 class _Doubt(NamedTuple):
     """A commit whose reply was lost."""
 
-    number: int
+    told: Told
     batch: Batch
     counts: Moves
 
@@ -332,7 +332,7 @@ class Writer:
         try:
             connection = self._connection.get()
             with connection.begin():
-                committed = self.notices.was_committed(connection, doubt.number)
+                committed = self.notices.was_committed(connection, doubt.told)
         except Exception:
             self._connection.drop()
             raise
@@ -345,14 +345,15 @@ class Writer:
         return doubt.batch
 
     def _write(self, batch: Batch) -> Moves:
-        counts, number = batch.counted(), None
+        counts = batch.counted()
+        told: Told | None = None
+        is_sent = False
         self._refuse_lost_file()
         if self.guard is not None:
             self.guard.acquire()
         try:
             connection = self._connection.get()
             reached(CrashPoint.COMMIT_BEFORE_BEGIN)
-            told = None
             with connection.begin():
                 if self.fence is not None:
                     self.fence(connection)
@@ -370,11 +371,11 @@ class Writer:
                 if self.notices is not None and batch.tells:
                     told = self.notices.tell(connection)
                 reached(CrashPoint.COMMIT_BEFORE_COMMIT)
-                number = told
+                is_sent = True
             reached(CrashPoint.COMMIT_AFTER_COMMIT)
         except Exception:
-            if number is not None:  # the error came after the last statement: it may be committed all the same
-                self._doubt = _Doubt(number, batch, counts)
+            if is_sent and told is not None:  # behind the last statement: it may be committed all the same
+                self._doubt = _Doubt(told, batch, counts)
             self._connection.drop()
             raise
         finally:

@@ -142,6 +142,12 @@ def upgrade() -> None:
         sa.Column("figures", sa.Text),
     )
     op.create_table(
+        "commits",
+        sa.Column("owner", sa.String(64), primary_key=True),
+        sa.Column("number", sa.Integer, nullable=False),
+        sa.Column("at", sa.Float, nullable=False),
+    )
+    op.create_table(
         "apscheduler_jobs",
         sa.Column("id", sa.String(191), primary_key=True),
         sa.Column("next_run_time", sa.Float),
