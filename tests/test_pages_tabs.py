@@ -242,6 +242,21 @@ def test_focus_and_what_is_selected_stay_through_a_live_update(
         expect(page.locator("tbody a", has_text="weekly")).to_be_focused()
         expect(page.locator("#picked")).to_have_text("1 selected")
         expect(page.get_by_label("Select weekly")).to_be_checked()
+        # a link that is pressed stays there until it is let go of
+        with tab(window) as (other, _complaints):
+            live(other, f"{running.base}/jobs")
+            page.locator("tbody a", has_text="nightly").hover()
+            page.mouse.down()
+            aside(running.atlas.cron.sync.pause_job, "nightly", reason="holiday", by="lin")
+            expect(other.locator("tbody")).to_contain_text("lin")
+            page.mouse.up()
+            page.wait_for_url("**/jobs/nightly")
+        live(page, f"{running.base}/jobs")
+        page.locator("h1").hover()
+        page.mouse.down()
+        aside(running.atlas.cron.sync.resume_job, "nightly")
+        page.mouse.up()
+        expect(page.locator("tbody")).not_to_contain_text("lin")
         assert complaints == []
 
 

@@ -54,17 +54,23 @@ document.addEventListener("change", event => {
 // --- live: finished fragments by server-sent events; a hidden tab closes its stream and catches up when it is seen
 const light = document.getElementById("live");
 const told = on => { if (light) { light.hidden = false; light.classList.toggle("off", !on); light.lastElementChild.textContent = on ? light.dataset.on : light.dataset.off; } };
-let stream = null;
+let stream = null, pressed = false;
+const held = new Map(); // a press whose element is replaced before it is let go of is no click: fragments wait for its end
+const released = () => { pressed = false; setTimeout(() => { const all = [...held.values()]; held.clear(); all.forEach(patch); }); };
+addEventListener("pointerdown", () => { pressed = true; });
+for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, released);
 const patch = event => {
-  const { id, html } = JSON.parse(event.data), part = document.getElementById(id), here = document.activeElement;
+  const { id, html } = JSON.parse(event.data);
+  if (pressed) { held.set(id, event); return; }
+  const part = document.getElementById(id), here = document.activeElement;
   if (!part || part.contains(getSelection()?.anchorNode) && !getSelection().isCollapsed) return;
   const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
-  const at = all.indexOf(here), held = at < 0 ? null : here.getAttribute("href"), opened = [...part.querySelectorAll("details")].map(one => one.open);
+  const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), opened = [...part.querySelectorAll("details")].map(one => one.open);
   const picked = new Set(picks().filter(one => part.contains(one) && one.checked).map(one => one.name));
   part.innerHTML = html;
   part.querySelectorAll("details").forEach((one, at) => { if (opened[at]) one.open = true; });
   if (picked.size) picks().forEach(one => { if (picked.has(one.name)) one.checked = true; });
-  if (at >= 0) (held && part.querySelector(`[href="${CSS.escape(held)}"]`) || part.querySelectorAll(parts)[at])?.focus();
+  if (at >= 0) (link && part.querySelector(`[href="${CSS.escape(link)}"]`) || part.querySelectorAll(parts)[at])?.focus();
   mark();
   count();
 };
