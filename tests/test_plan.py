@@ -18,6 +18,7 @@ from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
 from tests.clockwork import DAY, START, Clockwork, utc
 from tests.installations import Installation, Served
+from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -318,12 +319,7 @@ def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Pa
         assert typed("diff", "x", at=made).code == 2
         assert typed("diff", "7", "8", at=made).code == 3
         made.jobs_file.write_text("{", "utf-8")
-        listed = typed("jobs", at=made)
-        for _ in range(100):
-            if "refused" in listed.out:
-                break
-            listed = typed("jobs", at=made)
-        assert "The jobs file is refused; revision 3 runs on." in listed.out
+        eventually(lambda: "The jobs file is refused; revision 3 runs on." in typed("jobs", at=made).out)
     audited = typed("audit", "--json", at=made).json
     assert [(one["action"], one["after"]["revision"]) for one in audited] == [
         ("rollback", 3),
