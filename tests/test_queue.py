@@ -685,6 +685,7 @@ async def test_a_queue_that_is_not_started_takes_nothing_and_says_how_to() -> No
 
 
 async def test_starting_and_stopping_twice_does_nothing() -> None:
+    before = set(threading.enumerate())
     queue = TaskQueue()
     await asyncio.gather(queue.start(), queue.start())
     await queue.start()
@@ -694,7 +695,8 @@ async def test_starting_and_stopping_twice_does_nothing() -> None:
     await queue.start()
     assert await queue.get_task_result(await queue.submit(add, 2)) == 2
     await queue.stop()
-    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("atlas-")]
+    left = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert not [name for name in left if name.startswith("atlas-")]
 
 
 async def test_a_start_that_fails_leaves_the_store_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import inspect, text
+from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import StoreVersionError
@@ -19,6 +20,7 @@ HEAD: Final = "0001"
 """The newest migration. Alembic costs 0.11 s and 11 MB to import, so it is asked only when a database is behind."""
 
 MIGRATIONS: Final = Path(__file__).parent / "migrations"
+MORE_TRIES: Final = 4
 _LOCK_KEY: Final = 0x61746C6173  # "atlas"
 
 
@@ -27,13 +29,25 @@ def prepare(engine: Engine) -> None:
 
     Raises:
         StoreVersionError: The database was made by a newer Atlas.
+        DBAPIError: The database does not answer, or stays locked.
     """
-    if _brought_up_to_date(engine) and engine.dialect.name == "sqlite":
+    if _first_to_get_in(engine) and engine.dialect.name == "sqlite":
         connection = engine.raw_connection()  # the mark must stand in the file, not only in its log
         try:
             connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
         finally:
             connection.close()
+
+
+def _first_to_get_in(engine: Engine) -> bool:
+    """`_brought_up_to_date`, behind other first starts: on a busy disk each may hold SQLite's lock for long."""
+    for _ in range(MORE_TRIES):
+        try:
+            return _brought_up_to_date(engine)
+        except OperationalError as error:  # each try has waited for `BUSY_S`
+            if engine.dialect.name != "sqlite" or "locked" not in str(error.orig):
+                raise
+    return _brought_up_to_date(engine)
 
 
 def _brought_up_to_date(engine: Engine) -> bool:
