@@ -490,13 +490,15 @@ def test_shutdown_leaves_no_thread_and_no_descriptor(importable_workloads: None)
     bench.run("die", "1")
     bench.start("spin").handle.stop("cancelled")
     bench.executor.shutdown(kill=True)
-    assert held() == before
+    threads, files = held()
+    assert threads <= before[0]  # those of an earlier test may have ended meanwhile
+    assert files <= before[1]
 
 
 def test_an_executor_that_was_never_used_starts_and_stops_nothing() -> None:
     threads = set(threading.enumerate())
     ProcessExecutor(4).shutdown()
-    assert set(threading.enumerate()) == threads
+    assert set(threading.enumerate()) <= threads
 
 
 def test_no_workers_at_all_are_refused() -> None:
