@@ -35,6 +35,9 @@ PERIODS = {"each_second": 1, "each_five": 5, "long": 7}
 STRETCH = 0.3
 """Share of a run that is its closing stretch: the long form's 600 s end with three minutes without a fault."""
 STALLED_S = 60.0
+"""No task ends any more: three leases without one are no take-over."""
+BROKEN_STALLED_S = 20.0
+"""The same for a product that is broken on purpose: what it loses does not come back."""
 NOTICED_S = 4.0
 
 
@@ -115,7 +118,8 @@ def settle(scene: Scene) -> None:
     engine = create_engine(scene.database.url)
     count = text("SELECT count(*) FROM tasks WHERE status IN ('PENDING', 'RUNNING', 'RETRYING')")
     least, moved, quiet_since = None, time.monotonic(), None
-    while time.monotonic() - moved < STALLED_S:
+    patience_s = STALLED_S if scene.variant is None else BROKEN_STALLED_S
+    while time.monotonic() - moved < patience_s:
         with engine.connect() as connection:
             unfinished = int(connection.execute(count).scalar_one())
         now = time.monotonic()
