@@ -385,6 +385,20 @@ def test_the_bell_of_a_killed_process_is_removed_by_the_next_who_commits(databas
 
 
 @ON_SQLITE
+def test_what_is_no_bell_is_left_as_it_is(database: str, tmp_path: Path) -> None:
+    store = Store(database)
+    until(lambda: store.hears)
+    folder, elsewhere = Path(f"{database}.bells"), tmp_path / "elsewhere"
+    for file in (folder / "notes", elsewhere):
+        file.write_text("mine", "utf-8")
+    (folder / "link").symlink_to(elsewhere)
+    store.write(something)
+    assert [file.read_text("utf-8") for file in (folder / "notes", elsewhere)] == ["mine", "mine"]
+    store.close()
+    assert {one.name for one in bells(database)} == {"notes", "link"}
+
+
+@ON_SQLITE
 def test_a_bell_that_nobody_answers_delays_no_commit(database: str) -> None:
     """A frozen process does not empty its pipe."""
     store = Store(database, follows=False)

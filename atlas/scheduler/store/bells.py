@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
@@ -26,7 +27,7 @@ GAP_S: Final = 0.02
 """Commits that follow each other faster than this are heard as one."""
 CHECK_S: Final = 30.0
 """How often a bell looks whether it is still hung."""
-_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC
+_FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Bells(Hearing):
@@ -106,6 +107,8 @@ def _ring(path: str) -> None:
                 os.unlink(path)  # noqa: PTH108 - see above
         return
     try:
+        if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+            return  # somebody else's file: nothing is written into it
         with suppress(OSError):  # it is full: there is enough to hear; or its process ended this moment
             os.write(pipe, b".")
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -89,7 +88,7 @@ class Store:
         self.writer = self.writer_kind(self.engine, self.clock, self.totals, self.events)
         self._readers = Readers()
         self.writer.guard = self._guard
-        if self.path is not None and hasattr(os, "mkfifo"):
+        if self.path is not None:
             self.writer.bells = Bells(self.path, self.writer.look_soon)
         elif url.get_backend_name() == "postgresql":
             self.writer.notices = Notices(self.engine, self.owner, self.clock, self.writer.look_again)
