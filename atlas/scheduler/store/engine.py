@@ -5,9 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
+from urllib.parse import quote
 
 from sqlalchemy import Engine, create_engine, event, make_url
 from sqlalchemy.exc import OperationalError
@@ -95,11 +97,13 @@ def open_engine(url: URL, durability: Durability) -> Engine:
             msg = f"PostgreSQL needs the extra: pip install 'atlas-scheduler[postgres]' ({error})"
             raise StoreError(msg) from error
     path = file_of(url)
-    options: dict[str, Any] = {"connect_args": {"timeout": BUSY_S, "check_same_thread": False}}
-    if path is None:
-        options["poolclass"] = StaticPool
-    else:
+    given: dict[str, Any] = {"timeout": BUSY_S, "check_same_thread": False}
+    options: dict[str, Any] = {"connect_args": given, "poolclass": StaticPool}
+    if path is not None:
         make_private(path)
+        # Never made here: in the place of one that was deleted, SQLite would take the lost one's log for its own.
+        address = f"file:{quote(str(path))}?mode=rw"
+        options = {"creator": lambda: sqlite3.connect(address, uri=True, **given)}
     engine = create_engine(url, **options)
 
     @event.listens_for(engine, "connect")

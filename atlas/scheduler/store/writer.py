@@ -571,6 +571,8 @@ class Writer:
         if self.on_foreign is None or self.guard is not None:
             self._deaf = False
             return True
+        if self._is_lost():  # looking would make an empty file there, and it would take the lost one's log for its own
+            return False
         try:
             if self._deaf:
                 self._connection.forget_seen()
