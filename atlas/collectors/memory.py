@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, select
 
+from atlas.scheduler.log_lines import REDACT, hide
 from atlas.scheduler.store.statements import insert_into
 from atlas.scheduler.store.tables import sources
 
@@ -56,7 +57,7 @@ def remember_unchanged(connection: Connection, name: str, address: str, at: date
 
 def remember_failure(connection: Connection, name: str, address: str, reason: str, at: datetime) -> None:
     """The source failed at ``at``."""
-    _upsert(connection, name, address, at, failures=sources.c.failures + 1, last_error=reason)
+    _upsert(connection, name, address, at, failures=sources.c.failures + 1, last_error=hide(reason, REDACT))
 
 
 def _upsert(connection: Connection, name: str, address: str, at: datetime, **values: Any) -> None:

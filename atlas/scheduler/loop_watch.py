@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from loguru import logger
 
-from atlas.scheduler.clock import boot_s
+from atlas.scheduler.clock import boot_s, until_next_s
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.events import EventStream
 
-LOOK_S: Final = 2.0
+LOOK_S: Final = 5.0
+"""A scheduler is awake each five seconds for its lease: a look costs no wake of its own then."""
 STALL_S: Final = 45.0
 """Age of the last tick beyond which the loop has stalled: it sleeps 30 s at most, and waits 1 s for a commit."""
 PATIENCE: Final = 2.0
@@ -73,7 +74,7 @@ class Trouble:
 
 
 class LoopWatch:
-    """One thread that looks every two seconds.
+    """One thread that looks every five seconds.
 
     Args:
         loop: What is watched.
@@ -184,7 +185,7 @@ class LoopWatch:
         while True:
             with self._ready:
                 if not self._closed:
-                    self._clock.wait(self._ready, LOOK_S)
+                    self._clock.wait(self._ready, until_next_s(self._clock, LOOK_S))
                 if self._closed:
                     return
             try:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from atlas.scheduler import turns
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.executors.attempt import run_attempt
 from atlas.scheduler.outcome import Outcome, Stopped
@@ -17,6 +18,33 @@ if TYPE_CHECKING:
     from atlas.scheduler.task import Task
     from atlas.scheduler.tasks.lifecycle import Lifecycle
     from atlas.scheduler.tasks.line import Line
+
+
+COMPUTES_S: Final = 0.0005
+"""A function that took so much of a CPU computes, and the next one in its slot will do so as well."""
+
+
+class _Turns:
+    """Short turns for all threads while what one slot runs computes; of the slot's thread alone."""
+
+    def __init__(self) -> None:
+        self._cpu_s = time.thread_time()
+        self._are_short = False
+
+    def look(self) -> None:
+        """A function has ended."""
+        before_s, self._cpu_s = self._cpu_s, time.thread_time()
+        self._let_be(short=self._cpu_s - before_s >= COMPUTES_S)
+
+    def end(self) -> None:
+        """The slot has nothing to do."""
+        self._let_be(short=False)
+
+    def _let_be(self, *, short: bool) -> None:
+        if short is not self._are_short:
+            self._are_short = short
+            change = turns.shorten if short else turns.restore
+            change(turns.FUNCTION_S)
 
 
 class ThreadExecutor:
@@ -31,7 +59,7 @@ class ThreadExecutor:
 
     def _grow(self, count: int) -> None:
         with self._lock:
-            room = self._line.max_running + self._lifecycle.abandoned - len(self._threads)
+            room = self._line.max_running + self._lifecycle.stopping.abandoned - len(self._threads)
             for _ in range(min(count, room)):
                 thread = threading.Thread(target=self._slot, name="atlas-slot", daemon=True)
                 try:
@@ -42,16 +70,22 @@ class ThreadExecutor:
                 self._threads.add(thread)
 
     def _slot(self) -> None:
+        mine = _Turns()
         try:
             task = self._line.take(ExecutorKind.THREAD)
             while task is not None:
                 if not self._serve(task):
                     return  # abandoned meanwhile: the slot is somebody else's now
-                task = self._line.take(ExecutorKind.THREAD, give_back=True)
+                mine.look()
+                task = self._line.take(ExecutorKind.THREAD, give_back=True, wait=False)
+                if task is None:
+                    mine.end()
+                    task = self._line.take(ExecutorKind.THREAD)
         except BaseException:
             logger.exception("a slot thread died; its task stays RUNNING until the queue restarts")
             raise
         finally:
+            mine.end()
             with self._lock:
                 self._threads.discard(threading.current_thread())
 
@@ -75,6 +109,6 @@ class ThreadExecutor:
         with self._lock:
             threads = list(self._threads)
         for thread in threads:
-            if len(self._threads) <= self._lifecycle.abandoned:
+            if len(self._threads) <= self._lifecycle.stopping.abandoned:
                 return
             thread.join(max(0.0, until_s - time.monotonic()))

@@ -169,7 +169,7 @@ def read_audit(
 
 def as_line(text: str) -> str:
     """``text`` as a row can hold it, in one line."""
-    line = text.encode("utf-8", "replace").decode().replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    line = text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")
     return line if len(line) <= MAX_NAME else line[: MAX_NAME - 1] + "…"
 
 

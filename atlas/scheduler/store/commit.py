@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sqlalchemy.exc import DBAPIError
+
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.metrics import Moves
-from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.store.refusals import is_about_values
+from atlas.scheduler.store.statements import run_plain
+from atlas.scheduler.task import TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,6 +35,7 @@ class Work:
         failed: Called behind the commit with what ``run`` raised.
         tells: False if no other process waits for it.
         otherwise: Does it in another way, where ``run`` raised.
+        is_urgent: It makes a task that is URGENT.
         value: What it returned.
         error: What it raised.
     """
@@ -41,8 +46,31 @@ class Work:
     failed: Callable[[BaseException], None] | None = None
     tells: bool = True
     otherwise: Callable[[Connection], Any] | None = None
+    is_urgent: bool = False
     value: Any = None
     error: BaseException | None = None
+
+    def do(self, connection: Connection) -> None:
+        """Do it, within a transaction; `value` or `error` say how it went.
+
+        Raises:
+            DBAPIError: The database is unwell, so that the whole transaction fails.
+        """
+        self.value = self.error = None
+        for run in (self.run, self.otherwise):
+            if run is None:
+                return
+            run_plain(connection, "SAVEPOINT work")
+            try:
+                self.value, self.error = run(connection), None
+                run_plain(connection, "RELEASE SAVEPOINT work")
+            except Exception as error:  # the work's own error belongs to its ticket, the database's to the whole commit
+                if isinstance(error, DBAPIError) and not is_about_values(error):
+                    raise
+                run_plain(connection, "ROLLBACK TO SAVEPOINT work")
+                self.value, self.error = None, error
+            else:
+                return
 
 
 class Accept(NamedTuple):
@@ -57,6 +85,11 @@ class Accept(NamedTuple):
     tasks: Sequence[Task]
     rows: Sequence[Row]
     ticket: Ticket
+
+    @property
+    def is_urgent(self) -> bool:
+        """True if they are URGENT; those of one call are alike."""
+        return bool(self.tasks) and self.tasks[0].priority is TaskPriority.URGENT
 
 
 Move = tuple["Task", TaskEvent]
@@ -82,6 +115,7 @@ class Batch:
         moves: Every move, in order.
         works: What else runs in it.
         is_awaited: Somebody waits for one of the changes.
+        is_urgent: One of the new tasks is URGENT.
     """
 
     accepts: list[Accept] = field(default_factory=list)
@@ -90,6 +124,7 @@ class Batch:
     moves: list[Move] = field(default_factory=list)
     works: list[Work] = field(default_factory=list)
     is_awaited: bool = False
+    is_urgent: bool = False
 
     def __bool__(self) -> bool:
         """True if there is something to commit."""
@@ -113,6 +148,7 @@ class Batch:
         self.moves += newer.moves
         self.works += newer.works
         self.is_awaited |= newer.is_awaited
+        self.is_urgent |= newer.is_urgent
 
     def counted(self) -> Moves:
         """What it changes in the counters."""
@@ -143,6 +179,7 @@ class Batch:
         gone = set(map(id, tickets))
         self.accepts = [accept for accept in self.accepts if id(accept.ticket) not in gone]
         self.works = [work for work in self.works if id(work.ticket) not in gone]
+        self.is_urgent = any(one.is_urgent for one in self.accepts) or any(one.is_urgent for one in self.works)
 
 
 def accepted_event(task: Task) -> TaskEvent:

@@ -40,6 +40,10 @@ _CROWDED: Final = re.compile(r"too many|slots")
 BUSY_S: Final = 1.0
 """How long one statement waits for another process's lock. Longer outages are the writer's to wait for."""
 
+CACHE_KB: Final = 250
+"""What one SQLite connection keeps in memory; a reader forgets it at every commit of the writer, and behind it is the
+operating system's cache, which all connections share. Four times as much saves no CPU of herds, starts or pages."""
+
 
 def database_url(target: Path | str | None) -> URL:
     """The URL meant by a file's path or a URL text; None means a private database in memory.
@@ -113,7 +117,7 @@ def open_engine(url: URL, durability: Durability) -> Engine:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute(f"PRAGMA synchronous={durability.upper()}")
             connection.execute("PRAGMA journal_size_limit=16777216")
-        connection.execute("PRAGMA cache_size=-4000")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:

@@ -10,6 +10,7 @@ from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.metrics import Moves
 from atlas.scheduler.outcome import Verdict, crash
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.statements import ONCE
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import SELECT, attempt_row, insert_attempts, moving_row, task_of, update_tasks
 from atlas.scheduler.task import FINAL, Cause, Origin, Task, TaskStatus
@@ -37,6 +38,7 @@ def recover(
     """
     rows = connection.execute(
         SELECT.where(text(UNFINISHED_SQL), tasks.c.origin != Origin.MANUAL.value).order_by(tasks.c.id),
+        execution_options=ONCE,
     )
     moves: list[tuple[Task, TaskStatus]] = []
     to_serve: list[Task] = []

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InvalidRequestError, ProgrammingError
 
-from atlas.scheduler.errors import StoreError
+from atlas.scheduler.errors import JobRefusedError, StoreError
+from atlas.scheduler.outcome import shorten
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LETTERS: Final = 300
 
 _CONFLICTS: Final = frozenset({"40001", "40P01"})
 _ABOUT_VALUES: Final = frozenset({"22", "23", "42", "54", "P0"})
@@ -30,6 +37,29 @@ def is_jobs_own(error: Exception) -> bool:
     if isinstance(error, DBAPIError):
         return is_about_values(error)
     return not isinstance(error, InvalidRequestError | StoreError | MemoryError)
+
+
+@contextmanager
+def naming_the_job(job_id: str | None) -> Iterator[None]:
+    """Say of a row that the database refuses whose it is, None for nobody's.
+
+    Raises:
+        JobRefusedError: A row of the job was refused.
+    """
+    try:
+        yield
+    except DBAPIError as error:
+        if job_id is None or not is_about_values(error):
+            raise
+        raise JobRefusedError(job_id, cause_of(error)) from error
+
+
+def cause_of(error: BaseException) -> str:
+    """What an error says, in one line: of a statement the database refused, without the statement."""
+    cause = getattr(error, "orig", None) or error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+    said = shorten(f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__)
+    return said if len(said) <= MAX_LETTERS else f"{said[: MAX_LETTERS - 1]}…"
 
 
 def _state(error: DBAPIError) -> str:

@@ -6,13 +6,13 @@ tasks are never touched, and lifetime totals (``counters``) stay as they are.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, func, not_, or_, select, true
 
+from atlas.scheduler.definition_text import policies_in
 from atlas.scheduler.store.batches import BATCH, in_batches, nothing
 from atlas.scheduler.store.tables import attempts, fires, jobs, task_logs, tasks
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import ColumnElement, Connection
 
+    from atlas.scheduler.definition import JobPolicies
     from atlas.scheduler.store.store import Store
 
 DAY_S: Final = 86_400.0
@@ -29,33 +30,13 @@ SAME_S: Final = 60.0
 """Two limits that lie closer together are one: the general one was made a moment ago."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobLimits:
-    """What a job's own definition says about its history.
-
-    Attributes:
-        keep_days: Days its final tasks stay; None leaves it to the settings.
-        keep_tasks: How many of its final tasks stay; None leaves it to the settings.
-        catchup_window_s: How old a fire time may be and still be served, seconds.
-    """
-
-    keep_days: float | None
-    keep_tasks: int | None
-    catchup_window_s: float
-
-
-def job_limits(connection: Connection) -> dict[str, JobLimits]:
-    """Every job's limits by its id; rows that cannot be read have none."""
+def job_limits(connection: Connection) -> dict[str, JobPolicies]:
+    """What every job says about its history, by its id; rows that cannot be read say nothing."""
     limits = {}
-    for row in connection.execute(select(jobs.c.id, jobs.c.job_state)):
+    for job_id, text in connection.execute(select(jobs.c.id, jobs.c.job_state)):
         try:
-            raw = json.loads(row.job_state)
-            limits[row.id] = JobLimits(
-                keep_days=raw.get("keep_days"),
-                keep_tasks=raw.get("keep_tasks"),
-                catchup_window_s=float(raw.get("catchup_window_s") or 0.0),
-            )
-        except (ValueError, TypeError, AttributeError):
+            limits[job_id] = policies_in(bytes(text))
+        except ValueError:
             continue  # parked; its job store says so
     return limits
 
@@ -212,7 +193,7 @@ class _TaskRule:
     spared_by_age: Collection[str] = ()
     spared_by_count: Collection[str] = ()
 
-    def sparing(self, limits: Mapping[str, JobLimits], now_s: float) -> _TaskRule:
+    def sparing(self, limits: Mapping[str, JobPolicies], now_s: float) -> _TaskRule:
         """The general rule, without the jobs that keep more by their own."""
         longer = [
             name

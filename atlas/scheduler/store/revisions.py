@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.store.audit import Action, as_line, write_audit
+from atlas.scheduler.store.statements import ONCE
 from atlas.scheduler.store.tables import config_requests, revisions
 from atlas.scheduler.store.task_rows import instant
 
@@ -24,7 +25,7 @@ SUPERSEDED: Final = "the file was changed again before it was applied"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Revision:
-    """One accepted version of the config file.
+    """One accepted version of the config file; its text, which may have megabytes, is in `RevisionText`.
 
     Attributes:
         number: Its number; later ones are larger.
@@ -33,7 +34,6 @@ class Revision:
         author: Who: ``file``, ``cli:root``, ``web``.
         digest: Hash of the text.
         summary: ``+a ~b -c``: what it added, changed and removed.
-        text: The whole file.
         checked: What it was checked against, as JSON; None when nobody knows.
     """
 
@@ -43,11 +43,10 @@ class Revision:
     author: str
     digest: str
     summary: str
-    text: str
     checked: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but the text and its check, as JSON values."""
+        """Everything but its check, as JSON values."""
         return {
             "number": self.number,
             "accepted_at": self.accepted_at.isoformat(),
@@ -56,6 +55,17 @@ class Revision:
             "digest": self.digest,
             "summary": self.summary,
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RevisionText(Revision):
+    """A revision with what it says.
+
+    Attributes:
+        text: The whole file.
+    """
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,25 +97,25 @@ class Request:
 
 def latest_revision(connection: Connection, *, until: datetime | None = None) -> Revision | None:
     """The newest revision, or the one that was in force at ``until``; None if there was none."""
-    statement = select(revisions).order_by(revisions.c.number.desc()).limit(1)
+    statement = _NEWEST.limit(1)
     if until is not None:
         statement = statement.where(revisions.c.accepted_at <= until.timestamp())
     row = connection.execute(statement).first()
-    return None if row is None else _revision(row)
+    return None if row is None else Revision(**_values(row))
 
 
-def revision_numbered(connection: Connection, number: int) -> Revision | None:
-    """One revision, None if there is no such."""
+def revision_numbered(connection: Connection, number: int) -> RevisionText | None:
+    """One revision with its text, None if there is no such."""
     row = connection.execute(select(revisions).where(revisions.c.number == number)).first()
-    return None if row is None else _revision(row)
+    return None if row is None else RevisionText(**_values(row), text=row.content)
 
 
 def find_revisions(connection: Connection, *, limit: int = 20, before: int | None = None) -> list[Revision]:
     """Revisions, newest first, at most ``limit`` and only those numbered below ``before``."""
-    statement = select(revisions).order_by(revisions.c.number.desc()).limit(limit)
+    statement = _NEWEST.limit(limit)
     if before is not None:
         statement = statement.where(revisions.c.number < before)
-    return [_revision(row) for row in connection.execute(statement)]
+    return [Revision(**_values(row)) for row in connection.execute(statement)]
 
 
 def keep_revision(
@@ -121,24 +131,27 @@ def keep_revision(
     checked: str | None = None,
 ) -> int:
     """Store an accepted version, the line in the audit, and the answers to those who asked; returns its number."""
-    before = connection.execute(_LATEST_HEAD).first()
-    if before is not None and (before.digest, before.accepted_at) == (digest, at.timestamp()):
+    before = latest_revision(connection)
+    if before is not None and (before.digest, before.accepted_at) == (digest, at):
         note_check(connection, before.number, checked)
         return int(before.number)  # the reply to COMMIT was lost, and this is the same work again
     summary = summary if len(summary) <= MAX_SUMMARY else summary[: MAX_SUMMARY - 1] + "…"
     result = connection.execute(
-        insert(revisions),  # its values beside it: SQLAlchemy keeps what stands in a statement, a megabyte of text too
+        insert(revisions),
         {
             "accepted_at": at.timestamp(),
             "source": by.partition(":")[0][:16],
             "author": as_line(by),
             "digest": digest,
             "summary": summary,
-            "content": text,
+            "content": "",
             "checked": checked,
         },
+        execution_options=ONCE,
     )
     number = int((result.inserted_primary_key or (0,))[0])
+    for of, content in ((number, text), (None, "")):  # SQLite's driver keeps what a statement was given last
+        connection.execute(_WRITE_CONTENT, {"b_number": of, "b_content": content}, execution_options=ONCE)
     after: dict[str, Any] = {"revision": number, "summary": summary}
     if asked is not None and asked.detail:
         after["detail"] = asked.detail
@@ -157,13 +170,18 @@ def keep_revision(
     return number
 
 
+_WRITE_CONTENT: Final = (
+    update(revisions).where(revisions.c.number == bindparam("b_number")).values(content=bindparam("b_content"))
+)
+
+
 def note_check(connection: Connection, number: int, checked: str | None) -> None:
     """Keep what revision ``number`` was checked against now."""
     connection.execute(update(revisions).where(revisions.c.number == number).values(checked=checked))
 
 
-_LATEST_HEAD: Final = (
-    select(revisions.c.number, revisions.c.digest, revisions.c.accepted_at).order_by(revisions.c.number.desc()).limit(1)
+_NEWEST: Final = select(*(column for column in revisions.c if column.name != "content")).order_by(
+    revisions.c.number.desc()
 )
 
 
@@ -217,17 +235,16 @@ def withdraw(connection: Connection, number: int) -> None:
     connection.execute(config_requests.delete().where(config_requests.c.id == number))
 
 
-def _revision(row: Any) -> Revision:
-    return Revision(
-        number=row.number,
-        accepted_at=datetime.fromtimestamp(row.accepted_at, UTC),
-        source=row.source,
-        author=row.author,
-        digest=row.digest,
-        summary=row.summary,
-        text=row.content,
-        checked=row.checked,
-    )
+def _values(row: Any) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "accepted_at": datetime.fromtimestamp(row.accepted_at, UTC),
+        "source": row.source,
+        "author": row.author,
+        "digest": row.digest,
+        "summary": row.summary,
+        "checked": row.checked,
+    }
 
 
 def _request(row: Any) -> Request:

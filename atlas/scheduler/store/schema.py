@@ -31,6 +31,8 @@ def prepare(engine: Engine) -> None:
         StoreVersionError: The database was made by a newer Atlas.
         DBAPIError: The database does not answer, or stays locked.
     """
+    if is_prepared(engine):  # whoever only looks must not need the lock, which a writer that hangs may hold
+        return
     if _first_to_get_in(engine) and engine.dialect.name == "sqlite":
         connection = engine.raw_connection()  # the mark must stand in the file, not only in its log
         try:
@@ -52,7 +54,8 @@ def _first_to_get_in(engine: Engine) -> bool:
 
 def _brought_up_to_date(engine: Engine) -> bool:
     """True if the tables were made."""
-    with engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
+    # What is run once need not be kept as it was compiled.
+    with engine.connect().execution_options(atlas_write=True, compiled_cache=None) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SET LOCAL lock_timeout = 0"))  # another first start may take its time
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     Pick = Callable[[Any], tuple[Any, ...]]
 
+ONCE: Final[dict[str, Any]] = {"compiled_cache": None}
+"""Options of a statement that a process runs at its start alone, or once in a while: SQLAlchemy keeps for ever what it
+compiles, 15 kB each."""
 GROUP: Final = 64
 """Most rows of one statement; what is left over goes in halves of it, so that few texts stand for all numbers."""
 _ONE_ROW: Final = re.compile(r"(?<=VALUES )\([?, ]+\)")
@@ -55,7 +58,10 @@ class Statement:
         if form.pick is not None:
             rows = list(map(form.pick, rows))
         if form.one_row is None:
-            connection.exec_driver_sql(form.text, rows)
+            if len(rows) == 1 and connection.dialect.name == "sqlite":
+                run_driver(connection, form.text, rows[0])
+            else:
+                connection.exec_driver_sql(form.text, rows)
             return
         for text, parameters in form.padded(rows) if self._padded else form.groups(rows):
             run_driver(connection, text, parameters)
@@ -158,6 +164,14 @@ def run_driver(connection: Connection, text: str, parameters: Sequence[Any] = ()
         raise DBAPIError.instance(
             text, tuple(parameters), error, sqlite3.Error, hide_parameters=True, dialect=connection.dialect
         ) from error
+
+
+def run_plain(connection: Connection, text: str) -> None:
+    """Run ``text``, which has no parameters and no rows: SQLAlchemy compiles its own savepoints anew each time."""
+    if connection.dialect.name == "sqlite":
+        run_driver(connection, text)
+    else:
+        connection.exec_driver_sql(text)
 
 
 def update_rows(

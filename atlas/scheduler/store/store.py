@@ -44,6 +44,8 @@ ACCEPT_S: Final = 30.0
 """How long `submit` waits for a store that does not answer."""
 CALL_S: Final = 5.0
 """How long the documented synchronous calls wait."""
+PATIENCE_S: Final = 2.0
+"""How long `Store.write` waits before `Store.on_wait` is called."""
 
 
 class Store:
@@ -58,6 +60,8 @@ class Store:
         writer: The one writer.
         losses: Times the database was lost and made anew.
         is_private: True for a database in memory: nothing survives the process.
+        on_wait: Called in the thread that waits where a `write` waits longer than `PATIENCE_S`, with who keeps it from
+            writing where that is known; None tells nobody.
     """
 
     writer_kind: type[Writer] = Writer
@@ -98,6 +102,7 @@ class Store:
         self._keepers: list[Callable[[Connection], str]] = []
         self.losses: list[Loss] = []
         self.writer.on_lost = None if self.path is None else self._make_anew
+        self.on_wait: Callable[[Holder | None], None] | None = None
         self._users = 1
         try:
             prepare(self.engine)
@@ -150,6 +155,12 @@ class Store:
         """
         ticket = self.ticket(wait_s=wait_s)
         self.writer.work(work, ticket, after=after, tells=tells)
+        if self.on_wait is not None:
+            try:
+                return ticket.wait(PATIENCE_S)  # type: ignore[no-any-return]
+            except TimeoutError:
+                if not ticket.done:
+                    self.on_wait(self.lock_holder())
         return ticket.wait()  # type: ignore[no-any-return]
 
     async def write_async(

@@ -31,6 +31,12 @@ _READ: Final = (
     .order_by(task_logs.c.id)
     .limit(bindparam("most"))
 )
+_READ_END: Final = (
+    select(task_logs)
+    .where(task_logs.c.task_id == bindparam("task"))
+    .order_by(task_logs.c.id.desc())
+    .limit(bindparam("most"))
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,16 +74,22 @@ def read_logs(connection: Connection, task_id: str, after_id: int = 0, limit: in
     Give the ``id`` of the last line as ``after_id`` to read on; a task that runs goes on logging, and the last lines of
     one that logged beyond its limit come when its attempt ends.
     """
-    return [
-        LogLine(
-            id=row.id,
-            attempt=row.attempt,
-            at=datetime.fromtimestamp(row.logged_at, UTC),
-            level=row.level,
-            message=row.message,
-        )
-        for row in connection.execute(_READ, {"task": task_id, "after": after_id, "most": limit})
-    ]
+    return [_line(row) for row in connection.execute(_READ, {"task": task_id, "after": after_id, "most": limit})]
+
+
+def read_end(connection: Connection, task_id: str, limit: int) -> list[LogLine]:
+    """The last ``limit`` lines of a task, oldest first."""
+    return [_line(row) for row in connection.execute(_READ_END, {"task": task_id, "most": limit})][::-1]
+
+
+def _line(row: Any) -> LogLine:
+    return LogLine(
+        id=row.id,
+        attempt=row.attempt,
+        at=datetime.fromtimestamp(row.logged_at, UTC),
+        level=row.level,
+        message=row.message,
+    )
 
 
 class LogBuffer:

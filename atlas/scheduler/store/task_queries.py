@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -205,5 +204,6 @@ def durations_of(connection: Connection, job_ids: Iterable[str]) -> dict[str, Du
         found[job_id] = Durations()
         if lengths:
             rank = math.ceil(0.95 * len(lengths)) - 1
-            found[job_id] = Durations(len(lengths), statistics.median(lengths), lengths[rank])
+            median_s = (lengths[(len(lengths) - 1) // 2] + lengths[len(lengths) // 2]) / 2
+            found[job_id] = Durations(len(lengths), median_s, lengths[rank])
     return found

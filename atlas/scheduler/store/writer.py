@@ -2,9 +2,9 @@
 
 ::
 
-    accept ─┐                               ┌─► accepted tasks to the queue
-    change ─┼─► waiting ─► one transaction ─┼─► tickets wake their waiters, one call per loop
-    work   ─┘       ▲            │ error    └─► totals, events
+                                           ┌─► accepted tasks to the queue
+    what waits (`Intake`) ─► a transaction ┼─► tickets wake their waiters, one call per loop
+                    ▲            │ error   └─► totals, events
                     └── put back ┘
 """
 
@@ -14,24 +14,24 @@ import threading
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loguru import logger
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 
 from atlas.scheduler import crash_points
 from atlas.scheduler.crash_points import CrashPoint, reached
-from atlas.scheduler.errors import LeaseLostError, QueueStoppedError, StoreError, StoreUnavailableError
+from atlas.scheduler.errors import LeaseLostError, StoreError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
-from atlas.scheduler.store.commit import Accept, Batch, Move, Work, accepted_event, events_of, move_of, refused_event
+from atlas.scheduler.store.commit import Batch, Move, accepted_event, events_of, refused_event
 from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.database_file import is_corrupt
-from atlas.scheduler.store.refusals import is_about_values, is_conflict
-from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, moving_row, update_tasks
-from atlas.scheduler.store.tickets import Ticket, wake_all
+from atlas.scheduler.store.intake import NOTHING, Intake
+from atlas.scheduler.store.refusals import is_conflict
+from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, update_tasks
+from atlas.scheduler.store.tickets import wake_all
 from atlas.scheduler.task import FINAL
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection, Engine
 
@@ -42,8 +42,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.database_file import DatabaseFile
     from atlas.scheduler.store.hearing import Hearing
     from atlas.scheduler.store.notices import Notices, Told
-    from atlas.scheduler.store.task_rows import Row
-    from atlas.scheduler.task import Task, TaskStatus
+    from atlas.scheduler.task import Task
 
 POLL_S: Final = 0.5
 """How often the writer looks for other processes' commits where nobody tells it of them."""
@@ -53,14 +52,8 @@ RETRY_FIRST_S: Final = 0.1
 RETRY_MAX_S: Final = 1.0
 LONG_COMMIT_S: Final = 2.0
 """A commit that takes longer is told as a fault while it lasts."""
-MAX_BEHIND: Final = 100
-"""Write-behind changes that may be unwritten before no further task starts; bounds what a crash can repeat."""
 MAX_CONFLICTS: Final = 10
 """Deadlocks in a row that are no outage."""
-GATHER_S: Final = 0.001
-"""How long changes that nobody waits for gather: a short task is RUNNING and final in one commit, and one row."""
-MAX_BEHIND_S: Final = 1.0
-"""Age of the oldest unwritten change before no further task starts."""
 
 
 class _Doubt(NamedTuple):
@@ -71,7 +64,7 @@ class _Doubt(NamedTuple):
     counts: Moves
 
 
-class Writer:
+class Writer(Intake):
     """Writes everything this process has to write, in groups, on one thread.
 
     Args:
@@ -83,17 +76,11 @@ class Writer:
 
     def __init__(self, engine: Engine, clock: Clock, totals: Totals, events: EventStream) -> None:
         """Prepare; `start` starts the thread."""
-        self._clock, self._totals, self._events = clock, totals, events
-        self._ready = threading.Condition(threading.Lock())
-        self._batch = Batch()
-        self._in_commit = 0
-        self._oldest_s: float | None = None
-        self._asleep = self._gathering = False
-        self._closing = False
+        super().__init__(clock)
+        self._totals, self._events = totals, events
         self._failing_since_s: float | None = None
         self._fault: str | None = None
         self._doubt: _Doubt | None = None
-        self._deaf = False
         self._conflicts = 0  # in a row
         self._commit_since_s: float | None = None
         self._connection = WriterConnection(engine)
@@ -111,7 +98,7 @@ class Writer:
         self._damage: str | None = None
         self.commits = 0
 
-    # --- the producers' side --------------------------------------------------------------------------------------
+    # --- from outside ---------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the thread."""
@@ -119,76 +106,6 @@ class Writer:
         self._connection.file.remember()
         self._thread = threading.Thread(target=self._loop, name="atlas-writer", daemon=True)
         self._thread.start()
-
-    def accept(self, tasks: Sequence[Task], rows: Sequence[Row], ticket: Ticket) -> None:
-        """Insert new tasks; behind the commit they go to ``on_accepted`` and ``ticket`` gets the value None."""
-        with self._ready:
-            self._refuse_if_closed()
-            self._batch.accepts.append(Accept(tasks, rows, ticket))
-            if self._asleep:
-                self._ready.notify()
-
-    def change(
-        self,
-        task: Task,
-        was: TaskStatus,
-        at: datetime,
-        *,
-        attempt: dict[str, Any] | None = None,
-        wait_s: float | None = None,
-        ticket: Ticket | None = None,
-        also: Callable[[Connection], None] | None = None,
-        awaited: bool = True,
-    ) -> None:
-        """Write a task's new state behind; only its newest state reaches the disk, every move becomes an event.
-
-        ``ticket`` is settled by its commit, of which ``also`` is a part. Where nobody is known to wait for it
-        (``awaited`` is False), it may gather with others for `GATHER_S`.
-        """
-        row, move = moving_row(task), move_of(task, was, at, wait_s)
-        with self._ready:
-            batch = self._batch
-            batch.changes[task.id] = row
-            batch.moves.append(move)
-            if attempt is not None:
-                batch.attempts.append(attempt)
-            if ticket is not None:
-                batch.works.append(Work(also, ticket))
-            if self._oldest_s is None:
-                self._oldest_s = self._clock.monotonic()
-            if awaited:
-                batch.is_awaited = True
-            if self._asleep and (not self._gathering or awaited or len(batch.changes) >= MAX_BEHIND):
-                self._ready.notify()
-
-    def work(
-        self,
-        run: Callable[[Connection], Any],
-        ticket: Ticket,
-        *,
-        after: Callable[[Any], None] | None = None,
-        failed: Callable[[BaseException], None] | None = None,
-        tells: bool = True,
-        otherwise: Callable[[Connection], Any] | None = None,
-    ) -> None:
-        """Run ``run`` in the next commit, in a savepoint of its own; ``otherwise`` in its place where it raises.
-
-        Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
-        ``tells`` is False for what no other process waits for, see `Notices`.
-        """
-        with self._ready:
-            self._refuse_if_closed()
-            self._batch.works.append(Work(run, ticket, after, failed, tells, otherwise))
-            self._ready.notify()
-
-    def may_start(self) -> bool:
-        """False while so much is unwritten that no further task should start, or its cancel may be unheard."""
-        if self._deaf:
-            return False
-        if len(self._batch.changes) + self._in_commit >= MAX_BEHIND:
-            return False
-        oldest = self._oldest_s
-        return oldest is None or self._clock.monotonic() - oldest < MAX_BEHIND_S
 
     @property
     def fault(self) -> str | None:
@@ -221,24 +138,19 @@ class Writer:
 
     def look_soon(self) -> None:
         """Look now whether other processes have committed."""
-        with self._ready:
+        with self._lock:
             self._looked_s = float("-inf")
             self._ready.notify()
 
     def close(self, timeout_s: float = 10.0) -> bool:
         """Write what is waiting and end the thread; False when the database did not take it in time."""
-        with self._ready:
+        with self._lock:
             self._closing = True
             self._ready.notify()
         if self._thread is None or self._thread is threading.current_thread():
             return True
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
-
-    def _refuse_if_closed(self) -> None:
-        if self._closing:
-            msg = "the store is closed"
-            raise QueueStoppedError(msg)
 
     # --- the thread -----------------------------------------------------------------------------------------------
 
@@ -250,7 +162,7 @@ class Writer:
 
     def _round(self, pause_s: float) -> float | None:
         """Take what waits, behind a pause, and write it; returns the pause before the next turn, None at the end."""
-        batch = self._take(pause_s)
+        batch = self._take(pause_s, self._look_in_s, goes_on=self._doubt is not None)
         if batch is None:
             return None
         # While a commit is repeated that may have reached the disk, a look would count it, and its end once more.
@@ -265,31 +177,6 @@ class Writer:
             self._fail_all()
             return None
         return min(RETRY_MAX_S, max(RETRY_FIRST_S, pause_s * 2))
-
-    def _take(self, pause_s: float) -> Batch | None:
-        """The next batch, an empty one when it is time to look around, None when closing and all is written."""
-        with self._ready:
-            self._asleep = True  # an answer to every notify would cost a producer more than the rest of its call
-            if pause_s:
-                until_s = self._clock.monotonic() + pause_s
-                while not self._closing and (left_s := until_s - self._clock.monotonic()) > 0:
-                    self._clock.wait(self._ready, left_s)  # every new change notifies; none of them ends the pause
-            elif not self._batch and not self._closing and (look_in_s := self._look_in_s()) > 0:
-                self._clock.wait(self._ready, look_in_s)
-            batch = self._batch
-            if batch.changes and batch.may_gather and len(batch.changes) < MAX_BEHIND and not self._closing:
-                # Not the clock's wait: this is about the disk, and a test's time may stand still.
-                self._gathering = True
-                self._ready.wait(GATHER_S)
-                self._gathering = False
-            self._asleep = False
-            if not batch:
-                return (
-                    None if self._closing and self._doubt is None else Batch()
-                )  # not this one: what comes meanwhile goes into it
-            self._batch = Batch()
-            self._in_commit = len(batch.changes)
-            return batch
 
     def _commit(self, batch: Batch) -> bool:
         self._commit_since_s = self._clock.monotonic()
@@ -306,7 +193,8 @@ class Writer:
             return True
         except Exception as error:  # noqa: BLE001 - a database error must not end the writer, whatever its class
             if self._is_mere_conflict(batch, error):
-                self._put_in_front(batch)
+                self._doubt = None
+                self._put_in_front(batch, NOTHING)
                 return True
             self._put_back(batch, error)
             return False
@@ -367,7 +255,7 @@ class Writer:
                 insert_attempts(connection, batch.attempts)
                 counts.write(connection)
                 for work in batch.works:
-                    self._run(connection, work)
+                    work.do(connection)
                 if self.notices is not None and batch.tells:
                     told = self.notices.tell(connection)
                 reached(CrashPoint.COMMIT_BEFORE_COMMIT)
@@ -383,29 +271,9 @@ class Writer:
                 self.guard.release()
         return counts
 
-    @staticmethod
-    def _run(connection: Connection, work: Work) -> None:
-        work.value = work.error = None
-        for run in (work.run, work.otherwise):
-            if run is None:
-                return
-            savepoint = connection.begin_nested()
-            try:
-                work.value, work.error = run(connection), None
-                savepoint.commit()
-            except Exception as error:  # the work's own error belongs to its ticket, the database's to the whole commit
-                if isinstance(error, DBAPIError) and not is_about_values(error):
-                    raise
-                savepoint.rollback()
-                work.value, work.error = None, error
-            else:
-                return
-
     def _after(self, batch: Batch, counts: Moves) -> None:
         self._totals.add(counts)
-        with self._ready:
-            self._in_commit = 0
-            self._oldest_s = self._clock.monotonic() if self._batch.changes else None
+        self._note_written()
         accepted, moves = batch.accepted, batch.moves
         if accepted and self.on_accepted is not None:
             self._guarded(self.on_accepted, accepted)
@@ -458,14 +326,6 @@ class Writer:
         logger.warning("a commit gave way to another transaction; it is repeated at once", error=_first_line(error))
         return True
 
-    def _put_in_front(self, batch: Batch) -> None:
-        """Let a commit that was rolled back for certain be made again, with what has come since."""
-        self._doubt = None
-        with self._ready:
-            batch.put_before(self._batch)
-            self._batch = batch
-            self._in_commit = 0
-
     # --- when the database does not answer --------------------------------------------------------------------------
 
     def _put_back(self, batch: Batch, error: Exception) -> None:
@@ -484,11 +344,11 @@ class Writer:
             logger.opt(exception=error).error("unexpected error in a commit")
         self._fault = text
         doubt = self._doubt
-        with self._ready:
+        with self._lock:
             if doubt is None or doubt.batch is not batch:
                 batch.put_before(self._batch)
                 self._batch = batch
-            self._in_commit = 0 if doubt is None else len(doubt.batch.changes)
+            self._under_way = NOTHING if doubt is None else doubt.batch
             expired = self._batch.withdraw_expired(now_s)  # what may be committed is waited for
         for ticket in expired:
             message = f"the database did not take the change within {ticket.waited_s:g} s ({text}); it was withdrawn"
@@ -497,8 +357,8 @@ class Writer:
 
     def _refuse(self, batch: Batch, error: LeaseLostError) -> None:
         """Another process leads: nothing of this batch is true any more."""
-        with self._ready:
-            self._in_commit = 0
+        with self._lock:
+            self._under_way = NOTHING
             self._oldest_s = None
         self._deaf = False  # whoever leads next reads everything anew
         logger.error("late writes are refused: {}", error, changes=len(batch.changes), accepts=len(batch.accepts))
@@ -507,7 +367,7 @@ class Writer:
             self.on_fenced()
 
     def _fail_all(self) -> None:
-        with self._ready:
+        with self._lock:
             batch, self._batch = self._batch, Batch()
         if self._doubt is not None:
             self._doubt.batch.put_before(batch)

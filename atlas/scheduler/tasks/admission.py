@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, assert_never
 
 from atlas.scheduler.errors import JobBusyError
@@ -31,8 +30,8 @@ class _JobTasks:
     __slots__ = ("active", "held", "open")
 
     def __init__(self) -> None:
-        self.open: OrderedDict[str, Live] = OrderedDict()
-        self.held: deque[Live] = deque()
+        self.open: dict[str, Live] = {}
+        self.held: list[Live] = []
         self.active: set[str] = set()
 
 
@@ -137,7 +136,7 @@ class Admission:
         mine.active.discard(live.task.id)
         ready: list[Live] = []
         while mine.held and len(mine.active) < mine.held[0].task.policy.abreast:
-            held = mine.held.popleft()
+            held = mine.held.pop(0)
             mine.active.add(held.task.id)
             if self.may_line_up(held):
                 ready.append(held)

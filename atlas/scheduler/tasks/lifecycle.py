@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import heapq
 import itertools
-import threading
 from collections import OrderedDict
 from dataclasses import replace
 from datetime import timedelta
@@ -32,6 +31,8 @@ from atlas.scheduler.errors import (
     QueueStoppedError,
     UnknownTaskError,
 )
+from atlas.scheduler.locks import BargingLock
+from atlas.scheduler.log_lines import REDACT, hide
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, Verdict, raised, settle
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_tasks
@@ -39,6 +40,7 @@ from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.task import FINAL, WAITING, Cause, ExecutorKind, OnCrash, Task, TaskStatus
 from atlas.scheduler.tasks.admission import Admission
 from atlas.scheduler.tasks.live import Attempt, Live, Waiting
+from atlas.scheduler.tasks.stopping import Stopping
 
 if TYPE_CHECKING:
     import asyncio
@@ -54,6 +56,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.tasks.logs import TaskLogs
 
 MAX_LIVE_RESULTS: Final = 1000
+NAMED: Final = 3
+"""Holders of a full executor that are named."""
 ALONE_LEAST_S: Final = 1.0
 ALONE_MOST_S: Final = 60.0
 """A suspect runs without other suspects for as long as it had run when its process died, within these limits.
@@ -85,8 +89,7 @@ class Lifecycle:
     Attributes:
         taking: True while tasks may be reserved.
         taking_starts: False once a stop has begun: what waits stays on disk.
-        abandoned: Attempts whose code still runs although they were given up.
-        left_running: Those of them that a stop gave up.
+        stopping: Stops running attempts, and counts those that were given up.
     """
 
     def __init__(
@@ -104,11 +107,12 @@ class Lifecycle:
         """Start without tasks."""
         self._store, self._line, self._registry = store, line, registry
         self._clock = store.clock
-        self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
+        self._max_waiting = max_waiting
         self._draw, self._on_timer = draw, on_timer
+        self.stopping = Stopping(self._clock, line, stop_grace_s, settle=self._settle, on_timer=on_timer)
         self.logs = logs
-        self._lock = threading.RLock()
-        self._idle = threading.Condition(self._lock)
+        self._lock = BargingLock()
+        self._idle = self._lock.condition()
         self._live: dict[str, Live] = {}
         self._running: dict[str, Live] = {}
         self._admission = Admission()
@@ -116,8 +120,6 @@ class Lifecycle:
         self._numbers = itertools.count()
         self._waiting = Waiting()
         self._results: OrderedDict[str, Any] = OrderedDict()
-        self.abandoned = self.left_running = 0
-        self._unreplaced: list[ExecutorKind] = []  # slots of abandoned attempts that were not given back
         self.taking = False
         self.taking_starts = True
         self.live_of = Live
@@ -333,7 +335,7 @@ class Lifecycle:
         """Settle an attempt; False if it was abandoned before, then its outcome is refused and its slot gone."""
         with self._lock:
             if not self._is_current(attempt):
-                self._end_abandoned()
+                self.stopping.end_abandoned()
                 return False
             self._settle(attempt.live, outcome)
             return True
@@ -346,6 +348,9 @@ class Lifecycle:
             outcome = Stopped(stop)  # before it ended; how it ended does not matter
         was = task.status
         verdict = settle(task, outcome, draw=self._draw())
+        if verdict.error is not None:  # what an address or a header brought into it is as secret here as in a log
+            redact = REDACT if self.logs is None else self.logs.rules.redact
+            verdict = verdict._replace(error=hide(verdict.error, redact))
         now = self._clock.now()
         row = None
         if verdict.status not in FINAL:
@@ -439,33 +444,10 @@ class Lifecycle:
                 next_s.append(suspect.alone_until_s)
             for live in list(self._running.values()):
                 try:
-                    next_s += self._keep_time(live, now_s)
+                    next_s += self.stopping.keep_time(live, now_s)
                 except Exception:  # noqa: BLE001 - the timeouts of all others must be kept
                     logger.bind(task_id=live.task.id).exception("keeping the time of an attempt raised")
             return min(next_s, default=None)
-
-    def _keep_time(self, live: Live, now_s: float) -> list[float]:
-        """Stop an attempt whose time is up, and abandon it if it does not stop; returns when to look again, if ever."""
-        if live.stop is None:
-            if live.deadline_s is None:
-                return []
-            if live.deadline_s > now_s:
-                return [live.deadline_s]
-            self._ask_to_stop(live, "timeout")
-        gives_up_s = live.stopped_at_s + self._stop_grace_s
-        if gives_up_s > now_s:
-            return [gives_up_s]
-        self._abandon(live)
-        return []
-
-    def _ask_to_stop(self, live: Live, reason: StopReason) -> None:
-        if live.stop is None:
-            live.stop, live.stopped_at_s = reason, self._clock.monotonic()
-            if live.context is not None:
-                live.context.ask_to_stop(reason)
-            if live.stopper is not None:
-                live.stopper(reason)
-            self._on_timer(live.stopped_at_s + self._stop_grace_s)
 
     def set_stopper(self, attempt: Attempt, stopper: Callable[[StopReason], None]) -> None:
         """Tell how the executor stops this attempt; called at once if it was asked to stop meanwhile."""
@@ -476,22 +458,6 @@ class Lifecycle:
             attempt.live.stopper = stopper
             if attempt.live.stop is not None:
                 stopper(attempt.live.stop)
-
-    def _abandon(self, live: Live) -> None:
-        """Settle an attempt whose code does not end; its slot is replaced, up to ``max_running`` times at once."""
-        kind = live.task.policy.executor
-        self._settle(live, Stopped(live.stop or "timeout", abandoned=True))
-        self.abandoned += 1
-        self.left_running += live.stop == "shutdown"
-        if self.abandoned <= self._line.max_running:
-            self._line.give_back(kind)
-        else:
-            self._unreplaced.append(kind)
-
-    def _end_abandoned(self) -> None:
-        self.abandoned -= 1
-        if self._unreplaced:
-            self._line.give_back(self._unreplaced.pop())
 
     # --- cancel and stop --------------------------------------------------------------------------------------------
 
@@ -535,22 +501,22 @@ class Lifecycle:
             live = self._running.get(task_id)
             if live is None:
                 return False
-            self._ask_to_stop(live, reason)
+            self.stopping.ask(live, reason)
             return True
 
     def stop_all(self, reason: StopReason) -> int:
         """Ask every running attempt to stop; returns how many there are."""
         with self._lock:
             for live in list(self._running.values()):
-                self._ask_to_stop(live, reason)
+                self.stopping.ask(live, reason)
             return len(self._running)
 
     def abandon_all(self) -> None:
         """Give up every attempt that still runs."""
         with self._lock:
             for live in list(self._running.values()):
-                self._ask_to_stop(live, "shutdown")
-                self._abandon(live)
+                self.stopping.ask(live, "shutdown")
+                self.stopping.abandon(live)
 
     def dispossess(self) -> dict[str, list[Ticket]]:
         """Another process took everything over: ask what runs to stop, forget all; returns who waits for which task.
@@ -560,8 +526,8 @@ class Lifecycle:
         with self._lock:
             self.taking = self.taking_starts = False
             for live in list(self._running.values()):
-                self._ask_to_stop(live, "shutdown")
-            self.abandoned += len(self._running)
+                self.stopping.ask(live, "shutdown")
+            self.stopping.abandoned += len(self._running)
             waiting = {task_id: live.tickets for task_id, live in self._live.items() if live.tickets}
             for live in self._live.values():
                 live.tickets = []
@@ -585,7 +551,7 @@ class Lifecycle:
 
     def wait_idle(self, timeout_s: float, *, waiting_too: bool = False) -> bool:
         """Wait until nothing runs (and, if asked, nothing waits); False when ``timeout_s`` passed first."""
-        with self._idle:
+        with self._lock:
             return self._idle.wait_for(
                 lambda: not self._running and not (waiting_too and self._live),
                 timeout_s,
@@ -654,7 +620,16 @@ class Lifecycle:
                     priority.name: round(max(0.0, (now - (task.due_at or task.created_at)).total_seconds()), 3)
                     for priority, task in self._line.oldest().items()
                 },
-                "abandoned_threads": self.abandoned,
+                "full_executors": {
+                    kind.value: {
+                        "limit": limit,
+                        "waiting": waiting,
+                        "oldest_wait_s": round(max(0.0, (now - (first.due_at or first.created_at)).total_seconds()), 3),
+                        "held_by": self._names_on(kind),
+                    }
+                    for kind, (limit, waiting, first) in self._line.full().items()
+                },
+                "abandoned_threads": self.stopping.abandoned,
                 "running": [
                     {
                         "task_id": live.task.id,
@@ -668,6 +643,11 @@ class Lifecycle:
                     for live in self._running.values()
                 ],
             }
+
+    def _names_on(self, kind: ExecutorKind) -> list[str]:
+        """What runs on an executor: a few jobs, or tasks without one."""
+        mine = (live.task for live in self._running.values() if live.task.policy.executor is kind)
+        return [task.job_id or task.name for task in itertools.islice(mine, NAMED)]
 
     def _move(self, live: Live, new: TaskStatus) -> None:
         self._waiting.remove(live.task.status, live.task.priority)

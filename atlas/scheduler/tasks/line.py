@@ -12,10 +12,10 @@ A lower priority number is served first, strictly; within one priority first com
 from __future__ import annotations
 
 import itertools
-import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from atlas.scheduler.locks import BargingLock
 from atlas.scheduler.task import ExecutorKind, Task, TaskPriority
 
 if TYPE_CHECKING:
@@ -36,11 +36,11 @@ class Lane:
 
     __slots__ = ("asked_at_s", "deques", "idle", "kind", "limit", "ready", "running", "size", "wake")
 
-    def __init__(self, kind: ExecutorKind, lock: threading.Lock, limit: int) -> None:
+    def __init__(self, kind: ExecutorKind, lock: BargingLock, limit: int) -> None:
         """An empty lane; ``limit`` bounds its running tasks."""
         self.kind = kind
         self.deques: tuple[deque[_Entry], ...] = tuple(deque() for _ in TaskPriority)
-        self.ready = threading.Condition(lock)
+        self.ready = lock.condition()
         self.idle = 0
         self.running = 0
         self.limit = limit
@@ -63,7 +63,7 @@ class Line:
     Args:
         max_running: Tasks that may run at once, over all lanes.
         limits: Tighter bounds per lane.
-        may_start: Back-pressure: False while no task should start.
+        may_start: Back-pressure: False while no task of this priority should start, and none after it.
         clock: Time.
     """
 
@@ -72,11 +72,11 @@ class Line:
         max_running: int,
         *,
         limits: Mapping[ExecutorKind, int] | None = None,
-        may_start: Callable[[], bool],
+        may_start: Callable[[int], bool],
         clock: Clock,
     ) -> None:
         """An empty line with ``max_running`` free slots."""
-        self._lock = threading.Lock()
+        self._lock = BargingLock()
         self._clock = clock
         self._may_start = may_start
         self.max_running = max_running
@@ -144,6 +144,15 @@ class Line:
                     oldest[priority] = min(heads, key=lambda entry: entry[0])[1]
             return oldest
 
+    def full(self) -> dict[ExecutorKind, tuple[int, int, Task]]:
+        """Executors whose own limit keeps tasks waiting: the limit, how many wait, and the one that came first."""
+        with self._lock:
+            return {
+                lane.kind: (lane.limit, lane.size, min(waiting[0] for waiting in lane.deques if waiting)[1])
+                for lane in self._lanes.values()
+                if lane.size and lane.running >= lane.limit < self.max_running
+            }
+
     # --- the executors' side ------------------------------------------------------------------------------------------
 
     def take(self, kind: ExecutorKind, *, give_back: bool = False, wait: bool = True) -> Task | None:
@@ -209,19 +218,18 @@ class Line:
 
     def _may_serve(self, lane: Lane) -> bool | float:
         """True, False (wait to be woken) or seconds after which to look again."""
-        if not lane.size or not self.free or lane.running >= lane.limit:
+        head = lane.head() if self.free and lane.running < lane.limit else None
+        if head is None:
             return False
-        if not self._may_start():
+        if not self._may_start(head[0]):
             self._blocked = True
             return LOOK_AGAIN_S
         if self._size > lane.size:
-            return self._comes_first(lane)
+            return self._comes_first(lane, head)
         return True
 
-    def _comes_first(self, lane: Lane) -> bool | float:
+    def _comes_first(self, lane: Lane, head: tuple[int, int]) -> bool | float:
         """True if no other lane has what comes first, or does not come for it; else seconds to wait for it."""
-        head = lane.head()
-        assert head is not None
         for other in self._lanes.values():
             if other is lane or not other.size or other.running >= other.limit:
                 continue

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 
 from loguru import logger
 
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, TaskUnfinishedError
-from atlas.scheduler.registry import Function, Registry, describe, function_from
+from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, function_of, surely_refused
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
@@ -18,7 +20,7 @@ from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -72,13 +74,23 @@ class QueueDefaults:
 
 
 class _Order(NamedTuple):
-    """What a call asks for, whatever its arguments; ``problem`` says why its tasks are volatile."""
+    """What a call asks for, whatever its arguments.
+
+    Attributes:
+        function: What runs.
+        problem: Why its tasks are volatile.
+        name: The tasks' name.
+        priority: Theirs.
+        policy: Theirs.
+        takes: Numbers of positional arguments that fit: to ask the function takes as long as the rest of a submit.
+    """
 
     function: Function
     problem: str | None
     name: str
     priority: TaskPriority
     policy: TaskPolicy
+    takes: set[int]
 
 
 class Submission:
@@ -109,16 +121,23 @@ class Submission:
 
         Raises:
             TypeError: An option is unknown.
-            ArgumentsError: An option has no meaning, or a function given by name got arguments that are not JSON.
+            ArgumentsError: An option has no meaning; the function does not take these arguments; or they are not JSON,
+                where it is given by name.
             UnknownFunctionError: No function is registered under this name.
             FunctionRefusedError: It cannot run where it should.
         """
         order = self._order_for(func, options)
         function, policy = order.function, order.policy
-        kwargs = dict(options.get("kwargs") or {})
+        kwargs = _kwargs(options.get("kwargs"))
         task_id = _id(options.get("task_id"))
         lives = []
         for args in arguments:
+            if kwargs or len(args) not in order.takes:
+                refusal = surely_refused(function, args, kwargs)
+                if refusal is not None:
+                    raise ArgumentsError(Told("the arguments do not fit: {why}", why=refusal))
+                if not kwargs:
+                    order.takes.add(len(args))
             encoded, problem = NO_ARGUMENTS, order.problem
             if args or kwargs:
                 try:
@@ -173,6 +192,7 @@ class Submission:
                 _on_crash(options.get("on_crash", OnCrash.RETRY)),
                 executor_for(options.get("executor"), function),
             ),
+            takes=set(),
         )
 
     def _note(self, function: Function, problem: str) -> None:
@@ -191,9 +211,12 @@ class Submission:
         name = self._registry.name_of(func)
         if name is not None:
             return self._registry.find(name), None
-        return function_from(describe(func), func), "it is neither registered nor on the allow-list"
+        return function_of(func), "it is neither registered nor on the allow-list"
 
     def _retry(self, retry: RetryPolicy | None, max_retries: int | None) -> RetryPolicy:
+        if not isinstance(retry, RetryPolicy | None):
+            msg = f"retry {retry!r:.80} is no RetryPolicy; how often alone is max_retries"  # type: ignore[unreachable]
+            raise ArgumentsError(msg)
         if retry is None:
             return _retries(self._defaults.max_retries if max_retries is None else max_retries)
         return retry if max_retries is None else replace(retry, max_retries=max_retries)
@@ -277,11 +300,38 @@ def refuse_lost(task: Task) -> None:
     raise FunctionRefusedError(msg)
 
 
-def _id(task_id: str | None) -> str | None:
-    if task_id is not None and not (task_id.isprintable() and 0 < len(task_id) <= MAX_ID):
-        msg = f"task_id {task_id!r} is not 1 to {MAX_ID} printable characters"
+def each_of_many(arguments: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """The entries of `TaskQueue.submit_many`, each of which must be a row of positional arguments.
+
+    Raises:
+        ArgumentsError: One is a single value. A text would become one argument a letter, a dict its keys.
+    """
+    for place, args in enumerate(arguments):
+        if type(args) not in _ROWS and (isinstance(args, str | bytes) or not isinstance(args, Sequence)):
+            shown = f"{args!r:.80}"
+            msg = f"submit_many(): entry {place}, {shown}, is not a list of positional arguments; write [{shown}]"
+            raise ArgumentsError(msg)
+        yield args
+
+
+_ROWS: Final = frozenset({list, tuple})
+
+
+def _kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    if kwargs is None:
+        return {}
+    if not isinstance(kwargs, Mapping):
+        msg = f"kwargs {kwargs!r:.80} is not a dict of the function's keyword arguments"  # type: ignore[unreachable]
         raise ArgumentsError(msg)
-    return task_id
+    return dict(kwargs)
+
+
+def _id(task_id: str | None) -> str | None:
+    given: object = task_id  # a caller without type checks may give anything
+    if task_id is None or (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
+        return task_id
+    msg = f"task_id {given!r:.80} is not 1 to {MAX_ID} printable characters"
+    raise ArgumentsError(msg)
 
 
 def _name(name: object) -> str | None:
@@ -301,6 +351,11 @@ def _on_crash(value: OnCrash | str) -> OnCrash:
         raise ArgumentsError(msg) from None
 
 
+@cache
+def _has_pebble() -> bool:
+    return find_spec("pebble") is not None
+
+
 def executor_for(
     asked: ExecutorKind | str | None, function: Function, *, volatile_arguments: bool = False
 ) -> ExecutorKind:
@@ -318,6 +373,8 @@ def executor_for(
         msg = f"executor {asked!r} is not one of thread, process, async"
         raise ArgumentsError(msg) from None
     if kind is ExecutorKind.PROCESS:
+        if not _has_pebble():
+            raise FunctionRefusedError(NEEDS_PEBBLE)
         if function.reference is None:
             msg = Told(
                 "{function} cannot run in a process: closures, lambdas and __main__ cannot be imported there",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from atlas.scheduler.clock import until_next_s
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -55,7 +57,7 @@ class Timekeeper:
             self._thread.join()
 
     def _loop(self) -> None:
-        renew_at_s = self._clock.monotonic() + self._renew_s
+        renew_at_s = self._next_renewal_s()
         while True:
             with self._ready:
                 self._next_s = renew_at_s
@@ -69,7 +71,10 @@ class Timekeeper:
                     return
             if self._clock.monotonic() >= renew_at_s:
                 self._guarded(self._renew)
-                renew_at_s = self._clock.monotonic() + self._renew_s
+                renew_at_s = self._next_renewal_s()
+
+    def _next_renewal_s(self) -> float:
+        return self._clock.monotonic() + until_next_s(self._clock, self._renew_s)
 
     @staticmethod
     def _guarded(call: Callable[[], float | None] | Callable[[], None]) -> float | None:

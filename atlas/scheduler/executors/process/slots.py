@@ -7,13 +7,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from atlas.scheduler.errors import AtlasError
-from atlas.scheduler.executors.process.child import WorkerCall
-from atlas.scheduler.executors.process.executor import ProcessExecutor
 from atlas.scheduler.outcome import Outcome, Stopped, raised
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
     from atlas.scheduler.context import TaskContext
+    from atlas.scheduler.executors.process.executor import ProcessExecutor
     from atlas.scheduler.tasks.lifecycle import Lifecycle
     from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live import Attempt
@@ -35,6 +34,8 @@ class ProcessSlots:
             self._thread.start()
 
     def _dispatch(self) -> None:
+        from atlas.scheduler.executors.process.executor import ProcessExecutor
+
         logs = self._lifecycle.logs
         self._pool = ProcessExecutor(
             self._line.max_running,
@@ -49,6 +50,8 @@ class ProcessSlots:
                 self._start(self._pool, attempt)
 
     def _start(self, pool: ProcessExecutor, attempt: Attempt) -> None:
+        from atlas.scheduler.executors.process.child import WorkerCall
+
         live = attempt.live
         try:
             if attempt.claim is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from atlas.scheduler.errors import FunctionRefusedError
 from atlas.scheduler.executors.process.child import enter, work
 from atlas.scheduler.executors.process.spawning import OneProcess
+from atlas.scheduler.registry import NEEDS_PEBBLE
 
 if TYPE_CHECKING:
     import socket
@@ -34,8 +35,7 @@ def require_pebble() -> type[ProcessPool]:
     try:
         from pebble import ProcessPool
     except ImportError as error:
-        msg = "executor 'process' needs Pebble, which is not installed: pip install 'atlas-scheduler[process]'"
-        raise FunctionRefusedError(msg) from error
+        raise FunctionRefusedError(NEEDS_PEBBLE) from error
     return ProcessPool
 
 
