@@ -6,7 +6,7 @@ import enum
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 
-from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource
+from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.nearest import did_you_mean
@@ -155,18 +155,7 @@ def define(
     _check_text("description", description)
     options = cast("JobOptions", given)
     timeout = options.get("timeout", defaults.timeout_s)
-    definition = JobDefinition(
-        id=name,
-        source=JobSource.CODE,
-        title=options.get("title") or name,
-        description=description,
-        schedule=_schedule(cron, options, timezone),
-        function=function,
-        arguments=arguments or NO_ARGUMENTS,
-        volatile=arguments is None,
-        tags=tuple(options.get("tags", ())),
-        owner=options.get("owner", ""),
-        runbook=options.get("runbook", ""),
+    policies = JobPolicies(
         executor=_member(ExecutorKind, "executor", options["executor"]) if "executor" in options else None,
         priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
         retry=_retry(options, defaults),
@@ -182,8 +171,21 @@ def define(
         log_max_bytes=options.get("log_max_bytes"),
         value_from={name: "job" if name in options else "built in" for name in _POLICIES},
     )
-    definition.policy(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
-    return definition
+    policies.of_task(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
+    return JobDefinition(
+        id=name,
+        source=JobSource.CODE,
+        title=options.get("title") or name,
+        description=description,
+        schedule=_schedule(cron, options, timezone),
+        function=function,
+        arguments=arguments or NO_ARGUMENTS,
+        volatile=arguments is None,
+        tags=tuple(options.get("tags", ())),
+        owner=options.get("owner", ""),
+        runbook=options.get("runbook", ""),
+        policies=policies,
+    )
 
 
 def _check(given: Mapping[str, Any]) -> None:
@@ -206,9 +208,20 @@ def _check(given: Mapping[str, Any]) -> None:
             raise ArgumentsError(f"{name} {value!r} is not a list of texts")
         for one in value:
             _check_text(name, one)
+    _check_instants(given)
     days = given.get("keep_days", 1)
     if isinstance(days, bool) or not isinstance(days, int | float) or not 0 < days <= MAX_KEEP_DAYS:
         raise ArgumentsError(f"keep_days {days!r} is not more than 0 and at most {MAX_KEEP_DAYS:,} days")
+
+
+def _check_instants(given: Mapping[str, Any]) -> None:
+    """Refuse what is no datetime; `Schedule` refuses a naive one."""
+    for name in ("start_at", "end_at", "anchor"):
+        if not isinstance(given.get(name, EPOCH), datetime):
+            raise ArgumentsError(f"{name} {given[name]!r} is not a datetime")
+    dates = given.get("dates", ())
+    if isinstance(dates, str | datetime) or not all(isinstance(one, datetime) for one in dates):
+        raise ArgumentsError(f"dates {dates!r} is not a list of datetimes")
 
 
 def _check_text(name: str, text: str) -> None:

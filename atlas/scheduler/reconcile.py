@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from loguru import logger
 
+from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_content
-from atlas.scheduler.config.plan import Plan, make_plan
-from atlas.scheduler.config.preview import Preview, make_preview
-from atlas.scheduler.config.reading import JobsReader, mode_of
+from atlas.scheduler.config.plan import Plan, function_lost, make_plan
+from atlas.scheduler.config.reading import JobsReader, mode_in
 from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace, text_digest
 from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_store.records import JobChange, make_records
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
+from atlas.scheduler.jobs_file.functions import is_missing
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (
     Request,
     Revision,
+    RevisionText,
     answer,
     keep_revision,
     latest_revision,
@@ -38,13 +40,15 @@ from atlas.scheduler.store.revisions import (
 from atlas.scheduler.told import Told, parts_of, told_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.config.checked import Checked
+    from atlas.scheduler.config.preview import Preview
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.errors import Problem
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.store.store import Store
 
 FILE: Final = "file"
@@ -99,11 +103,16 @@ class Reconciler:
         self.run_last_good()
         try:
             if latest is not None and self.mode == "manual":
-                text = read_jobs_text(self.path)
-                if text_digest(text) != latest.digest and self._asked(text_digest(text)) is None:
-                    self.known = content_digest(self.path.read_bytes())
-                    self._drifted()
-                    return None
+                try:
+                    text = read_jobs_text(self.path)
+                    if text_digest(text) != latest.digest and self._asked(text_digest(text)) is None:
+                        self.known = content_digest(self.path.read_bytes())
+                        self.plan(self._read(text))
+                        self._drifted()
+                        return None
+                except ConfigError as error:
+                    self._refused(error)
+                    raise
             return self.reload(author=FILE)
         except ConfigError:
             if latest is None:
@@ -156,6 +165,7 @@ class Reconciler:
                 if self.mode == "manual" and self._asked(digest) is None:
                     latest = self.latest_revision()
                     if latest is None or latest.digest != digest:
+                        self.plan(self._read(text))  # one that cannot be used is told so: nobody may apply it
                         self._drifted()
                     else:
                         self._in_force()
@@ -256,6 +266,8 @@ class Reconciler:
         Raises:
             ConfigError: It cannot be used; the error holds everything that is wrong.
         """
+        from atlas.scheduler.config.preview import make_preview  # with the forecast: few ask for it
+
         wanted, store, queue = self.parse(text), self._store, self._cron.queue
         limits = {kind.value: limit for kind, limit in queue.executor_limits.items()}
         now = store.clock.now()
@@ -266,11 +278,11 @@ class Reconciler:
         )
 
     def latest_revision(self) -> Revision | None:
-        """The newest accepted version, None when there is none."""
+        """The newest accepted version without its text, None when there is none."""
         return self._store.read(latest_revision)
 
-    def revision(self, number: int) -> Revision:
-        """One accepted version.
+    def revision(self, number: int) -> RevisionText:
+        """One accepted version with its text.
 
         Raises:
             UnknownRevisionError: There is no such.
@@ -286,7 +298,8 @@ class Reconciler:
         latest = self.latest_revision()
         if latest is not None:
             self._cron.running.bridge.revision = latest.number
-            self.mode = mode_of(latest)
+            checked = Checked.from_json(latest.checked)
+            self.mode = mode_in(self.revision(latest.number).text) if checked is None else checked.reload
         return latest is not None
 
     def facts(self) -> dict[str, Any]:
@@ -324,7 +337,9 @@ class Reconciler:
 
     def _read(self, text: str) -> JobsFile:
         """`parse`, of what is not known yet."""
-        return self._reader.read(text, self.latest_revision(), self._cron.running.jobs.records())
+        latest = self.latest_revision()
+        in_force = None if latest is None else self.revision(latest.number)
+        return self._reader.read(text, in_force, self._cron.running.jobs.records())
 
     def _new_reader(self) -> JobsReader:
         return JobsReader(self.path, self._defaults, self._cron.queue.registry)
@@ -346,7 +361,7 @@ class Reconciler:
         changes = [
             JobChange(record, kind)
             for kind, definitions in ((JobEventKind.ADDED, plan.added), (JobEventKind.CHANGED, plan.changed))
-            for record in make_records(definitions, now=now)
+            for record in make_records(definitions, now=now, old_of=jobs.record)
         ]
 
         def keep(connection: Connection) -> tuple[int, Checked]:
@@ -365,6 +380,7 @@ class Reconciler:
             )
             return number, checked
 
+        lost = self._functions_lost(plan, wanted, before)
         kept = jobs.apply(changes, plan.removed, serve=running.bridge.submit_job, also=keep)
         assert kept is not None
         number, checked = kept
@@ -378,7 +394,18 @@ class Reconciler:
         }
         self._tell(SchedulerEventKind.CONFIG_APPLIED, detail)
         self._in_force(checked)
+        self._cron.tell_unbound()
+        for job_id, words in lost.items():
+            logger.bind(job_id=job_id).warning("{}: {}", job_id, words)
         return plan
+
+    def _functions_lost(self, plan: Plan, wanted: JobsFile, records: Sequence[JobRecord]) -> dict[str, str]:
+        """Job that had its function → in words that it makes no tasks with the new one."""
+        missing = {name for name, fact in wanted.functions.items() if is_missing(fact)}
+        new = {one.id: one for one in plan.changed if one.function in missing}
+        states, old = self._cron.running.states, [one.definition for one in records if one.id in new]
+        found = {one.id: function_lost(one, new[one.id], wanted.functions) for one in old if not states.unbound(one)}
+        return {job_id: words for job_id, words in found.items() if words is not None}
 
     def _in_force(self, checked: Checked | None = None) -> None:
         self.error = self.drift = None

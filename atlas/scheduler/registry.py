@@ -15,7 +15,7 @@ import threading
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
 from loguru import logger
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound="Callable[..., Any]")
 ENTRY_POINT_GROUP: Final = "atlas.functions"
+NEEDS_PEBBLE: Final = Told(
+    "executor 'process' needs Pebble, which is not installed: pip install 'atlas-scheduler[process]'"
+)
+_LOOKING: Final = threading.RLock()
+_SHOWN: Final = 80
+"""Characters of a value that an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +72,27 @@ class Function:
         return None
 
 
+def surely_refused(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str | None:
+    """`Function.refusal` for work that is about to be accepted: cheap where it fits, and silent where it is not sure.
+
+    A decorator may put arguments in that the signature of what it wraps asks for, so wrapped functions are not judged.
+    """
+    call = function.call.func if isinstance(function.call, partial) else function.call
+    if hasattr(call, "__wrapped__"):
+        return None
+    if not kwargs and isinstance(function.call, FunctionType) and _takes(function.call, len(args)):
+        return None
+    return function.refusal(args, kwargs)
+
+
+def _takes(call: FunctionType, count: int) -> bool:
+    """True if so many positional arguments fit for sure; `inspect.signature` takes ten times as long to say it."""
+    code = call.__code__
+    least = code.co_argcount - len(call.__defaults__ or ())
+    most = count if code.co_flags & inspect.CO_VARARGS else code.co_argcount
+    return least <= count <= most and code.co_kwonlyargcount <= len(call.__kwdefaults__ or ())
+
+
 _NAMED: Final = re.compile(r"([^'{}]+)('[^'{}]*')")
 
 
@@ -86,11 +113,30 @@ def function_from(name: str, call: Callable[..., Any]) -> Function:
     return Function(name, call, is_async, _reference(call))
 
 
+def function_of(call: Callable[..., Any]) -> Function:
+    """Describe a callable that was given itself, and by no name.
+
+    Raises:
+        FunctionRefusedError: It is what a function returned, or nothing that can be called.
+    """
+    if not callable(call):  # `submit(fetch(url))`, mostly
+        what = f"{call!r:.{_SHOWN}}"  # type: ignore[unreachable]  # a caller without type checks
+        msg = f"{what} is not callable: give the function and then its arguments, 'fetch, url' in place of 'fetch(url)'"
+        raise FunctionRefusedError(msg)
+    return function_from(describe(call), call)
+
+
 def _reference(call: Callable[..., Any]) -> str | None:
     module, qualname = getattr(call, "__module__", None), getattr(call, "__qualname__", None)
     if not module or not qualname or module == "__main__" or "<" in qualname:
         return None
     return f"{module}:{qualname}"
+
+
+def _written_at(call: Callable[..., Any]) -> tuple[str, str] | str:
+    """Where the text of ``call`` stands: the same for a module that is reloaded, or is both script and import."""
+    code = getattr(inspect.unwrap(call), "__code__", None)
+    return describe(call) if code is None else (code.co_filename, code.co_qualname)
 
 
 def describe(call: Callable[..., Any]) -> str:
@@ -121,6 +167,11 @@ class Registry:
         """A number that changes with every name that is added."""
         return self._version + (self._parent.version if self._parent else 0)
 
+    @property
+    def allowed(self) -> tuple[str, ...]:
+        """Packages whose functions may be named as ``package.module:name``."""
+        return self._allow + (self._parent.allowed if self._parent else ())
+
     @overload
     def register(self, name: F) -> F: ...
     @overload
@@ -128,7 +179,8 @@ class Registry:
     def register(self, name: F | str | None = None) -> F | Callable[[F], F]:
         """Decorate a function so that rows and files can name it; without a name by its own ``__name__``.
 
-        Registering another function under a taken name replaces it (a module that is reloaded does that).
+        Registering another function under a taken name replaces it; where it is not the same one anew (a module that is
+        reloaded), the log says so.
         """
         if name is None or isinstance(name, str):
             return lambda call: self.add(name or call.__name__, call)
@@ -149,6 +201,11 @@ class Registry:
                 self._forget_name(old)
             self._names[id(call)] = name
             self._version += 1
+        if old is not None and _written_at(old.call) != _written_at(call):
+            was, now = describe(old.call), describe(call)
+            logger.warning(
+                "two functions are registered under one name; the later one runs", name=name, was=was, now=now
+            )
         return call
 
     def _forget_name(self, old: Function) -> None:
@@ -200,9 +257,7 @@ class Registry:
         return function
 
     def _allows(self, module: str) -> bool:
-        return any(module == one or module.startswith(one + ".") for one in self._allow) or (
-            self._parent is not None and self._parent._allows(module)  # noqa: SLF001 - the same class
-        )
+        return is_within(module, self.allowed)
 
     @staticmethod
     def _is_at(reference: str, call: Callable[..., Any]) -> bool:
@@ -215,16 +270,12 @@ class Registry:
     def _imported(self, name: str) -> Function:
         module, _, qualname = name.partition(":")
         if not self._allows(module):
-            package = module.partition(".")[0]
-            msg = Told(
-                "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)",
-                name=repr(name),
-                package=repr(package),
-            )
-            raise FunctionRefusedError(msg)
+            raise FunctionRefusedError(not_allowed(name))
         try:
             if module not in sys.modules:
-                importlib.invalidate_caches()  # it may have been put there a moment ago
+                with _LOOKING:  # who looks meanwhile may leave an older listing of the folder behind
+                    importlib.invalidate_caches()  # it may have been put there a moment ago
+                    importlib.import_module(module)
             call = _walk(importlib.import_module(module), qualname)
         except FunctionRefusedError:
             raise
@@ -242,6 +293,20 @@ class Registry:
         with self._lock:
             self._functions[name] = function
         return function
+
+
+def is_within(module: str, packages: Iterable[str]) -> bool:
+    """True if ``module`` is one of the packages, or lies in one."""
+    return any(module == one or module.startswith(one + ".") for one in packages)
+
+
+def not_allowed(name: str) -> str:
+    """Why a function that is written ``package.module:name`` cannot be had."""
+    return Told(
+        "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)",
+        name=repr(name),
+        package=repr(name.partition(":")[0].partition(".")[0]),
+    )
 
 
 def _walk(module: object, qualname: str) -> Any:

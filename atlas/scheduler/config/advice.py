@@ -15,6 +15,7 @@ from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.told import Told
 from atlas.scheduler.triggers import trigger_of
 from atlas.scheduler.zones import shifts, zone_named
@@ -54,7 +55,12 @@ def advise(
         slots: Tasks that run at once.
         limits: Executor → fewer than that.
     """
-    found = [*_herds(wanted, now, slots, limits), *_twice(wanted, now), *_gaps(wanted, now)]
+    found = [
+        *_herds(wanted, now, slots, limits),
+        *_twice(wanted, now),
+        *_gaps(wanted, now),
+        *_without_start(wanted, now),
+    ]
     if not found:
         return ()
     document = read_json(wanted.text)
@@ -69,9 +75,9 @@ def _herds(
     wanted: JobsFile, now: datetime, slots: int, limits: Mapping[str, int] | None
 ) -> Iterator[tuple[Place, str]]:
     """More jobs than slots start in one instant."""
-    jobs = [ForecastJob.of(one) for one in wanted.definitions.values()]
+    jobs = (ForecastJob(one) for one in wanted.definitions.values())
     order = {job_id: number for number, job_id in enumerate(wanted.definitions)}
-    for herd in forecast(jobs, now=now, slots=slots, limits=limits).herds:
+    for herd in forecast(jobs, now=now, slots=slots, limits=limits, singly=False).herds:
         first, *others = sorted(herd.job_ids, key=order.__getitem__)
         at = herd.at.astimezone(zone_named(wanted.definitions[first].schedule.timezone))
         proposal = (
@@ -129,6 +135,24 @@ def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
             yield ("cron_jobs", one.id), Told("{message}; {n} more minutes have such jobs", message=message, n=more)
             return
         yield ("cron_jobs", one.id), Told("{message}; if that is not meant, move one of them", message=message)
+
+
+def _without_start(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
+    """A schedule that is over already, as with the year of the last one, or cannot say when its job starts first."""
+    for one in wanted.definitions.values():
+        if one.enabled:
+            try:
+                if trigger_of(one).get_next_fire_time(None, now) is None:
+                    yield _over(one, now)
+            except Exception as error:  # noqa: BLE001 - as the scheduler does, which serves the others
+                pattern = "its next start cannot be computed: {error}; until it can, the job alone is set apart"
+                yield ("cron_jobs", one.id), Told(pattern, error=cause_of(error))
+
+
+def _over(job: JobDefinition, now: datetime) -> tuple[Place, str]:
+    end_at, message = job.schedule.end_at, Told("every time of it is over: the job does not start any more")
+    ends = end_at is not None and end_at <= now
+    return ("cron_jobs", job.id, "end_at") if ends else ("cron_jobs", job.id), message
 
 
 def _gaps(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:

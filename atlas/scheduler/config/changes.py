@@ -88,10 +88,10 @@ def _fields(one: JobDefinition) -> dict[str, Any]:
         "tags": list(one.tags),
         "owner": one.owner,
         "runbook": one.runbook,
-        **one.policies(),
+        **one.policies.values(),
         "volatile": one.volatile,
         "source": one.source.value,
-        "value_from": dict(one.value_from),
+        "value_from": dict(one.policies.value_from),
     }
 
 

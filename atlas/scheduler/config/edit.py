@@ -17,21 +17,22 @@ from __future__ import annotations
 import json
 from array import array
 from bisect import bisect_right
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.definition import JobDefinition
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.jobs import JobsFile, build_document
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.jobs_file.located_json import LocatedJson
 from atlas.scheduler.jobs_file.values import NOTE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Iterator
 
-    from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.jobs import PolicyDefaults
     from atlas.scheduler.registry import Registry
-    from atlas.scheduler.store.revisions import Revision
+    from atlas.scheduler.store.revisions import RevisionText
 
 _OPENING: Final = '{"cron_jobs":{'
 
@@ -65,19 +66,19 @@ class EditReader:
         registry: Where its functions were found.
     """
 
-    def __init__(self, accepted: Revision, defaults: PolicyDefaults, registry: Registry) -> None:
+    def __init__(self, accepted: RevisionText, defaults: PolicyDefaults, registry: Registry) -> None:
         """Find the entries of ``accepted``."""
         self._defaults, self._registry = defaults, registry
         self._rest, self._entries = _walk(accepted)
         self._edited = self._entries
 
-    def knows(self, accepted: Revision) -> bool:
+    def knows(self, accepted: RevisionText) -> bool:
         """True if ``accepted`` is the text it was made for, or the one it read last."""
         if self._edited.digest == accepted.digest:
             self._entries = self._edited
         return self._entries.digest == accepted.digest
 
-    def read(self, accepted: Revision, text: str, known: Mapping[str, JobDefinition]) -> JobsFile | None:
+    def read(self, accepted: RevisionText, text: str, known: Mapping[str, JobDefinition]) -> JobsFile | None:
         """``text`` as a jobs file; None if it has to be read as a whole.
 
         Args:
@@ -117,10 +118,38 @@ class EditReader:
             entries.opened,
             entries.closed + shift,
         )
-        jobs = {**known, **built.definitions}
-        definitions = {key: jobs[key] for key in self._edited.keys if key in jobs}
+        definitions = _Definitions(self._edited.keys, built.definitions, known)
+        kept = others & known.keys()
         reload = document.reload or "auto"
-        return JobsFile(definitions, text, digest, reload, built.timezone, (), built.functions)
+        return JobsFile(definitions, text, digest, reload, built.timezone, (), built.functions, kept)
+
+
+class _Definitions(Mapping[str, JobDefinition]):
+    """The definitions of an edited text, each looked up when it is asked for: few of ten thousand are.
+
+    Args:
+        keys: The text's, in order; some are notes.
+        read: Those that were read.
+        known: Those that run.
+    """
+
+    def __init__(
+        self, keys: Iterable[str], read: Mapping[str, JobDefinition], known: Mapping[str, JobDefinition]
+    ) -> None:
+        self._read, self._known = read, known
+        self._keys = {key: None for key in keys if key in read or key in known}
+
+    def __getitem__(self, key: str) -> JobDefinition:
+        return self._read[key] if key in self._read else self._known[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._keys
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._keys)
+
+    def __len__(self) -> int:
+        return len(self._keys)
 
 
 def _common(one: str, other: str) -> tuple[int, int]:
@@ -151,7 +180,7 @@ def _spliced(offsets: array[int], head: int, middle: list[int], tail: int, shift
     return offsets[:head] + array("l", middle) + array("l", [offset + shift for offset in offsets[tail:]])
 
 
-def _walk(accepted: Revision) -> tuple[dict[str, Any], _Entries]:
+def _walk(accepted: RevisionText) -> tuple[dict[str, Any], _Entries]:
     """Everything but ``cron_jobs``, and where its entries stand."""
     text = accepted.text
     document = LocatedJson(text, None, (), complete=True, repaired=text)

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.jobs_file.functions import is_missing
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
+    from atlas.scheduler.definition_text import KnownDefinition
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import JobsFile
 
@@ -67,12 +69,12 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
     if clashes:
         raise ConfigError(clashes)
     added, changed = [], []
-    for job_id, definition in wanted.definitions.items():
+    for job_id in wanted.definitions:
         record = mine.get(job_id)
         if record is None:
-            added.append(definition)
-        elif record.definition is not definition and record.definition != definition:
-            changed.append(definition)
+            added.append(wanted.definitions[job_id])
+        elif job_id not in wanted.kept and record.definition != wanted.definitions[job_id]:
+            changed.append(wanted.definitions[job_id])
     gone = [
         record.id for record in mine.values() if record.source is JobSource.FILE and record.id not in wanted.definitions
     ]
@@ -80,3 +82,11 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
     changed += [definition for definition in added if definition.id in hidden]
     added = [definition for definition in added if definition.id not in hidden]
     return Plan(tuple(added), tuple(changed), tuple(sorted(gone)), len(wanted.definitions) - len(added) - len(changed))
+
+
+def function_lost(old: KnownDefinition, new: JobDefinition, functions: Mapping[str, str]) -> str | None:
+    """In words that a job whose function was there makes no tasks any more; None where it has one, or had none."""
+    if not new.enabled or old.function == new.function or not is_missing(functions.get(new.function, "thread")):
+        return None
+    pattern = "will not run: there is no function {new}; it was {old}, which ran"
+    return Told(pattern, new=repr(new.function), old=repr(old.function))

@@ -5,22 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from loguru import logger
 from sqlalchemy import select, text
 
 from atlas.scheduler.config.changes import differences
-from atlas.scheduler.config.plan import make_plan
+from atlas.scheduler.config.checked import Checked
+from atlas.scheduler.config.plan import function_lost, make_plan
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.job_store.records import same_times
 from atlas.scheduler.job_store.rows import read_jobs
+from atlas.scheduler.jobs_file.functions import is_missing
+from atlas.scheduler.lease_facts import unbound_jobs
+from atlas.scheduler.store.leases import last_lease
+from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.store.revisions import latest_revision
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_queries import durations_of
 from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -33,6 +39,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.job_state import Pause
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.store.revisions import Revision
 
 Kind = Literal["added", "changed", "removed"]
 DAY_H: Final = 24.0
@@ -54,6 +61,7 @@ class JobPreview:
         a_day_after: Tasks in the next 24 h then.
         unfinished: Its tasks that wait or run, with their status; they go on as they are.
         pause: The pause in force; it stays.
+        will_not_run: In words that the edit takes its function from it; None where it does not.
     """
 
     id: str
@@ -67,6 +75,7 @@ class JobPreview:
     a_day_after: int
     unfinished: tuple[tuple[str, str], ...]
     pause: Pause | None
+    will_not_run: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """As JSON values."""
@@ -85,6 +94,7 @@ class JobPreview:
             "tasks_a_day_after": self.a_day_after,
             "unfinished": [{"task": task_id, "status": status} for task_id, status in self.unfinished],
             "pause": None if self.pause is None else self.pause.to_json(),
+            "will_not_run": self.will_not_run,
         }
 
 
@@ -185,14 +195,7 @@ def make_preview(
 
     def day(definitions: Mapping[str, JobDefinition]) -> Forecast:
         return forecast(
-            [
-                ForecastJob.of(
-                    one,
-                    duration_s=medians[one.id].median_s,
-                    fires=one.id not in pauses,
-                )
-                for one in definitions.values()
-            ],
+            [ForecastJob(one, medians[one.id].median_s, may_fire=one.id not in pauses) for one in definitions.values()],
             now=now,
             hours=DAY_H,
             slots=slots,
@@ -201,6 +204,8 @@ def make_preview(
 
     days = day(before), day(after)
     counts = [{job.id: job.starts for job in one.jobs} for one in days]
+    latest = latest_revision(connection)
+    unbound = {*unbound_jobs(last_lease(connection)), *_without_function(before, latest)}
     unfinished = _unfinished(connection, [job_id for _kind, job_id in touched])
     changed = []
     for kind, job_id in touched:
@@ -215,17 +220,19 @@ def make_preview(
                 kind=kind,
                 differences=differences(old, new) if old is not None and new is not None else (),
                 words={"en": shown.schedule.describe("en"), "zh": shown.schedule.describe("zh")},
-                next_before=records[job_id].next_run if job_id in records else None,
+                next_before=None if old is None else next_start(records[job_id], old, now),
                 next_after=None if new is None else next_start(records.get(job_id), new, now),
                 a_day_before=counts[0].get(job_id, 0),
                 a_day_after=counts[1].get(job_id, 0),
                 unfinished=unfinished.get(job_id, ()),
                 pause=pauses.get(job_id),
+                will_not_run=None
+                if old is None or new is None or job_id in unbound
+                else function_lost(old, new, wanted.functions),
             )
         )
     known = {frozenset(herd.job_ids) for herd in days[0].herds}
     moved = {job_id for _kind, job_id in touched}
-    latest = latest_revision(connection)
     return Preview(
         revision=None if latest is None else latest.number,
         is_new_text=latest is None or latest.digest != wanted.digest,
@@ -243,12 +250,26 @@ def make_preview(
     )
 
 
+def _without_function(definitions: Mapping[str, JobDefinition], latest: Revision | None) -> Iterator[str]:
+    """Jobs whose function was missing when the revision in force was checked."""
+    checked = None if latest is None else Checked.from_json(latest.checked)
+    missing = {name for name, fact in checked.functions.items() if is_missing(fact)} if checked is not None else set()
+    return (job_id for job_id, one in definitions.items() if one.function in missing)
+
+
 def next_start(old: JobRecord | None, new: JobDefinition, now: datetime) -> datetime | None:
-    """When a job starts next once ``new`` is applied at ``now``: with the same times as before it stays."""
+    """When a job starts next once ``new`` is applied at ``now``: with the same times as before it stays.
+
+    None also where its schedule cannot say it: applied, the job is set apart.
+    """
     trigger = trigger_of(new)
-    if old is not None and same_times(old, enabled=new.enabled, trigger=trigger):
-        return old.next_run
-    return trigger.get_next_fire_time(None, now) if new.enabled else None
+    try:
+        if old is not None and same_times(old, enabled=new.enabled, trigger=trigger):
+            return old.start()
+        return trigger.get_next_fire_time(None, now) if new.enabled else None
+    except Exception as error:  # noqa: BLE001 - what the edit does to the other jobs is shown all the same
+        logger.bind(job_id=new.id).debug("a schedule raised while an edit was looked at: {}", cause_of(error))
+        return None
 
 
 def _unfinished(connection: Connection, job_ids: Sequence[str]) -> dict[str, tuple[tuple[str, str], ...]]:

@@ -10,22 +10,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from atlas.scheduler.config.checked import Checked, file_digests
 from atlas.scheduler.config.edit import EditReader
-from atlas.scheduler.definition import JobSource
+from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from atlas.scheduler.config.plan import Plan
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.registry import Registry
-    from atlas.scheduler.store.revisions import Revision
+    from atlas.scheduler.store.revisions import Revision, RevisionText
 
 
 class JobsReader:
@@ -44,7 +45,7 @@ class JobsReader:
         self._clean_for: int | None = None  # the registry's version with which the text in force had no warning
         self._functions: Mapping[str, str] = {}  # what was found for the text in force
 
-    def read(self, text: str, latest: Revision | None, records: Sequence[JobRecord]) -> JobsFile:
+    def read(self, text: str, latest: RevisionText | None, records: Sequence[JobRecord]) -> JobsFile:
         """``text`` as a jobs file.
 
         Args:
@@ -58,8 +59,7 @@ class JobsReader:
         if latest is not None and self._clean_for == self._registry.version:
             if self._edits is None or not self._edits.knows(latest):
                 self._edits = EditReader(latest, self._defaults, self._registry)
-            known = {record.id: record.definition for record in records if record.source is JobSource.FILE}
-            wanted = self._edits.read(latest, text.removeprefix("\ufeff"), known)
+            wanted = self._edits.read(latest, text.removeprefix("\ufeff"), _Running(records))
             if wanted is not None:
                 return replace(wanted, functions={**self._functions, **wanted.functions})
         return parse_jobs(text, file=self._path, defaults=self._defaults, registry=self._registry)
@@ -91,12 +91,28 @@ class JobsReader:
         self._functions = checked.functions
 
 
-def mode_of(latest: Revision) -> Literal["auto", "manual"]:
-    """What an accepted text says about reloading."""
-    checked = Checked.from_json(latest.checked)
-    if checked is not None:
-        return checked.reload
+class _Running(Mapping[str, JobDefinition]):
+    """The definitions of a file's jobs as they run, each read when it is asked for."""
+
+    def __init__(self, records: Iterable[JobRecord]) -> None:
+        self._records = {record.id: record for record in records if record.source is JobSource.FILE}
+
+    def __getitem__(self, key: str) -> JobDefinition:
+        return self._records[key].definition
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._records
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+
+def mode_in(text: str) -> Literal["auto", "manual"]:
+    """What an accepted text says about reloading, where no check of it is known."""
     try:
-        return "manual" if json.loads(latest.text).get("reload") == "manual" else "auto"
+        return "manual" if json.loads(text).get("reload") == "manual" else "auto"
     except (ValueError, AttributeError):
         return "auto"

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.config.file import read_content, replacing
 from atlas.scheduler.crash_points import CrashPoint, reached
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.news import news_of

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
+from atlas.scheduler.clock import until_next_s
 from atlas.scheduler.config.file import SETTLED_S, WRITTEN_S, FileWatch, is_being_written
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.jobs import MAX_BYTES
@@ -83,7 +84,7 @@ class ConfigWatch:
             self._reconciler.look_for_requests()
         seen, stood_s = self._watch.look(self._reconciler.known)
         if seen is None:
-            return LOOK_S
+            return until_next_s(self._store.clock, LOOK_S)
         if stood_s < SETTLED_S:
             return SETTLED_S
         if seen.raw is not None and stood_s < WRITTEN_S and is_being_written(self._reconciler.path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.outcome import shorten
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
@@ -15,7 +14,6 @@ RETRY_FIRST_S: Final = 30.0
 RETRY_MAX_S: Final = 600.0
 _FIRST: Final = 10
 """So many retries come quickly."""
-MAX_LETTERS: Final = 300
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,11 +63,3 @@ class Apart:
         return Apart(
             id=self.id, error=self.error, since=old.since, tried_at=self.tried_at, retries=retries, waits=self.waits
         )
-
-
-def cause_of(error: BaseException) -> str:
-    """What an error says, in one line: of a statement the database refused, without the statement."""
-    cause = getattr(error, "orig", None) or error
-    lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
-    said = shorten(f"{type(cause).__name__}: {lines[0]}" if lines else type(cause).__name__)
-    return said if len(said) <= MAX_LETTERS else f"{said[: MAX_LETTERS - 1]}…"

@@ -118,6 +118,22 @@ class Pass:
             self._after[key] = schedule.next_after(fire_time)
         return self._after[key]
 
+    def starts_later(self, record: JobRecord) -> bool:
+        """True if a job that counted as due is not: nobody could say its first start, and now it lies ahead.
+
+        Raises:
+            Exception: What its schedule raises, which still cannot say it.
+        """
+        first = record.start()
+        if first is None:
+            self.ended.add(record.id)
+            return True
+        record.next_run = first  # its row says the same in other words, until the commit
+        if first <= self.now:
+            return False
+        self.next_run[record.id] = first
+        return True
+
     def following(self, record: JobRecord) -> datetime | None:
         """When a due job starts next, behind this pass; None when it has ENDED."""
         trigger = record.trigger

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
+
+from atlas.scheduler.job_store.due import DueJobs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
-    from datetime import datetime
 
     from atlas.scheduler.job_store.apart import Apart
     from atlas.scheduler.job_store.records import JobRecord, Parked
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class JobTable:
-    """Every job by its id, and a heap of their next starts. Every method may be called from any thread.
+    """Every job by its id, and their next starts. Every method may be called from any thread.
 
     Attributes:
         version: A number that changes whenever a job is added, changed, removed, set apart or served again.
@@ -29,7 +30,7 @@ class JobTable:
         self._parked: dict[str, Parked] = {}
         self._apart: dict[str, Apart] = {}
         self._look_s: dict[str, float] = {}  # when a job that is set apart is tried again
-        self._heap: list[tuple[float, str]] = []
+        self._due = DueJobs()
         self.version = 0
 
     def fill(self, rows: JobRows) -> None:
@@ -56,42 +57,39 @@ class JobTable:
             held.pop(job_id, None)
 
     def move(self, starts: Mapping[str, datetime], ended: Iterable[str] = ()) -> None:
-        """Move jobs that are not in the heap to their next starts; those that ended have none."""
+        """Move jobs that were taken out to their next starts; those that ended have none."""
         with self._lock:
-            many = len(starts) * 8 > len(self._heap)
             for job_id, start in starts.items():
                 record = self._records.get(job_id)
                 if record is not None:
                     record.next_run = start
-                    if not many:
-                        heapq.heappush(self._heap, (start.timestamp(), job_id))
+                    self._due.add(start.timestamp(), job_id)
             for job_id in ended:
                 record = self._records.get(job_id)
                 if record is not None:
                     record.next_run = None
-            if many:
-                self._rebuild_heap()
 
     def rebuild(self) -> None:
-        """Take every job's next start anew, whatever was taken out of the heap."""
+        """Take every job's next start anew, whatever was taken out."""
         with self._lock:
             self._rebuild()
 
     def pop_due(self, now_s: float, limit: int) -> list[JobRecord]:
-        """Take at most ``limit`` jobs out of the heap that are due at ``now_s``, oldest first."""
-        due: dict[str, JobRecord] = {}  # one that was asked to be tried again stands in the heap twice
+        """Take out at most ``limit`` jobs that are due at ``now_s``, oldest first."""
+        due: dict[str, JobRecord] = {}  # one that was asked to be tried again stands there twice
         with self._lock:
-            while self._heap and self._heap[0][0] <= now_s and len(due) < limit:
-                due_s, job_id = heapq.heappop(self._heap)
+            for due_s, job_id in self._due.pop(now_s):
                 record = self._records.get(job_id)
                 if record is not None and record.next_run is not None and record.next_run.timestamp() <= due_s:
                     due[job_id] = record
+                    if len(due) >= limit:
+                        break
         return list(due.values())
 
     # --- jobs that cannot be served -----------------------------------------------------------------------------------
 
     def set_apart(self, new: Apart) -> Apart | None:
-        """Set apart a job that was taken out of the heap; what is due of it waits. Returns how it was before."""
+        """Set apart a job that was taken out; what is due of it waits. Returns how it was before."""
         with self._lock:
             old = self._apart.get(new.id)
             if new.id in self._records:
@@ -99,7 +97,7 @@ class JobTable:
                 self._look_s.pop(new.id, None)
                 if one.waits:
                     at_s = self._look_s[new.id] = one.tried_at.timestamp() + one.retry_in_s
-                    heapq.heappush(self._heap, (at_s, new.id))
+                    self._due.add(at_s, new.id)
                 if old is None or old.words != one.words:
                     self.version += 1
             return old
@@ -119,7 +117,14 @@ class JobTable:
             for job_id in job_ids:
                 if self._look_s.get(job_id, at_s) > at_s:
                     self._look_s[job_id] = at_s
-                    heapq.heappush(self._heap, (at_s, job_id))
+                    self._due.add(at_s, job_id)
+
+    def due_at(self) -> dict[str, datetime]:
+        """Job → when it is to be decided on: at its next start, or, where it is set apart, at its next try."""
+        with self._lock:
+            due = {job_id: one.next_run for job_id, one in self._records.items() if one.next_run is not None}
+            looks = {job_id: datetime.fromtimestamp(at_s, UTC) for job_id, at_s in self._look_s.items()}
+        return due | {job_id: max(due[job_id], at) for job_id, at in looks.items() if job_id in due}
 
     def apart(self) -> dict[str, Apart]:
         """Every job that is set apart, by its id."""
@@ -131,7 +136,7 @@ class JobTable:
     def next_s(self) -> float | None:
         """When the next job is due, seconds since 1970; None if there is none."""
         with self._lock:
-            return self._heap[0][0] if self._heap else None
+            return self._due.next_s
 
     def record(self, job_id: str) -> JobRecord | None:
         """The record of a job, or None."""
@@ -140,7 +145,8 @@ class JobTable:
     def records(self) -> list[JobRecord]:
         """Every readable job, by id."""
         with self._lock:
-            return [record for _job_id, record in sorted(self._records.items())]
+            records = self._records
+            return [records[job_id] for job_id in sorted(records)]  # pairs would be ten thousand tuples for a moment
 
     def parked(self) -> list[Parked]:
         """Every row that cannot be read, by id."""
@@ -149,13 +155,12 @@ class JobTable:
 
     def _rebuild(self) -> None:
         self.version += 1
-        self._rebuild_heap()
-
-    def _rebuild_heap(self) -> None:
-        later = self._look_s
-        self._heap = [
-            (max(record.next_run.timestamp(), later.get(record.id, 0.0)), record.id)
-            for record in self._records.values()
-            if record.next_run is not None
-        ]
-        heapq.heapify(self._heap)
+        self._due, later = DueJobs(), self._look_s
+        start_s: dict[datetime, float] = {}  # one number for all jobs that start together
+        for record in self._records.values():
+            start = record.next_run
+            if start is not None:
+                at_s = start_s.get(start)
+                if at_s is None:
+                    at_s = start_s[start] = start.timestamp()
+                self._due.add(max(at_s, later.get(record.id, 0.0)), record.id)

@@ -7,13 +7,14 @@ the record of where values came from) are one object for all jobs, since ten tho
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas.scheduler.cron.expression import parse_cron
-from atlas.scheduler.definition import JobDefinition, JobSource
+from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
 from atlas.scheduler.jobs_file.findings import Finding
 from atlas.scheduler.jobs_file.format import IntervalTrigger, Policies
@@ -51,14 +52,14 @@ _OTHERS: Final = {
     for name in Policies.model_fields
     if name not in _RETRY
 }
-"""Policy field of the file → field of `JobDefinition`."""
+"""Policy field of the file → field of `JobPolicies`."""
 
 _OWN_TIMES: Final = ("triggers", "start_at", "end_at")
 """What makes a schedule one that few jobs share."""
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 """As `encode_arguments`, without its round trip: what was just read from JSON survives it. Sorted, as rows hold it."""
-_PLAIN_DEFAULTS: Final = {one.name: one.default for one in fields(JobDefinition)}
+_PLAIN_DEFAULTS: Final = {one.name: one.default for one in fields(JobPolicies)}
 _RETRY_DEFAULTS: Final = {one.name: one.default for one in fields(RetryPolicy)}
 _BUILT_IN: Final[dict[str, Any]] = {
     **{name: _RETRY_DEFAULTS[field] for name, field in _RETRY.items()},
@@ -136,7 +137,7 @@ class _Builder:
         if jobs.timezone:
             self._value_from["timezone"] = "defaults"
         self._value_froms: dict[frozenset[str], dict[str, str]] = {}
-        self._policies: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._policies: dict[tuple[Any, ...], JobPolicies] = {}
         self._zones: dict[str, ZoneInfo] = {}
         self._schedules: dict[Schedule, Schedule] = {}
         self._plain_schedules: dict[tuple[Any, ...], Schedule] = {}
@@ -152,7 +153,7 @@ class _Builder:
         path = ("cron_jobs", job_id)
         given = _given(entry)
         before = len(self.errors)
-        function = entry.function or job_id
+        function = sys.intern(entry.function or job_id)
         arguments = NO_ARGUMENTS
         if entry.args or entry.kwargs:
             arguments = _as_json({"args": entry.args or [], "kwargs": entry.kwargs or {}})
@@ -179,9 +180,8 @@ class _Builder:
             tags=tuple(entry.tags or ()),
             owner=entry.owner or "",
             runbook=entry.runbook or "",
-            executor=entry.executor,
+            policies=self._policies_of(given, entry),
             enabled=entry.enabled is not False,
-            **self._policy_fields(given, entry),
         )
 
     @property
@@ -287,17 +287,18 @@ class _Builder:
 
     # --- policies ----------------------------------------------------------------------------------------------------
 
-    def _policy_fields(self, given: Mapping[str, Any], entry: JobEntry) -> dict[str, Any]:
-        """The fields of a definition that are policies; one object for all jobs that set the same ones alike."""
-        key = (*given.items(), entry.timezone is None)
+    def _policies_of(self, given: Mapping[str, Any], entry: JobEntry) -> JobPolicies:
+        """The policies of a job; one object for all jobs that set the same ones alike."""
+        key = (*given.items(), entry.executor, entry.timezone is None)
         found = self._policies.get(key)
         if found is None:
             values = {**self._values, **given}
-            found = self._policies[key] = {
-                "retry": _retry_policy(*[values[name] for name in _RETRY]),
-                "value_from": self._sources(given, entry),
+            found = self._policies[key] = JobPolicies(
+                executor=entry.executor,
+                retry=_retry_policy(*[values[name] for name in _RETRY]),
+                value_from=self._sources(given, entry),
                 **{field: values[name] for name, field in _OTHERS.items()},
-            }
+            )
         return found
 
     def _sources(self, given: Mapping[str, Any], entry: JobEntry) -> dict[str, str]:

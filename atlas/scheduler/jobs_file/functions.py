@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.errors import AtlasError, FunctionRefusedError, UnknownFunctionError
 from atlas.scheduler.jobs_file.findings import Finding
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from atlas.scheduler.jobs_file.format import JobEntry
     from atlas.scheduler.jobs_file.located_json import Path
     from atlas.scheduler.registry import Function, Registry
+
+
+_KINDS: Final = frozenset(kind.value for kind in ExecutorKind)
 
 
 class FunctionCheck:
@@ -34,8 +37,8 @@ class FunctionCheck:
         if isinstance(found, FunctionRefusedError):
             return [where._replace(message=told_of(found))], []
         if isinstance(found, Exception):
-            add = "" if entry.function else Told('; add "function"')
-            message = Told("{found}{add}; the job stays UNBOUND until there is one", found=told_of(found), add=add)
+            add = "" if entry.function else Told(', add "function"')
+            message = Told("the job will not run (UNBOUND){add}: {found}", found=told_of(found), add=add)
             return [], [where._replace(message=message)]
         errors = []
         if wrong := _wrong_executor(found, entry.executor):
@@ -75,6 +78,11 @@ def function_facts(registry: Registry, names: Iterable[str]) -> dict[str, str]:
     check = FunctionCheck(registry)
     check.look_up(names)
     return check.facts()
+
+
+def is_missing(fact: str) -> bool:
+    """True if `function_facts` found no function that can run."""
+    return fact.partition(" ")[0] not in _KINDS
 
 
 def _fact(found: Function | Exception) -> str:

@@ -7,7 +7,6 @@ meant, there is none: a wrong guess would report errors that are not there.
 from __future__ import annotations
 
 import re
-import unicodedata
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from atlas.scheduler.told import Told
@@ -43,6 +42,12 @@ _CURLY_QUOTED: Final = re.compile(r'[“”„«]([^“”„«»"\\\r\n]*)[“�
 _WORDS: Final = {"true": "true", "false": "false", "null": "null", "none": "null"}
 _HALF_WORDS: Final = frozenset({"t", "tr", "tru", "f", "fa", "fal", "fals", "n", "nu", "nul", "-"})
 _SHOWN: Final = 20
+_MERGE_MARK: Final = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: [^\r\n]*)?$", re.MULTILINE)
+BACK: Final = Told(
+    "'atlas rollback N' writes an accepted version back, 'atlas revisions' lists them; {empty} would be no jobs",
+    empty='{"cron_jobs": {}}',
+)
+"""What to do where the file holds nothing any more. An empty one must not be proposed: it would be obeyed."""
 
 
 def printable(text: str) -> str:
@@ -60,7 +65,7 @@ def diagnose(text: str, at: int, reason: str) -> Diagnosis:
         found = explain(text, at, reason)
         if found is not None:
             return found
-    shown = printable(text[at : at + _SHOWN].strip())
+    shown = printable(text[at : at + _SHOWN].strip().partition("\n")[0])
     expected = {
         "Expecting ',' delimiter": Told("a comma or a closing bracket"),
         "Expecting ':' delimiter": Told("a colon after the key"),
@@ -76,7 +81,16 @@ def diagnose(text: str, at: int, reason: str) -> Diagnosis:
 def _empty(text: str, _at: int, _reason: str) -> Diagnosis | None:
     if text.strip(_SPACES):
         return None
-    return Diagnosis(0, 0, Told('the file is empty; the smallest one is {{"cron_jobs": {{}}}}'), None)
+    message = Told("the file is empty; {remedy}", remedy=BACK)
+    return Diagnosis(0, 0, message, None)
+
+
+def _merge_mark(text: str, at: int, _reason: str) -> Diagnosis | None:
+    match = _MERGE_MARK.match(text, at)
+    if match is None:
+        return None
+    message = Told("a merge left its marks here; keep one of the two versions, and remove the lines that mark them")
+    return Diagnosis(at, match.end(), message, None)
 
 
 def _bad_escape(text: str, at: int, reason: str) -> Diagnosis | None:
@@ -149,6 +163,8 @@ def _plain(one: str) -> str:
     """The ASCII character a full-width or invisible one stands for; empty if it is neither."""
     if one.isascii():
         return ""
+    import unicodedata  # its tables are half a megabyte, and most files have no such fault
+
     plain = unicodedata.normalize("NFKC", one)
     if len(plain) == 1 and plain.isascii():
         return plain
@@ -233,6 +249,7 @@ _CASES: Final[tuple[Callable[[str, int, str], Diagnosis | None], ...]] = (
     _comment,
     _needless_comma,
     _foreign_character,
+    _merge_mark,
     _single_quotes,
     _bare_word,
     _number_like,

@@ -91,6 +91,7 @@ class _Hooks:
 
     def __init__(self) -> None:
         self.seen = False
+        self._texts: dict[str, str] = {}  # equal values are one object: jobs have many in common
 
     def load(self, text: str) -> Any:
         return json.loads(
@@ -102,7 +103,8 @@ class _Hooks:
         )
 
     def pairs(self, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        value = dict(pairs)
+        texts = self._texts
+        value = {key: texts.setdefault(one, one) if isinstance(one, str) else one for key, one in pairs}
         if len(value) == len(pairs):
             return value
         self.seen = True

@@ -1,0 +1,137 @@
+"""Jobs that code adds: what a call of `CronManager.add_job` means, and its way into the row."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from loguru import logger
+
+from atlas.scheduler.arguments import encode_arguments
+from atlas.scheduler.definition import JobDefinition, JobSource
+from atlas.scheduler.definition_text import seal_of, text_of
+from atlas.scheduler.errors import ArgumentsError, JobOwnershipError
+from atlas.scheduler.events import JobEventKind
+from atlas.scheduler.job_options import JobOptions, define
+from atlas.scheduler.job_state import Binding
+from atlas.scheduler.job_store.records import JobChange, make_record
+from atlas.scheduler.registry import function_of
+from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.tasks.submission import executor_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from atlas.scheduler.queue import TaskQueue
+    from atlas.scheduler.running_clock import RunningClock
+
+MAX_JOB_ID: Final = 191
+
+
+def _arguments(options: JobOptions) -> tuple[list[Any], dict[str, Any]]:
+    args: object = options.get("args") or ()  # a caller without type checks may give anything
+    kwargs: object = options.get("kwargs") or {}
+    if not isinstance(args, Sequence) or isinstance(args, str | bytes):
+        raise ArgumentsError(f"args {args!r:.80} is not a list of positional arguments; write [{args!r:.80}]")
+    if not isinstance(kwargs, Mapping):
+        raise ArgumentsError(f"kwargs {kwargs!r:.80} is not a dict of the function's keyword arguments")
+    return list(args), dict(kwargs)
+
+
+@dataclass(frozen=True, slots=True)
+class CodeJob:
+    """A job as code asked for it, to be put among the jobs now, or each time this process takes the lead.
+
+    Attributes:
+        definition: What its row holds.
+        binding: Its function and arguments, where the row cannot name them: a volatile job's.
+        by: Who adds it.
+    """
+
+    definition: JobDefinition
+    binding: Binding | None
+    by: str
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        cron: str | Sequence[str] | None,
+        func: Callable[..., Any] | str | None,
+        description: str,
+        options: JobOptions,
+        *,
+        queue: TaskQueue,
+        timezone: str,
+        by: str,
+    ) -> Self:
+        """What the arguments of `CronManager.add_job` mean for the functions and policies of ``queue``.
+
+        Raises:
+            AtlasError: They cannot be used, see there.
+        """
+        if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
+            msg = f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters"
+            raise ArgumentsError(msg)
+        registry = queue.registry
+        func = name if func is None else func
+        args, kwargs = _arguments(options)
+        known = func if isinstance(func, str) else registry.name_of(func)
+        arguments: str | None = None
+        problem = None if known else "its function is neither registered nor on the allow-list"
+        try:
+            arguments = encode_arguments(args, kwargs)
+        except ArgumentsError as error:
+            if isinstance(func, str):
+                raise
+            problem = problem or str(error)
+        function = registry.find(known) if known else function_of(func)  # type: ignore[arg-type]
+        refusal = function.refusal(args, kwargs)
+        if refusal is not None:
+            msg = f"job {name}: {refusal}"
+            raise ArgumentsError(msg)
+        executor_for(options.get("executor"), function, volatile_arguments=arguments is None)
+        if problem is not None:
+            logger.bind(job_id=name, function=function.name).info("the job is volatile: {}", problem)
+        definition = define(
+            name,
+            cron,
+            function.name,
+            description,
+            options,
+            defaults=queue.defaults,
+            timezone=timezone,
+            arguments=None if problem else arguments,
+        )
+        return cls(definition, Binding(function, args, kwargs) if problem else None, by)
+
+    def put(self, running: RunningClock) -> None:
+        """Add the job, or update the one of this name; a row that says the same already is not written.
+
+        Raises:
+            JobOwnershipError: The job of this name belongs to the config file.
+        """
+        name, old = self.definition.id, running.jobs.record(self.definition.id)
+        if old is not None and old.source is JobSource.FILE:
+            raise JobOwnershipError(name, "it belongs to the config file; change it there")
+        now = running.serving.store.clock.now()
+        record = make_record(self.definition, now=now, old=old)
+        before = running.states.bind(name, self.binding)
+        if old is not None and old.digest == seal_of(text_of(self.definition)):
+            return
+        change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
+        action, previous = (Action.ADD, None) if old is None else (Action.CHANGE, json.loads(old.text))
+
+        def told(connection: Connection) -> None:
+            after = json.loads(record.text)
+            write_audit(connection, action, name, by=self.by, at=now, before=previous, after=after)
+
+        try:
+            running.jobs.apply([change], serve=running.bridge.submit_job, also=told)
+        except BaseException:
+            running.states.bind(name, before)
+            raise
