@@ -1,4 +1,7 @@
-"""Gives a scheduler its four built-in functions, bound to its own store, settings and clock."""
+"""Gives a scheduler its four built-in functions, bound to its own store, settings and clock.
+
+Each is loaded when it runs: an app that has jobs of its own alone never needs them.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +12,12 @@ from zoneinfo import ZoneInfo
 
 from tzlocal import get_localzone
 
-from atlas.builtin.cleanup import Keep
-from atlas.builtin.cleanup import cleanup as run_cleanup
-from atlas.builtin.collect import Collection
-from atlas.builtin.health import health as run_health
-from atlas.builtin.report.write import report as run_report
 from atlas.collectors.barren import Barren
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from atlas.builtin.cleanup import Keep
     from atlas.builtin.health import HealthSource
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.registry import Registry
@@ -47,21 +46,29 @@ def bind_builtins(
 
     async def collect(only: list[str] | None = None) -> dict[str, Any]:
         """Collect all sources, or ``only`` those of these names or types."""
+        from atlas.builtin.collect import Collection
+
         collection = Collection(store=store, settings=settings.collect, clock=clock, draw=draw, barren=barren)
         return await collection.run(only)
 
     def cleanup(*, dry_run: bool = False) -> dict[str, Any]:
         """Remove what has stayed long enough; ``dry_run`` only counts."""
+        from atlas.builtin.cleanup import cleanup as run_cleanup
+
         return run_cleanup(
             store=store, keep=_keep(settings), clock=clock, collected=names, reports=reports, dry_run=dry_run
         )
 
     def health() -> dict[str, Any]:
         """Look whether everything is as it should be."""
+        from atlas.builtin.health import health as run_health
+
         return run_health(store=store, source=health_source, clock=clock, folder=settings.root, collected=names)
 
     def report(day: str | None = None, language: str = "en") -> dict[str, Any]:
         """Write the report of ``day`` (default: yesterday) in ``language`` (``en``, ``zh``)."""
+        from atlas.builtin.report.write import report as run_report
+
         return run_report(
             store=store,
             clock=clock,
@@ -70,7 +77,7 @@ def bind_builtins(
             host=socket.gethostname(),
             day=day,
             language=language,
-            jobs=health_source.get_jobs(),
+            jobs=list(health_source.each_job()),
             slots=settings.scheduler.max_workers,
         )
 
@@ -81,6 +88,8 @@ def bind_builtins(
 
 
 def _keep(settings: Settings) -> Keep:
+    from atlas.builtin.cleanup import Keep
+
     wanted = settings.persistence
     return Keep(
         task_days=wanted.keep_days,

@@ -22,7 +22,7 @@ from atlas.scheduler.task import TaskPriority, TaskStatus
 from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -63,6 +63,8 @@ LONG_WAIT_S: Final[Mapping[TaskPriority, float]] = {
     TaskPriority.NORMAL: 900.0,
     TaskPriority.LOW: 3600.0,
 }
+FULL_S: Final = 60.0
+"""How long a task may wait for an executor that is full while slots are free elsewhere."""
 LOW_DISK: Final = (1_000_000_000, 100_000_000)
 """Free bytes below which the disk is degraded, and failing."""
 LOW_MEMORY: Final = (0.10, 0.03)
@@ -91,8 +93,8 @@ class HealthSource(Protocol):
     def config_drift(self) -> str | None:
         """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""
 
-    def get_jobs(self) -> Sequence[Job]:
-        """Every job as it stands."""
+    def each_job(self) -> Iterable[Job]:
+        """Every job as it stands, one by one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,7 +247,7 @@ def leader_check(lease: Lease, clock: Clock, source: HealthSource | None = None)
 
 def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Check:
     """This process stands by; ``lease`` is that of the leader, living or not."""
-    if lease is None or lease.stopped_at is not None:
+    if lease is None or lease.stopped_at is not None or lease.ended:
         detail = Told("stands by; nobody leads: this process is about to")
         return Check(name="scheduler", status="degraded", detail=detail)
     found = leader_check(lease, clock, source)
@@ -324,11 +326,14 @@ def _queue(source: HealthSource) -> Check:
         "running": figures["running_tasks"],
         "slots": figures["max_workers"],
     }
-    detail = (
+    detail: str = (
         Told("{waiting} waiting, {running} of {slots} running ({each})", each=joined("; ", told), **counts)
         if told
         else Told("{waiting} waiting, {running} of {slots} running", **counts)
     )
+    full: Mapping[str, Mapping[str, Any]] = figures.get("full_executors") or {}
+    if full:
+        detail = joined("; ", [detail, *(full_words(executor, facts) for executor, facts in full.items())])
     if figures.get("store_fault"):
         return Check(
             name="queue",
@@ -345,7 +350,22 @@ def _queue(source: HealthSource) -> Check:
             detail=Told("{which} wait too long: {detail}", which=", ".join(late), detail=detail),
             remedy=remedy,
         )
+    if any(facts["oldest_wait_s"] > FULL_S for facts in full.values()):
+        remedy = Told("raise scheduler.executor_limits, or find what holds the slots: 'atlas tasks'")
+        return Check(name="queue", status="degraded", detail=detail, remedy=remedy)
     return Check(name="queue", detail=detail)
+
+
+def full_words(executor: str, facts: Mapping[str, Any]) -> str:
+    """An executor whose own limit keeps tasks waiting, as `get_queue_status` tells of it, in words."""
+    return Told(
+        "executor {executor} is full ({limit}): {n} wait, the oldest {s} s, for {names}",
+        executor=executor,
+        limit=facts["limit"],
+        n=f"{facts['waiting']:,}",
+        s=f"{facts['oldest_wait_s']:.0f}",
+        names=", ".join(facts["held_by"]) or "?",
+    )
 
 
 def _threads(source: HealthSource) -> Check:
@@ -368,25 +388,28 @@ def _threads(source: HealthSource) -> Check:
 
 
 def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
-    jobs, now = source.get_jobs(), clock.now()
+    now = clock.now()
     since_s = now.timestamp() - LOOK_BACK_S
     failing = set(store.read(lambda connection: failing_jobs(connection, since_s)))
-    stuck: list[str] = [
-        Told("{job} ({what}: {why})", job=job.name, what=what, why=job.detail)
-        for job in jobs
-        if (what := _broken(job)) is not None
-    ]
-    apart = any(job.state is JobState.PARKED and job.source is not None for job in jobs)
-    late: list[str] = [
-        Told("{job} (due {s} s ago)", job=job.name, s=f"{(now - job.next_run_at).total_seconds():.0f}")
-        for job in jobs
-        if job.enabled and job.next_run_at is not None and (now - job.next_run_at).total_seconds() > LATE_JOB_S
-    ]
-    bad: list[str] = [
-        Told("{job} (its last {n} tasks did not succeed)", job=job.name, n=FAILING_AFTER)
-        for job in jobs
-        if job.name in failing
-    ]
+    stuck, late, bad, paused = list[str](), list[str](), list[str](), list[str]()
+    total = active = 0
+    apart = False
+    for job in source.each_job():
+        total += 1
+        active += job.enabled
+        apart = apart or (job.state is JobState.PARKED and job.source is not None)
+        if (what := _broken(job)) is not None:
+            stuck.append(Told("{job} ({what}: {why})", job=job.name, what=what, why=job.detail))
+        if (
+            job.enabled
+            and job.next_run_at is not None
+            and (late_s := (now - job.next_run_at).total_seconds()) > LATE_JOB_S
+        ):
+            late.append(Told("{job} (due {s} s ago)", job=job.name, s=f"{late_s:.0f}"))
+        if job.name in failing:
+            bad.append(Told("{job} (its last {n} tasks did not succeed)", job=job.name, n=FAILING_AFTER))
+        if job.state is JobState.PAUSED:
+            paused.append(Told("{job} ({why})", job=job.name, why=job.detail))
     words: list[str] = [
         Told(pattern, n=len(found), which=_some(found))
         for pattern, found in (
@@ -396,13 +419,10 @@ def _jobs(store: Store, source: HealthSource, clock: Clock) -> Check:
         )
         if found
     ]
-    paused: list[str] = [
-        Told("{job} ({why})", job=job.name, why=job.detail) for job in jobs if job.state is JobState.PAUSED
-    ]
     if paused:
         words.append(Told("{n} paused: {which}", n=len(paused), which=_some(paused)))
     if not (stuck or late or bad):  # a pause is somebody's wish
-        counts = Told("{n} jobs, {active} active", n=len(jobs), active=sum(job.enabled for job in jobs))
+        counts = Told("{n} jobs, {active} active", n=total, active=active)
         return Check(name="jobs", detail=joined("; ", [counts, *words]))
     return Check(
         name="jobs",

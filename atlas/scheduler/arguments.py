@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _TEXT: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 _VALUE: Final = json.JSONDecoder().decode
 _PLAIN: Final = frozenset({str, int, float, bool, type(None)})
+_SIMPLE: Final = frozenset({str, int})
 
 
 def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
@@ -22,8 +23,13 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
     Raises:
         ArgumentsError: They are not equal to their JSON round trip (objects, NaN, sets, keys that are not text).
     """
-    given = {"args": list(args), "kwargs": dict(kwargs)}
+    given: dict[str, Any]
     try:
+        if not kwargs and _SIMPLE.issuperset(map(type, args)):  # for a dict the library makes an encoder at each call
+            text = f'{{"args":[{",".join(map(_simple_text, args))}],"kwargs":{{}}}}'
+            if text.isascii():
+                return text
+        given = {"args": list(args), "kwargs": dict(kwargs)}
         text = _TEXT(given)
         if text.isascii() and _are_plain(args) and _are_plain(kwargs.values()) and _are_text(kwargs):
             return text
@@ -37,6 +43,10 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
         msg = Told("arguments change on their way through JSON (tuples, enums and keys that are not text do)")
         raise ArgumentsError(msg)
     return text
+
+
+def _simple_text(value: str | int) -> str:
+    return _TEXT(value) if type(value) is str else str(value)
 
 
 def _are_plain(values: Iterable[object]) -> bool:

@@ -12,10 +12,10 @@ from loguru import logger
 
 from atlas.scheduler.definition import CatchUp, JobDefinition
 from atlas.scheduler.errors import JobBusyError, QueueStoppedError
-from atlas.scheduler.job_store.apart import cause_of
 from atlas.scheduler.job_store.passes import Skipped, skip_event
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.schedule import newest_fire_times
+from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
 from atlas.scheduler.tasks.submission import IDS
 
@@ -100,7 +100,8 @@ class Bridge(BaseExecutor):
             decided.faults[job.id] = cause_of(error)
 
     def _skip_fault(self, decided: Pass, record: JobRecord, due: datetime, why: str) -> None:
-        """One skip for everything that is due of a job."""
+        """One skip for everything that is due of a job; a range that was open would go on over it."""
+        self._open_ranges.pop(record.id, None)
         oldest, newest = record.trigger.fire_time_of(due), record.trigger.fire_time_of(decided.now)
         self._skip_range(decided, record.id, _Stretch(oldest, max(oldest, newest), None), SkipReason.FAULT, why)
 
@@ -145,7 +146,7 @@ class Bridge(BaseExecutor):
             oldest = record.trigger.fire_time_of(due)
             first, last = oldest if more else left[-1], left[0] if left else older or oldest
             stretch = _Stretch(first, last, None if more else len(left))
-            self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.catchup.value}")
+            self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.policies.catchup.value}")
         return chosen
 
     def _executor(self, decided: Pass, definition: JobDefinition) -> ExecutorKind | str:
@@ -153,7 +154,7 @@ class Bridge(BaseExecutor):
         states = self._states
         if definition.volatile or states.is_bound(definition.id):
             return states.unbound(definition) or states.executor_of(definition)
-        key = definition.function, definition.executor
+        key = definition.function, definition.policies.executor
         found = decided.executors.get(key)
         if found is None:
             found = decided.executors[key] = states.unbound(definition) or states.executor_of(definition)
@@ -179,14 +180,15 @@ class Bridge(BaseExecutor):
         def late_s(fire_time: datetime) -> float:
             return (decided.now - record.trigger.run_time_of(fire_time)).total_seconds()
 
-        match definition.catchup:
+        policies = definition.policies
+        match policies.catchup:
             case CatchUp.NONE:
                 return [one for one in fire_times[:1] if late_s(one) <= ON_TIME_S]
             case CatchUp.LATEST:
-                return [one for one in fire_times[:1] if late_s(one) <= max(ON_TIME_S, definition.catchup_window_s)]
+                return [one for one in fire_times[:1] if late_s(one) <= max(ON_TIME_S, policies.catchup_window_s)]
             case CatchUp.ALL:
-                window_s = max(ON_TIME_S, definition.catchup_window_s)
-                return [one for one in fire_times if late_s(one) <= window_s][: max(1, definition.catchup_limit)]
+                window_s = max(ON_TIME_S, policies.catchup_window_s)
+                return [one for one in fire_times if late_s(one) <= window_s][: max(1, policies.catchup_limit)]
 
     def _fire(
         self, decided: Pass, record: JobRecord, executor: ExecutorKind, fire_time: datetime, *, behind_another: bool
@@ -212,7 +214,7 @@ class Bridge(BaseExecutor):
             decided.faults[record.id] = cause_of(error)
             return False
         decided.tasks.append(task)
-        if definition.overlap is Overlap.REPLACE:
+        if definition.policies.overlap is Overlap.REPLACE:
             decided.replaces[task.id] = self._lifecycle.replaced_by(task)
         decided.fires.append(self._row(decided, record.id, fire_time, task_id=task.id))
         return True
@@ -312,8 +314,8 @@ def make_task(
         fire_time=fire_time,
         origin=Origin.FIRE,
         reason=reason,
-        priority=definition.priority,
-        policy=definition.policy(executor),
+        priority=definition.policies.priority,
+        policy=definition.policies.of_task(executor),
         revision=revision,
         volatile=definition.volatile,
         created_at=now,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from loguru import logger
 from sqlalchemy import select
 
 from atlas.scheduler.arguments import encode_arguments
@@ -12,6 +13,8 @@ from atlas.scheduler.awaited import awaited
 from atlas.scheduler.client_tasks import fired_by_hand, put, submitted, unfinished_of
 from atlas.scheduler.errors import (
     ArgumentsError,
+    AtlasError,
+    FunctionRefusedError,
     JobOwnershipError,
     JobUnboundError,
     ResultNotReadyError,
@@ -23,12 +26,13 @@ from atlas.scheduler.job_state import Pause, pause_jobs, read_pauses, resume_job
 from atlas.scheduler.job_store.records import JobRecord, Parked
 from atlas.scheduler.job_store.rows import read_job, read_jobs
 from atlas.scheduler.job_view import Job, last_tasks, status_of
-from atlas.scheduler.lease_facts import parked_words
+from atlas.scheduler.lease_facts import parked_words, unbound_jobs
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
+from atlas.scheduler.registry import is_within, not_allowed
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
-from atlas.scheduler.store.leases import Lease, scheduler_lease
+from atlas.scheduler.store.leases import Lease, last_lease, scheduler_lease
 from atlas.scheduler.store.news import news_of
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import jobs
@@ -49,14 +53,31 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.store.lock_holders import Holder
+
 
 T = TypeVar("T")
+
+
+def _refuse_unknown(function: str, figures: Mapping[str, Any]) -> None:
+    """Raise for what the scheduler that told these figures would refuse; it alone can tell the rest."""
+    known: list[str] = figures.get("functions", [])
+    if function in known:
+        return
+    module, colon, _ = function.partition(":")
+    if colon and "allowed" in figures and not is_within(module, figures["allowed"]):
+        raise FunctionRefusedError(not_allowed(function))
+    if known and not colon:
+        raise UnknownFunctionError(function, nearest=nearest(function, known))
 
 
 class SyncAtlasClient:
     """`AtlasClient` for code without an event loop; a context manager.
 
     Every method raises `RuntimeError` when called on a running loop.
+
+    Attributes:
+        on_wait: See `Store`; counts for a store that is opened from then on.
     """
 
     def __init__(self, target: Path | str, *, defaults: QueueDefaults | None = None) -> None:
@@ -64,6 +85,7 @@ class SyncAtlasClient:
         self._target = target
         self._defaults = defaults or QueueDefaults()
         self._store: Store | None = None
+        self.on_wait: Callable[[Holder | None], None] | None = None
 
     @classmethod
     def over(cls, store: Store, defaults: QueueDefaults | None = None) -> Self:
@@ -81,6 +103,7 @@ class SyncAtlasClient:
         """
         if self._store is None:
             self._store = Store(self._target, follows=False)
+            self._store.on_wait = self.on_wait
         return self._store
 
     def close(self) -> None:
@@ -119,7 +142,7 @@ class SyncAtlasClient:
         (records, parked), pauses, lease = self._read(
             lambda connection: (read_jobs(connection), read_pauses(connection), scheduler_lease(connection))
         )
-        unbound = lease.figures.get("unbound_jobs", {}) if lease is not None else {}
+        unbound = unbound_jobs(lease)
         apart = self._apart(lease)
         now = self.store.clock.now()
         in_force = {job_id: pause for job_id, pause in pauses.items() if pause.holds(now)}
@@ -218,16 +241,18 @@ class SyncAtlasClient:
 
         Raises:
             UnknownFunctionError: The scheduler that served here last does not know it.
+            FunctionRefusedError: Its package is not on the allow-list of that scheduler.
             ArgumentsError: The arguments are not JSON, or an option has no meaning.
         """
         if not isinstance(function, str):  # a caller without type checks
             msg = f"a client submits functions by name, not {function!r}: another process runs them"  # type: ignore[unreachable]
             raise ArgumentsError(msg)
         encode_arguments(args, dict(options.get("kwargs") or {}))
-        lease = self._read(scheduler_lease)
-        known: list[str] = lease.figures.get("functions", []) if lease is not None else []
-        if known and ":" not in function and function not in known:
-            raise UnknownFunctionError(function, nearest=nearest(function, known))
+        lease = self._read(last_lease)
+        if lease is None:
+            logger.warning("no scheduler has run on this database yet: is it the right one?", database=self.store.url)
+        else:
+            _refuse_unknown(function, lease.figures)
         task = submitted(function, args, options, defaults=self._defaults, now=self.store.clock.now())
         unique, by = "task_id" in options, options.get("by", "")
         return self._put(task, action=Action.SUBMIT, by=by, unique=unique)
@@ -251,9 +276,26 @@ class SyncAtlasClient:
         Raises:
             UnknownJobError: No such job.
             JobBusyError: Its overlap rule allows no further task now.
+            JobUnboundError: The scheduler that runs says that its function is missing.
+            JobRefusedError: The database takes no task of it.
         """
-        task = fired_by_hand(self._known_job(name).definition, args, kwargs, now=self.store.clock.now())
+        definition, lease = self._known_job(name).definition, self._read(scheduler_lease)
+        if lease is not None and lease.lives(self.store.clock.now()):
+            why = unbound_jobs(lease).get(name)
+            if why is not None:
+                raise JobUnboundError.without_function(name, why, volatile=definition.volatile)
+        task = fired_by_hand(definition, args, kwargs, now=self.store.clock.now())
         return self._put(task, action=Action.RUN, by=by)
+
+    def run_jobs(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
+        """`run_job` for several jobs, each with its own arguments: job → the id of its task, or why there is none."""
+        made: dict[str, str | AtlasError] = {}
+        for name in dict.fromkeys(names):
+            try:
+                made[name] = self.run_job(name, by=by)
+            except AtlasError as error:
+                made[name] = error
+        return made
 
     def retry(self, task_id: str, *, by: str = "") -> str:
         """Put a new task with the function, arguments, policy and job of a final one into the store; returns its id.
@@ -419,6 +461,7 @@ class AtlasClient:
     audit = awaited(SyncAtlasClient.audit)
     submit = awaited(SyncAtlasClient.submit)
     run_job = awaited(SyncAtlasClient.run_job)
+    run_jobs = awaited(SyncAtlasClient.run_jobs)
     retry = awaited(SyncAtlasClient.retry)
     cancel = awaited(SyncAtlasClient.cancel)
     pause_job = awaited(SyncAtlasClient.pause_job)

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, JobBusyError, QueueFullError
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.store.leases import scheduler_lease
+from atlas.scheduler.store.leases import last_lease, scheduler_lease
+from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
-from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
+from atlas.scheduler.task import WAITING, ExecutorKind, Origin, Overlap, Task
 from atlas.scheduler.tasks.submission import IDS, QueueDefaults, Submission, SubmitOptions
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.definition import JobDefinition
+
+_WAITING: Final = select(func.count()).where(
+    tasks.c.status.in_([str(status) for status in WAITING]), ~tasks.c.cancel_requested
+)
 
 
 def submitted(
@@ -68,8 +73,8 @@ def fired_by_hand(
         job_id=job.id,
         origin=Origin.FIRE,
         reason="run now",
-        priority=job.priority,
-        policy=job.policy(job.executor or ExecutorKind.THREAD),
+        priority=job.policies.priority,
+        policy=job.policies.of_task(job.policies.executor or ExecutorKind.THREAD),
         volatile=job.volatile,
         created_at=now,
     )
@@ -91,6 +96,7 @@ def put(
     Raises:
         DuplicateTaskError: A task with this id exists already.
         JobBusyError: The overlap rule of its job allows no further task now.
+        JobRefusedError: The database takes no task of its job.
         QueueFullError: See `refuse_full`.
     """
     found = fetch(connection, task.id)
@@ -98,27 +104,34 @@ def put(
         return  # the reply to COMMIT was lost
     if unique and found is not None:
         raise DuplicateTaskError(task.id)
-    refuse_full(connection)
+    refuse_full(connection, task.created_at)
     if task.job_id is not None:
         unfinished = unfinished_of(connection, task.job_id)
         limit = {Overlap.SKIP: 1, Overlap.ALLOW: task.policy.max_instances}.get(task.policy.overlap)
         if limit is not None and len(unfinished) >= limit:
             raise JobBusyError(task.job_id, unfinished[0])
-    insert_tasks(connection, [full_row(task)])
+    with naming_the_job(task.job_id):
+        insert_tasks(connection, [full_row(task)])
     after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
     write_audit(connection, action, subject or task.job_id or task.id, by=by, at=task.created_at, after=after)
 
 
-def refuse_full(connection: Connection) -> None:
-    """Raise where the leader's last sign of life (at most some seconds old) tells of a full queue.
+def refuse_full(connection: Connection, now: datetime) -> None:
+    """Raise where as many tasks wait as may: a living leader has told it some seconds ago, else they are counted.
 
     Raises:
         QueueFullError: As many tasks wait as may.
     """
-    lease = scheduler_lease(connection)
-    figures = {} if lease is None or lease.stopped_at is not None else lease.figures
-    limit = figures.get("max_waiting")
-    if limit is not None and figures.get("queue_size", 0) >= limit:
+    lease = last_lease(connection)
+    limit = None if lease is None else lease.figures.get("max_waiting")
+    if lease is None or limit is None:
+        return
+    waiting = lease.figures.get("queue_size", 0)
+    if waiting >= limit:
+        lease = scheduler_lease(connection) or lease  # a look at its process costs more: the figure may be its last
+    if not lease.lives(now):
+        waiting = connection.execute(_WAITING).scalar_one()
+    if waiting >= limit:
         raise QueueFullError(limit)
 
 

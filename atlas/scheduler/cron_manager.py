@@ -1,42 +1,23 @@
-"""`CronManager`: jobs on APScheduler's clock, their pauses, and running one now."""
+"""`CronManager`: jobs on APScheduler's clock, while this process leads and while it stands by."""
 
 from __future__ import annotations
 
-import difflib
-import json
 import threading
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from loguru import logger
 
-from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.awaited import awaited
-from atlas.scheduler.bridge import make_task
 from atlas.scheduler.client import SyncAtlasClient
-from atlas.scheduler.definition import JobDefinition, JobSource
-from atlas.scheduler.errors import (
-    ArgumentsError,
-    AtlasError,
-    FunctionError,
-    JobOwnershipError,
-    JobUnboundError,
-    QueueStoppedError,
-    UnknownJobError,
-)
-from atlas.scheduler.events import JobEvent, JobEventKind
-from atlas.scheduler.job_options import JobOptions, define
-from atlas.scheduler.job_state import Binding, Pause, delete_pauses
-from atlas.scheduler.job_store.records import JobChange, JobRecord, make_record
-from atlas.scheduler.job_view import Job, JobState, last_tasks, status_of
+from atlas.scheduler.code_jobs import CodeJob
+from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError
+from atlas.scheduler.job_desk import JobDesk
+from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
-from atlas.scheduler.lease_facts import parked_figure
-from atlas.scheduler.registry import describe, function_from
+from atlas.scheduler.lease_facts import parked_figure, unbound_figure
 from atlas.scheduler.running_clock import RunningClock
 from atlas.scheduler.standby import Standby
-from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.sync_queue import refuse_on_loop
-from atlas.scheduler.tasks.submission import executor_for
-from atlas.scheduler.told import Told
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
@@ -45,17 +26,10 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Unpack
 
-    from sqlalchemy import Connection
-
+    from atlas.scheduler.job_options import JobOptions
     from atlas.scheduler.loop_watch import Trouble
     from atlas.scheduler.queue import TaskQueue
-    from atlas.scheduler.serving import Serving
     from atlas.scheduler.status import StatusManager
-    from atlas.scheduler.store.tickets import Ticket
-    from atlas.scheduler.task import Task
-    from atlas.scheduler.tasks.live import Live
-
-MAX_JOB_ID: Final = 191
 
 
 class SyncCronManager:
@@ -72,7 +46,7 @@ class SyncCronManager:
         self._adding = threading.Lock()  # a job's row and its function are those of one call
         self._ticking = threading.RLock()  # the clock is started and stopped by one thread at a time
         self._wanted = False
-        self._made: dict[str, tuple[JobDefinition, Binding | None, str]] = {}  # by add_job, for whoever takes the lead
+        self._made: dict[str, CodeJob] = {}  # by add_job, for when this process takes the lead
         self.before_clock: Callable[[], None] | None = None
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -109,8 +83,8 @@ class SyncCronManager:
                 return
             self.open()
             running = self.running
-            for definition, binding, by in list(self._made.values()):
-                self._add(running, definition, binding, by)
+            for job in list(self._made.values()):
+                job.put(running)
             if self.before_clock is not None:
                 self.before_clock()
             running.start()
@@ -149,10 +123,12 @@ class SyncCronManager:
                 running.close()
 
     @property
-    def _away(self) -> SyncAtlasClient | None:
-        """The leader's jobs as rows show them, while this process stands by."""
+    def _desk(self) -> JobDesk | SyncAtlasClient:
+        """What takes orders about jobs: their rows and the leader behind them, while this process stands by."""
         desk = self.queue.desk if self._wanted and self._running is None else None
-        return SyncAtlasClient.over(desk.store, self.queue.defaults) if isinstance(desk, Standby) else None
+        if isinstance(desk, Standby):
+            return SyncAtlasClient.over(desk.store, self.queue.defaults)
+        return JobDesk(self.running)
 
     @property
     def shown(self) -> Shown:
@@ -205,20 +181,27 @@ class SyncCronManager:
         """What befell the loop lately: restarts, steps of the wall clock, sleep; oldest first."""
         return [] if self._running is None else self._running.watch.troubles()
 
+    def tell_unbound(self) -> None:
+        """Let other processes know at once where jobs lost their functions, or got one."""
+        running, told = self.running, {} if self._unbound is None else self._unbound[1]
+        if running.states.unbound_among(record.known for record in running.jobs.records()).keys() != told.keys():
+            running.serving.renew()
+
     def _figures(self) -> dict[str, Any]:
         """What other processes should know, for the lease."""
         running = self.running
         version = (running.jobs.version, running.states.version, self.queue.registry.version)
         if self._unbound is None or self._unbound[0] != version or self._unbound[1]:  # what is missing may have come
-            definitions = (record.definition for record in running.jobs.records())
-            self._unbound = version, running.states.unbound_among(definitions)
+            known = (record.known for record in running.jobs.records())
+            self._unbound = version, running.states.unbound_among(known)
         return {
             **self.more_figures(),
             "last_tick_s": self.last_tick_s(),
             "losses": [[loss.at.isoformat(), loss.words] for loss in running.serving.store.losses],
             "troubles": [[trouble.at.isoformat(), trouble.words] for trouble in self.troubles()],
             "functions": self.queue.registry.names(),
-            "unbound_jobs": self._unbound[1],
+            "allowed": self.queue.registry.allowed,
+            **unbound_figure(self._unbound[1]),
             "parked_jobs": parked_figure(running.jobs.apart()),
         }
 
@@ -252,81 +235,20 @@ class SyncCronManager:
             JobOwnershipError: The job belongs to the config file.
         """
         refuse_on_loop()
-        client = self._away
-        if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
-            msg = f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters"
-            raise ArgumentsError(msg)
-        definition, binding = self._define(name, cron_expression, func, description, options)
-        if client is not None:  # the leader has its own add_job; this one counts once this process leads
-            self._made[name] = definition, binding, by
-            found = next((job for job in client.jobs() if job.name == name), None)
-            return found or Job.of(definition, trigger_for(definition.schedule), None, None, None)
-        with self._adding:
-            self._add(self.running, definition, binding, by)
-            self._made[name] = definition, binding, by
-        return self.get_job(name)
-
-    @staticmethod
-    def _add(running: RunningClock, definition: JobDefinition, binding: Binding | None, by: str) -> None:
-        name, old = definition.id, running.jobs.record(definition.id)
-        if old is not None and old.source is JobSource.FILE:
-            raise JobOwnershipError(name, "it belongs to the config file; change it there")
-        now = running.serving.store.clock.now()
-        record = make_record(definition, now=now)
-        before = running.states.bind(name, binding)
-        if old is None or old.digest != definition.digest():
-            change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
-            action, previous = (Action.ADD, None) if old is None else (Action.CHANGE, json.loads(old.text))
-
-            def told(connection: Connection) -> None:
-                after = json.loads(record.text)
-                write_audit(connection, action, name, by=by, at=now, before=previous, after=after)
-
-            try:
-                running.jobs.apply([change], serve=running.bridge.submit_job, also=told)
-            except BaseException:
-                running.states.bind(name, before)
-                raise
-
-    def _define(
-        self,
-        name: str,
-        cron: str | Sequence[str] | None,
-        func: Callable[..., Any] | str | None,
-        description: str,
-        options: JobOptions,
-    ) -> tuple[JobDefinition, Binding | None]:
-        registry = self.queue.registry
-        func = name if func is None else func
-        args, kwargs = list(options.get("args", ())), dict(options.get("kwargs", {}))
-        known = func if isinstance(func, str) else registry.name_of(func)
-        arguments: str | None = None
-        problem = None if known else "its function is neither registered nor on the allow-list"
-        try:
-            arguments = encode_arguments(args, kwargs)
-        except ArgumentsError as error:
-            if isinstance(func, str):
-                raise
-            problem = problem or str(error)
-        function = registry.find(known) if known else function_from(describe(func), func)  # type: ignore[arg-type]
-        refusal = function.refusal(args, kwargs)
-        if refusal is not None:
-            msg = f"job {name}: {refusal}"
-            raise ArgumentsError(msg)
-        executor_for(options.get("executor"), function, volatile_arguments=arguments is None)
-        if problem is not None:
-            logger.bind(job_id=name, function=function.name).info("the job is volatile: {}", problem)
-        definition = define(
-            name,
-            cron,
-            function.name,
-            description,
-            options,
-            defaults=self.queue.defaults,
-            timezone=self.timezone,
-            arguments=None if problem else arguments,
+        desk = self._desk
+        job = CodeJob.of(
+            name, cron_expression, func, description, options, queue=self.queue, timezone=self.timezone, by=by
         )
-        return definition, Binding(function, args, kwargs) if problem else None
+        if isinstance(desk, SyncAtlasClient):  # the leader has its own add_job; this one counts once this process leads
+            self._made[name] = job
+            found = next((job for job in desk.jobs() if job.name == name), None)
+            return found or Job.of(job.definition, trigger_for(job.definition.schedule), None, None, None)
+        with self._adding:
+            job.put(self.running)
+            self._made[name] = job
+        if self._unbound is not None and name in self._unbound[1]:  # other processes know it without function
+            self.running.serving.renew()
+        return desk.job(name)
 
     def remove_job(self, name: str, *, by: str = "") -> None:
         """Remove a job made by code; its history stays, what runs of it goes on. The audit keeps who asked (``by``).
@@ -336,25 +258,11 @@ class SyncCronManager:
             JobOwnershipError: It belongs to the config file.
         """
         refuse_on_loop()
-        if self._away is not None:
+        desk = self._desk
+        if isinstance(desk, SyncAtlasClient):
             raise JobOwnershipError(name, "another process leads and fires it; remove it there")
-        running = self.running
-        record = running.jobs.record(name)
-        if record is None and name not in {parked.id for parked in running.jobs.parked()}:
-            raise self._unknown(name)
-        if record is not None and record.source is JobSource.FILE:
-            raise JobOwnershipError(name, "it belongs to the config file; remove it there")
-        now = running.serving.store.clock.now()
-
-        def told(connection: Connection) -> None:
-            delete_pauses(connection, [name])
-            previous = None if record is None else json.loads(record.text)
-            write_audit(connection, Action.REMOVE, name, by=by, at=now, before=previous)
-
         with self._adding:
-            running.jobs.apply(removed=[name], also=told)
-            running.states.bind(name, None)
-            running.states.forget_pauses([name])
+            desk.remove_job(name, by=by)
             self._made.pop(name, None)
 
     def run_job_now(
@@ -377,12 +285,11 @@ class SyncCronManager:
             UnknownJobError: No such job.
             JobBusyError: Its overlap rule allows no further task now.
             JobUnboundError: Its function is missing.
+            JobRefusedError: The database takes no task of it.
             ArgumentsError: The arguments are not JSON, or the function does not accept them.
         """
         refuse_on_loop()
-        if (client := self._away) is not None:
-            return client.run_job(name, args=args, kwargs=kwargs, by=by)
-        return self._begun(*self._begin_now(name, args=args, kwargs=kwargs, by=by))
+        return self._desk.run_job(name, args=args, kwargs=kwargs, by=by)
 
     def run_jobs_now(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
         """`run_job_now` for several jobs, each with its own arguments; all that may run are committed together.
@@ -395,75 +302,7 @@ class SyncCronManager:
             Job → the id of its task, or why there is none. One that is refused keeps no other from running.
         """
         refuse_on_loop()
-        client, begun = self._away, dict[str, "tuple[Task, Ticket]"]()
-        made: dict[str, str | AtlasError] = {}
-        for name in dict.fromkeys(names):
-            try:
-                if client is not None:
-                    made[name] = client.run_job(name, by=by)
-                else:
-                    begun[name] = self._begin_now(name, args=None, kwargs=None, by=by)
-            except AtlasError as error:
-                made[name] = error
-        for name, (task, ticket) in begun.items():
-            try:
-                made[name] = self._begun(task, ticket)
-            except AtlasError as error:
-                made[name] = error
-        return {name: made[name] for name in dict.fromkeys(names)}
-
-    def _begin_now(
-        self, name: str, *, args: Sequence[Any] | None, kwargs: Mapping[str, Any] | None, by: str
-    ) -> tuple[Task, Ticket]:
-        serving, task = self._now(name)
-        live = self.running.states.live(task)
-        if args is not None or kwargs is not None:
-            self._with_arguments(live, list(args or ()), dict(kwargs or {}))
-        lives = [live]
-
-        def told(connection: Connection) -> None:
-            after: dict[str, Any] = {"task": task.id}
-            if args is not None or kwargs is not None:
-                after["arguments"] = json.loads(task.arguments)
-            write_audit(connection, Action.RUN, name, by=by, at=task.created_at, after=after)
-
-        return task, serving.submit(lives, unique=False, loop=None, also=told)
-
-    def _begun(self, task: Task, ticket: Ticket) -> str:
-        """Wait for the commit; what the task takes the place of ends."""
-        ticket.wait()
-        serving = self.running.serving
-        serving.stop_replaced(serving.lifecycle.replaced_by(task))
-        return task.id
-
-    def _with_arguments(self, live: Live, args: list[Any], kwargs: dict[str, Any]) -> None:
-        """Call the function of ``live`` with these arguments instead of the job's."""
-        live.task.arguments = encode_arguments(args, kwargs)
-        function = live.function or self.queue.registry.find(live.task.function)
-        if live.function is not None:
-            live.args, live.kwargs = args, kwargs
-        refusal = function.refusal(args, kwargs)
-        if refusal is not None:
-            raise ArgumentsError(refusal)
-
-    def _now(self, name: str) -> tuple[Serving, Task]:
-        running = self.running
-        definition = self._record(name).definition
-        reason = running.states.unbound(definition)
-        if reason is not None:
-            raise JobUnboundError(name, reason)
-        store = running.serving.store
-        try:
-            task = make_task(
-                definition,
-                running.states.executor_of(definition),
-                now=store.clock.now(),
-                reason="run now",
-                revision=running.bridge.revision,
-            )
-        except FunctionError as error:
-            raise JobUnboundError(name, str(error)) from error
-        return running.serving, task
+        return self._desk.run_jobs(names, by=by)
 
     # --- pauses ---------------------------------------------------------------------------------------------------
 
@@ -501,23 +340,9 @@ class SyncCronManager:
             ArgumentsError: ``until`` is not in the future.
         """
         refuse_on_loop()
-        if (client := self._away) is not None:
-            paused = client.pause_jobs(names, reason=reason, by=by, until=until)
-            self._forget_shown()
-            return paused
-        running, states = self.running, self.running.states
-        if names is None:
-            fire = (record.id for record in running.jobs.records() if record.next_run is not None)
-            chosen = [job_id for job_id in fire if states.pause_of(job_id) is None]
-        else:
-            chosen = [self._record(name).id for name in dict.fromkeys(names)]
-        now = running.serving.store.clock.now()
-        if until is not None and (until.tzinfo is None or until <= now):
-            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
-            raise ArgumentsError(msg)
-        states.pause(chosen, Pause(now, until, by, reason))
-        self._tell(chosen, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
-        return chosen
+        paused = self._desk.pause_jobs(names, reason=reason, by=by, until=until)
+        self._forget_shown()
+        return paused
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
         """Remove the pause of a job, or have one that is set apart tried at once; False if it was neither.
@@ -543,32 +368,9 @@ class SyncCronManager:
             JobOwnershipError: The config file says ``enabled: false`` of one of them; none is resumed.
         """
         refuse_on_loop()
-        if (client := self._away) is not None:
-            resumed = client.resume_jobs(names, by=by)
-            self._forget_shown()
-            return resumed
-        states, jobs = self.running.states, self.running.jobs
-        apart = jobs.apart()
-        if names is None:
-            known = map(jobs.record, sorted({*states.paused(), *apart}))
-            chosen = [record.id for record in known if record is not None and record.enabled]
-        else:
-            chosen = [self._enabled(name) for name in dict.fromkeys(names)]
-        resumed = states.resume(chosen, by=by, apart=apart)
-        for name in chosen:
-            jobs.try_again(name)
-        self._tell(resumed, JobEventKind.RESUMED, {"by": by})
+        resumed = self._desk.resume_jobs(names, by=by)
+        self._forget_shown()
         return resumed
-
-    def _enabled(self, name: str) -> str:
-        if not self._record(name).enabled:
-            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
-        return name
-
-    def _tell(self, names: Sequence[str], kind: JobEventKind, detail: dict[str, Any]) -> None:
-        store = self.running.serving.store
-        at = store.clock.now()
-        store.events.publish(*(JobEvent(job_id=name, kind=kind, at=at, detail=detail) for name in names))
 
     # --- looking --------------------------------------------------------------------------------------------------
 
@@ -578,23 +380,12 @@ class SyncCronManager:
         Raises:
             UnknownJobError: No such job.
         """
-        if (client := self._away) is not None:
-            return client.job(name)
-        running = self.running
-        for parked in running.jobs.parked():
-            if parked.id == name:
-                return Job.of_parked(parked)
-        return self._job(self._record(name))
+        return self._desk.job(name)
 
     def get_all_jobs(self) -> list[Job]:
         """Every job, by name."""
         refuse_on_loop()
-        if (client := self._away) is not None:
-            return client.jobs()
-        running = self.running
-        found = [self._job(record) for record in running.jobs.records()]
-        found += [Job.of_parked(parked) for parked in running.jobs.parked()]
-        return sorted(found, key=lambda job: job.id)
+        return self._desk.jobs()
 
     def get_job_status(self, name: str) -> dict[str, Any]:
         """Everything about one job: state, schedule, last task, figures, policies and where each value came from.
@@ -603,42 +394,7 @@ class SyncCronManager:
             UnknownJobError: No such job.
         """
         refuse_on_loop()
-        if (client := self._away) is not None:
-            return client.job_status(name)
-        running = self.running
-        job = self.get_job(name)
-        store = running.serving.store
-        record = running.jobs.record(name)
-        return status_of(
-            job,
-            None if record is None else record.definition,
-            metrics=store.totals.metrics(name),
-            latest=store.read(lambda connection: last_tasks(connection, name, 1)),
-            unfinished=running.serving.lifecycle.unfinished_of(name),
-        )
-
-    def _job(self, record: JobRecord) -> Job:
-        states = self.running.states
-        definition = record.definition
-        apart = self.running.jobs.apart().get(record.id)
-        return Job.of(
-            definition,
-            record.trigger,
-            record.next_run,
-            states.pause_of(record.id),
-            states.unbound(definition),
-            apart=None if apart is None else apart.words,
-        )
-
-    def _record(self, name: str) -> JobRecord:
-        record = self.running.jobs.record(name)
-        if record is None:
-            raise self._unknown(name)
-        return record
-
-    def _unknown(self, name: str) -> UnknownJobError:
-        nearest = difflib.get_close_matches(name, [record.id for record in self.running.jobs.records()], n=1)
-        return UnknownJobError(name, nearest=nearest[0] if nearest else None)
+        return self._desk.job_status(name)
 
 
 class CronManager:
@@ -659,6 +415,9 @@ class CronManager:
         self, task_queue: TaskQueue, status_manager: StatusManager | None = None, *, timezone: str = "UTC"
     ) -> None:
         """Connect the parts; `start` sets the clock going."""
+        if not hasattr(task_queue, "bind"):  # a caller without type checks, and two arguments that are easily swapped
+            msg = f"task_queue is a {type(task_queue).__name__}: it is CronManager(task_queue, status_manager)"
+            raise ArgumentsError(msg)
         if status_manager is not None:
             task_queue.bind(status_manager.store)
         self._sync = SyncCronManager(task_queue, timezone=timezone)

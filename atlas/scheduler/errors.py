@@ -29,6 +29,7 @@
     │   ├── UnknownJobError (LookupError)
     │   ├── JobBusyError
     │   ├── JobUnboundError (LookupError)
+    │   ├── JobRefusedError
     │   └── JobOwnershipError (ValueError)
     └── StoreError
         ├── StoreUnavailableError (TimeoutError)
@@ -44,7 +45,7 @@ function does not swallow a cancel or a timeout.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from atlas.scheduler.told import Told, joined
 
@@ -357,6 +358,27 @@ class JobBusyError(JobError):
 
 class JobUnboundError(JobError, LookupError):
     """The job's function is missing, so it cannot run."""
+
+    @classmethod
+    def without_function(cls, job_id: str, why: str, *, volatile: bool = False) -> Self:
+        """The error of a job that has no function, with why and, unless that says it (``volatile``), what to do."""
+        if volatile:
+            return cls(job_id, Told("it has no function and cannot run: {why}", why=why))
+        return cls(
+            job_id,
+            Told(
+                'it has no function and cannot run; correct its "function", or register that one with the scheduler:'
+                " {why}",
+                why=why,
+            ),
+        )
+
+
+class JobRefusedError(JobError):
+    """The database is well and takes no task of this job; see state PARKED."""
+
+    def __init__(self, job_id: str, cause: str) -> None:
+        super().__init__(job_id, Told("the database refuses its task: {error}", error=cause))
 
 
 class JobOwnershipError(JobError, ValueError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from itertools import groupby
+from itertools import groupby, islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
@@ -14,7 +14,7 @@ from atlas.scheduler.log_lines import TOGETHER, Together, with_fields
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from loguru import Record
 
@@ -78,7 +78,7 @@ class EventLog:
                 for event in alike:
                     _log_scheduler_event(cast("SchedulerEvent", event))
             else:
-                _log_lines(*line, [facts_of(cast("TaskEvent | JobEvent", event)) for event in alike])
+                _log_lines(*line, (facts_of(cast("TaskEvent | JobEvent", event)) for event in alike))
 
 
 def event_log(level: str = "DEBUG") -> EventLog:
@@ -99,16 +99,15 @@ def _line_of(event: Event) -> tuple[str, str] | None:
             assert_never(event)
 
 
-def _log_lines(level: str, message: str, lines: list[dict[str, Any]]) -> None:
+def _log_lines(level: str, message: str, lines: Iterator[dict[str, Any]]) -> None:
     """Log lines that differ only in their bound fields."""
-    if len(lines) < MANY:
-        for fields in lines:
-            logger.bind(**fields).log(level, message)
-        return
-    for start in range(0, len(lines), AT_ONCE):
-        together = Together(message, lines[start : start + AT_ONCE])
-        text = "\n".join([with_fields(message, fields) for fields in together.fields])
-        logger.patch(partial(_put, together)).log(level, text)
+    while some := list(islice(lines, AT_ONCE)):
+        if len(some) < MANY:
+            for fields in some:
+                logger.bind(**fields).log(level, message)
+        else:
+            text = "\n".join([with_fields(message, fields) for fields in some])
+            logger.patch(partial(_put, Together(message, some))).log(level, text)
 
 
 def _put(together: Together, record: Record) -> None:
@@ -138,6 +137,6 @@ def _log_scheduler_event(event: SchedulerEvent) -> None:
         return
     level = SCHEDULER_LEVELS.get(event.kind, "INFO")
     facts = dict(event.detail)
-    words = facts.pop("words", "")  # what has several lines belongs into the message
+    words = "; ".join(facts.pop("words", "").splitlines())  # a log file shows a new line as two characters
     told = str(event.kind) if event.kind.startswith("config") else f"scheduler {event.kind}"
     logger.bind(**facts).log(level, "{}: {}" if words else "{}", told, words)

@@ -129,7 +129,7 @@ MAX_UNTOLD: Final = 100_000
 
 
 class GroupSubscriber(Protocol):
-    """A subscriber that is told of what one commit holds in one call."""
+    """A subscriber that is told of what one commit holds in one call; of thousands of changed jobs in several."""
 
     def tell(self, events: Sequence[Event]) -> None:
         """These happened, in this order."""

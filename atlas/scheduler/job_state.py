@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.definition_text import KnownDefinition
     from atlas.scheduler.job_store.apart import Apart
     from atlas.scheduler.registry import Function, Registry
     from atlas.scheduler.store.store import Store
@@ -163,7 +163,7 @@ class JobStates:
         """True for a volatile job with its function."""
         return job_id in self._bindings
 
-    def function_of(self, definition: JobDefinition) -> Function:
+    def function_of(self, definition: KnownDefinition) -> Function:
         """The function a job runs.
 
         Raises:
@@ -174,7 +174,7 @@ class JobStates:
             return binding.function
         return self._registry.find(definition.function)
 
-    def unbound(self, definition: JobDefinition) -> str | None:
+    def unbound(self, definition: KnownDefinition) -> str | None:
         """Why the job has no function, or None if it has one."""
         if definition.volatile and definition.id not in self._bindings:
             return Told(
@@ -188,7 +188,7 @@ class JobStates:
             return told_of(error)
         return None
 
-    def unbound_among(self, definitions: Iterable[JobDefinition]) -> dict[str, str]:
+    def unbound_among(self, definitions: Iterable[KnownDefinition]) -> dict[str, str]:
         """The jobs without a function, and why; jobs that name the same function are looked at once."""
         found: dict[tuple[str, ExecutorKind | None], str | None] = {}
         reasons: dict[str, str] = {}
@@ -196,7 +196,7 @@ class JobStates:
             if definition.volatile or self.is_bound(definition.id):
                 reason = self.unbound(definition)
             else:
-                key = definition.function, definition.executor
+                key = definition.function, definition.policies.executor
                 if key not in found:
                     found[key] = self.unbound(definition)
                 reason = found[key]
@@ -204,13 +204,13 @@ class JobStates:
                 reasons[definition.id] = reason
         return reasons
 
-    def executor_of(self, definition: JobDefinition) -> ExecutorKind:
+    def executor_of(self, definition: KnownDefinition) -> ExecutorKind:
         """Where the job's tasks run.
 
         Raises:
             FunctionError: The job is UNBOUND.
         """
-        return executor_for(definition.executor, self.function_of(definition))
+        return executor_for(definition.policies.executor, self.function_of(definition))
 
     def live(self, task: Task) -> Live:
         """A task of a job, with its function if that lives in this process only."""

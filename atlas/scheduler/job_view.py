@@ -54,7 +54,7 @@ class Job:
         source: The config file or code, None when the row cannot be read.
         schedule: The schedule as text.
         timezone: Its zone.
-        next_fire_time: The next nominal instant it is due, None without one.
+        next_fire_time: The next nominal instant it is due, None without one, and while nobody can say its first.
         next_run_at: When it starts then: later by its spread.
         pause: The pause in force.
         tags: Words to find it by.
@@ -124,6 +124,7 @@ class Job:
             state, detail = JobState.UNBOUND, unbound
         else:
             state = JobState.ACTIVE
+        start = None if next_run is None or (apart is not None and not trigger.is_start(next_run)) else next_run
         return cls(
             name=definition.id,
             title=definition.title,
@@ -133,8 +134,8 @@ class Job:
             source=definition.source,
             schedule=schedule_text(definition),
             timezone=definition.schedule.timezone,
-            next_fire_time=None if next_run is None else trigger.fire_time_of(next_run),
-            next_run_at=next_run,
+            next_fire_time=None if start is None else trigger.fire_time_of(start),
+            next_run_at=start,
             pause=pause,
             tags=definition.tags,
         )
@@ -186,8 +187,8 @@ def status_of(
         status["function"] = definition.function
         status["owner"], status["runbook"] = definition.owner, definition.runbook
         status["policy"] = {
-            name: {"value": value, "from": definition.value_from.get(name, "built in")}
-            for name, value in definition.policies().items()
+            name: {"value": value, "from": definition.policies.value_from.get(name, "built in")}
+            for name, value in definition.policies.values().items()
         }
     return status
 

@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
 
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.jobs_file.building import BuiltJobs, build_jobs
 from atlas.scheduler.jobs_file.findings import Finding, findings
 from atlas.scheduler.jobs_file.format import EditorSchema, JobEntry, JobsDocument, JobsFrame
+from atlas.scheduler.jobs_file.json_faults import BACK
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.told import Told, reason_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Registry
@@ -96,15 +97,17 @@ class JobsFile:
         timezone: Zone of every job without its own.
         warnings: What is probably not meant, in file order.
         functions: The functions that jobs name, and what was found under each name; empty where none were looked up.
+        kept: Jobs whose entries are as in the text in force: their definitions are those that run.
     """
 
-    definitions: dict[str, JobDefinition]
+    definitions: Mapping[str, JobDefinition]
     text: str
     digest: str
     reload: Literal["auto", "manual"]
     timezone: str
     warnings: tuple[Problem, ...]
     functions: Mapping[str, str]
+    kept: Collection[str] = frozenset()
 
 
 def load_jobs(path: Path | str, *, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
@@ -127,8 +130,7 @@ def read_jobs_text(path: Path | str) -> str:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         message = Told(
-            "no such file; name another as persistence.cron_config in config.yaml, or write it;"
-            ' the smallest is {{"cron_jobs": {{}}}}'
+            "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml", remedy=BACK
         )
         raise _unreadable(path, message) from None
     except IsADirectoryError:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from atlas.scheduler.errors import AtlasError, StoreHeldError
-from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Claim, leave_standby, scheduler_lease, stand_by
+from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Claim, last_lease, leave_standby, stand_by
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -133,7 +133,7 @@ class Leadership:
         self._kept_from = words
 
     def _read(self, connection: Connection) -> tuple[Lease | None, bool]:
-        last = scheduler_lease(connection)
+        last = last_lease(connection)
         if last is None or last.stopped_at is not None:
             return last, True
         claim = Claim(self._store.engine, self._store.owner, self._store.clock.now())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -69,4 +70,20 @@ def parked_words(lease: Lease | None) -> dict[str, str]:
             found[job_id] = from_parts(parts)
         except ValueError:  # another version told it
             found[job_id] = str(parts)
+    return found
+
+
+def unbound_figure(unbound: Mapping[str, str]) -> dict[str, Any]:
+    """What a lease tells of jobs without a function: of all why, of the first also what that is made of."""
+    parts = {job_id: parts_of(why) for job_id, why in list(unbound.items())[:MOST_PARKED]}
+    return {"unbound_jobs": unbound, "unbound_parts": parts}
+
+
+def unbound_jobs(lease: Lease | None) -> dict[str, str]:
+    """Job without a function → why it has none, as its scheduler told."""
+    figures: Mapping[str, Any] = {} if lease is None else lease.figures
+    found: dict[str, str] = dict(figures.get("unbound_jobs", {}))
+    for job_id, parts in figures.get("unbound_parts", {}).items():
+        with suppress(ValueError):  # another version told it
+            found[job_id] = from_parts(parts)
     return found

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter, defaultdict
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, func, select, text
 
-from atlas.scheduler.store.statements import Statement
+from atlas.scheduler.store.statements import ONCE, Statement
 from atlas.scheduler.store.tables import UNFINISHED_SQL, counters, tasks
 from atlas.scheduler.task import FINAL, TaskStatus
 
@@ -98,15 +98,16 @@ class _Sums:
     min_s: float | None = None
     max_s: float | None = None
 
-    def count(self, durations_s: Sequence[float], tasks: int) -> None:
-        """Count tasks, of which some ran."""
-        self.tasks += tasks
-        if durations_s:
-            least, most = min(durations_s), max(durations_s)
-            self.timed += len(durations_s)
-            self.duration_s += sum(durations_s)
-            self.min_s = least if self.min_s is None else min(self.min_s, least)
-            self.max_s = most if self.max_s is None else max(self.max_s, most)
+    def count(self, duration_s: float | None) -> None:
+        """Count a task, which may never have run."""
+        self.tasks += 1
+        if duration_s is not None:
+            self.timed += 1
+            self.duration_s += duration_s
+            if self.min_s is None or duration_s < self.min_s:
+                self.min_s = duration_s
+            if self.max_s is None or duration_s > self.max_s:
+                self.max_s = duration_s
 
     def add(self, other: _Sums) -> None:
         self.tasks += other.tasks
@@ -128,40 +129,46 @@ class Moves:
         final: (job, status) → sums of the tasks that became final.
     """
 
-    unfinished: Counter[tuple[str, TaskStatus]] = field(default_factory=Counter)
-    final: dict[tuple[str, TaskStatus], _Sums] = field(default_factory=lambda: defaultdict(_Sums))
+    unfinished: dict[tuple[str, TaskStatus], int] = field(default_factory=dict)
+    final: dict[tuple[str, TaskStatus], _Sums] = field(default_factory=dict)
 
     def made(self, job_id: str | None, tasks: int = 1) -> None:
         """Tasks were accepted."""
-        self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += tasks
+        key = job_id or NO_JOB, TaskStatus.PENDING
+        self.unfinished[key] = self.unfinished.get(key, 0) + tasks
 
     def made_all(self, tasks: Iterable[Task]) -> None:
         """`made` for each of them."""
         for job_id, number in Counter(map(_JOB, tasks)).items():
-            self.unfinished[job_id or NO_JOB, TaskStatus.PENDING] += number
+            self.made(job_id, number)
 
     def moved(self, job_id: str | None, was: TaskStatus, now: TaskStatus, duration_s: float | None) -> None:
         """A task went from ``was`` to ``now``."""
         self._moved(job_id or NO_JOB, was, now, 1)
         if now in FINAL:
-            self.final[job_id or NO_JOB, now].count([] if duration_s is None else [duration_s], 1)
+            self._sums(job_id or NO_JOB, now).count(duration_s)
 
     def moved_all(self, moves: Sequence[TaskEvent]) -> None:
         """`moved` for each of them, with one look-up for those that are alike."""
         for (job_id, was, now), number in Counter(map(_KIND, moves)).items():
             self._moved(job_id or NO_JOB, was, now, number)
-        ended: dict[tuple[str | None, TaskStatus], list[float | None]] = defaultdict(list)
         for move in moves:
             if move.status in FINAL:
-                ended[move.job_id, move.status].append(move.duration_s)
-        for (job_id, now), durations_s in ended.items():
-            timed = [one for one in durations_s if one is not None]
-            self.final[job_id or NO_JOB, now].count(timed, len(durations_s))
+                self._sums(move.job_id or NO_JOB, move.status).count(move.duration_s)
 
     def _moved(self, job: str, was: TaskStatus, now: TaskStatus, tasks: int) -> None:
-        self.unfinished[job, was] -= tasks
+        unfinished = self.unfinished
+        left, come = (job, was), (job, now)
+        unfinished[left] = unfinished.get(left, 0) - tasks
         if now not in FINAL:
-            self.unfinished[job, now] += tasks
+            unfinished[come] = unfinished.get(come, 0) + tasks
+
+    def _sums(self, job: str, status: TaskStatus) -> _Sums:
+        key = job, status
+        sums = self.final.get(key)
+        if sums is None:
+            sums = self.final[key] = _Sums()
+        return sums
 
     def write(self, connection: Connection) -> None:
         """Move the lifetime totals on disk."""
@@ -169,15 +176,7 @@ class Moves:
             _UPSERT.run(
                 connection,
                 [
-                    {
-                        "job_id": job,
-                        "status": status.value,
-                        "tasks": sums.tasks,
-                        "timed": sums.timed,
-                        "duration_s": sums.duration_s,
-                        "min_s": sums.min_s,
-                        "max_s": sums.max_s,
-                    }
+                    (job, str(status), sums.tasks, sums.timed, sums.duration_s, sums.min_s, sums.max_s)
                     for (job, status), sums in self.final.items()
                 ],
             )
@@ -204,7 +203,7 @@ def _totals(database: Any) -> Any:
     )
 
 
-_UPSERT: Final = Statement(_totals)
+_UPSERT: Final = Statement(_totals, ("job_id", "status", "tasks", "timed", "duration_s", "min_s", "max_s"))
 _UNFINISHED: Final = (
     select(tasks.c.job_id, tasks.c.status, func.count())
     .where(text(UNFINISHED_SQL))
@@ -217,7 +216,7 @@ _SUMS: Final = select(counters.c.status, func.sum(counters.c.tasks), func.sum(co
 
 def _unfinished(connection: Connection) -> Counter[tuple[str, TaskStatus]]:
     found: Counter[tuple[str, TaskStatus]] = Counter()
-    for job_id, status, count in connection.execute(_UNFINISHED):
+    for job_id, status, count in connection.execute(_UNFINISHED, execution_options=ONCE):
         found[job_id or NO_JOB, TaskStatus(status)] += count
     return found
 
@@ -237,9 +236,9 @@ class Totals:
         """Take everything from disk anew."""
         moves = Moves()
         moves.unfinished = _unfinished(connection)
-        for row in connection.execute(select(counters)):
+        for row in connection.execute(select(counters), execution_options=ONCE):
             sums = _Sums(row.tasks, row.timed, row.duration_s, row.min_s, row.max_s)
-            moves.final[row.job_id, TaskStatus(row.status)].add(sums)
+            moves.final[row.job_id, TaskStatus(row.status)] = sums
         with self._lock:
             self._unfinished, self._all_unfinished = Counter(), Counter()
             self._final, self._all_final = {}, {}
@@ -251,7 +250,8 @@ class Totals:
         Lifetime totals only grow: where their sums are those of memory, they are not read one by one, which takes half
         a second for 10,000 jobs, and no task starts meanwhile.
         """
-        found = {TaskStatus(status): (int(tasks), int(timed)) for status, tasks, timed in connection.execute(_SUMS)}
+        sums = connection.execute(_SUMS, execution_options=ONCE)
+        found = {TaskStatus(status): (int(tasks), int(timed)) for status, tasks, timed in sums}
         with self._lock:
             known = {status: (sums.tasks, sums.timed) for status, sums in self._all_final.items()}
         if found != known:
@@ -265,10 +265,8 @@ class Totals:
 
     def restore(self, connection: Connection) -> None:
         """Write the lifetime totals into a database that has none."""
-        moves = Moves()
         with self._lock:
-            for key, sums in self._final.items():
-                moves.final[key].add(sums)
+            moves = Moves(final={key: replace(sums) for key, sums in self._final.items()})
         moves.write(connection)
 
     def add(self, moves: Moves) -> None:
@@ -279,8 +277,13 @@ class Totals:
     def _add(self, moves: Moves) -> None:
         unfinished, all_unfinished = self._unfinished, self._all_unfinished
         for key, change in moves.unfinished.items():
-            unfinished[key] = unfinished.get(key, 0) + change
-            all_unfinished[key[1]] += change
+            if change:
+                left = unfinished.get(key, 0) + change
+                if left:
+                    unfinished[key] = left
+                else:  # of ten thousand jobs few have a task at any one time
+                    del unfinished[key]
+                all_unfinished[key[1]] += change
         for key, sums in moves.final.items():
             all_final = self._all_final.get(key[1])
             if all_final is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -25,6 +24,8 @@ def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.6) -> str |
     """
     if not isinstance(word, str):
         return None
+    import difflib  # most processes never meet a wrong name
+
     folded = {name.lower(): name for name in known}
     found = difflib.get_close_matches(word[:_COMPARED].lower(), folded, n=1, cutoff=cutoff)
     return folded[found[0]] if found else None

@@ -102,7 +102,7 @@ def _text_of(error: BaseException, tail: TracebackType | None) -> str:
 
 def shorten(text: str, limit_bytes: int = MAX_ERROR_BYTES) -> str:
     """``text`` of at most ``limit_bytes`` of UTF-8, cut in the middle with a mark; what no row can hold is replaced."""
-    raw = text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
+    raw = text.replace("\x00", "\ufffd").encode("utf-8", "replace")
     if len(raw) <= limit_bytes:
         return raw.decode()
     mark = f"\n… {len(raw) - limit_bytes:,} bytes cut …\n"

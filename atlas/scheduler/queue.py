@@ -27,7 +27,7 @@ from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.sync_queue import SyncTaskQueue, result_of
 from atlas.scheduler.tasks.capture import LogRules
-from atlas.scheduler.tasks.submission import QueueDefaults, Submission, SubmitOptions, submitted
+from atlas.scheduler.tasks.submission import QueueDefaults, Submission, SubmitOptions, each_of_many, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -82,8 +82,8 @@ class TaskQueue:
         standby: bool = False,
     ) -> None:
         """Describe the queue; `start` starts it."""
-        if max_workers < 1:
-            msg = f"max_workers {max_workers} is less than 1"
+        if type(max_workers) is not int or max_workers < 1:
+            msg = f"max_workers {max_workers!r} is not a whole number of at least 1"
             raise ArgumentsError(msg)
         self.max_workers = max_workers
         self.registry = registry or Registry(parent=REGISTRY)
@@ -309,7 +309,7 @@ class TaskQueue:
 
         Raises:
             TypeError: An option is unknown.
-            ArgumentsError: An option has no meaning.
+            ArgumentsError: An option has no meaning, or the function does not take these arguments.
             UnknownFunctionError: No function is registered under this name.
             FunctionRefusedError: It cannot run there (a closure in a process).
             DuplicateTaskError: A task with this ``task_id`` exists.
@@ -348,7 +348,11 @@ class TaskQueue:
             raise TypeError(msg)
         store = self.desk.store
         return self._submission.prepare(
-            func, arguments, options, now=store.clock.now(), note_volatile=not store.is_private
+            func,
+            each_of_many(arguments) if many else arguments,
+            options,
+            now=store.clock.now(),
+            note_volatile=not store.is_private,
         )
 
     # --- results and cancel ---------------------------------------------------------------------------------------

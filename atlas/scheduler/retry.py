@@ -66,6 +66,10 @@ class RetryPolicy:
         if not (isinstance(jitter, int | float) and 0.0 <= jitter <= 1.0):
             msg = Told("retry_jitter {value} is not in 0 to 1", value=repr(jitter))
             raise ArgumentsError(msg)
+        names: object = self.retry_on
+        if isinstance(names, str) or not all(isinstance(name, str) for name in self.retry_on):
+            msg = Told("retry_on {value} is not a list of the names of errors", value=repr(names))
+            raise ArgumentsError(msg)
 
     def allows(self, failures: int) -> bool:
         """True if a task that has failed ``failures`` times (the latest included) gets another attempt."""

@@ -17,6 +17,7 @@ from atlas.scheduler.job_state import JobStates, resumed_since
 from atlas.scheduler.job_store.job_store import JobStore
 from atlas.scheduler.listeners import listen
 from atlas.scheduler.loop_watch import STALL_S, STEP_S, LoopWatch
+from atlas.scheduler.store.statements import ONCE
 from atlas.scheduler.store.tables import tasks
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class RunningClock:
         self.scheduler = self._make_scheduler()
         self.states.load()
         self.jobs.load()
-        self.jobs.on_apart = self._renew
+        self.jobs.apart_jobs.on_change = self._renew
         store.on_foreign(self._hear)
         self._forget_keepers = [store.on_rebuild(self.jobs.keep), store.on_rebuild(self.states.keep)]
         self.watch = LoopWatch(self, store.clock, store.events)
@@ -73,7 +74,8 @@ class RunningClock:
     def bring_back(self) -> None:
         """Bring starts back that a wall clock which ran ahead has moved: the newest task was made in the future."""
         store = self.serving.store
-        newest = store.read(lambda connection: connection.execute(select(func.max(tasks.c.created_at))).scalar())
+        last = select(func.max(tasks.c.created_at))
+        newest = store.read(lambda connection: connection.execute(last, execution_options=ONCE).scalar())
         if newest is not None and newest > store.clock.now().timestamp() + STEP_S and (moved := self.clock_came_back()):
             logger.warning("the wall clock was ahead when this database was last used; starts brought back: {}", moved)
 
@@ -95,7 +97,7 @@ class RunningClock:
         if age_s is not None and age_s > STALL_S:
             logger.error("the loop that looks for due jobs stands still; it is left behind")
             self.scheduler.state = STATE_STOPPED
-            self.jobs.give_up_pass()
+            self.jobs.door.give_up_pass()
         else:
             self.scheduler.shutdown(wait=False)
 
@@ -133,7 +135,7 @@ class RunningClock:
         # Not shutdown(): it joins the thread, and takes locks that a stalled one holds.
         old.state = STATE_STOPPED
         old.wakeup()  # should the old thread sleep or ever wake, it ends
-        self.jobs.give_up_pass()
+        self.jobs.door.give_up_pass()
         self.scheduler = self._make_scheduler()
         self.jobs.last_tick_s = self.serving.store.clock.monotonic()
         self.scheduler.start()

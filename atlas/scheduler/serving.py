@@ -21,10 +21,11 @@ from atlas.scheduler.executors.thread import ThreadExecutor
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Lease
+from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.task import Origin, Task, TaskStatus
+from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.lifecycle import Lifecycle
 from atlas.scheduler.tasks.line import Line
 from atlas.scheduler.tasks.logs import TaskLogs
@@ -168,7 +169,7 @@ class Serving:
             logger.info("asked running tasks to stop", tasks=count)
             lifecycle.wait_idle(self._stop_grace_s)
         lifecycle.abandon_all()
-        left = lifecycle.left_running
+        left = lifecycle.stopping.left_running
         if left:
             logger.warning("gave up tasks that do not stop; they run again at the next start", tasks=left)
         lifecycle.lose_volatile()
@@ -202,9 +203,9 @@ class Serving:
         self._logs.close()  # after: behind the fence its last lines would be refused
         return waiting
 
-    def _may_start(self) -> bool:
+    def _may_start(self, priority: int) -> bool:
         """False while too much is unwritten, or so long after the last renewal that another may lead."""
-        return self.store.clock.monotonic() < self._fresh_until_s and self.store.writer.may_start()
+        return self.store.clock.monotonic() < self._fresh_until_s and self.store.writer.may_start(priority)
 
     def _renewed(self, _value: None = None) -> None:
         self._fresh_until_s = self.store.clock.monotonic() + LEASE_S - RENEW_S
@@ -270,14 +271,16 @@ class Serving:
             first = tasks[0]
             found = fetch(connection, first.id)
             if found is None:
-                insert_tasks(connection, [full_row(task) for task in tasks])
+                with naming_the_job(first.job_id):
+                    insert_tasks(connection, [full_row(task) for task in tasks])
                 if also is not None:
                     also(connection)
             elif unique and (found.owner, found.created_at) != (first.owner, first.created_at):
                 raise DuplicateTaskError(first.id)
             return list(tasks)  # found: the reply to COMMIT was lost
 
-        self.store.writer.work(insert, ticket, after=self.store.writer.hand_over)
+        is_urgent = tasks[0].priority is TaskPriority.URGENT
+        self.store.writer.work(insert, ticket, after=self.store.writer.hand_over, is_urgent=is_urgent)
 
     def withdraw_tasks(self, tasks: Sequence[Task]) -> None:
         """Undo the reservations of tasks whose commit did not happen."""

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from datetime import UTC, datetime
+from itertools import chain
 from threading import Timer
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
@@ -22,7 +23,7 @@ from atlas.scheduler.store.task_queries import TaskFilter, find_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from atlas.scheduler.events import Event
@@ -98,8 +99,8 @@ class Snapshot:
                 "metrics": self._store.totals.metrics().to_json(),
             }
             head = json.dumps(content, ensure_ascii=False, indent=1).removesuffix("\n}")
-            lines = ",\n  ".join(_line(task_json(task)) for task in tasks)
-            write_private(self._path, f'{head},\n "tasks": [\n  {lines}\n ]\n}}\n')
+            lines = (f"{',' if place else ''}\n  {_line(task_json(task))}" for place, task in enumerate(tasks))
+            write_private(self._path, chain([f'{head},\n "tasks": ['], lines, ["\n ]\n}\n"]))
         except Exception as error:  # noqa: BLE001 - a copy for people must not stop the work
             logger.warning("the status file was not written", file=str(self._path), error=str(error))
         self._every_s = min(MAX_EVERY_S, PAUSE * (perf_counter() - begun_s))
@@ -122,8 +123,8 @@ _line: Final = json.JSONEncoder(ensure_ascii=False).encode
 """Without an indent the C encoder does it, in a third of the time."""
 
 
-def write_private(path: Path, text: str) -> None:
-    """Replace ``path`` by ``text`` as a whole; only the user may read it.
+def write_private(path: Path, parts: Iterable[str]) -> None:
+    """Replace ``path`` by the text of these ``parts`` as a whole; only the user may read it.
 
     Raises:
         OSError: It cannot be written; the old file stays.
@@ -132,7 +133,7 @@ def write_private(path: Path, text: str) -> None:
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.new")
     try:
         with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:  # noqa: PTH123
-            file.write(text)
+            file.writelines(parts)
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)

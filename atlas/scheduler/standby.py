@@ -92,7 +92,7 @@ class Standby:
                 return  # the reply to COMMIT was lost
             if unique and found is not None:
                 raise DuplicateTaskError(made[0].id)
-            refuse_full(connection)
+            refuse_full(connection, made[0].created_at)
             insert_tasks(connection, [full_row(task) for task in made])
             if also is not None:
                 also(connection)
@@ -187,6 +187,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "by_priority": {priority.name: 0 for priority in TaskPriority},
         "oldest_wait_s": {},
+        "full_executors": {},
         "retrying_tasks": 0,
         "held_tasks": 0,
         "abandoned_threads": 0,

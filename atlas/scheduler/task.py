@@ -340,7 +340,7 @@ class TaskIds:
     def __init__(self) -> None:
         """Start at a random number, so that two processes in one millisecond do not meet."""
         self._lock = threading.Lock()
-        self._last_ms = 0
+        self._last_ms, self._time = 0, ""
         self._numbers = itertools.count()
 
     def new(self, now: datetime) -> str:
@@ -348,6 +348,6 @@ class TaskIds:
         ms = int(now.timestamp() * 1000)
         with self._lock:
             if ms > self._last_ms:
-                self._last_ms = ms
+                self._last_ms, self._time = ms, f"{ms:012x}"
                 self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
-            return f"{self._last_ms:012x}{next(self._numbers):010x}"
+            return f"{self._time}{next(self._numbers):010x}"

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+import re
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+_INSTANT: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:\d\d|Z)")
 
 
 class Told(str):
@@ -43,6 +47,22 @@ def reason_of(error: Exception) -> str:
     """Why the operating system refused something, ready for another language; any other error as it stands."""
     reason = getattr(error, "strerror", None)
     return Told(reason) if isinstance(reason, str) and not {"{", "}"} & set(reason) else str(error)
+
+
+def with_instants(text: str, shown: Callable[[datetime], str]) -> str:
+    """``text`` with each instant in it, which the engine writes in ISO 8601 with its offset, as ``shown`` says it.
+
+    >>> with_instants("paused until 2026-11-30T12:11+00:00: why not", lambda at: f"{at:%d %b}")
+    'paused until 30 Nov: why not'
+    """
+
+    def said(found: re.Match[str]) -> str:
+        try:
+            return shown(datetime.fromisoformat(found[0]))
+        except ValueError:  # a thirteenth month: it only looks like one
+            return found[0]
+
+    return _INSTANT.sub(said, text)
 
 
 def parts_of(text: str) -> Any:

@@ -81,7 +81,7 @@ def report(
     name = which.isoformat() if language == "en" else f"{which.isoformat()}.{language}"
     files = {folder / f"{name}.md": to_markdown(document), folder / f"{name}.html": to_html(document)}
     for path, text in files.items():
-        write_private(path, text)
+        write_private(path, [text])
     return {
         "day": which.isoformat(),
         "tasks": figures.total,

@@ -6,7 +6,6 @@ The reference is Debian's cron (crontab(5), entry.c): five fields, or six with s
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NoReturn
@@ -285,6 +284,8 @@ class _Reader:
 
     def guess(self, word: str) -> str:
         """What ``word`` was probably meant to be."""
+        import unicodedata  # its tables are half a megabyte, and most processes never see such a word
+
         plain = unicodedata.normalize("NFKC", word)
         if plain != word and plain.isascii():
             return Told("write {plain} with plain characters", plain=plain)

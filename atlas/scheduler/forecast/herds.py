@@ -45,12 +45,13 @@ class Herds:
     def found(self) -> tuple[Herd, ...]:
         """The herds; a job that stands in a more frequent one is not told again."""
         told: set[str] = set()
-        herds = []
+        herds: list[Herd] = []
         for triggers, seen in sorted(self._seen.items(), key=lambda item: (-item[1].times, -len(item[1].jobs))):
-            jobs = [job for job in seen.jobs if job.id not in told]
+            if herds:  # a second one: most often there is none, and ten thousand ids need no set
+                told.update(herds[-1].job_ids)
+            jobs = [job for job in seen.jobs if job.id not in told] if told else seen.jobs
             if len(jobs) <= self._slots:
                 continue
-            told.update(job.id for job in jobs)
             work_s = sum(job.takes_s for job in jobs)
             herds.append(
                 Herd(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Final
 from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.task_queries import durations_of
-from atlas.scheduler.task import Overlap, TaskPriority
 from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.job_view import Job
+    from atlas.scheduler.task import Overlap, TaskPriority
     from atlas.scheduler.triggers import AtlasTrigger
 
 
@@ -25,51 +25,65 @@ ASSUMED_S: Final = 1.0
 """What a task of a job that has not run yet is taken to last."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class ForecastJob:
-    """A job as the forecast takes it.
+    """A job as the forecast takes it; of ten thousand there is one each, so it holds nothing that can be looked up.
 
     Attributes:
-        id: The job.
-        title: Display name.
-        trigger: When it starts.
+        definition: The job.
         duration_s: How long a task of it takes: the median so far; None if it has not run yet.
-        executor: Where it runs; "" if nobody said.
-        fires: False for a job that makes no tasks: PAUSED, DISABLED, UNBOUND, ENDED.
-        priority: Order of service.
-        overlap: What happens when it starts while its last task is unfinished.
-        max_instances: With ``overlap: allow``, unfinished tasks at once.
+        may_fire: False for a job that makes no tasks: PAUSED, UNBOUND, ENDED.
     """
 
-    id: str
-    title: str
-    trigger: AtlasTrigger
+    definition: JobDefinition
     duration_s: float | None = None
-    executor: str = ""
-    fires: bool = True
-    priority: TaskPriority = TaskPriority.NORMAL
-    overlap: Overlap = Overlap.SKIP
-    max_instances: int = 1
+    may_fire: bool = True
+
+    @property
+    def id(self) -> str:
+        """The job's name."""
+        return self.definition.id
+
+    @property
+    def title(self) -> str:
+        """Display name."""
+        return self.definition.title
+
+    @property
+    def trigger(self) -> AtlasTrigger:
+        """When it starts."""
+        return trigger_of(self.definition)
+
+    @property
+    def fires(self) -> bool:
+        """False if it makes no tasks, by its definition or as it stands."""
+        return self.may_fire and self.definition.enabled
 
     @property
     def takes_s(self) -> float:
         """How long a task of it is taken to last, seconds."""
         return ASSUMED_S if self.duration_s is None else max(0.0, self.duration_s)
 
-    @classmethod
-    def of(cls, definition: JobDefinition, *, duration_s: float | None = None, fires: bool = True) -> ForecastJob:
-        """The job of ``definition``."""
-        return cls(
-            id=definition.id,
-            title=definition.title,
-            trigger=trigger_of(definition),
-            duration_s=duration_s,
-            executor="" if definition.executor is None else definition.executor.value,
-            fires=fires and definition.enabled,
-            priority=definition.priority,
-            overlap=definition.overlap,
-            max_instances=definition.max_instances,
-        )
+    @property
+    def executor(self) -> str:
+        """Where it runs; "" if nobody said."""
+        executor = self.definition.policies.executor
+        return "" if executor is None else executor.value
+
+    @property
+    def priority(self) -> TaskPriority:
+        """Order of service."""
+        return self.definition.policies.priority
+
+    @property
+    def overlap(self) -> Overlap:
+        """What happens when it starts while its last task is unfinished."""
+        return self.definition.policies.overlap
+
+    @property
+    def max_instances(self) -> int:
+        """With ``overlap: allow``, unfinished tasks at once."""
+        return self.definition.policies.max_instances
 
 
 def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[ForecastJob]:
@@ -83,10 +97,6 @@ def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[Forecast
     records = [one for one in read_jobs(connection).records.values() if one.id in states]
     durations = durations_of(connection, [one.id for one in records])
     return [
-        ForecastJob.of(
-            one.definition,
-            duration_s=durations[one.id].median_s,
-            fires=states[one.id] is JobState.ACTIVE,
-        )
+        ForecastJob(one.definition, durations[one.id].median_s, may_fire=states[one.id] is JobState.ACTIVE)
         for one in records
     ]

@@ -10,18 +10,21 @@
 from __future__ import annotations
 
 import heapq
-from collections import defaultdict, deque
+from array import array
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from operator import itemgetter
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from atlas.scheduler.forecast.result import Crowd, Start
 from atlas.scheduler.task import Overlap, TaskPriority
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from atlas.scheduler.forecast.jobs import ForecastJob
+    from atlas.scheduler.forecast.load import Load
 
 LATE_S: Final = 1.0
 """A start that is later than this has waited for a slot."""
@@ -29,30 +32,20 @@ MERGE_S: Final = 60.0
 """Shortages that are no further apart than this are told as one."""
 MAX_BEHIND: Final = 100
 """Tasks of one job with ``overlap: queue`` that wait behind each other."""
+NAMED: Final = 20
+"""Jobs that a shortage names where starts are not kept singly: those that wait longest."""
+MOST_NOTED: Final = 10 * NAMED
+"""Jobs of a shortage whose waits are kept meanwhile, where so few are named."""
 
 
-@dataclass(slots=True, eq=False)
-class _Run:
-    """One task that is expected.
+class _Waiting(NamedTuple):
+    """A start that waits for its slot, and those behind it that are in all but their number and job as it is."""
 
-    Attributes:
-        job: Whose.
-        due_s: When it is due, seconds since 1970.
-        began_s: When it gets a slot, None if it never does.
-        skipped: True if overlap makes no task of it.
-        gone: True if a newer one has replaced it.
-    """
-
-    job: ForecastJob
+    priority: TaskPriority
     due_s: float
-    began_s: float | None = None
-    skipped: bool = False
-    gone: bool = False
-
-    @property
-    def late_s(self) -> float:
-        """Seconds it waits for a slot."""
-        return 0.0 if self.began_s is None else self.began_s - self.due_s
+    number: int
+    job: ForecastJob
+    behind: Iterator[tuple[int, ForecastJob]] | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -68,36 +61,51 @@ class _Shortage:
 class ExpectedLine:
     """The line and its slots, driven by starts in the order of their time.
 
+    A start is its number, its instant and its job. Ten thousand may wait at once: those that came together are one
+    entry of the line, a number each.
+
     Args:
         slots: Tasks that run at once.
         limits: Executor → fewer than that.
-        on_demand: Told of (instant, tasks that run or wait) after every change.
+        load: Told of everything, as it goes.
+        singly: False forgets every start that is over.
     """
 
-    def __init__(self, slots: int, limits: Mapping[str, int], on_demand: Callable[[float, int], None]) -> None:
+    def __init__(self, slots: int, limits: Mapping[str, int], load: Load, *, singly: bool = True) -> None:
         """An empty line."""
-        self._slots, self._limits, self._on_demand = slots, limits, on_demand
-        self._ends: list[tuple[float, int, _Run]] = []
-        self._waiting: dict[str, list[tuple[TaskPriority, float, int, _Run]]] = {}
+        self._slots, self._limits, self._load = slots, limits, load
+        self._starts: list[Start] | None = [] if singly else None
+        self._ends: list[tuple[float, int, ForecastJob]] = []
+        self._waiting: dict[str, list[_Waiting]] = {}  # heaps
         self._running: dict[str, int] = {}
         self._taken = self._waits = self._number = 0
         self._shortage: _Shortage | None = None
-        self._unfinished: defaultdict[str, list[_Run]] = defaultdict(list)
-        self._behind: defaultdict[str, deque[_Run]] = defaultdict(deque)
-        self._runs: list[_Run] = []
+        self._unfinished: dict[str, int] = {}  # of jobs that have any; an empty deque takes 0.7 kB
+        self._behind: dict[str, deque[tuple[float, int]]] = {}
+        self._newest: dict[str, int] = {}  # the unfinished one of a job whose next start replaces it
+        self._served: set[int] = set()
+        self._gone: set[int] = set()  # replaced, and not yet come across
         self._shortages: list[_Shortage] = []
 
     def __len__(self) -> int:
         """How many starts there were."""
-        return len(self._runs)
+        return self._number
 
-    def start(self, at_s: float, jobs: Sequence[ForecastJob]) -> None:
+    def start(self, at: datetime, jobs: Sequence[ForecastJob]) -> None:
         """These jobs start, all at once; not before any start so far."""
+        at_s = at.timestamp()
         self.pass_until(at_s)
-        for job in jobs:
-            run = _Run(job, at_s)
-            self._runs.append(run)
-            self._arrive(run, at_s)
+        first = self._number
+        together: dict[tuple[str, TaskPriority], array[int]] = {}
+        for place, job in enumerate(jobs):
+            if self._starts is not None:
+                self._starts.append(Start(at, job.id, 0.0, skipped=False))
+            if self._arrive(job, at_s, self._number):
+                together.setdefault((job.executor, job.priority), array("L")).append(place)
+            self._number += 1
+        for (executor, priority), places in together.items():
+            behind = ((first + place, jobs[place]) for place in places)
+            self._line_up(executor, _Waiting(priority, at_s, *next(behind), behind if len(places) > 1 else None))
         self._serve(at_s)
 
     def finish(self) -> None:
@@ -107,101 +115,123 @@ class ExpectedLine:
     def pass_until(self, at_s: float) -> None:
         """Time goes on to ``at_s``: tasks end, and the next ones get their slots."""
         while self._ends and self._ends[0][0] <= at_s:
-            end_s, _, run = heapq.heappop(self._ends)
-            if not run.gone:
-                self._leave(run)
+            end_s, number, job = heapq.heappop(self._ends)
+            if number in self._gone:
+                self._gone.remove(number)
+            else:
+                self._leave(job, number)
                 self._serve(end_s)
 
     def starts(self) -> tuple[Start, ...]:
-        """Every start, in the order of time."""
-        return tuple(Start(_instant(run.due_s), run.job.id, run.late_s, run.skipped) for run in self._runs)
+        """Every start, in the order of time; none unless they are kept singly."""
+        return tuple(self._starts or ())
 
     def crowds(self) -> tuple[Crowd, ...]:
-        """The stretches in which somebody waited for long."""
+        """The stretches in which somebody waited for long; unless starts are kept singly, with `NAMED` jobs each."""
         return tuple(
             Crowd(
                 at=_instant(one.at_s),
                 until=_instant(one.until_s),
                 needed=one.needed,
-                late_s=dict(sorted(one.late_s.items(), key=lambda late: -late[1])),
+                late_s=_longest(one.late_s, NAMED if self._starts is None else len(one.late_s)),
             )
             for one in self._shortages
             if one.late_s
         )
 
-    def _arrive(self, run: _Run, at_s: float) -> None:
-        job = run.job
-        if unfinished := self._unfinished[job.id]:
-            match job.overlap:
-                case Overlap.SKIP:
-                    run.skipped = True
-                case Overlap.ALLOW:
-                    run.skipped = len(unfinished) >= job.max_instances
-                case Overlap.QUEUE:
-                    behind = self._behind[job.id]
-                    run.skipped = len(behind) >= MAX_BEHIND
-                    if not run.skipped:
-                        behind.append(run)
-                    return
-                case Overlap.REPLACE:
-                    self._replace(unfinished, at_s)
-        if not run.skipped:
-            self._wait(run)
+    def _arrive(self, job: ForecastJob, due_s: float, number: int) -> bool:
+        """True if a task of this start waits for a slot from now on."""
+        unfinished = self._unfinished.get(job.id, 0)
+        if unfinished and self._is_skipped(job, unfinished):
+            if self._starts is not None:
+                self._starts[number] = self._starts[number]._replace(skipped=True)
+            return False
+        self._load.due(due_s)
+        if unfinished and job.overlap is Overlap.QUEUE:
+            self._behind.setdefault(job.id, deque()).append((due_s, number))
+            return False
+        if unfinished and job.overlap is Overlap.REPLACE:
+            self._replace(job, due_s)
+        self._wait(job, number)
+        return True
 
-    def _replace(self, unfinished: list[_Run], at_s: float) -> None:
-        for old in list(unfinished):
-            old.gone = True
-            if old.began_s is None:
-                self._waits -= 1
-                unfinished.remove(old)
-            else:
-                self._leave(old)
-        self._on_demand(at_s, self._taken + self._waits)
+    def _is_skipped(self, job: ForecastJob, unfinished: int) -> bool:
+        """True if overlap makes no task of a start beside so many."""
+        match job.overlap:
+            case Overlap.SKIP:
+                return True
+            case Overlap.ALLOW:
+                return unfinished >= job.max_instances
+            case Overlap.QUEUE:
+                return len(self._behind.get(job.id, ())) >= MAX_BEHIND
+            case Overlap.REPLACE:
+                return False
 
-    def _wait(self, run: _Run) -> None:
-        job = run.job
-        self._unfinished[job.id].append(run)
-        self._number += 1
+    def _replace(self, job: ForecastJob, at_s: float) -> None:
+        old = self._newest[job.id]
+        self._gone.add(old)
+        if old in self._served:
+            self._leave(job, old)
+        else:
+            self._waits -= 1
+            del self._unfinished[job.id]
+        self._load.demand(at_s, self._taken + self._waits)
+
+    def _wait(self, job: ForecastJob, number: int) -> None:
+        self._unfinished[job.id] = self._unfinished.get(job.id, 0) + 1
+        if job.overlap is Overlap.REPLACE:
+            self._newest[job.id] = number
         self._waits += 1
-        entry = (job.priority, run.due_s, self._number, run)
-        heapq.heappush(self._waiting.setdefault(job.executor, []), entry)
 
-    def _leave(self, run: _Run) -> None:
-        job = run.job
-        self._unfinished[job.id].remove(run)
+    def _line_up(self, executor: str, waiting: _Waiting) -> None:
+        heapq.heappush(self._waiting.setdefault(executor, []), waiting)
+
+    def _leave(self, job: ForecastJob, number: int) -> None:
+        self._served.remove(number)
+        self._unfinished[job.id] -= 1
+        if not self._unfinished[job.id]:
+            del self._unfinished[job.id]
         self._taken -= 1
         self._running[job.executor] -= 1
-        if behind := self._behind[job.id]:
-            self._wait(behind.popleft())
+        if behind := self._behind.get(job.id):
+            due_s, number = behind.popleft()
+            self._wait(job, number)
+            self._line_up(job.executor, _Waiting(job.priority, due_s, number, job))
 
     def _serve(self, at_s: float) -> None:
-        while self._taken < self._slots and (run := self._first()) is not None:
-            run.began_s = at_s
+        while self._taken < self._slots and (first := self._first()) is not None:
+            _, due_s, number, job, _ = first
             self._waits -= 1
             self._taken += 1
-            executor = run.job.executor
-            self._running[executor] = self._running.get(executor, 0) + 1
-            self._number += 1
-            heapq.heappush(self._ends, (at_s + run.job.takes_s, self._number, run))
-            if run.late_s >= LATE_S and self._shortage is not None:
-                late_s = self._shortage.late_s
-                late_s[run.job.id] = max(run.late_s, late_s.get(run.job.id, 0.0))
+            self._served.add(number)
+            self._running[job.executor] = self._running.get(job.executor, 0) + 1
+            heapq.heappush(self._ends, (at_s + job.takes_s, number, job))
+            late_s = at_s - due_s
+            if late_s >= LATE_S:
+                self._load.late(due_s)
+            if late_s and self._starts is not None:
+                self._starts[number] = self._starts[number]._replace(late_s=late_s)
+            if late_s >= LATE_S and self._shortage is not None:
+                known = self._shortage.late_s
+                known[job.id] = max(late_s, known.get(job.id, 0.0))
+                if self._starts is None and len(known) > MOST_NOTED:
+                    self._shortage.late_s = _longest(known, NAMED)
         self._note(at_s)
 
-    def _first(self) -> _Run | None:
+    def _first(self) -> _Waiting | None:
         """Whose turn it is: the most urgent and oldest of those whose executor has room."""
-        best: list[tuple[TaskPriority, float, int, _Run]] | None = None
+        best: list[_Waiting] | None = None
         for executor, line in self._waiting.items():
-            while line and line[0][3].gone:
-                heapq.heappop(line)
+            while line and line[0].number in self._gone:
+                self._gone.remove(_taken_from(line).number)
             room = self._running.get(executor, 0) < self._limits.get(executor, self._slots)
             if line and room and (best is None or line[0] < best[0]):
                 best = line
-        return None if best is None else heapq.heappop(best)[3]
+        return None if best is None else _taken_from(best)
 
     def _note(self, at_s: float) -> None:
         demand = self._taken + self._waits
-        self._on_demand(at_s, demand)
+        self._load.demand(at_s, demand)
         if self._waits and self._shortage is None:
             last = self._shortages[-1] if self._shortages else None
             if last is not None and at_s - last.until_s <= MERGE_S:
@@ -214,6 +244,19 @@ class ExpectedLine:
             self._shortage.needed = max(self._shortage.needed, demand)
             if not self._waits:
                 self._shortage = None
+
+
+def _taken_from(line: list[_Waiting]) -> _Waiting:
+    """The first of the line; the next one of those that came with it takes its place."""
+    first = line[0]
+    follower = None if first.behind is None else next(first.behind, None)
+    if follower is None:
+        return heapq.heappop(line)
+    return heapq.heapreplace(line, _Waiting(first.priority, first.due_s, *follower, first.behind))
+
+
+def _longest(late_s: dict[str, float], most: int) -> dict[str, float]:
+    return dict(heapq.nlargest(most, late_s.items(), key=itemgetter(1)))
 
 
 def _instant(at_s: float) -> datetime:

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta, tzinfo
-from typing import TYPE_CHECKING
 
-from atlas.scheduler.forecast.line import LATE_S
 from atlas.scheduler.forecast.result import Bucket
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from atlas.scheduler.forecast.result import Start
 
 
 class Load:
@@ -23,6 +17,8 @@ class Load:
         self._first_s = wall_s // bucket_s * bucket_s - offset.total_seconds()
         self._bucket_s = bucket_s
         self._at_once: list[int] = [0]
+        self._due: Counter[int] = Counter()
+        self._late: Counter[int] = Counter()
         self._now = 0
         self.peak = 0
         self.peak_s: float | None = None
@@ -44,23 +40,25 @@ class Load:
         if wanted > self.peak:
             self.peak, self.peak_s = wanted, at_s
 
-    def buckets(self, starts: Iterable[Start], until: datetime) -> tuple[Bucket, ...]:
+    def due(self, at_s: float) -> None:
+        """A task is due at ``at_s``."""
+        self._due[self._place(at_s)] += 1
+
+    def late(self, at_s: float) -> None:
+        """A task that was due at ``at_s`` has waited for its slot."""
+        self._late[self._place(at_s)] += 1
+
+    def buckets(self, until: datetime) -> tuple[Bucket, ...]:
         """The stretches up to ``until``."""
         size = max(1, -int(-(until.timestamp() - self._first_s) // self._bucket_s))
-        due, late = [0] * (size + 1), [0] * (size + 1)
-        for start in starts:
-            if not start.skipped:
-                place = min(self._place(start.at.timestamp()), size)
-                due[place] += 1
-                late[place] += start.late_s >= LATE_S
-        due[size - 1] += due[size]  # what starts in the very last instant
-        late[size - 1] += late[size]
+        for counts in (self._due, self._late):
+            counts[size - 1] += counts.pop(size, 0)  # what starts in the very last instant
         return tuple(
             Bucket(
                 at=datetime.fromtimestamp(self._first_s + place * self._bucket_s, UTC),
-                starts=due[place],
+                starts=self._due[place],
                 at_once=self._at_once[place] if place < len(self._at_once) else 0,
-                late=late[place],
+                late=self._late[place],
             )
             for place in range(size)
         )

@@ -34,6 +34,7 @@ def forecast(
     limits: Mapping[str, int] | None = None,
     bucket_s: float = 3600.0,
     zone: tzinfo = UTC,
+    singly: bool = True,
 ) -> Forecast:
     """What starts from ``now`` on, and how it gets on with the slots.
 
@@ -47,15 +48,19 @@ def forecast(
         limits: Executor → fewer than that.
         bucket_s: Length of the stretches, seconds.
         zone: Where stretches begin with a whole hour or day of the wall clock.
+        singly: False leaves out the single starts and jobs, and all but `NAMED` jobs of a crowd: of ten thousand jobs
+            they are megabytes.
     """
-    jobs, slots, begin = list(jobs), max(1, slots), now.astimezone(UTC)
+    slots, begin = max(1, slots), now.astimezone(UTC)
+    if singly:
+        jobs = list(jobs)
     until = begin + timedelta(hours=hours)
     groups: dict[AtlasTrigger, list[ForecastJob]] = {}
     for job in jobs:
         if job.fires:
             groups.setdefault(job.trigger, []).append(job)
     load = Load(begin, bucket_s, zone)
-    line = ExpectedLine(slots, limits or {}, load.demand)
+    line = ExpectedLine(slots, limits or {}, load, singly=singly)
     herds = Herds(slots)
     is_cut = False
     for at, triggers in merged(groups, begin, until):
@@ -64,7 +69,7 @@ def forecast(
             is_cut, until = True, at
             break
         herds.note(at, triggers, together)
-        line.start(at.timestamp(), together)
+        line.start(at, together)
     line.pass_until(until.timestamp())
     load.fill(until.timestamp())
     line.finish()
@@ -75,8 +80,8 @@ def forecast(
         is_cut=is_cut,
         slots=slots,
         starts=starts,
-        jobs=_outlooks(jobs, starts),
-        buckets=load.buckets(starts, until),
+        jobs=_outlooks(jobs, starts) if singly else (),
+        buckets=load.buckets(until),
         peak=load.peak,
         peak_at=None if load.peak_s is None else datetime.fromtimestamp(load.peak_s, UTC),
         crowds=line.crowds(),
@@ -84,7 +89,7 @@ def forecast(
     )
 
 
-def _outlooks(jobs: list[ForecastJob], starts: Iterable[Start]) -> tuple[JobOutlook, ...]:
+def _outlooks(jobs: Iterable[ForecastJob], starts: Iterable[Start]) -> tuple[JobOutlook, ...]:
     made: dict[str, list[Start]] = {}
     for start in starts:
         made.setdefault(start.job_id, []).append(start)

@@ -110,8 +110,8 @@ class Forecast:
         until: To when.
         is_cut: True if `MAX_STARTS` ended it earlier than was asked for.
         slots: Tasks that can run at once.
-        starts: Every start, in the order of time.
-        jobs: Every job, in the order given.
+        starts: Every start, in the order of time; none unless they were asked for.
+        jobs: Every job, in the order given; likewise.
         buckets: The stretches, without a hole.
         peak: Most tasks that want to run at once.
         peak_at: When that is first so, None without any.
@@ -134,7 +134,7 @@ class Forecast:
     @property
     def tasks(self) -> int:
         """Tasks that are made."""
-        return sum(job.starts for job in self.jobs)
+        return sum(bucket.starts for bucket in self.buckets)
 
     @property
     def tasks_a_day(self) -> float:

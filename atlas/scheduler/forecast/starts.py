@@ -7,6 +7,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import TYPE_CHECKING
 
+from loguru import logger
+
+from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -32,18 +35,24 @@ def start_times(trigger: AtlasTrigger, after: datetime, until: datetime, limit: 
 
 
 def starts_after(trigger: AtlasTrigger, after: datetime) -> Iterator[datetime]:
-    """Starts after ``after``; a day that the calendar excludes is one look, however often the job fires on it."""
+    """Starts after ``after``; a day that the calendar excludes is one look, however often the job fires on it.
+
+    They end where the schedule raises: the job is set apart for it, and what is foreseen of the others stands.
+    """
     schedule = trigger.schedule
     zone = zone_named(schedule.timezone)
-    fire_time = schedule.next_after(trigger.fire_time_of(after))
-    while fire_time is not None:
-        if schedule.is_excluded(fire_time):
-            midnight = fire_time.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-            tomorrow = (midnight + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
-            fire_time = schedule.next_after(max(tomorrow, fire_time))
-            continue
-        yield trigger.run_time_of(fire_time)
-        fire_time = schedule.next_after(fire_time)
+    try:
+        fire_time = schedule.next_after(trigger.fire_time_of(after))
+        while fire_time is not None:
+            if schedule.is_excluded(fire_time):
+                midnight = fire_time.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
+                tomorrow = (midnight + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
+                fire_time = schedule.next_after(max(tomorrow, fire_time))
+                continue
+            yield trigger.run_time_of(fire_time)
+            fire_time = schedule.next_after(fire_time)
+    except Exception as error:  # noqa: BLE001 - as above
+        logger.debug("a schedule raised while it was looked ahead: {}", cause_of(error))
 
 
 def merged(

@@ -21,6 +21,7 @@ from atlas.scheduler.events import EventStream
 from atlas.scheduler.store.commit import Batch
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.writer import Writer
+from atlas.scheduler.task import TaskPriority
 from atlas.scheduler.testing.crashes import Killed
 
 if TYPE_CHECKING:
@@ -106,9 +107,9 @@ class HandWriter(Writer):
         super().work(run, ticket, **more)
         self.flush()
 
-    def may_start(self) -> bool:
+    def may_start(self, priority: int = TaskPriority.URGENT) -> bool:
         """`Writer.may_start`; a dead process starts nothing."""
-        return not self.dead and super().may_start()
+        return not self.dead and super().may_start(priority)
 
     def flush(self) -> bool:
         """Write everything that waits; False if the database does not take it.
@@ -131,9 +132,9 @@ class HandWriter(Writer):
                     self._look_for_foreign()
                 taken = True
                 while taken and self._batch:
-                    with self._ready:
+                    with self._lock:
                         batch, self._batch = self._batch, Batch()
-                        self._in_commit = len(batch.changes)
+                        self._under_way = batch
                     taken = self._commit(batch)
             except Killed:
                 self.dead = True
@@ -151,7 +152,7 @@ class HandWriter(Writer):
         if ticket.done or self._writing:
             return timeout_s
         if timeout_s is None:  # it would wait until the ticket expires, or for ever
-            with self._ready:
+            with self._lock:
                 self._batch.withdraw([ticket])
             message = f"the database did not take the change ({self.fault}); it was withdrawn"
             ticket.settle(None, StoreUnavailableError(message, waited_s=ticket.waited_s))

@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from loguru import logger
 
 from atlas.scheduler.errors import ResultNotReadyError, StoreMismatchError
 from atlas.scheduler.executors.attempt import await_attempt, run_attempt
@@ -35,8 +37,13 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.tickets import Ticket
+    from atlas.scheduler.task import Task
     from atlas.scheduler.tasks.live import Attempt, Live
     from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions
+
+
+WAITS_S: Final = 3.0
+"""Real seconds after which it is told that a coroutine really waits."""
 
 
 class _HandTimekeeper(Timekeeper):
@@ -65,14 +72,15 @@ class InlineServing(Serving):
         for kind in ExecutorKind:
             self.line.attach(kind, _rouse_nobody)
 
-    def _may_start(self) -> bool:
-        return self.store.writer.may_start()  # days pass in a moment here, so the age of the lease says nothing
+    def _may_start(self, priority: int) -> bool:
+        return self.store.writer.may_start(priority)  # days pass in a moment here, so the age of the lease says nothing
 
     def stop(self, *, drain: bool, timeout_s: float) -> None:  # noqa: ARG002 - nothing ends by waiting for it here
         """Stop at once; what waits stays in the store."""
-        super().stop(drain=False, timeout_s=0.0)
-        while self._runners:
-            self._runners.pop().close()
+        try:
+            super().stop(drain=False, timeout_s=0.0)
+        finally:  # a death in the middle of it too
+            self._close_runners()
 
     def kill(self) -> None:
         """Be dead, as after kill -9: nothing is written or told any more, and what the kernel frees is free."""
@@ -83,9 +91,12 @@ class InlineServing(Serving):
         self.line.close()
         self._logs.abandon()
         self._let_go()
+        self._close_runners()
+        store.die()
+
+    def _close_runners(self) -> None:
         while self._runners:
             self._runners.pop().close()
-        store.die()
 
     # --- work ---------------------------------------------------------------------------------------------------------
 
@@ -146,7 +157,33 @@ class InlineServing(Serving):
         loop = asyncio.get_running_loop()
         running = loop.create_task(await_attempt(attempt))  # in a context of its own, and cancelled alone
         self.lifecycle.set_stopper(attempt, lambda _reason: _cancel(loop, running))
-        return await running
+        watch = loop.call_later(WAITS_S, self._tell_of_waiting, attempt.live.task)
+        limit_s = attempt.live.task.policy.timeout_s
+        end = None
+        if limit_s is not None:  # nobody else can: this thread is the one that moves the clock
+            end = loop.call_later(max(limit_s, WAITS_S), self.lifecycle.stop_running, attempt.live.task.id, "timeout")
+        try:
+            return await running
+        finally:
+            watch.cancel()
+            if end is not None:
+                end.cancel()
+
+    @staticmethod
+    def _tell_of_waiting(task: Task) -> None:
+        end = (
+            ""
+            if task.policy.timeout_s is None
+            else f"; its timeout ends it after {max(task.policy.timeout_s, WAITS_S):g} s"
+        )
+        logger.bind(task_id=task.id, job_id=task.job_id).warning(
+            "{} waits since {:g} s of real time, and the test with it: virtual time stands still while a function runs,"
+            " asyncio.sleep included{}. To let virtual time pass, await asyncio.to_thread(time.advance, 3600) in its"
+            " place (InlineQueue: queue.pass_s), or give the function its sleep as an argument",
+            task.function,
+            WAITS_S,
+            end,
+        )
 
     def _attempts(self) -> Iterator[Attempt]:
         """Attempts that have begun; each must be finished before the next one is asked for."""

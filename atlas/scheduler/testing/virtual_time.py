@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.tasks.submission import QueueDefaults
 
 MICROSECOND_S: Final = 1e-6
+_NAMED: Final = 5
+"""Jobs that an error names."""
 
 
 class _ZoneOf(tzinfo):
@@ -212,19 +214,27 @@ class VirtualTime:
             self._pass((instant - self.now).total_seconds())
 
     def _serve(self) -> None:
-        """Do what is due now: a pass of APScheduler's loop, timers, and the functions that are ready."""
-        jobs, now, store = self.cron.sync.running.jobs, self.now, self.store
-        store.hand_writer.flush()
+        """Do what is due now: passes of APScheduler's loop, timers, and the functions that are ready."""
+        self.store.hand_writer.flush()
         step(self.cron.sync)
-        late = [record.id for record in jobs.records() if record.next_run is not None and record.next_run <= now]
-        if late and store.answers:
-            raise StoreUnavailableError(f"the fire times of {', '.join(late)} could not be decided", waited_s=0.0)
+        late = self._late()
+        while late and self.store.answers:  # a pass takes only so many jobs
+            step(self.cron.sync)
+            before, late = late, self._late()
+            if late == before:
+                names = f"{', '.join(late[:_NAMED])}{f' and {len(late) - _NAMED} more' if len(late) > _NAMED else ''}"
+                raise StoreUnavailableError(f"the fire times of {names} could not be decided", waited_s=0.0)
         self.queue.serving.lifecycle.tick()
         self.queue.serving.run()
 
+    def _late(self) -> list[str]:
+        """Jobs that are due now."""
+        now = self.now
+        return [job_id for job_id, due_at in self.cron.sync.running.jobs.due_at().items() if due_at <= now]
+
     def _due_in_s(self) -> float | None:
         """Seconds until the next thing becomes due, None if nothing ever does."""
-        starts = [record.next_run for record in self.cron.sync.running.jobs.records() if record.next_run is not None]
+        starts = list(self.cron.sync.running.jobs.due_at().values())
         if not self.store.answers:  # what is due already waits for it
             starts = [start for start in starts if start > self.now] + [self.now + timedelta(seconds=MAX_SLEEP_S)]
         due_s = [max(0.0, (min(starts) - self.now).total_seconds())] if starts else []

@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_state import read_pauses
-from atlas.scheduler.lease_facts import parked_words
+from atlas.scheduler.lease_facts import parked_words, unbound_jobs
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.tables import fires, tasks
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection, Row
 
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.task import Task
 
 
@@ -84,6 +85,8 @@ def why(
     task = _task(ask, fire)
     if fire is None and task is None and ask.record is None and not _known(ask):
         raise UnknownJobError(ask.job_id)
+    if at is None or at > now:
+        _tell_of_scheduler(ask)
     if fire is not None and fire.task_id is None:
         tell_of_skip(ask, fire)
     elif task is not None:
@@ -109,8 +112,43 @@ def why_task(connection: Connection, task: Task, *, now: datetime, zone: ZoneInf
         zone: Where the reader is.
     """
     ask = Inquiry(connection, task.job_id or "", task.fire_time or task.created_at, now, zone)
+    if not task.status.is_final:
+        _tell_of_scheduler(ask)
     tell_of_task(ask, task)
     return Why(ask.job_id, ask.at, ask.verdict, tuple(ask.sentences), ask.facts)
+
+
+def _tell_of_scheduler(ask: Inquiry) -> None:
+    """Where none serves, that comes before anything else: what the rows say of now and later does not happen."""
+    lease = scheduler_lease(ask.connection)
+    if lease is not None and lease.lives(ask.now):
+        return
+    ask.facts["scheduler"] = None
+    if lease is None:
+        ask.tell(Told("No scheduler has run yet, and nothing starts until one does."))
+    elif lease.stopped_at is not None:
+        at = ask.time(lease.stopped_at)
+        ask.tell(Told("No scheduler runs since {at}, when it was stopped, and nothing starts until one does.", at=at))
+    elif lease.ended:
+        ask.tell(
+            Told(
+                "The scheduler, process {pid} on {host}, ended without a clean stop after {at}, and nothing starts"
+                " until another one runs.",
+                pid=lease.holder.get("pid", "?"),
+                host=lease.holder.get("host", "?"),
+                at=ask.time(lease.renewed_at),
+            )
+        )
+    else:  # a living one that is asked itself says so too: for what the rows can tell, both are the same
+        ask.tell(
+            Told(
+                "The scheduler, process {pid} on {host}, wrote its last sign of life at {at}, and nothing starts until"
+                " it can write or another one runs.",
+                pid=lease.holder.get("pid", "?"),
+                host=lease.holder.get("host", "?"),
+                at=ask.time(lease.renewed_at),
+            )
+        )
 
 
 def _known(ask: Inquiry) -> bool:
@@ -159,8 +197,9 @@ def _tell_of_now(ask: Inquiry) -> None:
         ask.tell(Told("The job is not there any more."))
         return
     pause = read_pauses(ask.connection, ask.job_id).get(ask.job_id)
-    lease = scheduler_lease(ask.connection)
-    apart = parked_words(lease if lease is not None and lease.lives(ask.now) else None).get(ask.job_id)
+    found = scheduler_lease(ask.connection)
+    lease = found if found is not None and found.lives(ask.now) else None
+    apart = parked_words(lease).get(ask.job_id)
     if apart is not None:
         ask.facts["parked"] = str(apart)
         ask.tell(Told("It is parked now: {why}.", why=apart))
@@ -178,7 +217,29 @@ def _tell_of_now(ask: Inquiry) -> None:
             )
         )
     elif record.next_run is None:
-        ask.tell(Told("Its last fire time has passed."))
+        ask.tell(_ended(ask, record.definition.schedule.end_at))
+    elif (missing := unbound_jobs(lease).get(ask.job_id)) is not None:
+        ask.facts["unbound"] = missing
+        reason = "" if missing in ask.told_errors else Told(" ({reason})", reason=missing)
+        ask.tell(Told("Its function is missing now{reason}: it makes no task until there is one.", reason=reason))
+    elif "scheduler" in ask.facts:
+        return  # none serves, which was told: it does not start then
     elif ask.at is None or ask.at > ask.now or ask.verdict in {"never", "skipped"}:
         ask.facts["next_run_at"] = record.next_run.isoformat()
-        ask.tell(Told("It starts next at {at}.", at=ask.time(record.next_run)))
+        ask.tell(_next(ask, record, record.next_run))
+
+
+def _ended(ask: Inquiry, end_at: datetime | None) -> str:
+    if end_at is None or end_at > ask.now:
+        return Told("Its last fire time has passed.")
+    return Told("Its last fire time has passed: end_at is {at}.", at=ask.time(end_at))
+
+
+def _next(ask: Inquiry, record: JobRecord, next_run: datetime) -> str:
+    """When it starts next, and what a reader would not see in its cron expression."""
+    schedule, at = record.definition.schedule, ask.time(next_run)
+    if schedule.is_excluded(record.trigger.fire_time_of(next_run)):
+        return Told("It is due next at {at}, and makes no task then: its calendar leaves that day out.", at=at)
+    if schedule.start_at is not None and schedule.start_at > ask.now:
+        return Told("It starts next at {at}: start_at is {start}.", at=at, start=ask.time(schedule.start_at))
+    return Told("It starts next at {at}.", at=at)

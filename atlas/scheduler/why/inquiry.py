@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_store.rows import read_job
-from atlas.scheduler.store.tables import leases, revisions
+from atlas.scheduler.store.tables import leases, revisions, tasks
 from atlas.scheduler.store.task_rows import instant
+from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
 
@@ -76,6 +77,22 @@ class Inquiry:
         local, today = moment.astimezone(self.zone), self.now.astimezone(self.zone)
         clock = local.strftime("%H:%M:%S" if local.second else "%H:%M")
         return clock if local.date() == today.date() else f"{local:%Y-%m-%d} {clock}"
+
+    def running(self) -> str:
+        """`` while hog runs since 18:32``: who holds the slots now that a task waits for; empty where nobody does."""
+        found = (
+            select(func.coalesce(tasks.c.job_id, tasks.c.name).label("name"), tasks.c.started_at)
+            .where(tasks.c.status == TaskStatus.RUNNING)
+            .order_by(tasks.c.started_at)
+        )
+        rows = self.connection.execute(found).all()
+        self.facts["running"] = len(rows)
+        if not rows:
+            return ""
+        oldest = {"name": rows[0].name, "at": self.time(rows[0].started_at)}
+        if len(rows) == 1:
+            return Told(" while {name} runs since {at}", **oldest)
+        return Told(" while {n} tasks run, {name} for the longest, since {at}", n=len(rows), **oldest)
 
     def started(self, begin_s: float, end_s: float) -> str | None:
         """When the scheduler was started that served what was due from ``begin_s`` to ``end_s``, seconds since 1970.

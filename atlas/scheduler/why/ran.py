@@ -108,7 +108,9 @@ def _attempts(ask: Inquiry, task: Task, due: datetime) -> None:
     if first is None:
         if not task.status.is_final:
             at = ask.time(task.created_at)
-            ask.tell(Told("Its task {task} waits for a slot since {at}.", task=task.id, at=at))
+            ask.tell(
+                Told("Its task {task} waits for a slot since {at}{others}.", task=task.id, at=at, others=ask.running())
+            )
         return
     late_s = (first - max(due, task.created_at)).total_seconds()
     if late_s >= LATE_S:

@@ -41,6 +41,13 @@ def tell_of_skip(ask: Inquiry, fire: Row[Any]) -> None:
         "decided_at": _iso(fire.decided_at),
         "revision": fire.revision,
     }
+    _tell_what(ask, fire)
+    blocking = ask.facts.get("blocking_task")
+    if blocking is not None and blocking["status"] == TaskStatus.PENDING:
+        ask.tell(Told("That task waits for a slot{others}.", others=ask.running()))
+
+
+def _tell_what(ask: Inquiry, fire: Row[Any]) -> None:
     why, under, count = _reason(ask, fire), ask.under(fire.revision), ask.facts["count"]
     if fire.last is None or fire.last <= fire.fire_time:
         ask.tell(
@@ -79,6 +86,7 @@ def _reason(ask: Inquiry, fire: Row[Any]) -> str:
         case "coalesced":
             return Told("a newer fire time was served in its place, as catch-up is latest")
         case "unbound":
+            ask.told_errors.add(fire.detail)
             return Told("its function was missing ({detail})", detail=fire.detail)
         case "calendar":
             return Told("its calendar leaves that day out")
@@ -124,7 +132,7 @@ def _missed(ask: Inquiry, fire: Row[Any]) -> str:
     late_s = fire.decided_at - fire.fire_time
     window = ""
     if ask.record is not None and (fire.detail or "").endswith("latest"):
-        window = Told(" within {s}", s=format_duration(ask.record.definition.catchup_window_s))
+        window = Told(" within {s}", s=format_duration(ask.record.definition.policies.catchup_window_s))
     started = ask.started(fire.fire_time, fire.decided_at)
     return Told(
         "nobody could serve it until {at}, {s} later, and {detail}{window}{down}",

@@ -6,8 +6,11 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from atlas.scheduler.store.audit import Action, read_audit
-from atlas.scheduler.store.revisions import latest_revision
+from atlas.scheduler.store.refusals import cause_of
+from atlas.scheduler.store.revisions import latest_revision, revision_numbered
 from atlas.scheduler.told import Both, Told
 from atlas.scheduler.why.inquiry import minute_of
 
@@ -24,7 +27,8 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
         return
     in_force = latest_revision(ask.connection, until=at)
     ask.facts["revision"] = None if in_force is None else in_force.number
-    entry = None if in_force is None else _entry(in_force.text, ask.job_id)
+    found = None if in_force is None else revision_numbered(ask.connection, in_force.number)
+    entry = None if found is None else _entry(found.text, ask.job_id)
     if entry is None and _came_later(ask, at):
         ask.verdict = "not_there"
         told = (
@@ -45,7 +49,12 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
         return
     begin, end = (datetime.fromtimestamp(one, UTC) for one in minute_of(at))
     schedule = record.definition.schedule
-    due = schedule.next_after(begin - timedelta(microseconds=1))
+    try:
+        due = schedule.next_after(begin - timedelta(microseconds=1))
+    except Exception as error:  # noqa: BLE001 - the answer goes on with what the job is set apart for
+        logger.bind(job_id=ask.job_id).debug("a schedule raised while it was asked about: {}", cause_of(error))
+        ask.verdict = "undecided"
+        return
     if due is not None and due < end:
         ask.verdict = "undecided"
         ask.tell(
