@@ -8,12 +8,13 @@ from loguru import logger
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
+from starlette.responses import FileResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import AtlasError
-from atlas.web import actions, api, health, metrics, pages, sign_in
+from atlas.web import actions, api, downloads, health, metrics, pages, sign_in
 from atlas.web.access import Access, read_or_make_token
 from atlas.web.answers import on_error
 from atlas.web.guards import Guard
@@ -23,6 +24,8 @@ from atlas.web.site import Site
 from atlas.web.templating import STATIC, Templates
 
 if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.routing import BaseRoute
 
     from atlas.service import AtlasScheduler
@@ -65,6 +68,7 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
     )
     shown = pages.routes()
     routes: list[BaseRoute] = [
+        *downloads.routes(site),
         *(page.route(site) for page in shown),
         site.live.route(site, shown),
         *sign_in.routes(site),
@@ -73,6 +77,7 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
         *metrics.routes(site),
         *api.routes(site),
         Mount("/static", StaticFiles(directory=STATIC), name="static"),
+        Route("/favicon.ico", _favicon),
     ]
     app = Starlette(
         routes=routes,
@@ -86,3 +91,8 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
     app.state.site = site
     app.state.routes = {route.name: route for route in routes if isinstance(route, Route)}
     return app
+
+
+async def _favicon(_request: Request) -> Response:
+    """The icon where browsers look for it by themselves: a text has no link to it."""
+    return FileResponse(STATIC / "icon.svg")

@@ -45,7 +45,7 @@ HEADERS: Final = {
 MAX_BODY: Final = 262_144
 MAX_CONFIG_BODY: Final = 8_388_608
 """A jobs file, percent-encoded."""
-OPEN: Final = frozenset({"/healthz", "/readyz", "/sign-in"})
+OPEN: Final = frozenset({"/healthz", "/readyz", "/sign-in", "/favicon.ico"})
 LARGE: Final = ("/config", "/act/apply", "/api/v1/check", "/api/v1/plan", "/api/v1/apply")
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 LOOKS: Final = frozenset({"/sign-in", "/sign-out", "/config", "/api/v1/check", "/api/v1/plan"})

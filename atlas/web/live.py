@@ -169,6 +169,8 @@ class Live:
         """The fragments now; tabs that show the same share one render, and renders keep their distance."""
         key = (visit.path, visit.root, visit.language, visit.theme)
         async with self._turn:
+            if self._ending():
+                return {}  # many wait for their turn: each would render and rest while the server waits for them all
             now = time.monotonic()
             # What was rendered before something happened is old: a tab that was opened after it must not go back.
             oldest_s = max(now - SPACING_S, self._happened_s)
@@ -184,7 +186,8 @@ class Live:
                 logger.exception("a live page could not be rendered", page=page.name)
                 return {}
             self._kept[key] = (start, fragments)
-            await asyncio.sleep(min(SPACING_S, REST * (time.monotonic() - start)))
+            if not self._ending():
+                await asyncio.sleep(min(SPACING_S, REST * (time.monotonic() - start)))
             return fragments
 
     def _ending(self) -> bool:

@@ -61,7 +61,7 @@ class Outlooks:
 
 def _jobs(atlas: AtlasScheduler) -> Iterator[ForecastJob]:
     """Every job that can be read, by id, with the median of its durations."""
-    states = {job.name: job.state for job in atlas.get_jobs()}
+    states = {job.name: job.state for job in atlas.each_job()}
     records = [one for one in atlas.cron.sync.shown.jobs.records() if one.id in states]
     for first in range(0, len(records), SLICE):
         start = time.thread_time()
@@ -69,7 +69,7 @@ def _jobs(atlas: AtlasScheduler) -> Iterator[ForecastJob]:
         medians = _medians(atlas, [one.id for one in some])
         for one in some:
             fires = states[one.id] is JobState.ACTIVE
-            yield ForecastJob.of(one.definition, duration_s=medians[one.id], fires=fires)
+            yield ForecastJob(one.definition, medians[one.id], may_fire=fires)
         if first + SLICE < len(records):
             time.sleep(time.thread_time() - start)
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from atlas.scheduler.turns import giving_way
 from atlas.web.forms import read_form
-from atlas.web.giving_way import giving_way
 from atlas.web.site import LANGUAGE_COOKIE, LANGUAGES, NOTE_COOKIE, SESSION_COOKIES_S, THEME_COOKIE, THEMES, visit_of
 
 if TYPE_CHECKING:

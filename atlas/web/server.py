@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+import time
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self
@@ -59,6 +60,17 @@ class _Uvicorn(uvicorn.Server):
             self._loop.call_soon_threadsafe(self._ending.set)
 
 
+@contextmanager
+def _ahead(what: str) -> Iterator[None]:
+    """Something is made before anybody asks for it; a fault in it stops nothing."""
+    try:
+        yield
+    except (AtlasError, RuntimeError) as error:  # it waits for its database, or stops: the first visit looks again
+        logger.debug("the {} was not made ahead: {}", what, error)
+    except Exception:  # noqa: BLE001 - the scheduler runs without its pages, and a visit will tell
+        logger.exception("the {} could not be made", what)
+
+
 class WebServer:
     """Serves the pages of ``atlas`` until it is stopped.
 
@@ -101,24 +113,29 @@ class WebServer:
         family = socket.AF_INET6 if ":" in self._settings.host else socket.AF_INET
         self._socket = socket.create_server((self._settings.host, self._settings.port), family=family, backlog=128)
         site: Site = self.app.state.site
+        with _ahead("plan"):  # it takes much memory for a moment: what stays comes behind it, and into its place
+            self._foresee(site)
         site.templates.prepare()  # or the first visitor of each page would wait for it
-        self._look_first(site)
+        with _ahead("first page"):
+            self._look_first(site)
         self._thread.start()
         self._ready.wait(10.0)
         return self
 
+    @staticmethod
+    def _foresee(site: Site) -> None:
+        """Find what the first page shows first, and the next 24 hours."""
+        desk, until_s = desk_of(site), time.monotonic() + BEGINS_S
+        desk.begun.wait(BEGINS_S)
+        left_s = max(0.0, until_s - time.monotonic())
+        site.renders.call(lambda: desk.forecast(desk.store.clock.now(), waits_s=left_s))
+
     def _look_first(self, site: Site) -> None:
         """Make the first page once for nobody: what that compiles and reads, no visitor waits for."""
-        try:
-            desk_of(site).begun.wait(BEGINS_S)
-            for language in LANGUAGES:
-                scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "app": self.app}
-                request = Request({**scope, "query_string": f"lang={language}".encode()})
-                site.renders.call(partial(OVERVIEW.html, visit_of(site, request)))
-        except (AtlasError, RuntimeError) as error:  # it waits for its database, or stops: the first visit looks again
-            logger.debug("the first page was not made ahead: {}", error)
-        except Exception:  # noqa: BLE001 - the scheduler runs without its pages, and a visit will tell
-            logger.exception("the first page could not be made")
+        for language in LANGUAGES:
+            scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "app": self.app}
+            request = Request({**scope, "query_string": f"lang={language}".encode()})
+            site.renders.call(partial(OVERVIEW.html, visit_of(site, request)))
 
     def stop(self) -> None:
         """End the streams, let open requests end for a moment, close. Stopping twice does nothing."""

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from atlas.scheduler.config.advice import advise
-from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import schema_text
 from atlas.scheduler.store.revisions import find_revisions
-from atlas.web.api.told import Closed, PreviewTold, ProblemTold, RevisionTold, WholeRevisionTold
-from atlas.web.api.verb import MAX_NUMBER, Call, Listed, Paged, Taken, Verb, listed
+from atlas.web.api.verb import MAX_NUMBER, Call, Paged, Taken, Verb, listed
 
 if TYPE_CHECKING:
     from atlas.scheduler.config.plan import Plan
@@ -45,48 +41,6 @@ class Wanted(Taken):
     number: int = Field(ge=1, le=MAX_NUMBER)
 
 
-class Checked(Closed):
-    """What is wrong with a text."""
-
-    ok: bool = Field(description="True if it could be applied.")
-    jobs: list[str]
-    problems: list[ProblemTold]
-
-
-class Applied(Closed):
-    """What came into force."""
-
-    revision: int | None
-    summary: str
-    added: int
-    changed: int
-    removed: int
-    unchanged: int
-
-
-class JobCompared(Closed):
-    """One job that is different."""
-
-    id: str
-    kind: Literal["+", "-", "~"]
-    words: str
-
-
-class Compared(Closed):
-    """What is different between two revisions."""
-
-    a: int
-    b: int
-    jobs: list[JobCompared]
-    lines: list[str]
-
-
-class JobsSchema(BaseModel):
-    """A JSON Schema, as editors read it."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 def schema(call: Call) -> dict[str, Any]:
     """The JSON Schema of the config file."""
     del call
@@ -101,6 +55,8 @@ def check(call: Call) -> dict[str, Any]:
         reconciler.plan(wanted)
     except ConfigError as error:
         return {"ok": False, "jobs": [], "problems": [one.to_json() for one in error.problems]}
+    from atlas.scheduler.config.advice import advise  # few processes are ever asked
+
     advised = advise(
         wanted, file=reconciler.path, now=call.store.clock.now(), slots=scheduler.max_workers, limits=scheduler.limits
     )
@@ -134,6 +90,10 @@ def revision(call: Call) -> dict[str, Any]:
 
 def diff(call: Call) -> dict[str, Any]:
     """What is different between two revisions: in words, then line by line."""
+    import difflib  # few processes ever compare
+
+    from atlas.scheduler.config.changes import changed_jobs
+
     asked, reconciler = call.taken(Two), call.atlas.reconciler
     old, new = (reconciler.revision(number) for number in (asked.a, asked.b))
     names = f"revision {asked.a}", f"revision {asked.b}"
@@ -171,12 +131,12 @@ def _number(text: str) -> int:
 
 
 VERBS: Final = (
-    Verb("GET", "/schema", schema, JobsSchema),
-    Verb("POST", "/check", check, Checked, Text, is_long=True),
-    Verb("POST", "/plan", plan, PreviewTold, Text, is_long=True),
-    Verb("POST", "/apply", apply, Applied, Text, is_long=True),
-    Verb("POST", "/rollback", rollback, Applied, Wanted, is_long=True),
-    Verb("GET", "/revisions", revisions, Listed[RevisionTold], RevisionPage),
-    Verb("GET", "/revisions/{number}", revision, WholeRevisionTold),
-    Verb("GET", "/diff", diff, Compared, Two, is_long=True),
+    Verb("GET", "/schema", schema),
+    Verb("POST", "/check", check, Text, is_long=True),
+    Verb("POST", "/plan", plan, Text, is_long=True),
+    Verb("POST", "/apply", apply, Text, is_long=True),
+    Verb("POST", "/rollback", rollback, Wanted, is_long=True),
+    Verb("GET", "/revisions", revisions, RevisionPage),
+    Verb("GET", "/revisions/{number}", revision),
+    Verb("GET", "/diff", diff, Two, is_long=True),
 )

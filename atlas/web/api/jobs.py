@@ -5,17 +5,14 @@ from __future__ import annotations
 import heapq
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_view import Job
 from atlas.scheduler.why.answer import why as reason_of
-from atlas.scheduler.year_ahead import explained
 from atlas.scheduler.zones import zone_named
-from atlas.web.api.tasks import TaskMade
-from atlas.web.api.told import Closed, ExplainedTold, JobTold, WholeJobTold
-from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
+from atlas.web.api.verb import Call, Instant, Paged, Taken, Verb, listed
 
 if TYPE_CHECKING:
     from atlas.scheduler.job_store.records import JobRecord
@@ -73,41 +70,6 @@ class PausingSeveral(Several, Pausing):
     """Which jobs, for how long, and why."""
 
 
-class Why(BaseModel):
-    """Why: the verdict, the words, and the facts they rest on, which depend on the verdict."""
-
-    model_config = ConfigDict(extra="allow")
-
-    job: str
-    at: str | None
-    verdict: str
-    words: str
-
-
-class Paused(Closed):
-    """A job is paused."""
-
-    paused: bool
-
-
-class Resumed(Closed):
-    """False if it was not paused."""
-
-    resumed: bool
-
-
-class SeveralPaused(Closed):
-    """Jobs are paused."""
-
-    paused: int = Field(description="So many.")
-
-
-class SeveralResumed(Closed):
-    """Pauses have ended."""
-
-    resumed: int = Field(description="Of so many jobs.")
-
-
 def list_jobs(call: Call) -> dict[str, Any]:
     """Every job as it stands, by id."""
     asked, shown = call.taken(JobPage), call.atlas.cron.sync.shown
@@ -140,6 +102,8 @@ def why_job(call: Call) -> dict[str, Any]:
 
 def explain_job(call: Call) -> dict[str, Any]:
     """A job's schedule in words, and its next times."""
+    from atlas.scheduler.year_ahead import explained  # few processes are ever asked
+
     job_id = call.path["job"]
     record = call.atlas.cron.sync.shown.jobs.record(job_id)
     if record is None:
@@ -180,14 +144,14 @@ def resume_jobs(call: Call) -> dict[str, Any]:
 
 
 VERBS: Final = (
-    Verb("GET", "/jobs", list_jobs, Listed[JobTold], JobPage),
-    Verb("GET", "/jobs/{job}/why", why_job, Why, Moment),
-    Verb("GET", "/jobs/{job}/explain", explain_job, ExplainedTold, Times),
-    Verb("POST", "/jobs/pause", pause_jobs, SeveralPaused, PausingSeveral),
-    Verb("POST", "/jobs/resume", resume_jobs, SeveralResumed, Several),
-    Verb("POST", "/jobs/{job}/run", run_job, TaskMade, RunArguments),
-    Verb("POST", "/jobs/{job}/pause", pause_job, Paused, Pausing),
-    Verb("POST", "/jobs/{job}/resume", resume_job, Resumed),
-    Verb("GET", "/jobs/{job}", get_job, WholeJobTold),
+    Verb("GET", "/jobs", list_jobs, JobPage),
+    Verb("GET", "/jobs/{job}/why", why_job, Moment),
+    Verb("GET", "/jobs/{job}/explain", explain_job, Times),
+    Verb("POST", "/jobs/pause", pause_jobs, PausingSeveral),
+    Verb("POST", "/jobs/resume", resume_jobs, Several),
+    Verb("POST", "/jobs/{job}/run", run_job, RunArguments),
+    Verb("POST", "/jobs/{job}/pause", pause_job, Pausing),
+    Verb("POST", "/jobs/{job}/resume", resume_job),
+    Verb("GET", "/jobs/{job}", get_job),
 )
 """The last one takes whatever is left of a path, so it comes last."""

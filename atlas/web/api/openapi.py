@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, Final
 
 from pydantic.json_schema import models_json_schema
@@ -25,24 +27,28 @@ _RESPONSES: Final = "#/components/responses/"
 
 
 def route(verbs: Sequence[Verb]) -> Route:
-    """Serves `described`."""
-    made = described(verbs)
+    """Serves `described`; it is made when somebody asks, which few installations ever see."""
+    made = cache(partial(described, verbs))
 
     async def answer(request: Request) -> JSONResponse:
         root = str(request.scope.get("root_path", "")).rstrip("/")
-        return JSONResponse({**made, "servers": [{"url": root + PREFIX}]})
+        return JSONResponse({**await asyncio.to_thread(made), "servers": [{"url": root + PREFIX}]})
 
     return Route(f"{PREFIX}/openapi.json", answer, name="openapi")
 
 
 def described(verbs: Sequence[Verb]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of ``verbs``."""
-    models = dict.fromkeys(model for verb in verbs for model in (verb.takes, verb.tells))
+    from atlas.web.api.told import TOLD  # fifty models, most of a megabyte, that few installations ever need
+
+    models = dict.fromkeys(model for verb in verbs for model in (verb.takes, TOLD[verb.name]))
     keys, made = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
     schemas, refs = made["$defs"], {model: key for (model, _mode), key in keys.items()}
     paths: dict[str, Any] = {}
     for verb in verbs:
-        paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(verb, schemas, refs)
+        paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(
+            verb, schemas, refs[verb.takes], refs[TOLD[verb.name]]
+        )
     queries = {verb.takes.__name__ for verb in verbs if verb.method == "GET"} | {Nothing.__name__}
     return {
         "openapi": "3.1.0",
@@ -57,7 +63,7 @@ def described(verbs: Sequence[Verb]) -> dict[str, Any]:
     }
 
 
-def _operation(verb: Verb, schemas: dict[str, Any], refs: Mapping[Any, Any]) -> dict[str, Any]:
+def _operation(verb: Verb, schemas: Mapping[str, Any], taken: Any, told: Any) -> dict[str, Any]:
     takes, summary = schemas[verb.takes.__name__], (verb.do.__doc__ or "").strip()
     parameters = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
@@ -67,7 +73,7 @@ def _operation(verb: Verb, schemas: dict[str, Any], refs: Mapping[Any, Any]) -> 
         "operationId": verb.name,
         "summary": summary,
         "responses": {
-            "200": {"description": "Done.", "content": _content(refs[verb.tells])},
+            "200": {"description": "Done.", "content": _content(told)},
             **{str(status): {"$ref": f"{_RESPONSES}{status}"} for status in refusals(verb)},
         },
     }
@@ -84,7 +90,7 @@ def _operation(verb: Verb, schemas: dict[str, Any], refs: Mapping[Any, Any]) -> 
         ]
     elif verb.takes is not Nothing:
         needed = bool(takes.get("required"))
-        operation["requestBody"] = {"required": needed, "content": _content(refs[verb.takes])}
+        operation["requestBody"] = {"required": needed, "content": _content(taken)}
     return {**operation, "parameters": parameters} if parameters else operation
 
 

@@ -5,15 +5,13 @@ from __future__ import annotations
 import heapq
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import Field
 
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.audit import read_audit
-from atlas.scheduler.year_ahead import explained
-from atlas.web.api.told import AuditTold, CheckTold, Closed, ExplainedTold, ForecastTold, MetricsTold, QueueTold
-from atlas.web.api.verb import Call, Instant, Listed, Paged, Taken, Verb, listed
+from atlas.web.api.verb import Call, Instant, Paged, Taken, Verb, listed
 from atlas.web.health import look
 
 if TYPE_CHECKING:
@@ -49,13 +47,6 @@ class Expression(Taken):
     expression: str = Field(max_length=500, description="A cron expression: `0 9 * * mon-fri`.")
     timezone: str | None = Field(None, max_length=100, description="By default the scheduler's.")
     count: int = Field(5, ge=0, le=100, description="So many of the next times.")
-
-
-class Health(Closed):
-    """The worst of its checks, and each of them."""
-
-    status: Literal["ok", "degraded", "failing"]
-    checks: list[CheckTold]
 
 
 def queue(call: Call) -> dict[str, Any]:
@@ -127,16 +118,18 @@ def audit(call: Call) -> dict[str, Any]:
 
 def explain(call: Call) -> dict[str, Any]:
     """A cron expression in words, and its next times."""
+    from atlas.scheduler.year_ahead import explained  # few processes are ever asked
+
     asked = call.taken(Expression)
     schedule = Schedule(cron=(asked.expression,), timezone=asked.timezone or call.atlas.timezone).validated()
     return {"what": asked.expression, **explained(schedule, call.store.clock.now(), asked.count)}
 
 
 VERBS: Final = (
-    Verb("GET", "/queue", queue, QueueTold),
-    Verb("GET", "/metrics", metrics, MetricsTold),
-    Verb("GET", "/health", health, Health, waits=True),
-    Verb("GET", "/forecast", forecast, ForecastTold, ForecastPage, is_long=True),
-    Verb("GET", "/audit", audit, Listed[AuditTold], AuditPage),
-    Verb("GET", "/explain", explain, ExplainedTold, Expression),
+    Verb("GET", "/queue", queue),
+    Verb("GET", "/metrics", metrics),
+    Verb("GET", "/health", health, waits=True),
+    Verb("GET", "/forecast", forecast, ForecastPage, is_long=True),
+    Verb("GET", "/audit", audit, AuditPage),
+    Verb("GET", "/explain", explain, Expression),
 )

@@ -12,8 +12,7 @@ from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import SEARCHED, TaskFilter, page_of_tasks
 from atlas.scheduler.task import ExecutorKind, OnCrash, TaskStatus
 from atlas.scheduler.tasks.submission import SubmitOptions
-from atlas.web.api.told import Closed, LineTold, Priority, TaskTold, WholeTaskTold
-from atlas.web.api.verb import MAX_NUMBER, Call, Instant, Listed, Paged, Taken, Verb, listed
+from atlas.web.api.verb import MAX_NUMBER, Call, Instant, Paged, Priority, Taken, Verb, listed
 
 Status = Annotated[TaskStatus, Field(description="In this status.")]
 
@@ -56,18 +55,6 @@ class Submission(Taken):
     )
     executor: ExecutorKind | None = Field(None, description="By default as the function asks.")
     on_crash: OnCrash = Field(OnCrash.RETRY, description="`fail` if it may not run twice.")
-
-
-class TaskMade(Closed):
-    """A task was accepted."""
-
-    task: str = Field(description="Its id.")
-
-
-class Cancelled(Closed):
-    """False if it had ended already."""
-
-    cancelled: bool
 
 
 def list_tasks(call: Call) -> dict[str, Any]:
@@ -123,11 +110,11 @@ def retry_task(call: Call) -> dict[str, Any]:
 
 
 VERBS: Final = (
-    Verb("GET", "/tasks", list_tasks, Listed[TaskTold], TaskPage),
-    Verb("POST", "/tasks", submit_task, TaskMade, Submission),
-    Verb("GET", "/tasks/{task}/logs", task_logs, Listed[LineTold], LinePage),
-    Verb("POST", "/tasks/{task}/cancel", cancel_task, Cancelled),
-    Verb("POST", "/tasks/{task}/retry", retry_task, TaskMade),
-    Verb("GET", "/tasks/{task}", get_task, WholeTaskTold),
+    Verb("GET", "/tasks", list_tasks, TaskPage),
+    Verb("POST", "/tasks", submit_task, Submission),
+    Verb("GET", "/tasks/{task}/logs", task_logs, LinePage),
+    Verb("POST", "/tasks/{task}/cancel", cancel_task),
+    Verb("POST", "/tasks/{task}/retry", retry_task),
+    Verb("GET", "/tasks/{task}", get_task),
 )
 """The last one takes whatever is left of a path, so it comes last."""

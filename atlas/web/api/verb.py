@@ -6,7 +6,7 @@ import asyncio
 import json
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
@@ -27,6 +27,8 @@ PREFIX: Final = "/api/v1"
 MAX_LIMIT: Final = 1000
 MAX_NUMBER: Final = 2**31 - 1
 
+Priority = Literal["URGENT", "HIGH", "NORMAL", "LOW"]
+
 Given = TypeVar("Given", bound="Taken")
 
 
@@ -44,7 +46,7 @@ Instant = Annotated[AwareDatetime, AfterValidator(_reckonable)]
 class Taken(BaseModel):
     """What a verb takes in its query or body; a name it does not know is refused."""
 
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
 
 
 class Nothing(Taken):
@@ -55,18 +57,6 @@ class Paged(Taken):
     """A page of a list."""
 
     limit: int = Field(100, ge=1, le=MAX_LIMIT, description="At most so many.")
-
-
-Item = TypeVar("Item", bound=BaseModel)
-
-
-class Listed(BaseModel, Generic[Item]):
-    """A page of a list."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    items: list[Item]
-    next: str | int | None = Field(description="What brings the page that follows; null behind the last.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +102,6 @@ class Verb:
         do: Does it and returns JSON values. Its name names the operation, its docstring describes it. A GET is done
             on the render thread; a POST waits for its commit on a thread where no page waits behind it.
         takes: The query of a GET, the body of a POST.
-        tells: The answer: what the description promises of those values.
         waits: True for a GET that waits for a commit, or for a disk, as a POST does.
         is_long: True if it may take longer than a page, with many jobs: it is done on the thread for that.
     """
@@ -120,7 +109,6 @@ class Verb:
     method: str
     path: str
     do: Callable[[Call], dict[str, Any]]
-    tells: type[BaseModel]
     takes: type[Taken] = Nothing
     waits: bool = False
     is_long: bool = False
@@ -159,7 +147,7 @@ class Verb:
 
 
 def listed(items: list[dict[str, Any]], following: str | int | None) -> dict[str, Any]:
-    """A page of a list, see `Listed`."""
+    """A page of a list."""
     return {"items": items, "next": following}
 
 

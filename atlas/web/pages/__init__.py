@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from atlas.web.pages.asking import ASKING
 from atlas.web.pages.config import CONFIG
 from atlas.web.pages.finding import FIND, HELP
+from atlas.web.pages.issue import ISSUE
 from atlas.web.pages.job import JOB
 from atlas.web.pages.jobs import JOBS
 from atlas.web.pages.overview import OVERVIEW
@@ -21,4 +22,4 @@ if TYPE_CHECKING:
 
 def routes() -> list[Page]:
     """Every page, in the order their paths are tried."""
-    return [OVERVIEW, JOBS, JOB, TASKS, TASK, QUEUE, CONFIG, SYSTEM, FIND, HELP, *ASKING]
+    return [OVERVIEW, JOBS, JOB, TASKS, TASK, ISSUE, QUEUE, CONFIG, SYSTEM, FIND, HELP, *ASKING]

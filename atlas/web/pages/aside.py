@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from loguru import logger
 
 from atlas.scheduler.errors import AtlasError
-from atlas.web.giving_way import giving_way
+from atlas.scheduler.turns import giving_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,10 +35,13 @@ class Aside(Generic[T]):
         self._kept: tuple[float, object, T] | None = None
         self._finding: threading.Thread | None = None
 
-    def get(self, find: Callable[[], T], *, keeps_s: float, version: object = None) -> T | None:
+    def get(
+        self, find: Callable[[], T], *, keeps_s: float, version: object = None, waits_s: float = WAITS_S
+    ) -> T | None:
         """What ``find`` says, at most ``keeps_s`` old and of this ``version``; an older answer while it looks.
 
-        None before the first one is there. ``find`` may take its time, and raise `AtlasError`.
+        None before the first one is there, for which whoever asks first waits ``waits_s``. ``find`` may take its time,
+        and raise `AtlasError`.
         """
         with self._lock:
             kept, finding = self._kept, self._finding
@@ -51,7 +54,7 @@ class Aside(Generic[T]):
                 )
                 finding.start()
         if first:
-            finding.join(WAITS_S)
+            finding.join(waits_s)
         return self._kept[2] if self._kept is not None else None
 
     def _run(self, find: Callable[[], T], version: object) -> None:

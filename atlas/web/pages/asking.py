@@ -76,7 +76,7 @@ def ask_run(visit: Visit) -> Shown:
         definition=row.definition,
         args=json.dumps(arguments["args"], ensure_ascii=False),
         kwargs=json.dumps(arguments["kwargs"], ensure_ascii=False, indent=2),
-        busy=running if row.definition.overlap.value == "skip" else [],
+        busy=running if row.definition.policies.overlap.value == "skip" else [],
         back=_back(view, view.url("job", job=row.job.id)),
         median=row.recent.duration_s(0.5),
     )
@@ -155,7 +155,7 @@ def ask_several(visit: Visit) -> Shown:
         more=len(chosen) - len(rows),
         left_out=asked - len(chosen),
         gone=[job_id for job_id, record in known if record is None],
-        busy=[row for row in rows if row.definition.overlap.value == "skip" and row.recent.unfinished],
+        busy=[row for row in rows if row.definition.policies.overlap.value == "skip" and row.recent.unfinished],
         paused=[row for row in rows if row.job.pause is not None],
         pauses=_pauses(view, chosen) if do == "resume" else [],
         back=fields["back"] if is_local(fields.get("back", "")) else view.url("jobs").removeprefix(visit.root),

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import select
 
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import MAX_BYTES
 from atlas.scheduler.store.tables import revisions
@@ -18,6 +17,7 @@ from atlas.web.pages.view import View
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -32,6 +32,8 @@ MAX_EDITED: Final = 100_000
 """Characters above which the file is not edited here: the page would be too heavy."""
 MOST_CHANGES: Final = 60
 MOST_LINES: Final = 800
+MOST_WIDE: Final = 500
+"""Characters of a line that are shown."""
 MOST_COMPARED: Final = 200_000
 """Characters of each text beyond which no diff is made."""
 
@@ -55,6 +57,7 @@ class Change:
     title: str
     words: list[str] = field(default_factory=list)
     next_at: datetime | None = None
+    will_not_run: str | None = None
 
 
 def config(visit: Visit) -> Shown:
@@ -109,7 +112,7 @@ def config(visit: Visit) -> Shown:
             }
             for place, row in enumerate(kept)
         ],
-        lines=[] if draft else _numbered(in_force),
+        lines=() if draft else _numbered(in_force),
         next_number=(kept[0].number if kept else 0) + 1,
         same=same,
     )
@@ -162,7 +165,7 @@ def _look(view: View, old: str, new: str) -> Draft:
         return draft
     draft.warnings, draft.unchanged = list(preview.warnings)[:20], preview.unchanged
     draft.jobs = preview.unchanged + preview.count("added") + preview.count("changed")
-    jobs = sorted(preview.jobs, key=lambda job: _ORDER.index(job.kind))
+    jobs = sorted(preview.jobs, key=lambda job: (job.will_not_run is None, _ORDER.index(job.kind)))
     draft.changes = [_change(view, job) for job in jobs[:MOST_CHANGES]]
     draft.more_changes = max(0, len(preview.jobs) - MOST_CHANGES)
     draft.before, draft.after = preview.before, preview.after
@@ -172,22 +175,37 @@ def _look(view: View, old: str, new: str) -> Draft:
 def _change(view: View, job: JobPreview) -> Change:
     say, language = view.say, view.visit.language
     if job.kind == "changed":
-        return Change("edit", job.id, job.title, [one.words(language) for one in job.differences], job.next_after)
+        return Change(
+            "edit",
+            job.id,
+            job.title,
+            [one.words(language) for one in job.differences],
+            job.next_after,
+            job.will_not_run,
+        )
     if job.kind == "added":
         words = say("is new: {schedule}", schedule=job.words[language])
         return Change("add", job.id, job.title, [words], job.next_after)
     return Change("remove", job.id, job.title, [say("is removed; its history stays")])
 
 
-def _numbered(text: str) -> list[Line]:
-    lines = text.split("\n", MOST_LINES)[:MOST_LINES]
-    return [Line("", None, number, ((line[:500], False),)) for number, line in enumerate(lines, 1)]
+def _numbered(text: str) -> Iterator[Line]:
+    """The first lines of a file, made as they are drawn: all at once they are a megabyte of small pieces."""
+    start = end = 0
+    for number in range(1, MOST_LINES + 1):
+        if end < 0:
+            return
+        end = text.find("\n", start)
+        yield Line("", None, number, ((text[start : len(text) if end < 0 else end][:MOST_WIDE], False),))
+        start = end + 1
 
 
 def diff_lines(old: str, new: str) -> tuple[list[Line], int, int, bool]:
     """The lines that differ with three around them, how many were added and removed, and whether lines are left out."""
     if max(len(old), len(new)) > MOST_COMPARED:
         return [], 0, 0, True
+    import difflib  # few processes ever compare
+
     a, b = old.split("\n"), new.split("\n")
     found: list[Line] = []
     added = removed = 0
@@ -195,17 +213,17 @@ def diff_lines(old: str, new: str) -> tuple[list[Line], int, int, bool]:
         found.append(Line("h", None, None, ((f"@@ {group[0][1] + 1} → {group[0][3] + 1}", False),)))
         for tag, i1, i2, j1, j2 in group:
             if tag == "equal":
-                found += [Line("", i + 1, j1 + i - i1 + 1, ((a[i][:500], False),)) for i in range(i1, i2)]
+                found += [Line("", i + 1, j1 + i - i1 + 1, ((a[i][:MOST_WIDE], False),)) for i in range(i1, i2)]
                 continue
             removed, added = removed + i2 - i1, added + j2 - j1
             pairs = i2 - i1 == j2 - j1 and i2 - i1 <= 20
             for place in range(max(i2 - i1, j2 - j1) if pairs else 0):
-                before, after = _marked(a[i1 + place][:500], b[j1 + place][:500])
+                before, after = _marked(a[i1 + place][:MOST_WIDE], b[j1 + place][:MOST_WIDE])
                 found.append(Line("d", i1 + place + 1, None, before))
                 found.append(Line("a", None, j1 + place + 1, after))
             if not pairs:
-                found += [Line("d", i + 1, None, ((a[i][:500], False),)) for i in range(i1, i2)]
-                found += [Line("a", None, j + 1, ((b[j][:500], False),)) for j in range(j1, j2)]
+                found += [Line("d", i + 1, None, ((a[i][:MOST_WIDE], False),)) for i in range(i1, i2)]
+                found += [Line("a", None, j + 1, ((b[j][:MOST_WIDE], False),)) for j in range(j1, j2)]
     return found[:MOST_LINES], added, removed, len(found) > MOST_LINES
 
 

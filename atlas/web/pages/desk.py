@@ -17,7 +17,7 @@ from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.zones import zone_named
 from atlas.web.health import look
-from atlas.web.pages.aside import Aside
+from atlas.web.pages.aside import WAITS_S, Aside
 from atlas.web.pages.errors import Errors
 from atlas.web.pages.failing import Failing
 from atlas.web.pages.history import Histories
@@ -28,7 +28,7 @@ from atlas.web.pages.recent import Recent
 from atlas.web.pages.rollup import DAY_S, Rollup
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from datetime import datetime
 
     from markupsafe import Markup
@@ -186,6 +186,11 @@ class Desk:
         """One job, None if there is none that can be read."""
         return self.atlas.cron.sync.shown.jobs.record(job_id)
 
+    def title(self, job_id: str) -> str:
+        """Display name of a job; its id where there is none that can be read."""
+        record = self.record(job_id)
+        return job_id if record is None else record.definition.title
+
     def health(self) -> dict[str, Any] | None:
         """What every check found, at most a minute ago; None while they look for the first time."""
         return self._health.get(lambda: look(self._site), keeps_s=HEALTH_KEEPS_S)
@@ -209,34 +214,45 @@ class Desk:
             return find()
         return self._draft.get(find, keeps_s=HEALTH_KEEPS_S, version=version)
 
-    def forecast(self, now: datetime) -> Forecast | None:
-        """The next 24 hours, at most a minute old; None while that of many jobs is reckoned for the first time."""
+    def forecast(self, now: datetime, waits_s: float = WAITS_S) -> Forecast | None:
+        """The next 24 hours, at most a minute old; None while that of many jobs is reckoned for the first time.
+
+        Whoever asks for it first waits ``waits_s`` for that. Single starts and jobs are left out: no page shows them.
+        """
         shown = self.atlas.cron.sync.shown
         version = shown.jobs.version, shown.states.version
         if len(self.records()) > AT_ONCE:
-            return self._many.get(self._reckon, keeps_s=KEEPS_MANY_S, version=version)
+            return self._many.get(self._reckon, keeps_s=KEEPS_MANY_S, version=version, waits_s=waits_s)
         kept = self._few
         if kept is None or kept[1] != version or now.timestamp() - kept[0] >= FORECAST_KEEPS_S:
             kept = self._few = now.timestamp(), version, self._reckon()
         return kept[2]
 
     def _reckon(self) -> Forecast:
+        now, jobs = self.store.clock.now(), self._foreseen()
+        return forecast(jobs, now=now, slots=self.slots, bucket_s=BUCKET_S, zone=self.zone, singly=False)
+
+    def _foreseen(self) -> Iterator[ForecastJob]:
+        """Every job that has a next start, as the forecast takes it."""
         records: Sequence[JobRecord] = self.records()
         now, shown = self.store.clock.now(), self.atlas.cron.sync.shown
         apart = shown.jobs.apart_words()
         few = len(records) <= AT_ONCE
         lately = self.recent.of([record.id for record in records], now) if few else {}
-        jobs = []
         for record in records:
             if record.next_run is None:
                 continue
             if few:
                 takes_s = lately[record.id].duration_s(0.5)
             else:  # the mean of a job's counters costs nothing to read
-                takes_s = self.store.totals.metrics(record.id).average_duration_s
-            fires = shown.states.pause_of(record.id) is None and record.id not in apart
-            jobs.append(ForecastJob.of(record.definition, duration_s=takes_s, fires=fires))
-        return forecast(jobs, now=now, slots=self.slots, bucket_s=BUCKET_S, zone=self.zone)
+                ran, together_s = self.store.totals.ran(record.id)
+                takes_s = together_s / ran if ran else None
+            fires = (
+                shown.states.pause_of(record.id) is None
+                and record.id not in apart
+                and shown.states.unbound(record.definition) is None
+            )
+            yield ForecastJob(record.definition, takes_s, may_fire=fires)
 
 
 _making: Final = threading.Lock()

@@ -25,6 +25,7 @@ KEYS: Final = (
     (("r",), "run the chosen job now"),
     (("p",), "pause or resume the chosen job"),
     (("x",), "select the chosen job, for an action on several"),
+    (("c",), "copy the task for an issue"),
     (("t",), "light or dark"),
     (("g", "o"), "go to the overview"),
     (("g", "j"), "go to the jobs"),

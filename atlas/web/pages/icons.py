@@ -36,6 +36,8 @@ _DRAWN: Final = {
     "edit": '<path d="m3 13 .6-2.9L10.7 3l2.3 2.3-7.1 7.1z" fill="none" stroke="currentColor" stroke-width="1.4" '
     'stroke-linejoin="round"/>',
     "copy": '<path d="M5.5 5.5H13V13H5.5zM3 10.5V3h7.5" fill="none" stroke="currentColor" stroke-width="1.4"/>',
+    "take": '<path d="M8 2.5v7M4.8 6.6 8 9.8l3.2-3.2M3 13h10" fill="none" stroke="currentColor" stroke-width="1.5" '
+    'stroke-linecap="round" stroke-linejoin="round"/>',
     "back": '<path d="M6 4 2.6 7.4 6 10.8M3 7.4h6.2a3.6 3.6 0 0 1 0 7.2H7" fill="none" stroke="currentColor" '
     'stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round"/>',
     "skip": '<path d="M3.5 4v8l5-4zM11 4v8" fill="none" stroke="currentColor" stroke-width="1.6" '

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
+from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROWS: Final = 20
 _SHOWN: Final = ("SUCCESS", "RETRYING", "TIMEOUT", "FAILED", "CANCELLED")
 _FIRES: Final = 8
+_MICROSECOND: Final = timedelta(microseconds=1)
 _SKIP_COLUMNS: Final = (
     *(fires.c[name] for name in ("fire_time", "skip_reason", "detail", "last")),
     fires.c.count.label("times"),
@@ -106,7 +107,7 @@ def job(visit: Visit) -> Shown:
 
 def _figures(view: View, row: JobRow) -> dict[str, Any]:
     """Figures and chart of its newest tasks, or of some days."""
-    say, timeout_s, key = view.say, row.definition.timeout_s, ranges.asked(view)
+    say, timeout_s, key = view.say, row.definition.policies.timeout_s, ranges.asked(view)
     range_words, span_s = ranges.RANGES[key]
     if key:
         days = span_s // ranges.DAY_S
@@ -183,8 +184,7 @@ def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, s
     """The next starts, each with another job that starts at the same moment."""
     if record.next_run is None or row.job.state in {JobState.PAUSED, JobState.UNBOUND, JobState.PARKED}:
         return []
-    found = [record.next_run]
-    found += start_times(record.trigger, record.next_run, record.next_run.replace(year=9000), _FIRES - 1)
+    found = start_times(record.trigger, record.next_run - _MICROSECOND, record.next_run.replace(year=9000), _FIRES)
     wanted = {at.timestamp() for at in found}
     beside: dict[float, str] = {}
     for other in view.desk.records()[:_WITH]:
@@ -196,17 +196,17 @@ def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, s
 
 def _policy(view: View, definition: JobDefinition) -> list[tuple[str, str, str]]:
     """(what, its value in words, where it comes from)."""
-    say, said, retry = view.say, view.said, definition.retry
+    say, said, policies = view.say, view.said, definition.policies
+    retry, executor = policies.retry, policies.executor
     waits = [retry.delay_s * retry.backoff**number for number in range(min(retry.max_retries, 4))]
     shown = ", ".join(said.rough(min(wait_s, retry.max_delay_s)) for wait_s in waits)
-    executor = definition.executor
     values = {
-        "priority": ("Priority", view.word_of(definition.priority.name)),
+        "priority": ("Priority", view.word_of(policies.priority.name)),
         "timeout": (
             "Timeout",
             say("no limit")
-            if definition.timeout_s is None
-            else say("{s} per attempt", s=said.duration(definition.timeout_s)),
+            if policies.timeout_s is None
+            else say("{s} per attempt", s=said.duration(policies.timeout_s)),
         ),
         "max_retries": (
             "Retries",
@@ -214,23 +214,23 @@ def _policy(view: View, definition: JobDefinition) -> list[tuple[str, str, str]]
         ),
         "retry_delay": ("Back-off", (shown + (" …" if retry.max_retries > 4 else "")) or say("none")),
         "retry_on": ("Retried errors", ", ".join(retry.retry_on) or say("all")),
-        "overlap": ("Overlap", say(_OVERLAP[definition.overlap.value], n=definition.max_instances)),
+        "overlap": ("Overlap", say(_OVERLAP[policies.overlap.value], n=policies.max_instances)),
         "catchup": (
             "Missed fires",
             say(
-                _CATCHUP[definition.catchup.value],
-                s=said.rough(definition.catchup_window_s),
-                n=definition.catchup_limit,
+                _CATCHUP[policies.catchup.value],
+                s=said.rough(policies.catchup_window_s),
+                n=policies.catchup_limit,
             ),
         ),
         "on_crash": (
             "After a crash",
-            say("runs again") if definition.on_crash == "retry" else say("fails: at most once"),
+            say("runs again") if policies.on_crash == "retry" else say("fails: at most once"),
         ),
         "executor": ("Executor", say("as the function asks") if executor is None else say(executor.value)),
     }
     return [
-        (say(words), value, view.say(_FROM.get(definition.value_from.get(name, ""), "built in")))
+        (say(words), value, view.say(_FROM.get(policies.value_from.get(name, ""), "built in")))
         for name, (words, value) in values.items()
     ]
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.web.pages import lanes
 from atlas.web.pages.job_rows import PER_PAGE, by_name, by_next_fire, by_urgency, matching, rows_of, standing
+from atlas.web.pages.rollup import total_of
 from atlas.web.pages.view import View, page_number
 from atlas.web.rendering import Page
 
@@ -66,12 +67,26 @@ def jobs(visit: Visit) -> Shown:
         state=state if state in members else "",
         parked=parked if not state and not text and number == 1 else [],
         config_path=desk.atlas.settings.persistence.cron_config.name,
+        sums="" if state or text else _sums(view),
         total=len(records),
         everything=stand.total,
         first=first,
         previous=view.visit.here(page=number - 1 if number > 2 else None) if number > 1 else "",
         following=view.visit.here(page=number + 1) if first + PER_PAGE < len(records) else "",
     )
+
+
+def _sums(view: View) -> str:
+    """What all jobs did in the last 24 hours and will do in the next; of many, what is known already."""
+    desk, now, say, parts = view.desk, view.now, view.say, []
+    if desk.is_whole(now):
+        ended = view.said.count(total_of(desk.rollup.steps(now)).total)
+        parts.append(say("1 task in 24 h|{n} tasks in 24 h", n=ended))
+    plan = desk.forecast(now)
+    if plan is not None:
+        ahead = view.said.count(sum(bucket.starts for bucket in plan.buckets))
+        parts.append(say("1 planned for the next 24 h|{n} planned for the next 24 h", n=ahead))
+    return say(", ").join(parts)
 
 
 def _strip(view: View, row: JobRow) -> Markup:

@@ -27,8 +27,11 @@ WIDTH: Final = 960.0
 MIDDLE: Final = WIDTH / 2
 PER_S: Final = MIDDLE / DAY_S
 _BAD: Final = frozenset({"FAILED", "TIMEOUT", "RETRYING", "CANCELLED"})
-_TAG: Final = 60.0
+_TAG: Final = 66.0
 """Units around now that its tag takes from the axis."""
+_NEAR: Final = 120.0
+_NEARBY: Final = 225.0
+"""Units around now that it takes where the lanes are narrow, and on a phone."""
 _MOST_TOLD: Final = 24
 """Cells of one lane that tell their story; further ones are drawn only."""
 
@@ -68,6 +71,7 @@ def axis(span: Span, said: Said) -> Markup:
             if midnight and said.zh:
                 text = text.rsplit(" ", 1)[-1]
             css = "gt day" if midnight else "gt six" if hour.hour % 6 == 0 else "gt"
+            css += " near" if abs(x - MIDDLE) < _NEAR else " nearby" if abs(x - MIDDLE) < _NEARBY else ""
             ticks.append(f'<text class="{css}" x="{x / WIDTH:.2%}" y="13" text-anchor="middle">{escape(text)}</text>')
     now_text = said.clock(datetime.fromtimestamp(span.now_s, UTC), seconds=False)
     ticks.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.forecast.result import Forecast
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.desk import Desk
     from atlas.web.pages.errors import ErrorGroup
     from atlas.web.pages.job_rows import JobRow, Standing
@@ -39,6 +41,8 @@ DAY_S: Final = 86_400
 SORTS: Final = {"urgency": "By urgency", "name": "By name", "next": "By next fire"}
 _TICK_LATE_S: Final = 60.0
 _MOST_ALERTS: Final = 6
+_LOOKED_AT: Final = 60
+"""Starts that are looked at for those that come next; some make no task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,7 +223,7 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
         )
     for row in shown:
         if row.mark in {"UNBOUND", "PARKED"}:
-            words = say("Does not fire: {why}", why=say.told(row.job.detail))
+            words = say("Does not fire: {why}", why=view.said.within_text(say.told(row.job.detail)))
             found.append(
                 Alert(
                     level="bad",
@@ -241,8 +245,7 @@ def _of_plan(view: View, plan: Forecast | None) -> list[Alert]:
     if plan is None or not plan.crowds:
         return []
     crowd = max(plan.crowds, key=lambda crowd: (crowd.needed, max(crowd.late_s.values())))
-    titles = {job.id: job.title for job in plan.jobs}
-    late = [titles.get(job_id, job_id) for job_id in crowd.late_s]
+    late = [view.desk.title(job_id) for job_id in islice(crowd.late_s, 4)]
     words = view.say(
         "{n} tasks are expected at once for {slots} slots; {jobs} would start up to {late} late.",
         n=crowd.needed,
@@ -282,9 +285,17 @@ def running_tasks(desk: Desk, now: datetime, figures: dict[str, Any], *, most: i
 
 
 def _next_up(desk: Desk, stand: Standing, now: datetime) -> list[tuple[datetime, JobRow]]:
+    states = desk.atlas.cron.sync.shown.states
+
+    def makes_a_task(record: JobRecord) -> bool:
+        fire_time = None if record.next_run is None else record.trigger.fire_time_of(record.next_run)
+        if fire_time is None or record.definition.schedule.is_excluded(fire_time):
+            return False
+        return states.unbound(record.definition) is None
+
     waiting = [r for r in desk.records() if r.next_run is not None and r.id not in stand.paused]
-    soon = heapq.nsmallest(6, waiting, key=lambda record: (record.next_run, record.id))
-    rows = rows_of(desk, soon, now)
+    soon = heapq.nsmallest(_LOOKED_AT, waiting, key=lambda record: (record.next_run, record.id))
+    rows = rows_of(desk, list(islice(filter(makes_a_task, soon), 6)), now)
     return [(row.job.next_run_at, row) for row in rows if row.job.next_run_at is not None]
 
 

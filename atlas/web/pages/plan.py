@@ -5,7 +5,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import OrderedDict
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
+
+from atlas.scheduler.forecast.starts import starts_after
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -18,6 +21,7 @@ MOST_STARTS: Final = 300
 """Starts of one job that are drawn and counted one by one; a denser job is a band."""
 BUCKET_S: Final = 900
 MOST_KNOWN: Final = 1_000
+_MICROSECOND: Final = timedelta(microseconds=1)
 
 
 @dataclass(slots=True)
@@ -47,7 +51,7 @@ class Plans:
         self._known: OrderedDict[tuple[int, float], tuple[AtlasTrigger, float, Starts]] = OrderedDict()
 
     def of(self, record: JobRecord, now: datetime) -> Starts:
-        """Starts of the job from now to 24 hours ahead; none for one without fire times."""
+        """Starts of the job from now to 24 hours ahead, but for days its calendar excludes; none without fire times."""
         if record.next_run is None:
             return Starts([])
         now_s, first = now.timestamp(), record.next_run.timestamp()
@@ -64,11 +68,15 @@ class Plans:
 
 
 def _walk(record: JobRecord, at: datetime, until_s: float) -> Starts:
+    """Its starts from ``at`` on; they end where its schedule raises, for which the job is set apart."""
     found: list[float] = []
-    following: datetime | None = at
-    while following is not None and following.timestamp() <= until_s and len(found) < MOST_STARTS:
-        found.append(following.timestamp())
-        following = record.trigger.get_next_fire_time(following, following)
-    dense = len(found) == MOST_STARTS and following is not None and following.timestamp() <= until_s
-    every_s = (found[-1] - found[0]) / (len(found) - 1) if dense else None
+    more = False
+    for start in starts_after(record.trigger, at - _MICROSECOND):
+        start_s = start.timestamp()
+        if start_s > until_s:
+            break
+        if more := len(found) == MOST_STARTS:
+            break
+        found.append(start_s)
+    every_s = (found[-1] - found[0]) / (len(found) - 1) if more else None
     return Starts(found, every_s)

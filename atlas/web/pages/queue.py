@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
+from atlas.builtin.health import full_words
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority
@@ -38,6 +39,7 @@ def queue(visit: Visit) -> Shown:
             (priority.name, figures["by_priority"][priority.name], figures["oldest_wait_s"].get(priority.name))
             for priority in TaskPriority
         ],
+        full=[full_words(executor, facts) for executor, facts in figures["full_executors"].items()],
         running=running_tasks(desk, now, figures, most=20),
         waiting=_waiting(view),
         axis=lanes.axis(span, view.said),
@@ -45,7 +47,7 @@ def queue(visit: Visit) -> Shown:
             span, view.said, view.say, past=busy_slots(desk, desk.rollup.steps(now)), load=plan, slots=desk.slots
         ),
         plan=plan,
-        titles={} if plan is None else {job.id: job.title for job in plan.jobs},
+        title_of=desk.title,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
+from atlas.scheduler.told import with_instants
+
 if TYPE_CHECKING:
     from datetime import tzinfo
 
@@ -71,6 +73,10 @@ class Said:
             return NOTHING
         text = self.full(at)
         return text[11:23] if self.local(at).date() == self.local(self.now).date() else text[:23]
+
+    def within_text(self, text: str) -> str:
+        """``text`` with the instants in it as `moment` says them."""
+        return with_instants(text, self.moment)
 
     def iso(self, at: datetime | None) -> str:
         """For the ``datetime`` attribute."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
 from atlas.scheduler.errors import UnknownTaskError
+from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
@@ -15,11 +17,15 @@ from atlas.scheduler.store.task_rows import fetch, instant
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.why.answer import why_task
 from atlas.web.pages import charts
+from atlas.web.pages.course import ENDED_AS, MOST_ASKED, between, course_of
 from atlas.web.pages.errors import folded
 from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from datetime import datetime
+
     from sqlalchemy import Connection
 
     from atlas.scheduler.task import Task
@@ -30,14 +36,6 @@ if TYPE_CHECKING:
 LOG_LINES: Final = 300
 """Lines of the log on one page."""
 _MOST_ATTEMPTS: Final = 12
-_ENDED: Final = {"error": "RETRYING", "timeout": "TIMEOUT", "crashed": "FAILED", "cancelled": "CANCELLED"}
-ENDINGS: Final = {
-    "error": "failed",
-    "timeout": "timed out",
-    "crashed": "died with its process",
-    "cancelled": "was cancelled",
-    "released": "was released by a stop",
-}
 _REDACTED: Final = ("key", "token", "secret", "password", "passwd", "credential", "authorization")
 
 
@@ -57,7 +55,7 @@ def task(visit: Visit) -> Shown:
     )
     warnings = view.asked("level") == "warnings"
     shown = [line for line in lines[:LOG_LINES] if not warnings or line.level in {"WARNING", "ERROR", "CRITICAL"}]
-    arguments, result = json.loads(found.arguments), _pretty(found.result)
+    result = _pretty(found.result)
     stretches = [(earlier_one["attempt"], earlier_one["error"]) for earlier_one in earlier if earlier_one["error"]]
     error = found.error if found.error and found.status is not TaskStatus.SUCCESS else ""
     tabs = [("", view.say("Log"), len(lines[:LOG_LINES]))]
@@ -65,6 +63,8 @@ def task(visit: Visit) -> Shown:
         tabs.append(("traceback", view.say("Traceback"), len(stretches) + bool(error)))
     if result or found.result_omitted:
         tabs.append(("result", view.say("Result"), 0))
+    course = course_of(view, found, earlier, store.read(partial(read_audit, subject=task_id, limit=MOST_ASKED)))
+    tabs.append(("events", view.say("Events"), len(course)))
     show = view.asked("show", 20)
     return view.shown(
         "task.html",
@@ -77,8 +77,9 @@ def task(visit: Visit) -> Shown:
         chart=_chart(view, found, earlier),
         tabs=tabs,
         show=show if show in {key for key, _words, _count in tabs} else "",
+        course=course if show == "events" else [],
         lines=shown,
-        pauses={one["attempt"]: _between(view, one) for one in earlier},
+        pauses={one["attempt"]: between(view, one) for one in earlier},
         has_lines=bool(lines),
         more_lines=visit.here(after=lines[LOG_LINES - 1].id) if len(lines) > LOG_LINES else "",
         warnings=warnings,
@@ -86,13 +87,10 @@ def task(visit: Visit) -> Shown:
         error=error,
         earlier=stretches[-_MOST_ATTEMPTS:],
         folded=folded,
-        arguments=[
-            *enumerate(arguments["args"]),
-            *((name, _shielded(name, value)) for name, value in arguments["kwargs"].items()),
-        ],
+        arguments=arguments_of(found),
         short_json=short_json,
         result=result,
-        facts=_facts(view, found, earlier),
+        facts=facts_of(view, found, earlier, view.said.exact),
         why=[view.say.told(one) for one in store.read(lambda connection: _why(connection, view, found)).sentences],
         beside=store.read(lambda connection: _neighbours(connection, view, found)),
         same_time=store.read(lambda connection: _same_time(connection, found)),
@@ -104,9 +102,19 @@ def _why(connection: Connection, view: View, found: Task) -> Why:
     return why_task(connection, found, now=view.now, zone=view.desk.zone)
 
 
-def _shielded(name: str, value: Any) -> Any:
-    """Not for everybody's eyes: values whose name says that they are secret."""
-    return "•••" if any(part in name.lower() for part in _REDACTED) else value
+def arguments_of(found: Task) -> list[tuple[int | str, Any]]:
+    """The arguments by place or name, without what is not for everybody's eyes: values whose name says so."""
+    arguments = json.loads(found.arguments)
+    return [*enumerate(_shielded(arguments["args"])), *_shielded(arguments["kwargs"]).items()]
+
+
+def _shielded(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            name: "•••" if any(part in name.lower() for part in _REDACTED) else _shielded(one)
+            for name, one in value.items()
+        }
+    return [_shielded(one) for one in value] if isinstance(value, list) else value
 
 
 def _pretty(text: str | None) -> str:
@@ -125,7 +133,7 @@ def _chart(view: View, found: Task, earlier: list[dict[str, Any]]) -> Any:
         bars.append(
             (
                 one["attempt"],
-                _ENDED.get(one["outcome"], "RETRYING"),
+                ENDED_AS.get(one["outcome"], "RETRYING"),
                 begin.timestamp(),
                 one["ended_at"].timestamp(),
                 text,
@@ -152,7 +160,10 @@ def _chart(view: View, found: Task, earlier: list[dict[str, Any]]) -> Any:
     return charts.attempts(relative, view.said, view.say, label)
 
 
-def _facts(view: View, found: Task, earlier: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def facts_of(
+    view: View, found: Task, earlier: list[dict[str, Any]], say_at: Callable[[datetime | None], str]
+) -> list[tuple[str, str]]:
+    """What is true of a task, (what, value), instants as ``say_at`` says them."""
     say, said = view.say, view.said
     due = found.fire_time or found.created_at
     begins = [one["started_at"] for one in earlier if one["started_at"] is not None]
@@ -161,10 +172,10 @@ def _facts(view: View, found: Task, earlier: list[dict[str, Any]]) -> list[tuple
     facts = [
         (say("Task"), found.id),
         (say("Why"), view.why(found.reason, fires=found.fire_time is not None)),
-        (say("Due") if found.fire_time is not None else say("Accepted"), said.exact(due)),
-        (say("First start"), said.exact(first)),
+        (say("Due") if found.fire_time is not None else say("Accepted"), say_at(due)),
+        (say("First start"), say_at(first)),
         (say("Start delay"), said.duration(None if first is None else max(0.0, (first - due).total_seconds()))),
-        (say("Finished"), said.exact(found.finished_at)),
+        (say("Finished"), say_at(found.finished_at)),
         (say("Last attempt"), said.duration(found.duration_s)),
         (say("Waiting to retry"), said.duration(waits_s) if earlier else ""),
         (say("Attempts"), f"{found.attempt} / {found.policy.retry.max_retries + 1 + found.crashes}"),
@@ -178,15 +189,6 @@ def _facts(view: View, found: Task, earlier: list[dict[str, Any]]) -> list[tuple
         (say("Config"), f"r{found.revision}" if found.revision else ""),
     ]
     return [(words, value) for words, value in facts if value and value != "–"]
-
-
-def _between(view: View, one: dict[str, Any]) -> str:
-    """How an attempt that did not end its task ended, and how long the next one waited."""
-    what = view.say(ENDINGS.get(one["outcome"], "ended"))
-    if one["wait_s"] is None:
-        return view.say("attempt {n} {what}", n=one["attempt"], what=what)
-    waited = view.said.duration(one["wait_s"])
-    return view.say("attempt {n} {what}, the next one after {s}", n=one["attempt"], what=what, s=waited)
 
 
 def _neighbours(connection: Connection, view: View, found: Task) -> list[tuple[str, str, str]]:

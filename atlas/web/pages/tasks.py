@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 PER_PAGE: Final = 50
 MOST_SEARCHED: Final = 20_000
 """Newest tasks a text is looked for in; an older one is found with a job, a status or a time beside it."""
+MOST_TAKEN: Final = 10_000
+"""Newest tasks of a selection that are taken away in one file."""
 SINCE: Final = {
     "1h": timedelta(hours=1),
     "24h": timedelta(days=1),
@@ -42,20 +44,11 @@ _COLUMNS: Final = (
 def task_list(visit: Visit) -> Shown:
     """The table of tasks."""
     view = View.of(visit)
-    status, job, text, since = (view.asked(name) for name in ("status", "job", "q", "since"))
-    before = view.asked("before")
-    known = status.upper() if status.upper() in TaskStatus.__members__ else ""
-    wanted = {
-        "status": known,
-        "job": job,
-        "q": text,
-        "since": since if since in SINCE else "",
-        "until": view.asked("until"),
-    }
-    found = view.desk.store.read(lambda connection: _find(connection, view, wanted, before))
+    before, wanted = view.asked("before"), wanted_of(view)
+    found = view.desk.store.read(lambda connection: find_tasks(connection, view, wanted, before, PER_PAGE + 1))
     more = len(found) > PER_PAGE
     rows = found[:PER_PAGE]
-    metrics = view.desk.store.totals.metrics(job or None)
+    metrics = view.desk.store.totals.metrics(wanted["job"] or None)
     return view.shown(
         "tasks.html",
         view.say("Tasks"),
@@ -70,6 +63,8 @@ def task_list(visit: Visit) -> Shown:
             ),
         ],
         ranges=[("", view.say("any time")), *((key, view.say(f"last {key}")) for key in SINCE)],
+        most_taken=MOST_TAKEN,
+        files=[(kind, view.url(f"tasks_{kind}", **wanted)) for kind in ("csv", "json")],
         newest=visit.here(before=None) if before else "",
         following=visit.here(before=cursor(rows[-1].created_at, rows[-1].id)) if more else "",
         narrowed=any(wanted.values()),
@@ -77,7 +72,20 @@ def task_list(visit: Visit) -> Shown:
     )
 
 
-def _find(connection: Connection, view: View, wanted: dict[str, str], before: str) -> list[Any]:
+def wanted_of(view: View) -> dict[str, str]:
+    """What the address narrows the tasks to; "" for what it does not."""
+    status, since = view.asked("status").upper(), view.asked("since")
+    return {
+        "status": status if status in TaskStatus.__members__ else "",
+        "job": view.asked("job"),
+        "q": view.asked("q"),
+        "since": since if since in SINCE else "",
+        "until": view.asked("until"),
+    }
+
+
+def find_tasks(connection: Connection, view: View, wanted: dict[str, str], before: str, most: int) -> list[Any]:
+    """The newest ``most`` rows that `wanted_of` narrows to, behind the cursor ``before``."""
     statement = select(*(tasks.c[name] for name in _COLUMNS))
     conditions = []
     if wanted["status"]:
@@ -96,7 +104,7 @@ def _find(connection: Connection, view: View, wanted: dict[str, str], before: st
         newest = select(tasks.c.created_at).where(*conditions).order_by(*order).limit(MOST_SEARCHED).subquery()
         oldest = select(func.min(newest.c.created_at)).scalar_subquery()
         conditions += [tasks.c.created_at >= oldest, containing(connection, wanted["q"])]
-    return list(connection.execute(statement.where(*conditions).order_by(*order).limit(PER_PAGE + 1)))
+    return list(connection.execute(statement.where(*conditions).order_by(*order).limit(most)))
 
 
 def _instant(view: View, text: str) -> datetime | None:

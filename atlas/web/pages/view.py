@@ -122,7 +122,7 @@ class View:
         if not self.visit.atlas.stands_by:
             return None
         leader = self.visit.atlas.leader()
-        return self.say("nobody at the moment") if leader is None else leader.words
+        return self.say("nobody at the moment") if leader is None else self.said.within_text(leader.words)
 
     def _action(self, name: str) -> str:
         return self.visit.url(name) if name in self.visit.request.app.state.routes else "#"

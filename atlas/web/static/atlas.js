@@ -31,7 +31,7 @@ document.addEventListener("keydown", event => {
   if (go) { go = false; if (event.key in pages) location.href = `${base}/${pages[event.key]}`; return; }
   const row = rows().find(one => name(one) === chosen);
   const keys = {
-    j: () => move(1), k: () => move(-1), x: () => row?.querySelector("input[type=checkbox]")?.click(), t: theme, g: () => { go = true; }, r: () => act("run"), p: () => act("pause"),
+    j: () => move(1), k: () => move(-1), x: () => row?.querySelector("input[type=checkbox]")?.click(), t: theme, g: () => { go = true; }, r: () => act("run"), c: () => document.querySelector("main a[data-copy]")?.click(), p: () => act("pause"),
     "/": () => { event.preventDefault(); const find = document.querySelector(".find input"); find?.offsetParent ? find.focus() : location.href = `${base}/find`; },
     "?": () => document.getElementById("help")?.click(),
     Enter: () => { if (row && !event.target.matches("a, button, summary")) (row.matches("a") ? row : row.querySelector("a"))?.click(); },
@@ -49,6 +49,22 @@ const count = () => {
 document.addEventListener("change", event => {
   if (event.target.matches("[data-pick-all]")) picks().forEach(one => one.checked = event.target.checked);
   count();
+});
+
+// --- a text to be pasted elsewhere: the link leads to it; here it is copied at once, where the browser lets us
+let copied = ""; // said still when a live update replaces the link
+const sayCopied = () => document.querySelectorAll("a[data-copy]").forEach(one => { if (one.href === copied) one.lastElementChild.textContent = one.dataset.done; });
+document.addEventListener("click", async event => {
+  const link = event.target.closest("a[data-copy]");
+  if (!link || !navigator.clipboard || event.ctrlKey || event.metaKey || event.shiftKey) return;
+  event.preventDefault();
+  try {
+    const answer = await fetch(link.href);
+    if (!answer.ok) throw new Error(answer.statusText);
+    await navigator.clipboard.writeText(await answer.text());
+    copied = link.href;
+    sayCopied();
+  } catch { location.href = link.href; }
 });
 
 // --- live: finished fragments by server-sent events; a hidden tab closes its stream and catches up when it is seen
@@ -73,6 +89,7 @@ const patch = event => {
   if (at >= 0) (link && part.querySelector(`[href="${CSS.escape(link)}"]`) || part.querySelectorAll(parts)[at])?.focus();
   mark();
   count();
+  sayCopied();
 };
 const open = () => {
   if (!page || stream || document.hidden) return;

@@ -60,6 +60,12 @@ ENGINE: Final[dict[str, str]] = {
     "{waiting} waiting, {running} of {slots} running ({each})": "{waiting} 个等待，{slots} 个槽位中 {running} 个在运行（{each}）",
     "{detail}; no work starts: {fault}": "{detail}；没有任务启动：{fault}",
     "raise scheduler.max_workers, or find what holds the slots: 'atlas tasks'": "调大 scheduler.max_workers，或用“atlas tasks”查明谁占着槽位",
+    "executor {executor} is full ({limit}): {n} wait, the oldest {s} s, for {names}": (
+        "执行器 {executor} 已满（{limit}）：{n} 个在等待，最久 {s} 秒，占用者为 {names}"
+    ),
+    "raise scheduler.executor_limits, or find what holds the slots: 'atlas tasks'": (
+        "调大 scheduler.executor_limits，或用“atlas tasks”找出占用执行位的任务"
+    ),
     "{which} wait too long: {detail}": "{which} 等待过久：{detail}",
     "no abandoned threads": "没有被放弃的线程",
     "{n} threads were abandoned by timeouts and cancels and still run; at {slots} none is replaced": "{n} 个线程因超时或取消被放弃，仍在运行；达到 {slots} 个后不再替换",
@@ -98,6 +104,10 @@ ENGINE: Final[dict[str, str]] = {
     "cannot go from {old} to {new}": "不能从 {old} 变为 {new}",
     "{n} tasks wait already (max_waiting); nothing was accepted, submit again later": "已有 {n} 个任务在等待（max_waiting）；未接受新任务，请稍后再提交",
     "job {job}: {what}": "作业 {job}：{what}",
+    "it has no function and cannot run: {why}": "缺少函数，无法运行：{why}",
+    'it has no function and cannot run; correct its "function", or register that one with the scheduler:'
+    " {why}": '缺少函数，无法运行；请更正它的 "function"，或在调度器中注册该函数：{why}',
+    "the database refuses its task: {error}": "数据库拒绝它的任务：{error}",
     "no such job; did you mean {name}?": "没有这个作业；您是指 {name} 吗？",
     "no such job": "没有这个作业",
     "task {task} is unfinished and the overlap rule starts no second one": "任务 {task} 尚未结束，重叠策略不允许启动第二个",
@@ -143,6 +153,7 @@ ENGINE: Final[dict[str, str]] = {
     "arguments change on their way through JSON (tuples, enums and keys that are not text do)": "参数经过 JSON 会改变（元组、枚举和非文字的键会如此）",
     "until {at} must be an instant in the future, with its zone": "截止时间 {at} 必须是将来的时刻，并带时区",
     "{name} {value} is not a finite number of at least {low}": "{name} {value} 不是不小于 {low} 的有限数字",
+    "retry_on {value} is not a list of the names of errors": "retry_on {value} 不是错误名称的列表",
     "retry_jitter {value} is not in 0 to 1": "retry_jitter {value} 不在 0 到 1 之间",
     "max_instances {n} is less than 1": "max_instances {n} 小于 1",
     "{job} ({why})": "{job}（{why}）",

@@ -14,6 +14,18 @@ WHY: Final[dict[str, str]] = {
     "It fired at {at}; its task is removed by retention.": "它在 {at} 触发过；相应任务已按保留期清除。",
     "The job is not there any more.": "该作业已不存在。",
     "It is switched off now: the config file says enabled: false.": "它目前已停用：配置文件中写明 enabled: false。",
+    "No scheduler has run yet, and nothing starts until one does.": "还没有调度器运行过，在启动之前什么都不会开始。",
+    "No scheduler runs since {at}, when it was stopped, and nothing starts until one does.": (
+        "调度器已于 {at} 停止，在重新启动之前什么都不会开始。"
+    ),
+    "The scheduler, process {pid} on {host}, ended without a clean stop after {at}, and nothing starts"
+    " until another one runs.": (
+        "调度器（{host} 上的进程 {pid}）在 {at} 之后未正常停止就结束了；在另一个启动之前，什么都不会开始。"
+    ),
+    "The scheduler, process {pid} on {host}, wrote its last sign of life at {at}, and nothing starts until"
+    " it can write or another one runs.": (
+        "调度器（{host} 上的进程 {pid}）最后一次写入存活标记是在 {at}；在它能够写入或另一个启动之前，什么都不会开始。"
+    ),
     "somebody": "某人",
     "It is paused since {at} by {who}{until}{reason}.": "它自 {at} 起被 {who} 暂停{until}{reason}。",
     " until {at}": "，至 {at} 止",
@@ -21,7 +33,15 @@ WHY: Final[dict[str, str]] = {
     " (the same error)": "（同样的错误）",
     "It is parked now: {why}.": "它目前已被搁置：{why}。",
     "Its last fire time has passed.": "它的最后一次触发时间已过。",
+    "Its last fire time has passed: end_at is {at}.": "它的最后一次触发时间已过：end_at 为 {at}。",
     "It starts next at {at}.": "下次于 {at} 开始。",
+    "It starts next at {at}: start_at is {start}.": "下次于 {at} 开始：start_at 为 {start}。",
+    "It is due next at {at}, and makes no task then: its calendar leaves that day out.": (
+        "下次触发时间是 {at}，但届时不产生任务：它的日历跳过那一天。"
+    ),
+    "Its function is missing now{reason}: it makes no task until there is one.": (
+        "它目前缺少函数{reason}：在有函数之前不产生任务。"
+    ),
     "{at} is still to come, so nothing is decided yet.": "{at} 尚未到来，因此还没有任何决定。",
     "There was no such job at {at}: {what}, and the job came later.": "在 {at} 时没有这个作业：{what}，该作业是后来才有的。",
     "no revision of the config file was in force": "当时没有任何配置版本生效",
@@ -54,7 +74,10 @@ WHY: Final[dict[str, str]] = {
     "No scheduler ran then; one was started at {at}.": "当时没有调度器在运行；{at} 才启动了一个。",
     " (the scheduler was not able to look at it in time)": "（调度器未能及时处理）",
     " (no scheduler ran then; one was started at {at})": "（当时没有调度器在运行；{at} 才启动了一个）",
-    "Its task {task} waits for a slot since {at}.": "它的任务 {task} 自 {at} 起等待空闲槽位。",
+    "Its task {task} waits for a slot since {at}{others}.": "它的任务 {task} 自 {at} 起等待空闲槽位{others}。",
+    "That task waits for a slot{others}.": "该任务仍在等待空闲槽位{others}。",
+    " while {name} runs since {at}": "，而 {name} 自 {at} 起正在运行",
+    " while {n} tasks run, {name} for the longest, since {at}": "，而有 {n} 个任务正在运行，其中最久的 {name} 始于 {at}",
     "It waited {s} for its start{others}.": "它等待 {s} 后才开始{others}。",
     " while {n} other tasks ran": "，当时另有 {n} 个任务在运行",
     "Attempt {n} {what} at {at}{error}{again}.": "第 {n} 次尝试于 {at} {what}{error}{again}。",

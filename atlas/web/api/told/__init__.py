@@ -1,0 +1,16 @@
+"""What the verbs answer: closed objects, so that the description of the API promises every field and no other.
+
+They describe, and nothing is checked by them: `openapi` imports them when somebody asks for the description.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from atlas.web.api.told import config, jobs, system, tasks
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+TOLD: Final[dict[str, type[BaseModel]]] = {**jobs.TOLD, **tasks.TOLD, **config.TOLD, **system.TOLD}
+"""By the names of the verbs."""
