@@ -31,6 +31,7 @@ from atlas.scheduler.told import Told, told_of
 from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from types import TracebackType
 
@@ -272,6 +273,10 @@ class AtlasScheduler:
     def get_jobs(self) -> list[Job]:
         """Every job as it stands."""
         return self.cron.sync.get_all_jobs()
+
+    def each_job(self) -> Iterator[Job]:
+        """Every job as it stands, one by one, the parked ones last."""
+        return self.cron.sync.shown.each_job()
 
     def config_error(self) -> str | None:
         """Why the config file is refused now; None while it is in force."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from atlas.builtin.binding import ALIASES
+from atlas.heap import keep_heap_small
 from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError, StoreUnavailableError
@@ -51,6 +52,7 @@ def serve(
     Raises:
         AtlasError: It did not start.
     """
+    keep_heap_small()
     collect_rarely()
     return asyncio.run(_serve(settings, on_ready, on_note or (lambda _text: None), beside or nullcontext))
 

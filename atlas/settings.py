@@ -28,7 +28,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.log_lines import REDACT
@@ -50,7 +49,6 @@ from atlas.settings_input.values import (
     ZoneName,
     is_loopback,
 )
-from atlas.settings_input.yaml_file import LocatedYaml, read_yaml
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -205,12 +203,10 @@ class PathSettings(_Section):
     reports: ProjectPath = Field(Path("reports"), description="folder for daily reports")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything an installation sets. Made by `load_settings`; made directly it knows no file and no environment."""
 
-    model_config = SettingsConfigDict(
-        extra="forbid", frozen=True, env_prefix="ATLAS_", env_nested_delimiter="__", env_parse_none_str="null"
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
     scheduler: SchedulerSettings = SchedulerSettings()
     persistence: PersistenceSettings = PersistenceSettings()
@@ -243,19 +239,6 @@ class Settings(BaseSettings):
         copy._root, copy._file = root, file  # noqa: SLF001 - our own class
         return copy
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what is passed in: `load_settings` reads file and variables, so that each problem keeps its place."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
-
 
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings in ``path`` with the ``ATLAS_*`` variables of ``environ`` over them, checked, paths absolute.
@@ -269,6 +252,8 @@ def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = 
         ConfigError: The file named is missing or cannot be read, a key or variable is unknown, or a value cannot be
             used; with every problem and its place.
     """
+    from atlas.settings_input.yaml_file import LocatedYaml, read_yaml  # settings made directly read no file
+
     environ = os.environ if environ is None else environ
     named = path or (Path(environ[FILE_VARIABLE]) if environ.get(FILE_VARIABLE) else None)
     file = named or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)

@@ -155,7 +155,7 @@ def _job_facts(job: Job, status: dict[str, Any], times: LocalTimes) -> list[tupl
 def _reason(job: Job, times: LocalTimes) -> str:
     """Why a job stands where it stands, instants in the reader's zone."""
     if job.pause is None or job.state is not JobState.PAUSED:
-        return job.detail
+        return times.within(job.detail)
     until = f" until {times.day(job.pause.until)}" if job.pause.until else ""
     return f"by {job.pause.by or 'somebody'}{until}" + (f": {job.pause.reason}" if job.pause.reason else "")
 

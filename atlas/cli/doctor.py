@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from atlas.builtin.health import Check, health, leader_check
 from atlas.cli.exits import Exit
-from atlas.cli.installation import opened
+from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, print_json, say
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
@@ -30,6 +30,7 @@ LOOK: Final = {"ok": ("✓", "green"), "degraded": ("!", "yellow"), "failing": (
 def doctor(args: argparse.Namespace) -> int:
     """Every check with its remedy; the exit code is 1 unless all is well."""
     with opened(args) as (client, settings):
+        times = local_times(settings)
         source = _FromOutside(client, settings)
         result = health(
             store=client.store,
@@ -44,10 +45,11 @@ def doctor(args: argparse.Namespace) -> int:
     else:
         for check in result["checks"]:
             glyph, style = LOOK[check["status"]]
-            say(Cell(f"{glyph} {check['name']:<10}", style), " ", check["detail"])
+            say(Cell(f"{glyph} {check['name']:<10}", style), " ", times.within(check["detail"]))
             if check["remedy"]:
                 say(Cell(f"{'':12} → {check['remedy']}", style))
         glyph, style = LOOK[result["status"]]
+        say(Cell(times.words, "dim"))
         say(Cell(result["status"], style))
     return Exit.OK if result["status"] == "ok" else Exit.FAILED
 
@@ -67,7 +69,9 @@ class _FromOutside:
         waiting = [lease for lease in waiting if lease.lives(now)]
         others = f"; {len(waiting)} stand{'s' * (len(waiting) == 1)} by" if waiting else ""
         if self._lease is None:
-            was = "" if last is None or last.stopped_at is not None else f"; {last.words} is silent"
+            was = ""
+            if last is not None and last.stopped_at is None:
+                was = f"; {last.words} {'ended without a clean stop' if last.ended else 'is silent'}"
             return Check(
                 name="scheduler",
                 status="failing",
@@ -111,6 +115,6 @@ class _FromOutside:
         drift = config_facts(self._lease).get("drift")
         return None if drift is None else str(drift)
 
-    def get_jobs(self) -> Sequence[Job]:
+    def each_job(self) -> Sequence[Job]:
         """Every job as it stands in the store."""
         return self._client.jobs()

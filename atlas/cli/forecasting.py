@@ -74,7 +74,7 @@ def _jobs(args: argparse.Namespace, settings: Settings) -> list[ForecastJob]:
         defaults=PolicyDefaults(timezone=local_times(settings).zone.key),
         registry=None,
     )
-    return [ForecastJob.of(one) for one in loaded.definitions.values()]
+    return [ForecastJob(one) for one in loaded.definitions.values()]
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------

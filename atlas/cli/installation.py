@@ -14,6 +14,7 @@ from tzlocal import get_localzone_name
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.tasks.submission import QueueDefaults
 from atlas.scheduler.zones import zone_named
 from atlas.settings import DEFAULT_FILE, load_settings, prepare_folders
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from atlas.scheduler.client import SyncAtlasClient
+    from atlas.scheduler.store.lock_holders import Holder
     from atlas.settings import Settings
 
 
@@ -58,7 +60,14 @@ def opened(args: argparse.Namespace) -> Iterator[tuple[SyncAtlasClient, Settings
     scheduler = settings.scheduler
     defaults = QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries)
     with quiet_logs(verbose=args.verbose), AtlasClient(database, defaults=defaults).sync as client:
+        client.on_wait = _tell_of_waiting
         yield client, settings
+
+
+def _tell_of_waiting(holder: Holder | None) -> None:
+    """Say on stderr that the database takes no commit yet, and whose lock it is."""
+    why = "" if holder is None else f": {holder.words}; {holder.remedy}"
+    print(f"atlas: waiting for the database, at most {ACCEPT_S:g} s{why}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -70,6 +70,8 @@ def jobs(args: argparse.Namespace) -> int:
     print_table(columns, rows)
     print_reasons(found, times)
     print_config(lease)
+    if lease is None:
+        say(Cell("✗ No scheduler runs: nothing starts until one does ('atlas serve').", "bold red"))
     say(Cell(f"{_count_words(found, latest)} · {times.words}", "dim"))
     return Exit.OK
 

@@ -13,7 +13,7 @@ from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
 from atlas.scheduler.config.preview import Preview, make_preview
 from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, UnknownRevisionError
 from atlas.scheduler.jobs import read_jobs_text
 from atlas.scheduler.store.audit import Action
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _SIGNS: Final = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}
 KINDS: Final[tuple[Kind, ...]] = ("changed", "added", "removed")
+MOST_NAMES: Final = 5
 SHOWN: Final = 200
 """Jobs that are shown; ``--json`` has all of them."""
 
@@ -133,6 +134,8 @@ def print_preview(preview: Preview, times: LocalTimes) -> None:
     for job in preview.jobs[:SHOWN]:
         sign, style = _SIGNS[job.kind]
         say(Cell(sign, style), " ", Cell(job.id.ljust(width), "bold"), "  ", _words(job, times))
+        if job.will_not_run is not None:
+            say(" " * (width + 4), Cell(f"✗ {job.will_not_run}", "bold red"))
         for task_id, status in job.unfinished[:3]:
             say(" " * (width + 4), Cell(f"task {task_id} is {status.lower()} and goes on as it is", "dim"))
     if len(preview.jobs) > SHOWN:
@@ -167,6 +170,9 @@ def _sum(preview: Preview) -> str:
     told = (
         f"{preview.count('changed'):,} changed, {preview.count('added'):,} added, {preview.count('removed'):,} removed"
     )
+    lost = [job.id for job in preview.jobs if job.will_not_run is not None]
+    if lost:
+        told = f"{', '.join(lost[:MOST_NAMES])}{' …' if len(lost) > MOST_NAMES else ''} will not run. {told}"
     return (
         f"{told}, {preview.unchanged:,} unchanged. Tasks a day {before.tasks:,} → {after.tasks:,},"
         f" peak {before.peak} → {after.peak} ({counted(after.slots, 'worker')})"

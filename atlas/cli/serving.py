@@ -39,7 +39,10 @@ def serve(args: argparse.Namespace) -> int:
     configure_logging(settings)
     pages = _Pages()
     code = run_service(
-        settings, on_ready=lambda atlas: introduce(atlas, pages.words), on_note=_note, beside=pages.beside
+        settings,
+        on_ready=lambda atlas: introduce(atlas, pages.words),
+        on_note=lambda text: _note(local_times(settings).within(text)),
+        beside=pages.beside,
     )
     _note(f"stopped; {_left(settings)}")
     return code

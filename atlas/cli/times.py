@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.durations import format_duration, parse_duration
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.told import with_instants
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
@@ -48,6 +49,10 @@ class LocalTimes:
         local = instant.astimezone(self.zone)
         year = "" if local.year == self.now.astimezone(self.zone).year else " %Y"
         return local.strftime(f"%a %d %b{year} %H:%M" + (":%S" if local.second else ""))
+
+    def within(self, text: str) -> str:
+        """``text`` with the instants in it as `at` shows them."""
+        return with_instants(text, self.at)
 
     def ahead(self, instant: datetime) -> str:
         """How long until then: ``4m 33s``; ``now`` once it has come."""

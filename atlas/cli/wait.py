@@ -11,6 +11,7 @@ from atlas.cli.exits import NoSchedulerError
 from atlas.cli.tables import printable, terminal
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import ResultNotReadyError
+from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ def wait_for(
     end_s = None if limit_s is None else time.monotonic() + limit_s
     with progress_bar(label, typical_s) as bar:
         while True:
-            lease = client.scheduler()
-            if lease is None:
+            lease = client.store.read(scheduler_lease)
+            if lease is None or not lease.lasts(client.store.clock.now()):  # one that was killed may be back in time
                 raise NoSchedulerError(
                     f"no scheduler runs, so nothing serves task {task_id}; it waits for one ('atlas serve')"
                 )

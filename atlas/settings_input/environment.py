@@ -6,9 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
 
-from pydantic_settings import EnvSettingsSource, SettingsError
-from pydantic_settings.sources.utils import parse_env_vars
-
 from atlas.scheduler.errors import Problem
 from atlas.scheduler.nearest import nearest
 from atlas.settings_input.problems import LIKE, model_of, shorten
@@ -16,7 +13,7 @@ from atlas.settings_input.problems import LIKE, model_of, shorten
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pydantic_settings import BaseSettings
+    from pydantic import BaseModel
 
     from atlas.settings_input.problems import Place
 
@@ -47,7 +44,7 @@ class Variable:
         return Problem(file="environment", path=path, value=shorten(self.text), message=message)
 
 
-def read_variables(environ: Mapping[str, str], settings: type[BaseSettings]) -> tuple[list[Variable], list[Problem]]:
+def read_variables(environ: Mapping[str, str], settings: type[BaseModel]) -> tuple[list[Variable], list[Problem]]:
     """The variables in ``environ`` that set something, the wider ones first, and what is wrong with the others."""
     places = {f"{PREFIX}{'__'.join(place)}".upper(): place for place in _places(settings)}
     variables: list[Variable] = []
@@ -62,8 +59,8 @@ def read_variables(environ: Mapping[str, str], settings: type[BaseSettings]) -> 
             continue
         place = places[name.upper()]
         try:
-            value: Any = _Given({name: environ[name]}, settings)()
-        except SettingsError:
+            value: Any = _read(name, environ[name], settings)
+        except ValueError:
             unread = Variable(name=name, text=environ[name], place=place)
             problems.append(unread.problem('is not JSON, which a list is written in here: ["one", "two"]'))
             continue
@@ -73,7 +70,7 @@ def read_variables(environ: Mapping[str, str], settings: type[BaseSettings]) -> 
     return sorted(variables, key=lambda variable: len(variable.place)), problems
 
 
-def _places(settings: type[BaseSettings]) -> Iterator[tuple[str, ...]]:
+def _places(settings: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     """Every section and key a variable may set, and the fixed inner keys of mappings."""
     for section, holder in settings.model_fields.items():
         model = model_of(holder)
@@ -84,12 +81,7 @@ def _places(settings: type[BaseSettings]) -> Iterator[tuple[str, ...]]:
                 yield from ((section, key, name) for name in get_args(names))
 
 
-class _Given(EnvSettingsSource):
-    """The variables it is given, in place of the process's own, read by the rules of pydantic-settings."""
+def _read(name: str, text: str, settings: type[BaseModel]) -> dict[str, Any]:
+    from atlas.settings_input.variable_source import value_of
 
-    def __init__(self, environ: Mapping[str, str], settings: type[BaseSettings]) -> None:
-        self._environ = environ
-        super().__init__(settings)
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return parse_env_vars(self._environ, self.case_sensitive, self.env_ignore_empty, self.env_parse_none_str)
+    return value_of(name, text, settings, PREFIX)
