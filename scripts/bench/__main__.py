@@ -11,6 +11,7 @@ without Atlas the measure is not kept); 2 usage.
 from __future__ import annotations
 
 import argparse
+import compileall
 import importlib
 import os
 import platform
@@ -57,6 +58,7 @@ def main(
     readme: Path = README,
 ) -> int:
     """Measure, print, keep; returns the exit code."""
+    compileall.compile_dir(peers.ROOT / "atlas", quiet=1)  # as pip does for a user, and did for the peers
     modules = {name: importlib.import_module(module) for name, module in measures.items()}
     args = _parsed(argv, modules)
     run = Run(peers=args.peers, quick=args.quick)

@@ -12,6 +12,7 @@ from typing import Any
 
 from loguru import logger
 
+from atlas.heap import keep_heap_small
 from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler.registry import register
 from atlas.service import AtlasScheduler
@@ -60,6 +61,7 @@ def cpu() -> dict[str, float]:
 
 def main(folder: str) -> None:
     """Serve until the input ends."""
+    keep_heap_small()
     logger.remove()
     logger.add(sys.stderr, level="WARNING")
     with AtlasScheduler.from_settings(settings_in(Path(folder))).in_thread() as atlas:

@@ -9,9 +9,18 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler import crash_points
-from atlas.scheduler.errors import ConfigError, JobBusyError, JobUnboundError, StoreUnavailableError, UnknownTaskError
+from atlas.scheduler.errors import (
+    ConfigError,
+    JobBusyError,
+    JobRefusedError,
+    JobUnboundError,
+    StoreUnavailableError,
+    UnknownTaskError,
+)
 from atlas.scheduler.testing.crashes import Killed
-from scripts.simulate.drawing import RARE, draw_entry
+from scripts.simulate.drawing import RARE, draw_entry, draw_times
+from scripts.simulate.expected import BY_ITSELF_S, SAYS_WHEN
+from scripts.simulate.poison import KINDS, TIMES
 from scripts.simulate.watching import FINAL
 
 if TYPE_CHECKING:
@@ -22,6 +31,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.reconcile import Reconciler
     from atlas.scheduler.testing.virtual_time import VirtualTime
     from scripts.simulate.expected import Expected
+    from scripts.simulate.poison import Poison
     from scripts.simulate.watching import Trace, Watch
 
 WEIGHTS: Final = {
@@ -43,6 +53,7 @@ WEIGHTS: Final = {
     "kill in call": 8,
     "kill at edge": 14,
     "stop": 9,
+    "poison": 9,
 }
 """Actions and how often they are drawn."""
 NEVER_INSIDE: Final = frozenset({"stop", "kill", "stand still"})
@@ -60,6 +71,7 @@ class Actions:
     watch: Watch
     trace: Trace
     expected: Expected
+    poisoned: Poison
     reconciler: Reconciler
     document: dict[str, Any]
     documents: dict[int, dict[str, Any]]
@@ -198,6 +210,10 @@ class Actions:
         jobs = {name: (entry, zone, calendars) for name, entry in self.in_force["cron_jobs"].items()}
         jobs |= {name: (entry, "UTC", {}) for name, entry in self.code_jobs.items()}
         self.expected.in_force(jobs, now)
+        for name in [name for name, kind in self.poisoned.kinds.items() if kind == TIMES]:
+            if not self.expected.is_ill(name):  # the times that were poisoned are nobody's any more
+                self.poisoned.take_away(name)
+                del self.expected.ill[name]
 
     # --- jobs of code -------------------------------------------------------------------------------------------------
 
@@ -252,8 +268,12 @@ class Actions:
     def run_now(self) -> None:
         """Somebody presses the button."""
         if (name := self.a_job()) is not None:
-            with suppress(JobBusyError, JobUnboundError):
+            try:
                 self.accepted.add(self.alive.cron.sync.run_job_now(name))
+            except (JobBusyError, JobUnboundError):
+                pass
+            except JobRefusedError:
+                self.is_refused()
 
     def submit(self) -> None:
         """The app submits work of its own."""
@@ -284,8 +304,17 @@ class Actions:
             (self.watch.name(one), one) for one, status in self.watch.status.items() if status in {"FAILED", "TIMEOUT"}
         )
         if failed:
-            with suppress(JobBusyError):
+            try:
                 self.accepted.add(self.alive.queue.sync.retry_task(self.draw.choice(failed)[1]))
+            except JobBusyError:
+                pass
+            except JobRefusedError:
+                self.is_refused()
+
+    def is_refused(self) -> None:
+        """The database took no task of some job."""
+        if "tasks" not in self.poisoned.kinds.values():
+            self.watch.problem("a task was refused, and no job is poisoned")
 
     # --- machines and disks -------------------------------------------------------------------------------------------
 
@@ -337,6 +366,51 @@ class Actions:
         """Kill at the edge of one of the next transactions."""
         self.edges = self.draw.randint(1, 40)
         crash_points.armed = self.at_edge
+
+    # --- one job alone ------------------------------------------------------------------------------------------------
+
+    def poison(self) -> None:
+        """A job that starts soon cannot be served for a while, whichever scheduler runs."""
+        well = self.expected.open.keys() - self.expected.ill.keys()
+        records = [one for one in self.alive.cron.sync.running.jobs.records() if one.id in well]
+        soon = sorted((one.next_run, one.id, one.trigger.schedule) for one in records if one.next_run is not None)
+        if not soon:
+            return
+        _at, name, schedule = self.draw.choice(soon[:3])
+        kind = self.draw.choice(KINDS)
+        self.poisoned.give(name, kind, schedule)
+        self.expected.falls_ill(name, kind)
+        self.trace.add(self.now, "poisoned", name, kind)
+        lasts_s = self.draw.choice((90, 20_000, 100_000, 300_000))
+        self.later(self.true_s + lasts_s, "cure")
+        # Somebody gives it other times, or the next scheduler finds it among all that was missed.
+        meanwhile = self.draw.choice(("edit poisoned", "stop", None))
+        if meanwhile is not None:
+            self.later(self.true_s + lasts_s * self.draw.uniform(0.3, 1.0), meanwhile)
+
+    def edit_poisoned(self) -> None:
+        """The job that cannot be served gets other times: what was due by the old ones is a skip with its reason."""
+        name = next(iter(self.poisoned.kinds), None)
+        document = copy.deepcopy(self.document)
+        if name is not None and name in document["cron_jobs"]:
+            kept = {key: value for key, value in document["cron_jobs"][name].items() if key not in SAYS_WHEN}
+            document["cron_jobs"][name] = {**kept, **draw_times(self.draw, self.started, self.days)}
+            self.write_document(document)
+            self.reload()
+
+    def cure(self) -> None:
+        """What was wrong with a job is over; somebody may resume it, or it comes back by itself."""
+        name = next(iter(self.poisoned.kinds), None)
+        if name is None:
+            return  # with the times it was in
+        self.poisoned.take_away(name)
+        self.expected.is_well_again(name, self.true_s + BY_ITSELF_S)
+        self.trace.add(self.now, "cured", name)
+        record = self.alive.cron.sync.running.jobs.record(name)
+        if record is not None and record.enabled and self.draw.random() < 0.5:
+            self.alive.cron.sync.resume_job(name)
+            self.pauses.pop(name, None)
+            self.expected.is_well_again(name, self.true_s)
 
 
 __all__ = ["NEVER_INSIDE", "WEIGHTS", "Actions", "StoreUnavailableError"]

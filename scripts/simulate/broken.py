@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from unittest import mock
@@ -100,6 +100,43 @@ def _told_and_not_written() -> Any:
     return mock.patch("atlas.scheduler.store.writer.update_tasks", all_but_last)
 
 
+def _poison_spreads() -> Any:
+    """A job that is refused takes the whole pass with it."""
+    from atlas.scheduler.job_store import door
+    from atlas.scheduler.job_store.blame import Shared
+    from atlas.scheduler.job_store.passes import Written
+    from atlas.scheduler.store.refusals import is_jobs_own
+
+    def write_together(connection: Connection, decided: Pass, _suspects: Any, write: Any) -> Shared:
+        try:
+            with connection.begin_nested():
+                return Shared(write(connection, decided), {})
+        except Exception as error:
+            if not is_jobs_own(error):
+                raise
+            return Shared(Written([], []), dict.fromkeys(decided.job_ids, error))
+
+    return mock.patch.object(door, "write_without_refused", write_together)
+
+
+def _forget_what_waits() -> Any:
+    """A job that is set apart goes on behind what is due of it."""
+    from atlas.scheduler.job_store.table import JobTable
+
+    whole = JobTable.set_apart
+
+    def set_apart(self: JobTable, new: Any) -> Any:
+        old, record = whole(self, new), self.record(new.id)
+        with suppress(OSError):  # its times are what is poisoned
+            following = None if record is None else record.trigger.get_next_fire_time(record.next_run, new.tried_at)
+            if following is not None:
+                self._look_s.pop(new.id, None)
+                self.move({new.id: following})
+        return old
+
+    return mock.patch.object(JobTable, "set_apart", set_apart)
+
+
 VARIANTS: Final = {
     "lose-catch-up": _lose_catch_up,
     "serve-twice": _serve_twice,
@@ -108,6 +145,8 @@ VARIANTS: Final = {
     "fold-twice": _fold_twice,
     "wrong-counters": _wrong_counters,
     "told-and-not-written": _told_and_not_written,
+    "poison-spreads": _poison_spreads,
+    "forget-what-waits": _forget_what_waits,
 }
 
 

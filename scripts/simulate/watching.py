@@ -74,14 +74,12 @@ class Watch:
     Args:
         trace: Gets a line for each.
         now: The wall clock.
-        why_skipped: Judges a skip that is told just now: what is wrong with it, or None.
+        why: Judges a skip, or a job that is set apart, told just now: what is wrong with it, or None.
     """
 
-    def __init__(
-        self, trace: Trace, now: Callable[[], datetime], why_skipped: Callable[[JobEvent], str | None]
-    ) -> None:
+    def __init__(self, trace: Trace, now: Callable[[], datetime], why: Callable[[JobEvent], str | None]) -> None:
         """See nothing yet."""
-        self._trace, self._now, self._why_skipped = trace, now, why_skipped
+        self._trace, self._now, self._why = trace, now, why
         self.problems: list[str] = []
         self.counts: Counter[str] = Counter()
         self.status: dict[str, str] = {}
@@ -107,9 +105,18 @@ class Watch:
             reason = str(event.detail["reason"])
             self.counts[f"skips: {reason}"] += event.detail["fire_times"] or 1
             self._trace.add(event.at, "skip", event.job_id, reason, event.detail["fire_times"])
-            wrong = self._why_skipped(event)
+            wrong = self._why(event)
             if wrong is not None:
                 self.problem(f"{event.job_id}: skip {reason!r} without reason: {wrong}")
+        elif isinstance(event, JobEvent) and event.kind is JobEventKind.PARKED:
+            self.counts["jobs set apart"] += 1
+            self._trace.add(event.at, "set apart", event.job_id)
+            wrong = self._why(event)
+            if wrong is not None:
+                self.problem(f"{event.job_id} is set apart without reason: {wrong}")
+        elif isinstance(event, JobEvent) and event.kind is JobEventKind.RESUMED and not event.detail:
+            self.counts["jobs served again"] += 1
+            self._trace.add(event.at, "served again", event.job_id)
 
     def _moved(self, event: TaskEvent) -> None:
         task_id, new, old = event.task_id, event.status.value, self.status.get(event.task_id, "")

@@ -35,10 +35,16 @@ for address in sys.argv[1:]:
 
 def atlas(folder: Path, size: int) -> Figures:
     """The scheduler alone, after its tasks have ended; and the CPU it takes while nothing happens."""
+    from atlas.scheduler.status import CLEAN_FIRST_S
+
+    started_s = time.monotonic()
     with _lived_in(folder, size):
         figures = {"mb": resident_mb()}
+        idle_s = min(IDLE_S, size / 1000)  # a try with few jobs need not be long
+        if idle_s == IDLE_S:  # once behind a start, and then once an hour, old tasks are looked for: that is no rest
+            time.sleep(max(0.0, started_s + CLEAN_FIRST_S + IDLE_S - time.monotonic()))
         cpu_s, begun_s = time.process_time(), time.monotonic()
-        time.sleep(min(IDLE_S, size / 1000))  # a try with few jobs need not be long
+        time.sleep(idle_s)
         idle = (time.process_time() - cpu_s) / (time.monotonic() - begun_s)
         return figures | {"idle_percent": idle * 100}
 

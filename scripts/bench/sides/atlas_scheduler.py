@@ -35,10 +35,12 @@ def scheduler_in(folder: Path, call: Callable[[], object]) -> Iterator[AtlasSche
     without sign-in, for whoever starts them.
     """
     from atlas import AtlasScheduler, service
+    from atlas.heap import keep_heap_small
     from atlas.logs import configure_logging
     from atlas.pauses import collect_rarely, shorten_pauses
     from atlas.settings import LoggingSettings, PersistenceSettings, SchedulerSettings, Settings, WebSettings
 
+    keep_heap_small()
     collect_rarely()
     settings = Settings(
         scheduler=SchedulerSettings(max_workers=SLOTS, timezone="UTC"),
