@@ -56,6 +56,8 @@ def fail(kind: str) -> NoReturn:
             raise KeyboardInterrupt
         case "stopped":
             raise TaskStopped("timeout")
+        case "secret":
+            raise ValueError("401: https://me:pa55@feeds.example/?token=abc123 order 4711")
         case _:
             raise AssertionError(kind)
 

@@ -117,12 +117,12 @@ def settled(queue: TaskQueue) -> None:
     lifecycle, line = serving.lifecycle, serving.line
     assert lifecycle.wait_idle(LIMIT_S, waiting_too=True), lifecycle.figures()
     serving.store.write(nothing)
-    eventually(lambda: _all_free(line) and not lifecycle.abandoned, "all slots are free")
+    eventually(lambda: _all_free(line) and not lifecycle.stopping.abandoned, "all slots are free")
     with lifecycle._lock, line._lock:
         assert not lifecycle._live
         assert not lifecycle._running
         assert lifecycle._admission.is_empty
-        assert not lifecycle._unreplaced
+        assert not lifecycle.stopping._unreplaced
         assert lifecycle._waiting.total == sum(lifecycle._waiting.by_priority().values()) == 0
     figures = queue.get_queue_status()
     assert (figures["queue_size"], figures["running_tasks"], figures["held_tasks"]) == (0, 0, 0)

@@ -17,9 +17,10 @@ from atlas.scheduler.errors import JobBusyError, JobUnboundError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Binding, Pause
 from atlas.scheduler.job_store.records import JobChange, make_record
-from atlas.scheduler.registry import function_from
-from atlas.scheduler.schedule import Calendar, newest_fire_times
+from atlas.scheduler.registry import Registry, function_from
+from atlas.scheduler.schedule import Calendar, newest_fire_times, stable_offset
 from atlas.scheduler.store.tables import fires
+from atlas.scheduler.testing.virtual_time import VirtualTime
 from tests.clockwork import DAY, START, Clockwork, nothing, utc
 
 if TYPE_CHECKING:
@@ -68,6 +69,16 @@ def test_a_spread_job_starts_later_and_keeps_its_nominal_fire_time(clockwork: Cl
     (row,) = clockwork.fires()
     assert row.fire_time == job.next_fire_time.timestamp()
     assert clockwork.tasks()[0].reason == "at its fire time"
+
+
+def test_a_job_that_is_added_between_a_fire_time_and_its_spread_start_is_served_by_it() -> None:
+    offset_s = stable_offset("job", 3600)
+    assert offset_s > 1
+    with VirtualTime(utc(f"{DAY} 12:00:01")) as time:
+        job = time.cron.sync.add_job("job", "0 * * * *", lambda: None, spread=3600)
+        assert job.next_fire_time == utc(f"{DAY} 12:00")
+        time.advance(seconds=offset_s)
+        assert time.decisions("job") == ["12:00 task"]
 
 
 def test_the_revision_in_force_is_kept_with_fire_and_task(clockwork: Clockwork) -> None:
@@ -305,6 +316,22 @@ def test_overlap_skip_holds_for_every_fire_time_of_a_catch_up(clockwork: Clockwo
     clockwork.gate.wait_entered()
     clockwork.at("12:04")
     assert clockwork.decisions() == ["12:01 task", "12:02 skip overlap", "12:03 skip overlap", "12:04 skip overlap"]
+
+
+def test_what_a_catch_up_leaves_out_is_coalesced_even_if_all_it_chose_meets_an_unfinished_task(tmp_path: Path) -> None:
+    def raising() -> None:
+        raise ConnectionError("no route")
+
+    registry = Registry()
+    registry.add("raising", raising)
+    options: Any = {"catchup": "all", "catchup_limit": 1, "max_retries": 1, "retry_delay": 3600}
+    with VirtualTime(START, store=tmp_path / "atlas.db", registry=registry) as time:
+        time.cron.sync.add_job("job", "* * * * *", "raising", **options)
+        time.advance_to(utc(f"{DAY} 12:01"))
+    with VirtualTime(utc(f"{DAY} 12:04"), store=tmp_path / "atlas.db", registry=registry) as time:
+        time.advance()
+        assert [task.status for task in time.tasks("job")] == ["RETRYING"]
+        assert time.decisions("job") == ["12:01 task", "12:02-12:03 skip coalesced x2", "12:04 skip overlap"]
 
 
 def test_overlap_skip_does_not_drop_the_rest_of_its_own_catch_up(clockwork: Clockwork) -> None:

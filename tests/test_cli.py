@@ -297,6 +297,18 @@ def test_an_empty_installation_says_what_to_do(installation: Installation, typed
     assert str(installation.jobs_file) in unknown.err
 
 
+def test_the_table_of_jobs_says_that_nothing_starts_without_a_scheduler(
+    installation: Installation, typed: Typed
+) -> None:
+    none_runs = "✗ No scheduler runs: nothing starts until one does ('atlas serve')."
+    with Served(installation):
+        running = typed("jobs", at=installation).out
+    stopped = typed("jobs", at=installation).out
+    for table, told in ((running, False), (stopped, True)):
+        assert "greet_job" in table
+        assert (none_runs in table) is told
+
+
 def test_without_a_scheduler_a_task_is_accepted_and_waits(installation: Installation, typed: Typed) -> None:
     done = typed("submit", "work_of_tests:add", "1", at=installation)
     assert done.code == 0

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import insert
+from loguru import logger
+from sqlalchemy import insert, update
 
 from atlas.scheduler.client import AtlasClient, SyncAtlasClient
 from atlas.scheduler.errors import (
@@ -22,14 +23,19 @@ from atlas.scheduler.errors import (
     DuplicateTaskError,
     FunctionRefusedError,
     JobBusyError,
+    JobUnboundError,
+    QueueFullError,
     ResultNotReadyError,
     UnknownFunctionError,
     UnknownJobError,
     UnknownTaskError,
 )
 from atlas.scheduler.job_view import JobState, task_json
+from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.queue import TaskQueue
+from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.status import StatusManager
-from atlas.scheduler.store.tables import jobs
+from atlas.scheduler.store.tables import jobs, leases
 from atlas.scheduler.task import TaskStatus
 from tests.clockwork import LIMIT_S, Clockwork
 
@@ -139,6 +145,42 @@ def test_a_job_runs_now_and_is_busy_then(served: Clockwork, client: SyncAtlasCli
     assert (task.status, task.reason, task.job_id, task.name) == ("SUCCESS", "run now", "job", "一年一次")
 
 
+def test_a_job_without_function_is_refused_with_why_and_what_to_do(
+    served: Clockwork, client: SyncAtlasClient, tmp_path: Path
+) -> None:
+    file = tmp_path / "cron_jobs.json"
+    reconciler = Reconciler(served.cron, file, PolicyDefaults())
+    for function, why in (("nothing", None), ("nothin", "did you mean 'nothing'?"), ("nothing", None)):
+        file.write_text(json.dumps({"cron_jobs": {"job": {"cron_expression": "@yearly", "function": function}}}))
+        reconciler.reload()
+        served.store.write(lambda _connection: None)  # behind what the reload told
+        if why is None:
+            assert client.wait(client.run_job("job"), LIMIT_S).status is TaskStatus.SUCCESS
+            continue
+        for run in (client.run_job, served.cron.run_job_now):
+            with pytest.raises(JobUnboundError) as refused:
+                run("job")
+            assert str(refused.value) == (
+                'job job: it has no function and cannot run; correct its "function", or register that one with the '
+                f"scheduler: no function 'nothin' is registered; {why}"
+            )
+        assert isinstance(client.run_jobs(["job"])["job"], JobUnboundError)
+
+
+@ON_SQLITE
+def test_a_function_that_is_bound_again_can_be_run_at_once(served: Clockwork, client: SyncAtlasClient) -> None:
+    served.cron.add_job("job", "@yearly", lambda: None)
+    served.queue.serving.renew()
+    states = served.cron.running.states
+    states.bind("job", None)  # as a start finds it
+    tell(served)
+    with pytest.raises(JobUnboundError, match="binds it"):
+        client.run_job("job")
+    served.cron.add_job("job", "@yearly", lambda: None)
+    served.store.write(lambda _connection: None)
+    assert client.wait(client.run_job("job"), LIMIT_S).status is TaskStatus.SUCCESS
+
+
 def test_a_running_task_is_cancelled(served: Clockwork, client: SyncAtlasClient) -> None:
     served.registry.add("gate", served.gate)
     tell(served)
@@ -187,11 +229,42 @@ def test_the_scheduler_that_serves_is_known(served: Clockwork, client: SyncAtlas
 
 
 @ON_SQLITE
+def test_what_the_scheduler_would_refuse_is_refused_before_it_is_on_disk(
+    served: Clockwork, client: SyncAtlasClient
+) -> None:
+    served.queue.serving.renew()
+    tell(served)
+    with pytest.raises(FunctionRefusedError, match="function 'os:system': package 'os' is not on the allow-list"):
+        client.submit("os:system", "true")
+    assert client.tasks() == []
+
+
+def test_a_database_that_no_scheduler_has_used_is_doubted(alone: SyncAtlasClient) -> None:
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
+    alone.submit("collect")
+    logger.remove(sink)
+    assert said == ["no scheduler has run on this database yet: is it the right one?"]
+
+
 def test_an_unknown_function_is_refused_with_the_nearest_name(served: Clockwork, client: SyncAtlasClient) -> None:
     tell(served)
     with pytest.raises(UnknownFunctionError, match="did you mean 'nothing'"):
         client.submit("nothin")
     assert client.tasks() == []
+
+
+def test_of_several_jobs_one_that_is_refused_keeps_no_other_from_running(
+    served: Clockwork, client: SyncAtlasClient
+) -> None:
+    for name in ("one", "two"):
+        served.cron.add_job(name, "@hourly", "nothing")
+    made = client.run_jobs(["one", "nowhere", "two", "one"], by="mei")
+    assert list(made) == ["one", "nowhere", "two"]
+    assert isinstance(made["nowhere"], UnknownJobError)
+    for name in ("one", "two"):
+        task = client.wait(str(made[name]), LIMIT_S)
+        assert (task.job_id, task.status) == (name, TaskStatus.SUCCESS)
 
 
 @ON_SQLITE
@@ -489,3 +562,25 @@ def test_a_function_refused_by_the_scheduler_fails_its_task_with_the_reason(
 def test_a_tasks_json_is_json(served: Clockwork, client: SyncAtlasClient) -> None:
     task = client.wait(client.submit("nothing"), LIMIT_S)
     assert json.loads(json.dumps(task_json(task)))["status"] == "SUCCESS"
+
+
+@pytest.mark.parametrize("ended", ["stopped", "died"])
+def test_whether_the_queue_is_full_is_counted_where_nobody_serves_it(tmp_path: Path, ended: str) -> None:
+    """What the last one told stands still: it would refuse what is cancelled room, or take any number."""
+    file = tmp_path / "atlas.db"
+    with TaskQueue(1, store=file, max_waiting=3).sync:
+        pass
+    with AtlasClient(file).sync as client:
+
+        def tell(waiting: int) -> None:
+            lease = {"figures": json.dumps({"max_waiting": 3, "queue_size": waiting})}
+            past = {"stopped_at": None, "expires_at": 1.0} if ended == "died" else {}
+            client.store.write(lambda connection: connection.execute(update(leases).values(**lease, **past)))
+
+        tell(3)
+        made = [client.submit("somewhere:else") for _ in range(3)]
+        tell(0)
+        with pytest.raises(QueueFullError):
+            client.submit("somewhere:else")
+        client.cancel(made[0])
+        client.submit("somewhere:else")

@@ -405,6 +405,8 @@ def test_what_is_remembered_of_a_source_follows_its_answers(store: Store) -> Non
     store.write(lambda connection: remember_failure(connection, "s", "http://a/", "503", NOW))
     store.write(lambda connection: remember_failure(connection, "s", "http://a/", "503", NOW))
     assert row() == ("s", "http://a/", '"1"', "yesterday", at, at, 2, "503")
+    store.write(lambda connection: remember_failure(connection, "s", "http://a/", "https://me:pa55@a/ broke", NOW))
+    assert row()[-1] == "https://[hidden]@a/ broke"
     store.write(lambda connection: remember_unchanged(connection, "s", "http://a/", NOW))
     assert row() == ("s", "http://a/", '"1"', "yesterday", at, at, 0, None)
 

@@ -16,11 +16,13 @@ from atlas.scheduler.config import reading as reading_module
 from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.config.edit import EditReader
 from atlas.scheduler.config.reading import JobsReader
+from atlas.scheduler.definition import JobDefinition
+from atlas.scheduler.definition_text import UnreadDefinition
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import Registry
-from atlas.scheduler.store.revisions import Revision
+from atlas.scheduler.store.revisions import RevisionText
 from atlas.scheduler.store.tables import jobs
 from tests.clockwork import Clockwork, nothing
 
@@ -39,9 +41,9 @@ def registry() -> Registry:
     return made
 
 
-def accepted(text: str, functions: Registry) -> tuple[Revision, JobsFile]:
+def accepted(text: str, functions: Registry) -> tuple[RevisionText, JobsFile]:
     read = parse_jobs(text, file="jobs.json", defaults=DEFAULTS, registry=functions)
-    revision = Revision(
+    revision = RevisionText(
         number=1,
         accepted_at=datetime(2026, 1, 1, tzinfo=UTC),
         source="file",
@@ -254,7 +256,7 @@ def test_whatever_else_changed_is_noticed(configured: Configured, change: Callab
     assert configured.reads == 1
     record = configured.clockwork.jobs.record("one")
     assert record is not None
-    assert record.definition.timeout_s == (5.0 if change is alter_defaults else 600.0)
+    assert record.definition.policies.timeout_s == (5.0 if change is alter_defaults else 600.0)
     if change is change_a_function:
         assert "two" in str(reconciler.error)
     else:
@@ -287,6 +289,21 @@ def test_what_the_file_says_about_reloading_is_known_without_reading_it(configur
     configured.start()
     assert configured.start().mode == "manual"
     assert configured.reads == 0
+
+
+def test_an_edit_behind_a_restart_reads_nothing_of_jobs_that_stay(configured: Configured) -> None:
+    def entries(last: str) -> str:
+        jobs_then = {name: {"cron_expression": "@daily", "function": "nothing"} for name in ("a", "b", "c", "d")}
+        return json.dumps({"cron_jobs": {**jobs_then, "d": {"cron_expression": last, "function": "nothing"}}})
+
+    configured.file.write_text(entries("@daily"), "utf-8")
+    configured.start()
+    reconciler = configured.start()
+    configured.file.write_text(entries("@weekly"), "utf-8")
+    assert reconciler.reload().summary == "~d"
+    known = {record.id: type(record.known) for record in configured.clockwork.jobs.records()}
+    assert known["d"] is JobDefinition
+    assert known["a"] is known["b"] is UnreadDefinition  # the neighbour of an edit is read with it
 
 
 def test_a_function_that_is_replaced_while_it_runs_lets_the_whole_file_be_read(

@@ -16,7 +16,7 @@ from atlas.scheduler.config import file as config_file
 from atlas.scheduler.config import watch as config_watch
 from atlas.scheduler.config.file import FileWatch, is_being_written, replacing
 from atlas.scheduler.config.watch import ConfigWatch
-from atlas.scheduler.definition import digest_of
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState
@@ -76,6 +76,7 @@ class Edited:
         self.told.clear()
         self.threaded = AtlasScheduler.from_settings(self.settings).in_thread()
         self.atlas = self.threaded.start()
+        assert self.atlas.store.events.drain(LIMIT_S)  # what the start did is no edit
         self.atlas.store.events.subscribe(self._hear)
         self.looks(1)
 
@@ -371,6 +372,23 @@ def test_manual_tells_of_an_edit_and_waits(manual: Edited) -> None:
     in_place(manual.file, text_of(reload="manual", one=HEALTH))
     manual.looks(20)
     assert manual.atlas.reconciler.drift is None
+
+
+def test_manual_tells_that_an_edit_cannot_be_used_and_where(manual: Edited) -> None:
+    broken = text_of(reload="manual", one={**HEALTH, "cron_expression": "61 * * * *"})
+    in_place(manual.file, broken)
+    assert "minute 61" in manual.wait_for(REFUSED).detail["words"]
+    reconciler = manual.atlas.reconciler
+    assert reconciler.drift is None
+    assert "cron_jobs.one.cron_expression" in str(reconciler.error)
+    in_place(manual.file, text_of(reload="manual", one=HEALTH, two=HEALTH))
+    manual.wait_for(CHANGED)
+    assert reconciler.error is None
+    manual.stop()
+    manual.start(broken)
+    assert "minute 61" in str(manual.atlas.reconciler.error)
+    assert manual.atlas.reconciler.drift is None
+    assert set(manual.rows()) == {"one"}
 
 
 def request(edited: Edited, text: str, *, by: str = "cli:root", action: Action = Action.APPLY) -> int:

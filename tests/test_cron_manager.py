@@ -132,6 +132,14 @@ def test_what_cannot_be_added_changes_nothing(clockwork: Clockwork) -> None:
         (FunctionRefusedError, "cannot run in a process", {"func": lambda: None, "executor": "process"}),
         (FunctionRefusedError, "plain", {"executor": "async"}),
         (TypeError, "did you mean 'timeout'", {"timout": 3}),
+        (ArgumentsError, r"args 'abc' is not a list .*; write \['abc'\]", {"args": "abc"}),
+        (ArgumentsError, "kwargs 'abc' is not a dict", {"kwargs": "abc"}),
+        (ArgumentsError, "start_at 'tomorrow' is not a datetime", {"start_at": "tomorrow"}),
+        (ArgumentsError, "end_at 5 is not a datetime", {"end_at": 5}),
+        (ArgumentsError, "anchor 'noon' is not a datetime", {"anchor": "noon", "interval": 60}),
+        (ArgumentsError, r"dates .* is not a list of datetimes", {"dates": ["2030-01-01"]}),
+        (ArgumentsError, r"dates .* is not a list of datetimes", {"dates": datetime(2030, 1, 1, tzinfo=UTC)}),
+        (FunctionRefusedError, "5 is not callable", {"func": 5}),
     ]
     for error, message, options in cases:
         with pytest.raises(error, match=message):
@@ -617,6 +625,15 @@ def test_two_different_stores_are_an_error(tmp_path: Path) -> None:
         running = TaskQueue()
         with running.sync, pytest.raises(StoreMismatchError):
             CronManager(running, one)
+
+
+def test_queue_and_status_manager_in_the_wrong_order_are_named(tmp_path: Path) -> None:
+    manager: Any = StatusManager(tmp_path / "status.json")
+    queue: Any = TaskQueue()
+    for swapped in ((manager, queue), (manager,), (None,)):
+        with pytest.raises(ArgumentsError, match=r"CronManager\(task_queue, status_manager\)"):
+            CronManager(*swapped)
+    manager.close()
 
 
 def test_a_manager_that_is_not_started_says_what_to_do(tmp_path: Path) -> None:

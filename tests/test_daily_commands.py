@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import re
+import signal
+import subprocess
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from sqlalchemy import update
 
+from atlas.scheduler.client import SyncAtlasClient
+from atlas.scheduler.store.leases import scheduler_lease
+from atlas.scheduler.store.tables import leases
 from tests.installations import LIMIT_S, Installation, Served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection, Update
 
     from tests.installations import Typed
 
@@ -100,6 +112,24 @@ def test_doctor_finds_a_running_scheduler_well(served: Installation, typed: Type
     assert done.code == (done.json["status"] != "ok")
 
 
+def test_doctor_and_serve_tell_instants_in_the_reader_s_zone(served: Installation, typed: Typed) -> None:
+    assert typed("pause", "greet_job", "--for", "90d", at=served).code == 0
+    told = typed("doctor", at=served)
+    with SyncAtlasClient(served.folder / "data" / "atlas.db") as client:
+        leader, pause = client.scheduler(), client.job("greet_job").pause
+    typed("resume", "greet_job", at=served)
+    assert leader is not None
+    assert pause is not None
+    assert pause.until is not None
+    zone = ZoneInfo("Asia/Shanghai")
+    assert f" since {leader.started_at.astimezone(zone):%H:%M:%S}" in told.out
+    assert re.search(f" until (20[0-9]{{2}}-)?{pause.until.astimezone(zone):%m-%d %H:%M}", told.out)
+    assert "times in Asia/Shanghai (UTC+08:00)" in told.lines
+    with Served(served, ready="standing by") as standby:
+        line = next(line for line in standby.told if "standing by" in line)
+    assert f" since {leader.started_at.astimezone(zone):%H:%M:%S} schedules" in line
+
+
 def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", JOBS)
     made.jobs_file.write_text(
@@ -111,3 +141,60 @@ def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path: Path, typed: Typed)
     assert "→ 'atlas serve'" in done.out
     assert "minute 61" in done.out
     assert done.lines[-1] == "failing"
+
+
+def test_a_killed_scheduler_is_told_at_once_however_long_its_lease_lasts(tmp_path: Path, typed: Typed) -> None:
+    made = Installation(tmp_path / "atlas", JOBS)
+    with Served(made) as one:
+        assert "✓ scheduler" in typed("doctor", at=made).out
+        one.stop(signal.SIGKILL)
+        doctor = typed("doctor", at=made)
+        assert "✗ scheduler" in doctor.out
+        assert f"process {one.process.pid} on " in doctor.out
+        assert "ended without a clean stop" in doctor.out
+        assert "No scheduler runs" in typed("jobs", at=made).out
+        assert "no scheduler runs" in typed("run", "greet_job", at=made).err
+        assert "ended without a clean stop after" in " ".join(typed("why", "greet_job", at=made).out.split())
+        with SyncAtlasClient(made.folder / "data" / "atlas.db") as client:
+            lease = client.store.read(scheduler_lease)
+            assert lease is not None
+            assert lease.lasts(client.store.clock.now())  # or the lease alone would have told
+            assert client.scheduler() is None
+            for host, lives in (("elsewhere", True), (lease.holder["host"], False)):
+                moved = update(leases).values(holder=json.dumps({**lease.holder, "host": host}))
+                client.store.write(partial(_execute, statement=moved))
+                assert (client.scheduler() is not None) is lives
+
+
+def _execute(connection: Connection, statement: Update) -> None:
+    connection.execute(statement)
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("holds", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("command", [("pause", "greet_job"), ("run", "greet_job")], ids=["pause", "run"])
+def test_a_command_that_waits_for_a_locked_database_names_the_process(
+    served: Installation, command: tuple[str, ...]
+) -> None:
+    database = served.folder / "data" / "atlas.db"
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", HOLDER, str(database)], **pipes) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"holds\n"
+        with served.start(*command) as waits:
+            assert waits.stderr is not None
+            told = next((line.decode() for line in waits.stderr if b"waiting" in line), "")
+            holder.communicate()  # it ends, and its lock with it
+            assert told.startswith("atlas: waiting for the database, at most 30 s: ")
+            assert f"process {holder.pid} (" in told
+            waits.communicate(timeout=LIMIT_S)
+            assert waits.returncode == 0
+    with SyncAtlasClient(database) as client:
+        client.resume_jobs(["greet_job"])

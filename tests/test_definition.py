@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource, digest_of
+from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
+from atlas.scheduler.definition_text import UnreadDefinition, definition_of, policies_in, row_of, seal_of, text_of
 from atlas.scheduler.errors import ArgumentsError, AtlasError, CronExpressionError, ScheduleError
 from atlas.scheduler.job_options import EPOCH, JobOptions, define
+from atlas.scheduler.job_store.rows import restore
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.task import ExecutorKind, OnCrash, Overlap, TaskPriority
 from atlas.scheduler.tasks.submission import QueueDefaults
+from atlas.scheduler.triggers import trigger_of
 
 PLAIN = JobDefinition(
     id="report", source=JobSource.FILE, title="report", schedule=Schedule(cron=("0 9 * * *",)), function="report"
@@ -42,24 +45,31 @@ FULL = JobDefinition(
     tags=("a", "b"),
     owner="Lin",
     runbook="https://wiki/report",
-    executor=ExecutorKind.PROCESS,
-    priority=TaskPriority.URGENT,
-    retry=RetryPolicy(
-        max_retries=0, delay_s=0.5, backoff=1.0, max_delay_s=9.0, jitter=0.0, retry_on=("OSError", "httpx.ReadError")
+    policies=JobPolicies(
+        executor=ExecutorKind.PROCESS,
+        priority=TaskPriority.URGENT,
+        retry=RetryPolicy(
+            max_retries=0,
+            delay_s=0.5,
+            backoff=1.0,
+            max_delay_s=9.0,
+            jitter=0.0,
+            retry_on=("OSError", "httpx.ReadError"),
+        ),
+        timeout_s=None,
+        on_crash=OnCrash.FAIL,
+        overlap=Overlap.ALLOW,
+        max_instances=7,
+        catchup=CatchUp.ALL,
+        catchup_window_s=0.0,
+        catchup_limit=1,
+        keep_days=0.5,
+        keep_tasks=0,
+        log_max_bytes=0,
+        value_from={"timeout": "job", "overlap": "defaults"},
     ),
-    timeout_s=None,
-    on_crash=OnCrash.FAIL,
-    overlap=Overlap.ALLOW,
-    max_instances=7,
-    catchup=CatchUp.ALL,
-    catchup_window_s=0.0,
-    catchup_limit=1,
-    keep_days=0.5,
-    keep_tasks=0,
-    log_max_bytes=0,
     enabled=False,
     volatile=True,
-    value_from={"timeout": "job", "overlap": "defaults"},
 )
 
 
@@ -68,9 +78,9 @@ FULL = JobDefinition(
 
 @pytest.mark.parametrize("definition", [PLAIN, FULL], ids=["plain", "full"])
 def test_a_definition_comes_back_from_its_text(definition: JobDefinition) -> None:
-    back = JobDefinition.from_json(definition.to_json())
+    back = definition_of(text_of(definition))
     assert back == definition
-    assert back.to_json() == definition.to_json()
+    assert text_of(back) == text_of(definition)
     assert {one.name: type(getattr(back, one.name)) for one in fields(back)} == {
         one.name: type(getattr(definition, one.name)) for one in fields(definition)
     }
@@ -82,23 +92,31 @@ def test_the_full_example_sets_every_field_to_something_else() -> None:
 
 
 def test_the_text_is_plain_json_with_names_and_never_code() -> None:
-    raw = json.loads(FULL.to_json())
+    raw = json.loads(text_of(FULL))
     assert raw["priority"] == "URGENT"
     assert (raw["executor"], raw["overlap"], raw["catchup"]) == ("process", "allow", "all")
     assert raw["function"] == "news.report:write"
-    assert "日报" in FULL.to_json()
+    assert "日报" in text_of(FULL)
 
 
 def test_the_order_in_which_a_mapping_was_filled_does_not_change_the_text() -> None:
-    one = replace(FULL, value_from={"a": "job", "b": "job"}, arguments='{"args":[],"kwargs":{"x":1,"y":2}}')
-    other = replace(FULL, value_from={"b": "job", "a": "job"}, arguments='{"kwargs": {"y": 2, "x": 1}, "args": []}')
-    assert one.to_json() == other.to_json()
-    assert one.digest() == other.digest() == digest_of(one.to_json())
+    first = replace(FULL.policies, value_from={"a": "job", "b": "job"})
+    second = replace(FULL.policies, value_from={"b": "job", "a": "job"})
+    one = replace(FULL, policies=first, arguments='{"args":[],"kwargs":{"x":1,"y":2}}')
+    other = replace(FULL, policies=second, arguments='{"kwargs": {"y": 2, "x": 1}, "args": []}')
+    assert text_of(one) == text_of(other)
+    assert seal_of(text_of(one)) == seal_of(text_of(other))
 
 
 @pytest.mark.parametrize("name", [one.name for one in fields(JobDefinition)])
 def test_a_change_to_any_field_changes_the_digest(name: str) -> None:
-    assert replace(PLAIN, **{name: getattr(FULL, name)}).digest() != PLAIN.digest()
+    assert seal_of(text_of(replace(PLAIN, **{name: getattr(FULL, name)}))) != seal_of(text_of(PLAIN))
+
+
+@pytest.mark.parametrize("name", [one.name for one in fields(JobPolicies)])
+def test_a_change_to_any_policy_changes_the_digest(name: str) -> None:
+    policies = replace(PLAIN.policies, **{name: getattr(FULL.policies, name)})
+    assert seal_of(text_of(replace(PLAIN, policies=policies))) != seal_of(text_of(PLAIN))
 
 
 @given(
@@ -107,18 +125,18 @@ def test_a_change_to_any_field_changes_the_digest(name: str) -> None:
 )
 def test_whatever_arguments_a_row_holds_come_back_equal(kwargs: dict[str, Any], args: list[Any]) -> None:
     text = json.dumps({"args": args, "kwargs": kwargs}, ensure_ascii=False, separators=(",", ":"))
-    back = JobDefinition.from_json(replace(PLAIN, arguments=text).to_json())
+    back = definition_of(text_of(replace(PLAIN, arguments=text)))
     assert json.loads(back.arguments) == {"args": args, "kwargs": kwargs}
 
 
 def without(name: str) -> str:
-    raw = json.loads(PLAIN.to_json())
+    raw = json.loads(text_of(PLAIN))
     del raw[name]
     return json.dumps(raw)
 
 
 def changed(**values: Any) -> str:
-    return json.dumps({**json.loads(PLAIN.to_json()), **values})
+    return json.dumps({**json.loads(text_of(PLAIN)), **values})
 
 
 NO_DEFINITIONS: dict[str, str | bytes] = {
@@ -148,12 +166,103 @@ NO_DEFINITIONS: dict[str, str | bytes] = {
 @pytest.mark.parametrize("text", NO_DEFINITIONS.values(), ids=NO_DEFINITIONS)
 def test_a_text_that_is_no_definition_is_a_value_error(text: str | bytes) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - the subclasses differ: JSON, cron, arguments
-        JobDefinition.from_json(text)
+        definition_of(text)
+
+
+# --- its row ---------------------------------------------------------------------------------------------------------
+
+
+def row(definition: JobDefinition) -> bytes:
+    text = text_of(definition)
+    return row_of(text, seal_of(text))
+
+
+NAMES = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
+DEFINITIONS = st.builds(
+    JobDefinition,
+    id=NAMES,
+    source=st.sampled_from(JobSource),
+    title=NAMES,
+    schedule=st.sampled_from([PLAIN.schedule, FULL.schedule]),
+    function=NAMES,
+    arguments=st.sampled_from([PLAIN.arguments, FULL.arguments]),
+    description=NAMES,
+    tags=st.lists(NAMES, max_size=2).map(tuple),
+    policies=st.sampled_from([PLAIN.policies, FULL.policies]),
+    enabled=st.booleans(),
+    volatile=st.booleans(),
+)
+
+
+@given(definition=DEFINITIONS)
+def test_what_a_row_says_before_it_is_read_is_what_it_says_afterwards(definition: JobDefinition) -> None:
+    record = restore(definition.id, row(definition), None)
+    assert {name: getattr(record.known, name) for name in ("id", "source", "function", "enabled", "volatile")} == {
+        name: getattr(definition, name) for name in ("id", "source", "function", "enabled", "volatile")
+    }
+    assert (record.known.schedule, record.known.policies) == (definition.schedule, definition.policies)
+    assert policies_in(row(definition)) == definition.policies
+    assert record.trigger == trigger_of(definition)
+    assert record.definition == definition
+    assert record.digest == seal_of(text_of(definition))
+    assert row_of(record.text, record.digest) == row(definition)
+
+
+def test_a_row_of_this_program_is_read_when_it_is_asked_for_and_once() -> None:
+    record = restore(FULL.id, row(FULL), None)
+    assert isinstance(record.known, UnreadDefinition)
+    first = record.definition
+    assert record.definition is first
+    assert first == FULL
+
+
+@given(definition=DEFINITIONS, data=st.data())
+def test_a_row_that_somebody_altered_is_read_at_once(definition: JobDefinition, data: st.DataObject) -> None:
+    raw = row(definition)
+    at = data.draw(st.integers(0, len(raw) - 1))
+    altered = data.draw(
+        st.sampled_from(
+            [
+                raw[:at] + bytes([data.draw(st.integers(0, 255).filter(lambda byte: byte != raw[at]))]) + raw[at + 1 :],
+                raw[:at] + raw[at + 1 :],
+                raw[:at],
+                raw + b" ",
+            ]
+        )
+    )
+    try:
+        expected = definition_of(altered)
+        assert expected.id == definition.id
+    except (ValueError, AssertionError):
+        with pytest.raises(ValueError):  # noqa: PT011 - the subclasses differ
+            restore(definition.id, altered, None)
+    else:
+        known = restore(definition.id, altered, None).known
+        assert known == expected
+
+
+def test_a_row_that_was_copied_to_another_job_is_no_definition_of_that_one() -> None:
+    with pytest.raises(ValueError, match="the row's definition is of job '日报 🌏'"):
+        restore("other", row(FULL), None)
+
+
+def test_a_row_of_a_program_with_other_fields_is_read_at_once() -> None:
+    raw = row(FULL)
+    other = b'{"seal":"0000' + raw[len(b'{"seal":"0000') :]
+    assert other != raw
+    assert restore(FULL.id, other, None).known == FULL
+
+
+@pytest.mark.parametrize("name", NO_DEFINITIONS)
+def test_a_row_that_is_no_definition_is_told_at_once(name: str) -> None:
+    text = NO_DEFINITIONS[name]
+    with pytest.raises(ValueError):  # noqa: PT011 - the subclasses differ: JSON, cron, arguments
+        restore("report", text.encode() if isinstance(text, str) else text, None)
 
 
 def test_its_tasks_carry_its_policy() -> None:
-    policy = FULL.policy(ExecutorKind.PROCESS)
-    assert (policy.retry, policy.timeout_s, policy.on_crash) == (FULL.retry, None, OnCrash.FAIL)
+    policy = FULL.policies.of_task(ExecutorKind.PROCESS)
+    assert (policy.retry, policy.timeout_s, policy.on_crash) == (FULL.policies.retry, None, OnCrash.FAIL)
     assert (policy.executor, policy.overlap, policy.max_instances) == (ExecutorKind.PROCESS, Overlap.ALLOW, 7)
 
 
@@ -175,17 +284,27 @@ def defined(cron: str | None = "* * * * *", **options: Any) -> JobDefinition:
 
 def test_what_is_not_given_comes_from_the_queue_and_what_is_given_from_the_job() -> None:
     job = defined(timeout="5m", retry_delay="1s", priority="high")
-    assert (job.timeout_s, job.retry.max_retries, job.retry.delay_s) == (300.0, 5, 1.0)
-    assert job.priority is TaskPriority.HIGH
-    assert job.value_from["timeout"] == job.value_from["retry_delay"] == job.value_from["priority"] == "job"
-    assert job.value_from["max_retries"] == "built in"
+    assert (job.policies.timeout_s, job.policies.retry.max_retries, job.policies.retry.delay_s) == (300.0, 5, 1.0)
+    assert job.policies.priority is TaskPriority.HIGH
+    assert (
+        job.policies.value_from["timeout"]
+        == job.policies.value_from["retry_delay"]
+        == job.policies.value_from["priority"]
+        == "job"
+    )
+    assert job.policies.value_from["max_retries"] == "built in"
 
 
 def test_a_timeout_of_none_is_no_limit_and_any_other_none_is_not_given() -> None:
     job = defined(timeout=None, overlap=None, executor=None, keep_days=None, max_retries=None)
-    assert job.timeout_s is None
-    assert (job.overlap, job.executor, job.keep_days, job.retry.max_retries) == (Overlap.SKIP, None, None, 5)
-    assert job.value_from["overlap"] == "built in"
+    assert job.policies.timeout_s is None
+    assert (job.policies.overlap, job.policies.executor, job.policies.keep_days, job.policies.retry.max_retries) == (
+        Overlap.SKIP,
+        None,
+        None,
+        5,
+    )
+    assert job.policies.value_from["overlap"] == "built in"
 
 
 def test_an_interval_counts_from_the_epoch_so_that_a_restart_does_not_shift_it() -> None:
@@ -257,16 +376,16 @@ def test_every_option_has_a_policy_source_or_is_no_policy() -> None:
         "title", "args", "kwargs", "timezone", "interval", "anchor", "dates", "start_at", "end_at", "spread", "tags",
         "owner", "runbook",
     }  # fmt: skip
-    assert set(defined().value_from) == set(JobOptions.__annotations__) - no_policy
+    assert set(defined().policies.value_from) == set(JobOptions.__annotations__) - no_policy
 
 
 def test_arguments_with_half_a_surrogate_pair_come_back_in_a_text_that_a_row_can_hold() -> None:
     """File names that are no UTF-8 have such characters."""
     given = replace(PLAIN, arguments='{"args":["a\\udcff"],"kwargs":{}}')
-    back = JobDefinition.from_json(given.to_json().encode())
+    back = definition_of(text_of(given).encode())
     assert back.arguments.encode()
     assert json.loads(back.arguments)["args"] == ["a\udcff"]
-    assert back.digest() == given.digest()
+    assert seal_of(text_of(back)) == seal_of(text_of(given))
 
 
 def test_an_arguments_error_is_what_a_bad_duration_is() -> None:

@@ -298,7 +298,7 @@ def test_a_mounted_site_lets_its_app_stop_with_eight_live_tabs(tmp_path: Path) -
             one.start()
         opened.wait(LIMIT_S)
         process.send_signal(signal.SIGTERM)
-        process.wait(10)
+        process.wait(LIMIT_S)  # a stream lives an hour
         for one in tabs:
             one.join(LIMIT_S)
         assert ends == ["in its own time"] * 8

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -11,14 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.forecast import making
 from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.line import LATE_S, NAMED
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
-from atlas.scheduler.schedule import Calendar, Interval, Schedule, stable_offset
+from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.store.task_queries import LATEST, Durations, durations_of
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
-from atlas.scheduler.task import Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
+from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
@@ -31,8 +35,11 @@ NOW = datetime(2026, 11, 25, 16, 50, tzinfo=UTC)
 def job(name: str, cron: str, duration_s: float | None = 1.0, **options: Any) -> ForecastJob:
     parts = {part: options.pop(part) for part in ("timezone", "calendar", "spread_s", "end_at") if part in options}
     schedule = Schedule(cron=(cron,), **parts)
-    trigger = trigger_for(schedule, stable_offset(name, schedule.spread_s))
-    return ForecastJob(id=name, title=name, trigger=trigger, duration_s=duration_s, **options)
+    may_fire = options.pop("may_fire", True)
+    policies = JobPolicies(**options)
+    source = JobSource.CODE
+    definition = JobDefinition(id=name, source=source, title=name, schedule=schedule, function="f", policies=policies)
+    return ForecastJob(definition, duration_s, may_fire=may_fire)
 
 
 def late(found: Forecast) -> dict[str, float]:
@@ -54,7 +61,7 @@ def test_starts_are_those_of_the_triggers_up_to_the_end_and_no_further() -> None
 
 
 def test_a_job_that_does_not_fire_has_no_starts() -> None:
-    found = forecast([job("off", "* * * * *", fires=False)], now=NOW, hours=1, slots=1)
+    found = forecast([job("off", "* * * * *", may_fire=False)], now=NOW, hours=1, slots=1)
     assert found.starts == ()
     assert found.jobs[0].starts == 0
 
@@ -98,8 +105,11 @@ def test_the_more_urgent_is_served_first() -> None:
 
 
 def test_an_executor_has_its_own_limit() -> None:
-    jobs = [job("a", "0 17 * * *", 10.0, executor="process"), job("b", "0 17 * * *", 10.0, executor="process")]
-    jobs.append(job("c", "0 17 * * *", 10.0, executor="thread"))
+    jobs = [
+        job("a", "0 17 * * *", 10.0, executor=ExecutorKind.PROCESS),
+        job("b", "0 17 * * *", 10.0, executor=ExecutorKind.PROCESS),
+    ]
+    jobs.append(job("c", "0 17 * * *", 10.0, executor=ExecutorKind.THREAD))
     assert late(forecast(jobs, now=NOW, hours=1, slots=3, limits={"process": 1})) == {"b": 10.0}
 
 
@@ -192,25 +202,51 @@ def test_the_forecast_is_json() -> None:
     assert raw["herds"][0]["job_ids"][0] == "工作0"
 
 
-@given(
-    st.lists(
-        st.tuples(
-            st.sampled_from(["* * * * *", "*/5 * * * *", "0 * * * *", "7,37 * * * *"]),
-            st.floats(0.0, 900.0),
-            st.sampled_from(list(Overlap)),
-            st.sampled_from(list(TaskPriority)),
-        ),
-        max_size=12,
-    ),
-    st.integers(1, 6),
-)
-def test_no_more_run_at_once_than_there_are_slots_and_none_is_lost(
-    drawn: list[tuple[str, float, Overlap, TaskPriority]], slots: int
-) -> None:
-    jobs = [
+Drawn = list[tuple[str, float, Overlap, TaskPriority]]
+
+
+def drawn_jobs(drawn: Drawn) -> list[ForecastJob]:
+    return [
         job(f"job{number}", cron, length, overlap=overlap, priority=priority, max_instances=2)
         for number, (cron, length, overlap, priority) in enumerate(drawn)
     ]
+
+
+any_jobs = st.lists(
+    st.tuples(
+        st.sampled_from(["* * * * *", "*/5 * * * *", "0 * * * *", "7,37 * * * *"]),
+        st.floats(0.0, 900.0),
+        st.sampled_from(list(Overlap)),
+        st.sampled_from(list(TaskPriority)),
+    ),
+    max_size=12,
+)
+
+
+@given(any_jobs, st.integers(1, 6))
+def test_without_single_starts_all_else_is_as_with_them(drawn: Drawn, slots: int) -> None:
+    jobs = drawn_jobs(drawn)
+    whole, less = (forecast(jobs, now=NOW, hours=2, slots=slots, singly=singly) for singly in (True, False))
+    assert less == replace(whole, starts=(), jobs=())
+    assert less.tasks == sum(one.starts for one in whole.jobs) == sum(not one.skipped for one in whole.starts)
+    late_s = [(bucket.at, bucket.late) for bucket in whole.buckets if bucket.late]
+    assert late_s == sorted(
+        Counter(
+            start.at.replace(minute=0) for start in whole.starts if start.late_s >= LATE_S and not start.skipped
+        ).items()
+    )
+
+
+def test_without_single_starts_a_crowd_names_those_that_wait_longest() -> None:
+    jobs = [job(f"job{number:02d}", "0 17 * * *", 10.0) for number in range(50)]
+    whole, less = (forecast(jobs, now=NOW, hours=1, slots=1, singly=singly).crowds for singly in (True, False))
+    assert len(whole[0].late_s) == 49
+    assert list(less[0].late_s.items()) == list(whole[0].late_s.items())[:NAMED]
+
+
+@given(any_jobs, st.integers(1, 6))
+def test_no_more_run_at_once_than_there_are_slots_and_none_is_lost(drawn: Drawn, slots: int) -> None:
+    jobs = drawn_jobs(drawn)
     found = forecast(jobs, now=NOW, hours=2, slots=slots)
     assert [start.at for start in found.starts] == sorted(start.at for start in found.starts)
     expected = sum(len(start_times(one.trigger, NOW, found.until, 10_000)) for one in jobs)

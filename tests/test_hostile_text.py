@@ -95,6 +95,7 @@ def test_whatever_stands_in_any_field_is_shown_and_never_obeyed(
                     "/tasks",
                     f"/tasks/{good}",
                     f"/tasks/{bad}",
+                    f"/tasks/{bad}?show=events",
                     "/queue",
                     "/system",
                 ),

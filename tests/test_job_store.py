@@ -17,10 +17,13 @@ from sqlalchemy import event, insert, select, update
 
 from atlas.scheduler.bridge import SkipReason
 from atlas.scheduler.definition import JobDefinition, JobSource
+from atlas.scheduler.definition_text import UnreadDefinition, text_of
 from atlas.scheduler.errors import ArgumentsError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.job_store import changes, door
 from atlas.scheduler.job_store import job_store as job_store_module
 from atlas.scheduler.job_store import passes as passes_module
+from atlas.scheduler.job_store.due import DueJobs
 from atlas.scheduler.job_store.job_store import MAX_SLEEP_S, PASS_JOBS, SERVE, served_by_the_bridge
 from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.job_store.rows import restore
@@ -97,8 +100,8 @@ def transactions(clockwork: Clockwork) -> Iterator[list[list[str]]]:
 
 def door_opens(clockwork: Clockwork) -> None:
     """Wait until no pass waits for the database any more."""
-    assert clockwork.jobs._door.acquire(timeout=LIMIT_S), "the door stays shut: the clock is dead"
-    clockwork.jobs._door.release()
+    assert clockwork.jobs.door.lock.acquire(timeout=LIMIT_S), "the door stays shut: the clock is dead"
+    clockwork.jobs.door.lock.release()
 
 
 # --- rows ------------------------------------------------------------------------------------------------------------
@@ -134,9 +137,11 @@ class Trap:
         return time.sleep, (1000,)
 
 
-VALID = JobDefinition(
-    id="bad", source=JobSource.FILE, title="bad", schedule=Schedule(cron=("* * * * *",)), function="nothing"
-).to_json()
+VALID = text_of(
+    JobDefinition(
+        id="bad", source=JobSource.FILE, title="bad", schedule=Schedule(cron=("* * * * *",)), function="nothing"
+    )
+)
 
 
 @pytest.mark.parametrize(
@@ -194,6 +199,19 @@ def test_a_function_that_is_gone_does_not_make_a_row_unreadable(start: Callable[
     second = start()
     assert second.job().state is JobState.UNBOUND
     assert "renamed" in second.rows()["job"].job_state.decode()
+
+
+def test_a_restart_reads_of_a_job_what_is_its_own_when_it_is_due(start: Callable[..., Clockwork]) -> None:
+    first = start()
+    first.cron.add_job("due", "* * * * *", "nothing")
+    first.cron.add_job("later", "@yearly", "nothing")
+    second = start()
+    read = {record.id: not isinstance(record.known, UnreadDefinition) for record in second.jobs.records()}
+    assert read == {"due": False, "later": False}
+    second.at("12:01")
+    read = {record.id: not isinstance(record.known, UnreadDefinition) for record in second.jobs.records()}
+    assert read == {"due": True, "later": False}
+    assert second.decisions("due") == ["12:01 task"]
 
 
 def test_an_unchanged_restart_writes_no_job(start: Callable[..., Clockwork]) -> None:
@@ -288,7 +306,7 @@ def test_tasks_are_released_only_behind_their_commit(clockwork: Clockwork, monke
         seen.append(clockwork.gate.calls)
         return kept
 
-    monkeypatch.setattr(job_store_module, "write_pass", watching)
+    monkeypatch.setattr(door, "write_pass", watching)
     clockwork.at("12:01")
     clockwork.gate.wait_entered()
     assert seen == [0]
@@ -384,12 +402,12 @@ def test_a_change_to_a_job_waits_behind_a_pass(
         order.append("pass")
         return real(connection, decided)
 
-    monkeypatch.setattr(job_store_module, "write_pass", write)
+    monkeypatch.setattr(door, "write_pass", write)
     adder = threading.Thread(target=add)
     with locked(tmp_path / "atlas.db"):
         clockwork.at("12:01")
         adder.start()
-        assert not clockwork.jobs._door.acquire(timeout=0.05)  # a moment for the other thread to stand there too
+        assert not clockwork.jobs.door.lock.acquire(timeout=0.05)  # a moment for the other thread to stand there too
         assert clockwork.jobs.record("late") is None
     adder.join(LIMIT_S)
     assert order == ["pass", "change"]
@@ -400,7 +418,7 @@ def test_a_change_to_a_job_waits_behind_a_pass(
 def test_a_change_gives_up_when_the_pass_before_it_does_not_end(
     clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(job_store_module, "CALL_S", 0.05)
+    monkeypatch.setattr(door, "CALL_S", 0.05)
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     with locked(tmp_path / "atlas.db"):
         clockwork.at("12:01")
@@ -421,7 +439,7 @@ def test_a_change_the_database_does_not_take_leaves_memory_as_it_was(
     def refuse(*_args: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(job_store_module, "write_records", refuse)
+    monkeypatch.setattr(changes, "write_records", refuse)
     with pytest.raises(ValueError, match="no"):
         clockwork.cron.add_job("job", "@hourly", "nothing")
     with pytest.raises(ValueError, match="no"):
@@ -440,11 +458,11 @@ def test_a_pass_that_cannot_be_written_is_decided_again(clockwork: Clockwork, mo
     def refuse(*_args: object) -> None:
         raise ValueError("no")
 
-    monkeypatch.setattr(job_store_module, "write_pass", refuse)
+    monkeypatch.setattr(door, "write_pass", refuse)
     assert clockwork.at("12:01") == 1.0
     assert clockwork.decisions() == clockwork.decisions("paused") == []
     assert clockwork.queue.get_queue_status()["queue_size"] == 0
-    monkeypatch.setattr(job_store_module, "write_pass", real)
+    monkeypatch.setattr(door, "write_pass", real)
     clockwork.at("12:01:01")
     assert clockwork.decisions() == ["12:01 task"]
     assert clockwork.decisions("paused") == ["12:01 skip paused"]
@@ -464,7 +482,7 @@ def test_a_pass_whose_commit_was_made_but_not_answered_keeps_its_tasks(
         real(connection, decided)
         return real(connection, decided)
 
-    monkeypatch.setattr(job_store_module, "write_pass", twice)
+    monkeypatch.setattr(door, "write_pass", twice)
     anywhere.at("12:01")
     anywhere.gate.wait_entered()
     anywhere.at("12:02", "12:03")
@@ -491,7 +509,7 @@ def test_a_closed_store_lets_the_clock_idle_and_not_spin(clockwork: Clockwork) -
     clockwork.store.writer.close()
     for _ in range(2):
         assert clockwork.at("12:01") == 1.0
-    assert not clockwork.jobs._door.locked()
+    assert not clockwork.jobs.door.lock.locked()
 
 
 def test_a_store_that_closes_under_a_waiting_pass_frees_the_door(
@@ -503,7 +521,7 @@ def test_a_store_that_closes_under_a_waiting_pass_frees_the_door(
     clockwork.cron.add_job("job", "* * * * *", "nothing")
     with locked(tmp_path / "atlas.db"):
         clockwork.at("12:01")
-        assert clockwork.jobs._door.locked()
+        assert clockwork.jobs.door.lock.locked()
         assert clockwork.store.writer.close()
     door_opens(clockwork)
     assert clockwork.queue.get_queue_status()["queue_size"] == 0
@@ -534,7 +552,7 @@ def test_a_look_in_the_middle_of_a_change_takes_nothing_from_it(clockwork: Clock
     assert waited == [0.5]
     assert clockwork.decisions() == ["12:01 task"]
     assert clockwork.job().next_fire_time == utc(f"{DAY} 13:00")
-    assert not clockwork.jobs._door.locked()
+    assert not clockwork.jobs.door.lock.locked()
 
 
 def test_a_change_keeps_the_next_start_that_holds_when_it_is_written(clockwork: Clockwork) -> None:
@@ -668,8 +686,24 @@ def test_a_task_that_was_refused_replaces_nothing(clockwork: Clockwork) -> None:
     assert [task.status for task in clockwork.tasks()] == ["SUCCESS"]
 
 
-def test_heap_memory_and_disk_never_drift_apart(clockwork: Clockwork) -> None:
-    """Random changes and ticks; after each, the heap, the records and the rows tell the same next starts."""
+def test_what_is_due_comes_oldest_first_and_by_id_and_what_nobody_took_stays() -> None:
+    due = DueJobs()
+    for at_s, job_id in [(2.0, "c"), (1.0, "b"), (2.0, "a"), (3.0, "d"), (2.0, "b"), (1.0, "b")]:
+        due.add(at_s, job_id)
+    taken = due.pop(2.5)
+    assert [next(taken) for _ in range(3)] == [(1.0, "b"), (1.0, "b"), (2.0, "a")]
+    taken.close()
+    assert due.next_s == 2.0
+    due.add(2.0, "a")
+    assert sorted(due) == [(2.0, "a"), (2.0, "b"), (2.0, "c"), (3.0, "d")]
+    assert list(due.pop(2.0)) == [(2.0, "a"), (2.0, "b"), (2.0, "c")]
+    assert list(due.pop(2.0)) == []
+    assert list(due.pop(9.0)) == [(3.0, "d")]
+    assert due.next_s is None
+
+
+def test_memory_and_disk_never_drift_apart(clockwork: Clockwork) -> None:
+    """Random changes and ticks; after each, what is due, the records and the rows tell the same next starts."""
     draw = random.Random(20261123)
     names = [f"job{number}" for number in range(5)]
     crons = ["* * * * *", "*/2 * * * *", "0 13 * * *", "1-20 12 * * *"]
@@ -687,7 +721,7 @@ def test_heap_memory_and_disk_never_drift_apart(clockwork: Clockwork) -> None:
             case _:
                 clockwork.pass_by(seconds=draw.randrange(1, 200))
         records = {record.id: record.next_run for record in clockwork.jobs.records()}
-        assert sorted(clockwork.jobs._table._heap) == sorted((at.timestamp(), one) for one, at in records.items() if at)
+        assert sorted(clockwork.jobs._table._due) == sorted((at.timestamp(), one) for one, at in records.items() if at)
         assert {one: row.next_run_time for one, row in clockwork.rows().items()} == {
             one: None if at is None else at.timestamp() for one, at in records.items()
         }

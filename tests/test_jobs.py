@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from atlas.scheduler import jobs
 from atlas.scheduler.arguments import encode_arguments
-from atlas.scheduler.definition import CatchUp, JobDefinition, JobSource
+from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
+from atlas.scheduler.definition_text import definition_of, text_of
 from atlas.scheduler.errors import ConfigError, Problem, ScheduleError
 from atlas.scheduler.jobs import (
     JobsFile,
@@ -128,8 +129,7 @@ def test_the_documented_file_is_valid_as_it_is() -> None:
         schedule=Schedule(cron=("0 2 * * *",)),
         function="system_cleanup",
         description="系统清理任务",
-        retry=RetryPolicy(max_retries=1),
-        value_from=cleanup.value_from,
+        policies=JobPolicies(retry=RetryPolicy(max_retries=1), value_from=cleanup.policies.value_from),
     )
 
 
@@ -138,11 +138,11 @@ def test_every_field_of_the_format_reaches_the_definition() -> None:
     collection, report, embed = file.definitions.values()
     assert (file.reload, file.timezone, file.warnings) == ("manual", "Asia/Shanghai", ())
     assert (collection.title, collection.tags, collection.owner) == ("数据采集", ("news",), "data")
-    assert (collection.runbook, collection.priority) == ("https://wiki.example.com/collect", TaskPriority.HIGH)
+    assert (collection.runbook, collection.policies.priority) == ("https://wiki.example.com/collect", TaskPriority.HIGH)
     assert (collection.function, collection.arguments) == ("collect", encode_arguments([], {"only": ["rss"]}))
     assert collection.schedule == Schedule(cron=("@hourly",), timezone="Asia/Shanghai", spread_s=120.0)
-    assert collection.retry == RetryPolicy(max_retries=3, delay_s=30.0, max_delay_s=900.0)
-    assert (report.catchup, report.catchup_limit, report.overlap, report.enabled) == (
+    assert collection.policies.retry == RetryPolicy(max_retries=3, delay_s=30.0, max_delay_s=900.0)
+    assert (report.policies.catchup, report.policies.catchup_limit, report.policies.overlap, report.enabled) == (
         CatchUp.ALL,
         3,
         Overlap.QUEUE,
@@ -163,14 +163,22 @@ def test_every_field_of_the_format_reaches_the_definition() -> None:
         start_at=datetime(2025, 12, 31, 16, tzinfo=UTC),
         end_at=datetime(2027, 1, 1, tzinfo=UTC),
     )
-    assert (embed.executor, embed.on_crash, embed.timeout_s) == (ExecutorKind.PROCESS, OnCrash.FAIL, 180.0)
-    assert (embed.retry.retry_on, embed.retry.jitter, embed.keep_days) == (("TimeoutError",), 0.0, 30.0)
+    assert (embed.policies.executor, embed.policies.on_crash, embed.policies.timeout_s) == (
+        ExecutorKind.PROCESS,
+        OnCrash.FAIL,
+        180.0,
+    )
+    assert (embed.policies.retry.retry_on, embed.policies.retry.jitter, embed.policies.keep_days) == (
+        ("TimeoutError",),
+        0.0,
+        30.0,
+    )
     assert embed.arguments == encode_arguments([1, {"x_deep": None}], {})
 
 
 def test_a_definition_survives_its_row() -> None:
     for definition in parsed(FULL).definitions.values():
-        assert JobDefinition.from_json(definition.to_json()) == definition
+        assert definition_of(text_of(definition)) == definition
 
 
 def test_the_shipped_file_is_valid_and_warns_of_nothing() -> None:
@@ -203,7 +211,7 @@ def test_the_digest_is_of_the_content() -> None:
 @given(st.sampled_from(list(TaskPriority)), st.data())
 def test_a_priority_is_read_in_any_case(priority: TaskPriority, data: st.DataObject) -> None:
     name = "".join(data.draw(st.sampled_from([one, one.lower()])) for one in priority.name)
-    assert parsed(one_job(f'"priority": "{name}"')).definitions["a"].priority is priority
+    assert parsed(one_job(f'"priority": "{name}"')).definitions["a"].policies.priority is priority
 
 
 # --- where a policy comes from ---------------------------------------------------------------------------------------
@@ -217,10 +225,15 @@ def test_a_policy_is_taken_from_the_job_then_defaults_then_settings_then_built_i
         timeout_s=None, max_retries=7, keep_days=3, set_in_settings=frozenset({"timeout", "max_retries"})
     )
     plain, own = parsed(text, defaults=outside).definitions.values()
-    assert (plain.timeout_s, plain.retry.max_retries, plain.keep_days, plain.overlap) == (60.0, 7, 3, Overlap.QUEUE)
-    assert (own.timeout_s, own.retry.max_retries, own.overlap) == (5.0, 0, Overlap.QUEUE)
+    assert (
+        plain.policies.timeout_s,
+        plain.policies.retry.max_retries,
+        plain.policies.keep_days,
+        plain.policies.overlap,
+    ) == (60.0, 7, 3, Overlap.QUEUE)
+    assert (own.policies.timeout_s, own.policies.retry.max_retries, own.policies.overlap) == (5.0, 0, Overlap.QUEUE)
     names = ("timeout", "max_retries", "keep_days", "overlap", "retry_delay", "timezone")
-    assert [plain.value_from[name] for name in names] == [
+    assert [plain.policies.value_from[name] for name in names] == [
         "defaults",
         "config.yaml",
         "built in",
@@ -228,21 +241,31 @@ def test_a_policy_is_taken_from_the_job_then_defaults_then_settings_then_built_i
         "built in",
         "defaults",
     ]
-    assert [own.value_from[name] for name in names] == ["job", "job", "built in", "defaults", "built in", "job"]
+    assert [own.policies.value_from[name] for name in names] == [
+        "job",
+        "job",
+        "built in",
+        "defaults",
+        "built in",
+        "job",
+    ]
 
 
 def test_no_time_limit_in_the_settings_stays_no_limit() -> None:
     assert (
         parsed(DOCUMENTED.replace('"timeout": 600', '"x_": 0'), defaults=PolicyDefaults(timeout_s=None))
         .definitions["system_cleanup"]
-        .timeout_s
+        .policies.timeout_s
         is None
     )
 
 
 def test_what_equals_the_default_keeps_its_own_source() -> None:
     definition = parsed(one_job('"max_retries": 3')).definitions["a"]
-    assert (definition.value_from["max_retries"], definition.value_from["timeout"]) == ("job", "built in")
+    assert (definition.policies.value_from["max_retries"], definition.policies.value_from["timeout"]) == (
+        "job",
+        "built in",
+    )
 
 
 def test_a_zone_of_the_settings_that_does_not_exist_is_refused_before_any_file() -> None:
@@ -632,7 +655,7 @@ def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_not_zero_jobs(tmp_path: Path) -> None:
     for path, message in (
-        (tmp_path / "no.json", "no such file; name another"),
+        (tmp_path / "no.json", "no such file; 'atlas rollback N' writes an accepted version back"),
         (tmp_path, "a folder"),
         ("a\0b", "cannot be read"),
     ):
@@ -835,7 +858,7 @@ def accepted_or_located(text: str) -> None:
         return
     assert all(one.severity == "warning" and one.line for one in file.warnings)
     for definition in file.definitions.values():
-        assert JobDefinition.from_json(definition.to_json()) == definition
+        assert definition_of(text_of(definition)) == definition
     assert fits(json.loads(text.removeprefix("\ufeff")), jobs_schema(), jobs_schema())
 
 
@@ -883,5 +906,5 @@ def test_ten_thousand_jobs_load_fast_and_share_what_is_equal() -> None:
     file = parsed(text, registry=registry)
     assert time.process_time() - begun < 3.0  # 0.7 s when measured; room for a busy machine
     assert len(file.definitions) == 10_000
-    for part in ("retry", "schedule", "value_from"):
+    for part in ("policies", "schedule"):
         assert len({id(getattr(definition, part)) for definition in file.definitions.values()}) <= 60

@@ -229,14 +229,14 @@ def test_an_attempt_whose_stop_raises_stops_no_other_tasks_timeout(
     plain: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sync, lifecycle, broken = plain.sync, plain.serving.lifecycle, [True]
-    real = lifecycle._ask_to_stop
+    real = lifecycle.stopping.ask
 
     def raising(live: Live, reason: StopReason) -> None:
         if live.task.name == "bad" and broken[0]:
             raise KeyError("a bug")
         real(live, reason)
 
-    monkeypatch.setattr(lifecycle, "_ask_to_stop", raising)
+    monkeypatch.setattr(lifecycle.stopping, "ask", raising)
     bad = sync.submit(polite, name="bad", timeout=0.05, max_retries=0)
     good = sync.submit(polite, name="good", timeout=0.1, max_retries=0)
     with pytest.raises(TaskTimeoutError):
@@ -333,19 +333,21 @@ async def test_a_running_task_is_cancelled(queue: TaskQueue, function: Any, exec
     assert (task.status, task.cause, task.cancel_requested, task.failures) == (CANCELLED, Cause.CANCELLED, True, 0)
 
 
-async def test_cancelling_waits_for_the_request_and_never_for_the_functions_end(queue: TaskQueue) -> None:
+async def test_cancelling_waits_for_the_request_and_never_for_the_functions_end() -> None:
     gate = Gate()
-    task_id = await queue.submit(gate)
-    await gate.entered_async()
-    assert queue.cancel_task(task_id) is True
-    task = row_of(queue.store, task_id)
-    assert (task.status, task.cancel_requested) == (RUNNING, True)
-    (running,) = queue.get_queue_status()["running"]
-    assert running["stopping"] == "cancelled"
-    with pytest.raises(TaskCancelledError):
-        await queue.get_task_result(task_id, timeout=LIMIT_S)
-    assert queue.get_queue_status()["abandoned_threads"] == 1
-    gate.open()
+    async with TaskQueue(registry=Registry(), stop_grace_s=2.0) as queue:  # longer than a busy machine holds this up
+        task_id = await queue.submit(gate)
+        await gate.entered_async()
+        assert queue.cancel_task(task_id) is True
+        task = row_of(queue.store, task_id)
+        assert (task.status, task.cancel_requested) == (RUNNING, True)
+        (running,) = queue.get_queue_status()["running"]
+        assert running["stopping"] == "cancelled"
+        with pytest.raises(TaskCancelledError):
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+        assert queue.get_queue_status()["abandoned_threads"] == 1
+        gate.open()
+        await asyncio.to_thread(settled, queue)
 
 
 async def test_a_cancelled_attempt_that_still_returns_or_fails_is_cancelled(queue: TaskQueue) -> None:
@@ -808,7 +810,7 @@ def test_an_attempt_that_is_given_up_before_its_claim_was_taken_is_never_entered
         outage.lasts = False
 
     run_for_a_while(queue, until_given_up, drain=False)
-    eventually(lambda: not serving.lifecycle.abandoned)
+    eventually(lambda: not serving.lifecycle.stopping.abandoned)
     store.write(nothing)
     assert calls == []
     assert row_of(store, task_id).status is FAILED
@@ -836,9 +838,9 @@ def test_a_claim_that_comes_after_its_attempt_was_given_up_is_refused(plain: Tas
     assert attempt.claim is not None
     attempt.claim.wait(LIMIT_S)
     with lifecycle._lock:
-        lifecycle._ask_to_stop(lifecycle._live[task.id], "cancelled")
+        lifecycle.stopping.ask(lifecycle._live[task.id], "cancelled")
         assert lifecycle.claimed(attempt) == Stopped("cancelled")
-        lifecycle._abandon(lifecycle._live[task.id])
+        lifecycle.stopping.abandon(lifecycle._live[task.id])
     assert isinstance(lifecycle.claimed(attempt), Stopped)
     assert lifecycle.finish(attempt, Returned(1, "1")) is False
     plain.serving.store.write(nothing)

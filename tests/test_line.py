@@ -64,7 +64,7 @@ class Setup:
     ) -> None:
         self.open = True
         self.clock = clock or HandClock()
-        self.line = Line(slots, limits=limits, may_start=lambda: self.open, clock=self.clock)
+        self.line = Line(slots, limits=limits, may_start=lambda _priority: self.open, clock=self.clock)
         self.woken: Counter[ExecutorKind] = Counter()
         for kind in ExecutorKind:
             self.line.attach(kind, lambda count, kind=kind: self.woken.update({kind: count}))  # type: ignore[misc]
@@ -224,7 +224,7 @@ def test_back_pressure_that_ends_while_a_pump_looks_still_wakes_it() -> None:
     setup = Setup()
     resume = threading.Thread(target=setup.line.resume)
 
-    def not_yet() -> bool:
+    def not_yet(_priority: int) -> bool:
         resume.start()
         resume.join(0.2)  # it may have to wait for the line's lock, which the pump holds
         return False

@@ -64,6 +64,11 @@ def test_every_value_is_found_at_its_place(value: object, indent: int | None) ->
             assert json.loads(document.text[member.key_start : document.key_end(member.key_start)]) == path[-1]
 
 
+def test_equal_texts_are_one_object() -> None:
+    value = read_json('{"one": {"cron_expression": "5 4 * * *"}, "two": {"cron_expression": "5 4 * * *"}}').value
+    assert value["one"]["cron_expression"] is value["two"]["cron_expression"]
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"], ids=["unix", "windows", "old mac"])
 def test_lines_and_columns_count_from_one(end: str) -> None:
     document = read_json(end.join(["{", '  "键": [1,', '  "二", 3]', "}"]))
@@ -243,6 +248,25 @@ def test_a_syntax_error_is_named(text: str, column: int, message: str, goes_on: 
     assert document.position(fault.offset) == (1, column)
     assert document.complete is goes_on
     assert len(document.faults) == 1
+
+
+@pytest.mark.parametrize("mark", ["<<<<<<< HEAD", "=======", ">>>>>>> 1a2b3c (later)", "||||||| base"])
+def test_a_mark_that_a_merge_left_is_named(mark: str) -> None:
+    document = read_json(f'{{"a": 1,\n{mark}\n"b": 2}}')
+    [fault] = document.faults
+    assert fault.message.startswith("a merge left its marks here; keep one of the two versions")
+    assert document.position(fault.offset) == (2, 1)
+
+
+def test_what_does_not_belong_is_shown_up_to_the_end_of_its_line() -> None:
+    [fault] = read_json('{"a": 1,\n? what\n"b": 2}').faults
+    assert fault.message == "'? what' does not belong here; expected a key in double quotes"
+
+
+def test_nobody_is_told_to_write_a_file_without_jobs() -> None:
+    [fault] = read_json("").faults
+    assert fault.message.startswith("the file is empty; 'atlas rollback N' writes an accepted version back")
+    assert fault.message.endswith('{"cron_jobs": {}} would be no jobs')
 
 
 def test_reading_goes_on_behind_a_repair_and_places_stay_true() -> None:

@@ -19,7 +19,7 @@ from atlas.logs import configure_logging
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.event_log import AT_ONCE, MANY, event_log, facts_of
-from atlas.scheduler.events import JobEvent, JobEventKind, TaskEvent
+from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.log_lines import HIDDEN, REDACT, hide
 from atlas.scheduler.task import TaskStatus
 from atlas.settings import Settings
@@ -277,6 +277,15 @@ def test_each_job_has_its_line_however_many_a_revision_adds(files: Path, number:
     assert [(entry["level"], entry["message"], entry["fields"]) for entry in entries(files)] == [
         ("INFO", "job added", {"job_id": f"j{n}"}) for n in range(number)
     ]
+
+
+def test_what_a_refused_file_has_wrong_reads_as_one_line(files: Path) -> None:
+    words = "revision 3 runs on\njobs.json:1:2: a comma too many; remove it\njobs.json:4:1: no such key"
+    event_log("INFO").tell([SchedulerEvent(kind=SchedulerEventKind.CONFIG_REFUSED, at=AT, detail={"words": words})])
+    (line,) = lines(files)
+    assert line.endswith(
+        " | config refused: revision 3 runs on; jobs.json:1:2: a comma too many; remove it; jobs.json:4:1: no such key"
+    )
 
 
 SECRETS = st.lists(

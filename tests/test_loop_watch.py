@@ -14,13 +14,18 @@ from sqlalchemy import select
 
 from atlas.scheduler import loop_watch as watch_module
 from atlas.scheduler.clock import SystemClock, boot_s
+from atlas.scheduler.context import current_task
+from atlas.scheduler.crash_points import CrashPoint
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.loop_watch import LoopWatch
+from atlas.scheduler.registry import Registry
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.testing.clocks import SetClock
+from atlas.scheduler.testing.crashes import Killed, disarmed_after
+from atlas.scheduler.testing.virtual_time import VirtualTime
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, utc
 from tests.test_traps import running
 
@@ -393,6 +398,38 @@ def test_a_fire_time_that_comes_again_while_its_task_runs_stops_no_job(clockwork
     assert clockwork.decisions() == ["12:01 task"]
     assert [row.split()[0] for row in clockwork.decisions("other")] == ["12:01", "12:02", "12:03"]
     assert clockwork.job().next_run_at == utc("2026-03-03 12:01")
+
+
+def test_a_death_in_the_pass_an_edit_and_a_clock_set_back_serve_no_fire_time_twice(tmp_path: Path) -> None:
+    registry, calls = Registry(), list[datetime | None]()
+    registry.add("note", lambda: calls.append(current_task().fire_time))
+    path = tmp_path / "atlas.db"
+    with VirtualTime(START, store=path, registry=registry) as time, disarmed_after() as crash_at:
+        time.cron.sync.add_job("job", "* * * * *", "note")
+        crash_at(CrashPoint.PASS_COMMITTED, how="raise")
+        with pytest.raises(Killed):
+            time.advance(minutes=5)
+        time.kill()
+    with VirtualTime(utc(f"{DAY} 12:00:40"), store=path, registry=registry) as time:
+        time.cron.sync.add_job("job", "*/1 * * * *", "note")  # the same times in other words
+        time.advance_to(utc(f"{DAY} 12:02"))
+        assert time.decisions("job") == ["12:01 task", "12:02 task"]
+        assert calls == [utc(f"{DAY} 12:01"), utc(f"{DAY} 12:02")]
+
+
+def test_a_skip_behind_a_clock_set_back_is_not_kept_for_a_job_that_has_another_schedule_by_then(tmp_path: Path) -> None:
+    with VirtualTime(START, store=tmp_path / "atlas.db") as time:
+        cron = time.cron.sync
+        cron.add_job("job", "* * * * *", lambda: None)
+        cron.pause_job("job")
+        time.advance_to(utc(f"{DAY} 12:03"))
+        assert time.decisions("job") == ["12:01-12:03 skip paused x3"]
+        cron.add_job("job", "*/2 * * * *", lambda: None)
+        cron.resume_job("job")
+        time.step_clock(-100)
+        assert time.decisions("job") == ["12:01-12:01:20 skip paused xNone"]
+        time.advance_to(utc(f"{DAY} 12:04"))
+        assert time.decisions("job")[1:] == ["12:02 task", "12:04 task"]
 
 
 def test_a_pause_that_meets_a_fire_time_served_before_the_clock_came_back_loses_none_behind_it(

@@ -6,8 +6,6 @@ import ast
 import pickle
 import re
 import string
-import sys
-import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import (
@@ -33,9 +33,8 @@ from atlas.scheduler.task import Cause, Task, TaskStatus
 from atlas.scheduler.told import told_of
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
-from atlas.web.giving_way import giving_way
 from atlas.web.health import look
-from atlas.web.pages import asking, config, finding, job, jobs, lanes, overview, ranges, task
+from atlas.web.pages import asking, config, course, finding, job, jobs, lanes, overview, ranges
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
 from atlas.web.pages.history import Histories
@@ -86,7 +85,7 @@ def texts() -> Iterator[str]:
     yield from jobs.SORTS.values()
     yield from job.SKIPS.values()
     yield from (words for _keys, words in finding.KEYS)
-    yield from task.ENDINGS.values()
+    yield from course.ENDINGS.values()
     yield from (words for words, _seconds in ranges.RANGES.values())
     yield from (words for both in asking.SEVERAL.values() for words in both)
 
@@ -172,6 +171,22 @@ def test_advice_is_said_in_chinese() -> None:
     assert len(found) >= 9  # a herd, those that share a minute, and a clock change for each
     for one in (*found, *wanted.warnings):
         assert re.search("[一-鿿]", Speech("zh").told(one.message)), one
+
+
+def test_a_job_whose_times_are_over_is_told_before_it_is_saved() -> None:
+    end = '"cron_expression": "0 9 * * *", "end_at": "2025-06-01T00:00Z"'
+    date = '"triggers": [{"type": "date", "at": "2025-06-01T09:00Z"}]'
+    off = end + ', "enabled": false'
+    jobs = ", ".join(f'"{name}": {{"function": "f", {text}}}' for name, text in (("a", end), ("b", date), ("c", off)))
+    wanted = parse_jobs(f'{{"cron_jobs": {{{jobs}}}}}', file="jobs.json", defaults=PolicyDefaults(), registry=None)
+    before, after = (
+        advise(wanted, file="jobs.json", now=datetime(year, 1, 1, tzinfo=UTC), slots=9) for year in (2025, 2026)
+    )
+    assert before == ()
+    assert [one.path for one in after] == ["cron_jobs.a.end_at", "cron_jobs.b"]
+    for one in after:
+        assert one.message == "every time of it is over: the job does not start any more"
+        assert re.search("[一-鿿]", Speech("zh").told(one.message))
 
 
 def test_one_thing_and_many_things() -> None:
@@ -350,26 +365,6 @@ def retried(task: Task, error: str) -> dict[str, Any]:
     return attempt_row(task, outcome="error", ended_at=NOW, wait_s=1.0, error=error)
 
 
-def test_pages_let_other_threads_take_their_turn_sooner_and_set_back_what_was() -> None:
-    usual_s = sys.getswitchinterval()
-    inside, go_on = threading.Event(), threading.Event()
-
-    def other() -> None:
-        with giving_way():
-            inside.set()
-            go_on.wait(10)
-
-    thread = threading.Thread(target=other)
-    with giving_way():
-        thread.start()
-        assert inside.wait(10)
-        assert sys.getswitchinterval() < usual_s
-    assert sys.getswitchinterval() < usual_s
-    go_on.set()
-    thread.join()
-    assert sys.getswitchinterval() == pytest.approx(usual_s)
-
-
 # --- lanes, errors, diffs ---------------------------------------------------------------------------------------------
 
 
@@ -419,6 +414,15 @@ def test_an_error_is_named_placed_and_folded() -> None:
     assert [library for library, _lines in stretches] == [False, True, False]
     assert [line.kind for line in stretches[0][1]] == ["plain", "app", "hit"]
     assert "\n".join(line.text for _library, lines in stretches for line in lines) == TRACE
+
+
+@given(st.text("ab\n"), st.integers(1, 4))
+def test_a_file_is_drawn_line_by_line_up_to_what_a_page_holds(text: str, width: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "MOST_LINES", 5)
+        patch.setattr(config, "MOST_WIDE", width)
+        drawn = [(line.new, line.parts) for line in config._numbered(text)]
+    assert drawn == [(n, ((line[:width], False),)) for n, line in enumerate(text.split("\n")[:5], 1)]
 
 
 def test_a_diff_marks_the_words_that_differ_within_a_line() -> None:

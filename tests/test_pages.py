@@ -50,6 +50,18 @@ PAGES = (
     *("/ask/pause?job=llm_summarize", "/ask/resume?job=sync_sources", "/ask/submit"),
     *("/ask/several?do=pause&all=1", "/ask/several?do=resume&job:sync_sources=1&job:llm_embed=1"),
 )
+HIDDEN = """() => [...document.querySelectorAll("#nav a, #theme")].filter(one => {
+  const box = one.getBoundingClientRect(), at = (x, y) => one.contains(document.elementFromPoint(x, y));
+  const inside = box.left >= 0 && box.right <= innerWidth && box.top >= 0 && box.bottom <= innerHeight;
+  return !(inside && at(box.left + 2, box.top + 9) && at(box.right - 2, box.bottom - 9));
+}).map(one => one.textContent)"""
+CUT = """[...document.querySelectorAll('.bar > *')]
+  .filter(x => x.clientWidth && x.scrollWidth > x.clientWidth + 1).map(x => x.className)"""
+OVER_EACH_OTHER = """(() => {
+  const boxes = [...document.querySelectorAll('.lane.axis text')].map(x => [x.getBoundingClientRect(), x.textContent]);
+  const shown = boxes.filter(x => x[0].width).sort((x, y) => x[0].left - y[0].left);
+  return shown.slice(1).flatMap((x, n) => x[0].left < shown[n][0].right ? [`${shown[n][1]} ${x[1]}`] : []);
+})()"""
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -122,6 +134,34 @@ def serious(page: Page) -> list[str]:
 # --- every page -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("width", [320, 390, 719])
+@pytest.mark.parametrize(("locale", "theme"), [("en-US", "light"), ("zh-CN", "dark")])
+def test_on_a_phone_every_place_of_the_navigation_is_seen_whole(
+    window: Browser, served: Served, width: int, locale: str, theme: Literal["light", "dark"]
+) -> None:
+    options: dict[str, Any] = {"viewport": {"width": width, "height": 844}, "locale": locale, "color_scheme": theme}
+    with tab(window, **options) as (page, complaints):
+        visit(page, f"{served.base}/system")
+        expect(page.locator("#nav a")).to_have_count(6)
+        assert page.evaluate(HIDDEN) == []  # at one moment: the pills of the navigation are live
+        assert page.evaluate(SIDEWAYS) == 0
+        assert complaints == []
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_at_any_width_the_bar_is_whole_and_the_hours_above_the_lanes_stand_apart(
+    served: Served, window: Browser, locale: str
+) -> None:
+    found: list[str] = []
+    with tab(window, locale=locale) as (page, complaints):
+        for width in (340, 390, 730, 1000, 1101, 1200, 1300, 1440):
+            page.set_viewport_size({"width": width, "height": 900})
+            for path in ("/", "/queue"):
+                visit(page, served.base + path)
+                found += [f"{path} at {width}: {one}" for one in page.evaluate(CUT) + page.evaluate(OVER_EACH_OTHER)]
+        assert found + complaints == []
+
+
 @pytest.mark.parametrize("width", [1440, 390], ids=["desktop", "phone"])
 @pytest.mark.parametrize(
     ("locale", "theme"), [("en-US", "light"), ("zh-CN", "dark")], ids=["english-light", "chinese-dark"]
@@ -135,6 +175,7 @@ def test_every_page_stands_without_complaint_and_for_everybody(
         *PAGES,
         f"/tasks/{task}",
         f"/tasks/{task}?show=traceback",
+        f"/tasks/{task}?show=events",
         f"/tasks/{served.task('RUNNING')}",
         f"/ask/retry?task={task}",
         f"/ask/cancel?task={task}",
@@ -151,6 +192,17 @@ def test_every_page_stands_without_complaint_and_for_everybody(
                 said = page.locator("nav").inner_text() + page.locator("h1").inner_text()
                 assert re.search("[一-鿿]", said), said
         assert findings + complaints == []
+
+
+def test_what_needs_attention_says_why_on_a_phone_too(served: Served, window: Browser) -> None:
+    with tab(window, viewport={"width": 390, "height": 844}) as (page, complaints):
+        visit(page, served.base + "/")
+        whys = page.locator(".alert .why")
+        expect(whys.first).to_be_visible()
+        assert page.evaluate(SIDEWAYS) <= 0
+        cut = "all => all.filter(one => one.scrollWidth > one.clientWidth).map(one => one.textContent)"
+        assert whys.evaluate_all(cut) == []
+        assert complaints == []
 
 
 def test_the_theme_and_the_language_of_a_link_are_remembered(served: Served, window: Browser) -> None:
@@ -182,6 +234,21 @@ def test_without_a_script_every_page_is_reached_by_links(served: Served, window:
         expect(page.locator("#k-log .tb .exc").first).to_contain_text("RateLimitError")
         expect(page.locator("#k-log summary", has_text="attempt 3")).to_be_visible()
         expect(page.locator(".log")).to_have_count(0)
+        page.locator(".tabs a", has_text="Events").click()
+        expect(page.locator(".events li", has_text="attempt 4 failed")).to_contain_text("RateLimitError")
+        page.get_by_role("link", name="Copy for an issue").click()
+        expect(page.locator("body")).to_contain_text("### `llm_summarize`")
+        assert complaints == []
+
+
+def test_the_jobs_sum_up_a_day_behind_and_ahead_unless_some_are_left_out(served: Served, window: Browser) -> None:
+    with tab(window, java_script_enabled=False) as (page, complaints):
+        visit(page, served.base + "/jobs")
+        expect(page.locator("footer")).to_contain_text(
+            re.compile(r"\d tasks in 24 h, [\d,]+ planned for the next 24 h")
+        )
+        visit(page, served.base + "/jobs?q=llm")
+        expect(page.locator("footer")).not_to_contain_text("planned")
         assert complaints == []
 
 
@@ -226,6 +293,24 @@ def test_the_keyboard_moves_opens_finds_and_goes(served: Served, window: Browser
         arrived(page, "collect_rss")
         page.keyboard.press("?")
         arrived(page, "Keyboard")
+        assert complaints == []
+
+
+def test_a_failed_task_is_copied_by_mouse_or_key_to_be_pasted_in_an_issue(served: Served, window: Browser) -> None:
+    address = f"{served.base}/tasks/{served.task('FAILED')}"
+    with tab(window, permissions=["clipboard-read", "clipboard-write"]) as (page, complaints):
+        for language, say in (("en", Speech("en")), ("zh", Speech("zh"))):
+            visit(page, f"{address}?lang={language}")
+            link = page.get_by_role("link", name=say("Copy for an issue"))
+            if language == "en":
+                link.click()
+            else:
+                page.keyboard.press("c")
+            expect(page.locator("a[data-copy]")).to_have_text(say("Copied"))
+            copied = page.evaluate("navigator.clipboard.readText()")
+            assert copied.startswith("### `")
+            assert f"**{say('Events')}**" in copied
+            page.evaluate("navigator.clipboard.writeText('')")
         assert complaints == []
 
 

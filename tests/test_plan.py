@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from loguru import logger
 
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.changes import differences
@@ -56,6 +57,38 @@ class Planned:
 @pytest.fixture
 def planned(clockwork: Clockwork, tmp_path: Path) -> Planned:
     return Planned(clockwork, tmp_path / "cron_jobs.json")
+
+
+def test_a_job_that_loses_its_function_is_told_apart_from_advice(
+    planned: Planned,
+) -> None:
+    planned.apply(same=HOURLY, other=HOURLY, off=HOURLY)
+    lost = {**HOURLY, "function": "nothin"}
+    edited: dict[str, Any] = {"same": HOURLY, "other": lost, "off": {**lost, "enabled": False}, "new": lost}
+    preview = planned.preview(**edited)
+    words = "will not run: there is no function 'nothin'; it was 'nothing', which ran"
+    assert {job.id: job.will_not_run for job in preview.jobs} == {"other": words, "off": None, "new": None}
+    told = next(str(one) for one in preview.warnings if one.path == "cron_jobs.other.function")
+    assert told.endswith("the job will not run (UNBOUND): no function 'nothin' is registered; did you mean 'nothing'?")
+    logged: list[str] = []
+    sink = logger.add(lambda message: logged.append(message.record["message"]), level="WARNING")
+    planned.apply(**edited)
+    logger.remove(sink)
+    assert f"other: {words}" in logged
+    again = planned.preview(**edited | {"other": {**lost, "function": "nothink"}})
+    assert [job.will_not_run for job in again.jobs] == [None]  # it did not run before
+
+
+def test_the_command_line_says_which_job_will_not_run(tmp_path: Path, typed: Typed) -> None:
+    made = Installation(tmp_path / "atlas", {"mine": {"cron_expression": "@hourly", "function": "collect"}})
+    manual = {"reload": "manual", "cron_jobs": made.jobs}  # or it is in force before it is applied
+    made.jobs_file.write_text(json.dumps(manual))
+    with Served(made):
+        made.jobs_file.write_text(json.dumps(manual).replace("collect", "colect"))
+        planned = typed("plan", at=made).out
+        assert "✗ will not run: there is no function 'colect'; it was 'collect', which ran" in planned
+        assert planned.splitlines()[-1].startswith("mine will not run. 1 changed")
+        assert "✗ will not run" in typed("apply", at=made).out
 
 
 # --- words and figures -----------------------------------------------------------------------------------------------

@@ -37,6 +37,7 @@ from atlas.scheduler.serving import Serving
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store import engine as engine_module
 from atlas.scheduler.store import writer
+from atlas.scheduler.store.intake import MAX_BEHIND
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import Cause, ExecutorKind, Task, TaskPriority, TaskStatus
@@ -276,6 +277,9 @@ def process_workloads_restless() -> Restless:
         ({"task_id": ""}, ArgumentsError, "1 to 191 printable"),
         ({"task_id": "x" * 192}, ArgumentsError, "1 to 191 printable"),
         ({"task_id": "a\nb"}, ArgumentsError, "1 to 191 printable"),
+        ({"task_id": 5}, ArgumentsError, "task_id 5 is not 1 to 191 printable"),
+        ({"retry": 3}, ArgumentsError, "retry 3 is no RetryPolicy; .*max_retries"),
+        ({"kwargs": [1]}, ArgumentsError, r"kwargs \[1\] is not a dict"),
         ({"name": "a\x1b[31m"}, ArgumentsError, "printable"),
         ({"name": 5}, ArgumentsError, "printable"),
         ({"kwargs": {"right": {1, 2}}}, ArgumentsError, "not JSON"),
@@ -290,9 +294,27 @@ async def test_a_wrong_option_is_one_clear_error_and_nothing_is_accepted(
     assert store_of(queue).totals.metrics().total_tasks == 0
 
 
+@pytest.mark.parametrize("given", [None, 5, object()], ids=["None", "a result", "an object"])
+async def test_what_a_function_returned_is_not_taken_for_it(queue: TaskQueue, given: Any) -> None:
+    with pytest.raises(FunctionRefusedError, match=r"is not callable: give the function and then its arguments"):
+        await queue.submit(given)
+
+
 async def test_an_unknown_function_proposes_the_nearest(queue: TaskQueue) -> None:
     with pytest.raises(UnknownFunctionError, match="did you mean 'add'"):
         await queue.submit("ad")
+
+
+@pytest.mark.parametrize("func", ["add", add], ids=["by name", "itself"])
+async def test_arguments_that_do_not_fit_are_refused_at_once_and_not_after_four_attempts(
+    queue: TaskQueue, func: Any
+) -> None:
+    for args, kwargs in (((1, 2, 3), {}), ((), {"wrong": 1})):
+        with pytest.raises(ArgumentsError, match=r"the arguments do not fit: add\(.* does not accept them: "):
+            await queue.submit(func, *args, kwargs=kwargs)
+    with pytest.raises(ArgumentsError, match="too many positional arguments"):
+        await queue.submit_many(func, [[1], [1, 2, 3]])
+    assert store_of(queue).totals.metrics().total_tasks == 0
 
 
 async def test_arguments_of_a_named_function_must_be_json(queue: TaskQueue) -> None:
@@ -532,6 +554,27 @@ async def test_two_retries_that_are_due_at_the_same_moment_start_together(queue:
     assert [await queue.get_task_result(task_id, timeout=LIMIT_S) for task_id in ids] == ["a", "b"]
 
 
+async def test_an_executor_whose_own_limit_keeps_tasks_waiting_is_told_with_what_holds_it(registry: Registry) -> None:
+    gate = Gate()
+    registry.add("hog", gate)
+
+    async def quick() -> None:
+        pass
+
+    async with TaskQueue(max_workers=2, registry=registry, executor_limits={ExecutorKind.THREAD: 1}) as queue:
+        await queue.submit("hog", name="hog")
+        await gate.entered_async()
+        await queue.get_task_result(await queue.submit(quick))
+        assert queue.get_queue_status()["full_executors"] == {}  # nobody waits for it
+        waits = await queue.submit("hog")
+        full = queue.get_queue_status()["full_executors"]["thread"]
+        assert (full["limit"], full["waiting"], full["held_by"]) == (1, 1, ["hog"])
+        assert full["oldest_wait_s"] >= 0
+        gate.open()
+        await queue.get_task_result(waits)
+        assert queue.get_queue_status()["full_executors"] == {}
+
+
 async def test_an_executor_may_be_limited_below_the_workers(registry: Registry) -> None:
     async with TaskQueue(max_workers=3, registry=registry, executor_limits={ExecutorKind.THREAD: 1}) as queue:
         gate = Gate()
@@ -637,6 +680,16 @@ async def test_submit_many_of_nothing_is_nothing_and_takes_no_id(queue: TaskQueu
         await queue.submit_many("add", [(1,)], task_id="a")
 
 
+@pytest.mark.parametrize("entry", ["ab", b"ab", 5, {"left": 1}, {1, 2}], ids=repr)
+async def test_each_of_many_is_a_row_of_arguments_and_no_single_value(queue: TaskQueue, entry: Any) -> None:
+    with pytest.raises(ArgumentsError) as refused:  # a text would be one argument a letter, a dict its keys
+        await queue.submit_many("echo", [[1], entry])
+    assert str(refused.value) == (
+        f"submit_many(): entry 1, {entry!r}, is not a list of positional arguments; write [{entry!r}]"
+    )
+    assert store_of(queue).totals.metrics().total_tasks == 0
+
+
 async def test_submit_many_is_all_or_none(queue: TaskQueue) -> None:
     with pytest.raises(ArgumentsError):
         await queue.submit_many("echo", [(1,), ((),), (3,)])
@@ -664,9 +717,10 @@ async def test_a_full_queue_says_so_and_takes_again_when_there_is_room(registry:
         await asyncio.to_thread(settled, queue)
 
 
-def test_a_queue_needs_a_worker() -> None:
-    with pytest.raises(ArgumentsError, match="max_workers 0"):
-        TaskQueue(max_workers=0)
+@pytest.mark.parametrize("workers", [0, -1, 1.5, "4", None, True], ids=repr)
+def test_a_queue_needs_a_whole_number_of_workers(workers: Any) -> None:
+    with pytest.raises(ArgumentsError, match=f"max_workers {workers!r} is not a whole number of at least 1"):
+        TaskQueue(max_workers=workers)
 
 
 # --- start, stop, stores ----------------------------------------------------------------------------------------------
@@ -957,7 +1011,7 @@ async def test_nothing_starts_while_what_has_ended_cannot_be_written(
         gate.open()
         await asyncio.to_thread(eventually, lambda: not broken_store.writer.may_start())
         await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["running_tasks"] == 0)
-        assert len(calls) <= writer.MAX_BEHIND + 2
+        assert len(calls) <= MAX_BEHIND + 2
         await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["store_fault"] == "disk I/O error")
         outage.lasts = False
         for task_id in (*blockers, *ids):
@@ -1123,6 +1177,13 @@ async def test_a_function_may_run_in_a_process(queue: TaskQueue) -> None:
 async def test_what_cannot_reach_a_process_is_refused_at_once(queue: TaskQueue, function: Any, args: Any) -> None:
     with pytest.raises(FunctionRefusedError, match="cannot run in a process"):
         await queue.submit(function, *args, executor="process")
+
+
+async def test_without_pebble_a_process_is_refused_at_once(queue: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atlas.scheduler.tasks.submission._has_pebble", lambda: False)
+    with pytest.raises(FunctionRefusedError, match=r"needs Pebble, .* pip install 'atlas-scheduler\[process\]'"):
+        await queue.submit("add", 1, executor="process")
+    assert store_of(queue).totals.metrics().total_tasks == 0
 
 
 async def test_a_worker_that_dies_is_a_crash_and_not_a_failure(plain: TaskQueue) -> None:

@@ -14,7 +14,7 @@ from atlas.scheduler import reconcile as reconcile_module
 from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent
-from atlas.scheduler.job_store import job_store as job_store_module
+from atlas.scheduler.job_store import changes
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
 from atlas.scheduler.reconcile import Reconciler
@@ -367,6 +367,18 @@ def test_revisions_are_numbered_and_keep_the_text(configured: Configured, clockw
     assert clockwork.tasks()[0].revision == 2
 
 
+def test_the_text_of_a_revision_does_not_stay_with_its_statement(configured: Configured, clockwork: Clockwork) -> None:
+    given_last: dict[str, str] = {}  # what SQLite's driver keeps of each statement
+
+    def execute(_connection: Connection, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        given_last[statement] = str(parameters)
+
+    event.listen(clockwork.store.engine, "before_cursor_execute", execute)
+    configured.apply(job={**HOURLY, "x_note": "long" * 10_000})
+    assert len(configured.revisions()[-1].content) > 40_000
+    assert max(map(len, given_last.values())) < 10_000
+
+
 def test_the_number_in_force_survives_a_restart(configured: Configured, clockwork: Clockwork) -> None:
     configured.apply(job=MINUTELY)
     configured.apply(job=MINUTELY, other=HOURLY)
@@ -399,7 +411,7 @@ def test_nothing_is_half_applied_when_the_database_refuses(
     def refuse(*_args: object) -> None:
         raise StoreUnavailableError("locked", waited_s=5)
 
-    monkeypatch.setattr(job_store_module, "write_records", refuse)
+    monkeypatch.setattr(changes, "write_records", refuse)
     with pytest.raises(StoreUnavailableError):
         configured.apply(job=MINUTELY, new=HOURLY)
     assert clockwork.rows() == before

@@ -20,11 +20,11 @@ from atlas.scheduler.errors import LeaseLostError, TaskCancelledError
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store import recovery
+from atlas.scheduler.store.intake import MAX_BEHIND
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, task_of
-from atlas.scheduler.store.writer import MAX_BEHIND
 from atlas.scheduler.task import Cause, OnCrash, Origin, Task, TaskPolicy, TaskStatus
 from tests.queue_bench import LIMIT_S, Gate, eventually, nothing, settled
 

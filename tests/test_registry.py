@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
 from functools import lru_cache, partial, wraps
 from importlib.metadata import EntryPoint
+from inspect import signature
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from loguru import logger
 
 from atlas.scheduler import registry as registry_module
 from atlas.scheduler.arguments import decode_arguments, encode_arguments
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
-from atlas.scheduler.registry import Registry, _GlobalRegistry, describe, function_from
+from atlas.scheduler.registry import Registry, _GlobalRegistry, describe, function_from, surely_refused
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
@@ -122,6 +125,31 @@ def test_registering_a_name_again_replaces_the_function(registry: Registry) -> N
     assert registry.find("work").call is other
     assert registry.name_of(collect) is None
     assert registry.version > before
+
+
+def _warnings_of(*calls: Callable[..., Any]) -> list[str]:
+    """What the log warns of while these are registered under one name."""
+    said: list[str] = []
+    sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
+    registry = Registry()
+    for call in calls:
+        registry.add("work", call)
+    logger.remove(sink)
+    return said
+
+
+def _collect_of(module: str) -> Callable[..., Any]:
+    """The function of a module anew, as a reload makes it, or a script that is imported as well."""
+    names: dict[str, Any] = {"__name__": module}
+    exec(compile("def collect(): ...", "/srv/app.py", "exec"), names)
+    made: Callable[..., Any] = names["collect"]
+    return made
+
+
+def test_two_functions_of_one_name_are_told_and_a_reloaded_one_is_not() -> None:
+    assert _warnings_of(collect, other) == ["two functions are registered under one name; the later one runs"]
+    assert _warnings_of(collect, collect) == []
+    assert _warnings_of(_collect_of("app"), _collect_of("app"), _collect_of("__main__")) == []
 
 
 def test_a_function_with_two_names_keeps_the_one_that_is_left(registry: Registry) -> None:
@@ -287,6 +315,12 @@ def test_json_arguments_come_back_as_they_were(args: list[Any], kwargs: dict[str
     assert decode_arguments(encode_arguments(args, kwargs)) == (args, kwargs)
 
 
+@given(st.lists(st.integers() | st.text(st.characters(codec="utf-8")), max_size=4))
+def test_numbers_and_texts_are_written_as_the_library_writes_them(args: list[Any]) -> None:
+    whole = json.dumps({"args": args, "kwargs": {}}, ensure_ascii=False, separators=(",", ":"))
+    assert encode_arguments(args, {}) == whole
+
+
 @pytest.mark.parametrize(
     "argument",
     [
@@ -310,10 +344,11 @@ def test_arguments_that_json_would_change_are_refused(argument: Any) -> None:
 
 @pytest.mark.parametrize("text", ["\ud800", os.fsdecode(b"caf\xe9"), "a\x00b"], ids=ascii)
 def test_every_text_argument_fits_into_a_row(text: str) -> None:
-    encoded = encode_arguments([text], {"key": text})
-    encoded.encode()
-    assert "\x00" not in encoded
-    assert decode_arguments(encoded) == ([text], {"key": text})
+    for kwargs in ({}, {"key": text}):
+        encoded = encode_arguments([text], kwargs)
+        encoded.encode()
+        assert "\x00" not in encoded
+        assert decode_arguments(encoded) == ([text], kwargs)
 
 
 @pytest.mark.parametrize(
@@ -328,3 +363,39 @@ def test_a_function_says_beforehand_which_arguments_it_does_not_accept(
     assert (refusal is None) is fits
     if refusal is not None:
         assert refusal.startswith("collect(source")
+
+
+SHAPES: list[Callable[..., Any]] = [
+    lambda: None,
+    lambda _a: None,
+    lambda _a, _b=1: None,
+    lambda _a, /, _b=1, *, _c=2: None,
+    lambda *_a: None,
+    lambda _a, *_rest, _c: None,
+    lambda _a, **_k: None,
+    partial(lambda _a, _b: None, 1),
+    [].append,
+]
+
+
+@pytest.mark.parametrize("call", SHAPES, ids=lambda call: str(signature(call)))
+@given(args=st.lists(st.integers(), max_size=4), kwargs=st.dictionaries(st.sampled_from(["_a", "_b", "_c"]), st.none()))
+def test_arguments_are_refused_beforehand_exactly_where_the_call_would_refuse_them(
+    call: Callable[..., Any], args: list[int], kwargs: dict[str, None]
+) -> None:
+    refused = surely_refused(function_from("f", call), args, kwargs) is not None
+    try:
+        call(*args, **kwargs)
+    except TypeError:
+        assert refused
+    else:
+        assert not refused
+
+
+def test_a_decorator_that_puts_arguments_in_is_not_judged() -> None:
+    @wraps(collect)
+    def with_session() -> Any:
+        return None
+
+    assert surely_refused(function_from("f", with_session), [], {}) is None
+    assert surely_refused(function_from("f", partial(with_session)), [1, 2, 3], {}) is None

@@ -104,6 +104,10 @@ def test_luck_takes_off_no_more_than_the_jitter(policy: RetryPolicy, retry: int,
         pytest.param("jitter", 1.1, "retry_jitter", id="more than all"),
         pytest.param("jitter", -0.1, "retry_jitter", id="less than nothing"),
         pytest.param("jitter", float("nan"), "retry_jitter", id="no share"),
+        pytest.param(
+            "retry_on", "ValueError", "retry_on 'ValueError' is not a list", id="one text, which is its letters"
+        ),
+        pytest.param("retry_on", (ValueError,), "retry_on .*ValueError.* is not a list", id="classes for names"),
     ],
 )
 def test_values_without_a_meaning_are_refused_by_name(field: str, value: Any, told: str) -> None:

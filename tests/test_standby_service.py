@@ -81,6 +81,13 @@ def checks(client: TestClient) -> dict[str, dict[str, str]]:
     return {one["name"]: one for one in client.get("/api/v1/health").json()["checks"]}
 
 
+def shown(pair: Pair, language: str) -> str:
+    """The page System, without the attributes that hold instants for machines."""
+    page = pair.client.get("/system", params={"lang": language}).text
+    assert str(pair.leader.process.pid) in page
+    return re.sub("<[^>]*>", "", page)
+
+
 @pytest.mark.timeout(120)
 def test_every_page_of_a_standby_shows_what_the_leader_does(pair: Pair) -> None:
     ran = pair.standby.cron.sync.run_job_now("health")
@@ -90,6 +97,8 @@ def test_every_page_of_a_standby_shows_what_the_leader_does(pair: Pair) -> None:
         assert answer.status_code == 200, (path, answer.text[:500])
     assert pair.client.get("/healthz").json()["role"] == "standby"
     assert pair.client.get("/readyz").json()["words"].startswith("stands by; another process leads")
+    for language in ("zh", "en"):
+        assert not re.search(r"\d{4}-\d\d-\d\dT\d\d:\d\d", shown(pair, language))
     words = f"stands by; the leader is process {pair.leader.process.pid} on "
     assert words in checks(pair.client)["scheduler"]["detail"]
     assert re.search(r"last tick \d+\.\d s ago", checks(pair.client)["scheduler"]["detail"])

@@ -661,12 +661,12 @@ def test_every_task_is_a_line_of_the_file(book: Book) -> None:
 def test_reading_the_file_never_finds_it_half_written(tmp_path: Path) -> None:
     file, stop = tmp_path / "status.json", threading.Event()
     texts = [json.dumps({"tasks": [letter * 200_000]}) for letter in "ab"]
-    write_private(file, texts[0])
+    write_private(file, texts[:1])
 
     def write() -> None:
         while not stop.is_set():
             for text in texts:
-                write_private(file, text)
+                write_private(file, [text])
 
     writer = threading.Thread(target=write)
     writer.start()

@@ -14,6 +14,7 @@ import textwrap
 import threading
 import weakref
 from collections import Counter
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,16 +39,17 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.events import Event, SchedulerEvent, TaskEvent
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.store import engine as engine_module
-from atlas.scheduler.store import schema, writer
+from atlas.scheduler.store import intake, schema, writer
 from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.engine import database_url, open_engine
+from atlas.scheduler.store.intake import MAX_BEHIND
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import attempts, metadata, tasks
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, moving_row, update_tasks
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.store.writer import MAX_BEHIND
-from atlas.scheduler.task import Origin, Task, TaskStatus
+from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
+from tests.clockwork import locked
 from tests.queue_bench import HandClock, eventually
 
 if TYPE_CHECKING:
@@ -330,6 +332,13 @@ def test_a_file_that_is_no_database_is_told_and_left_alone(path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_database_that_somebody_keeps_locked_can_be_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Store(path).close()
+    monkeypatch.setattr(schema, "MORE_TRIES", 0)
+    with locked(path), closing(Store(path, follows=False)) as store:
+        assert store.read(scheduler_lease) is None
+
+
 def test_a_password_is_never_shown() -> None:
     with pytest.raises(StoreUnavailableError) as caught:
         open_store("postgresql://me:hunter2@127.0.0.1:1/atlas")
@@ -599,9 +608,70 @@ def test_changes_in_the_commit_under_way_count_as_unwritten(store: Store) -> Non
     assert store.writer.may_start()
 
 
+def may_start(store: Store) -> list[TaskPriority]:
+    return [one for one in TaskPriority if store.writer.may_start(one)]
+
+
+@pytest.mark.parametrize("how", ["accepted", "in a work"])
+def test_nothing_less_starts_while_an_urgent_task_is_on_its_way_to_the_disk(
+    store: Store, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    monkeypatch.setattr(intake, "MAX_HELD_S", 3600.0)
+    assert may_start(store) == [*TaskPriority]
+    before, entered, leave = Door(store), threading.Event(), threading.Event()
+
+    def hold(_connection: Connection) -> None:
+        entered.set()
+        assert leave.wait(LIMIT_S)
+
+    ticket = Ticket()
+    if how == "accepted":
+        accept(store, a_task("urgent", priority=TaskPriority.URGENT))
+    store.writer.work(hold, ticket, is_urgent=how == "in a work")
+    assert may_start(store) == [TaskPriority.URGENT]  # it waits for the commit before its own
+    before.open()
+    assert entered.wait(LIMIT_S)
+    assert may_start(store) == [TaskPriority.URGENT]
+    leave.set()
+    ticket.wait(LIMIT_S)
+    assert may_start(store) == [*TaskPriority]
+
+
+def test_urgent_tasks_one_behind_the_other_hold_back_the_rest_for_a_moment_only(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_HELD_S", 3600.0)
+    first = Door(store)
+    accept(store, a_task("one", priority=TaskPriority.URGENT))
+    begun_s = store.writer._urgent_since_s
+    accept(store, a_task("two", priority=TaskPriority.URGENT))
+    assert store.writer._urgent_since_s == begun_s
+    assert may_start(store) == [TaskPriority.URGENT]
+    monkeypatch.setattr(intake, "MAX_HELD_S", 0.0)  # that time has passed, and they are on their way still
+    assert may_start(store) == [*TaskPriority]
+    first.open()
+    store.write(nothing)
+    accept(store, a_task("three", priority=TaskPriority.URGENT)).wait(LIMIT_S)
+    assert store.writer._urgent_since_s > begun_s
+
+
+@pytest.mark.usefixtures("impatient")
+def test_an_urgent_task_that_was_withdrawn_holds_up_nobody(
+    path: Path, lock: Callable[[], Lock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intake, "MAX_HELD_S", 3600.0)
+    store = open_store(path)
+    held = lock()
+    with pytest.raises(StoreUnavailableError):
+        accept(store, a_task("urgent", priority=TaskPriority.URGENT), ticket=store.ticket(wait_s=0.05)).wait(LIMIT_S)
+    held.release()
+    eventually(lambda: store.writer.may_start(TaskPriority.LOW))
+    store.close()
+
+
 @pytest.mark.parametrize("ended_by", ["somebody waits", "a hundred changes", "closing"])
 def test_changes_that_nobody_waits_for_gather(database: str, monkeypatch: pytest.MonkeyPatch, ended_by: str) -> None:
-    monkeypatch.setattr(writer, "GATHER_S", 3600.0)
+    monkeypatch.setattr(intake, "GATHER_S", 3600.0)
     opened = Store(database, follows=False)  # what it hears of others ends a gathering, too
     known = [a_task(f"{number:03}") for number in range(MAX_BEHIND)]
     accept(opened, *known).wait(LIMIT_S)
@@ -1035,3 +1105,13 @@ def test_a_closed_store_leaves_no_thread_and_no_connection_behind(path: Path) ->
     gc.collect()
     open_files = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.exists()]
     assert not [name for name in open_files if name.startswith(str(path))]
+
+
+def test_what_a_start_runs_once_is_not_kept_compiled(store: Store) -> None:
+    cache: Any = store.engine._compiled_cache
+    begun = dict(cache)
+    assert not [one for one in begun.values() if "counters" in str(one) or "alembic_version" in str(one)]
+    store.read(store.totals.refresh)
+    assert dict(cache) == begun
+    store.read(lambda connection: connection.execute(select(text("2 + 2"))).all())
+    assert len(cache) == len(begun) + 1, "and what is run often is"

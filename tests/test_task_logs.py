@@ -14,11 +14,13 @@ from loguru import logger
 
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import TaskFailedError
+from atlas.scheduler.log_lines import REDACT
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_logs import read_logs
+from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.tasks.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
 from tests import process_workloads as workloads
 
@@ -82,6 +84,20 @@ async def test_every_line_of_a_task_is_stored_with_it(store: Store, where: str) 
     assert all(line.startswith("    ") for line in others)
     if where == "async":
         assert ("INFO", "in a thread of its own") in found
+
+
+@pytest.mark.parametrize("where", ["thread", "process"])
+async def test_secrets_in_the_text_of_an_error_are_hidden_as_in_a_log(store: Store, where: str) -> None:
+    rules = LogRules(redact=(*REDACT, re.compile(r"order \d+")))
+    async with TaskQueue(2, store=store, log_rules=rules) as queue:
+        retry = RetryPolicy(max_retries=1, delay_s=0.0)
+        task_id = await queue.submit(workloads.fail, "secret", executor=where, retry=retry)
+        with pytest.raises(TaskFailedError) as caught:
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+    hidden = "ValueError: 401: https://[hidden]@feeds.example/?token=[hidden] [hidden]"
+    (first,) = store.read(lambda connection: find_attempts(connection, task_id))
+    assert caught.value.error.endswith(hidden)
+    assert first["error"].endswith(hidden)
 
 
 async def test_lines_of_other_code_and_of_ended_attempts_are_not_a_tasks(store: Store) -> None:

@@ -7,7 +7,7 @@ import json
 import logging
 import subprocess
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from time import thread_time
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,13 @@ from atlas.scheduler.errors import (
     ArgumentsError,
     ResultNotReadyError,
     StoreMismatchError,
+    StoreUnavailableError,
     TaskFailedError,
     TaskTimeoutError,
 )
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
+from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_rows import fetch
@@ -40,8 +42,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 MONDAY = datetime(2026, 3, 2, 0, 0, 30, tzinfo=UTC)
-WEEK_S = 0.7
-"""CPU of a week of the real config; 0.3 s on the machine where it was written."""
+WEEK = 35
+"""CPU of a week of the real config, in times of counting to a million; 12 to 17 when measured."""
 STEADY = RetryPolicy(max_retries=3, delay_s=10, backoff=2, jitter=0)
 
 
@@ -154,6 +156,36 @@ async def test_a_coroutine_is_cancelled_at_its_timeout(inline_queue: InlineQueue
         await inline_queue.get_task_result(task_id)
 
 
+def test_a_coroutine_that_really_sleeps_is_named_and_ended_by_its_timeout(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.scheduler.testing.inline.WAITS_S", 0.01)
+    told: list[str] = []
+    sink = logger.add(lambda message: told.append(message.record["message"]), level="WARNING")
+
+    async def sleeps() -> None:
+        await asyncio.sleep(3600)
+
+    async def passes() -> None:
+        await asyncio.to_thread(virtual_time.advance, 3600)
+
+    try:
+        virtual_time.cron.sync.add_job("sleeper", "@hourly", sleeps, timeout=0.1, max_retries=0)
+        virtual_time.cron.sync.add_job("mover", "@yearly", passes, timeout=7200, max_retries=0)
+        virtual_time.cron.sync.run_job_now("sleeper")
+        assert [task.status for task in virtual_time.tasks("sleeper")] == [TaskStatus.TIMEOUT]
+        (words,) = [one for one in told if "real time" in one]
+        assert "sleeps" in words
+        assert "asyncio.to_thread(time.advance, 3600)" in words
+    finally:
+        logger.remove(sink)
+    virtual_time.cron.sync.remove_job("sleeper")
+    before = virtual_time.now
+    virtual_time.cron.sync.run_job_now("mover")
+    assert virtual_time.now - before >= timedelta(hours=1)
+    assert [task.status for task in virtual_time.tasks("mover")] == [TaskStatus.SUCCESS]
+
+
 def test_work_inside_work_runs_at_once(inline_queue: InlineQueue) -> None:
     def outer() -> int:
         return inline_queue.sync.get_task_result(inline_queue.sync.submit(len, "abc")) + 1  # type: ignore[no-any-return]
@@ -200,8 +232,17 @@ def test_a_store_that_is_open_on_another_clock_is_refused(tmp_path: Path) -> Non
 
 
 def test_a_week_of_the_real_config_serves_every_fire_time_in_order_well_within_a_second() -> None:
-    spent_s = (_a_week_served() for _ in range(3))
-    assert any(spent < WEEK_S for spent in spent_s), "the best of three, on a machine that others may load"
+    both_s = [(_a_week_served(), _counted_to_a_million()) for _ in range(3)]
+    week_s, counted_s = map(min, zip(*both_s, strict=True))  # the best of three, on a machine that others may load
+    assert week_s / counted_s < WEEK
+
+
+def _counted_to_a_million() -> float:
+    """Seconds of CPU: how fast this machine is at this moment."""
+    begun_s, number = thread_time(), 0
+    while number < 1_000_000:
+        number += 1
+    return thread_time() - begun_s
 
 
 def _a_week_served() -> float:
@@ -244,6 +285,50 @@ def test_retries_and_fire_times_are_served_in_their_order() -> None:
     assert ticks == [15, 30, 45]
     assert [entry for entry in seen if entry[0] != "tick"] == [("attempt 1", 1), ("attempt 2", 11), ("attempt 3", 31)]
     assert [at for _word, at in seen] == sorted(at for _word, at in seen)
+
+
+def test_however_many_jobs_are_due_at_once_all_of_them_are_served(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("atlas.scheduler.job_store.job_store.PASS_JOBS", 3)
+    names = [f"job {number}" for number in range(10)]
+    for name in names:
+        virtual_time.cron.sync.add_job(name, "0 * * * *", lambda: None)
+    virtual_time.advance(hours=2)
+    assert {(len(virtual_time.decisions(name)), len(virtual_time.tasks(name))) for name in names} == {(2, 2)}
+
+
+def test_of_many_jobs_that_nobody_decides_on_an_error_names_a_few(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(10):
+        virtual_time.cron.sync.add_job(f"job {number}", "0 * * * *", lambda: None)
+    monkeypatch.setattr("atlas.scheduler.testing.virtual_time.step", lambda _cron: None)
+    with pytest.raises(StoreUnavailableError, match=r"the fire times of job 0, .*, job 4 and 5 more could not be"):
+        virtual_time.advance(hours=2)
+
+
+def test_a_job_that_cannot_be_served_is_set_apart_as_in_production_and_the_others_go_on(
+    virtual_time: VirtualTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    virtual_time.advance_to(datetime(2030, 1, 1, 12, 30, tzinfo=UTC))
+    jobs = virtual_time.cron.sync
+    jobs.add_job("bad", "0 * * * *", lambda: None, catchup="all", catchup_window="1d")
+    jobs.add_job("good", "1 * * * *", lambda: None)
+    real = Schedule.next_after
+
+    def raising(self: Schedule, instant: datetime) -> datetime | None:
+        if self.cron == ("0 * * * *",):
+            raise OSError("the zone file is gone")
+        return real(self, instant)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Schedule, "next_after", raising)
+        virtual_time.advance(hours=2)
+    assert virtual_time.decisions("good") == ["13:01 task", "14:01 task"]
+    assert (jobs.get_job("bad").state, virtual_time.decisions("bad")) == ("PARKED", [])
+    virtual_time.advance(minutes=10)  # tried again by itself
+    assert virtual_time.decisions("bad") == ["13:00 task", "14:00 task"]
 
 
 def test_a_job_that_takes_longer_than_its_interval_meets_its_overlap_rule(virtual_time: VirtualTime) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +87,27 @@ def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_other
             seen = keys_of(client, path, name, limit=3, between=disturb)
             assert len(seen) == len(set(seen)), path
             assert set(stood) <= set(seen), path
+
+
+def test_a_job_that_makes_no_task_is_in_no_plan(settings: Settings) -> None:
+    today = datetime.now(UTC).date()
+    jobs = {
+        "works": {"cron_expression": "@hourly", "function": "health"},
+        "unbound": {"cron_expression": "* * * * *", "function": "not_here"},
+        "closed": {"cron_expression": "*/5 * * * *", "function": "health", "calendar": "away"},
+    }
+    away = {"exclude": [f"{today - timedelta(days=1)}/{today + timedelta(days=3)}"]}
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text(json.dumps({"calendars": {"away": away}, "cron_jobs": jobs}))
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        assert re.search("(24|25) planned for the next 24 h", client.get("/jobs").text)
+        overview = client.get("/").text
+        assert set(re.findall("; ([0-9,]+) starts? planned in the next 24 hours", overview)) <= {"0", "24", "25"}
+        next_up = overview.partition(">Next up<")[2].partition("</section>")[0]
+        assert "works" in next_up
+        assert re.findall("unbound|closed", next_up) == []
+        assert f"{today + timedelta(days=4):%d}" in client.get("/jobs/closed").text.partition(">Next fires<")[2][:1500]
 
 
 def test_a_forecast_of_many_jobs_comes_in_pages_of_bounded_size(settings: Settings) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from atlas.scheduler.job_view import JobState
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
 from tests import seeded
@@ -86,6 +87,7 @@ def test_a_standby_says_who_leads_shows_its_jobs_acts_through_it_and_takes_over(
     with AtlasScheduler.from_settings(settings).in_thread() as atlas:
         assert atlas.stands_by
         atlas.queue.on_role(role)
+        assert list(atlas.each_job()) == atlas.get_jobs()
         client = TestClient(create_app(atlas), base_url="http://127.0.0.1")
         for path in PAGES:
             page = client.get(path)
@@ -105,6 +107,9 @@ def test_a_standby_says_who_leads_shows_its_jobs_acts_through_it_and_takes_over(
         assert leader.stdin is not None
         leader.stdin.close()
         assert role.leads.wait(60)
+        (job,) = atlas.each_job()
+        assert [job] == atlas.get_jobs()
+        assert job.state is JobState.PAUSED
         page = client.get("/jobs/nightly")
         assert page.status_code == 200
         assert "This process stands by." not in page.text

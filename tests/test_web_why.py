@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 import json
 import re
+import threading
+import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +16,18 @@ from sqlalchemy import insert
 from atlas.scheduler.errors import TaskFailedError
 from atlas.scheduler.store.tables import fires
 from atlas.service import AtlasScheduler
+from atlas.web.app import create_app
+from tests import seeded
 from tests.test_chinese import english_in
 from tests.test_web_api import signed_in
 
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it would rather have httpx2
+    from starlette.testclient import TestClient
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from starlette.testclient import TestClient
+    from pathlib import Path
 
     from atlas.settings import Settings
 
@@ -117,3 +124,27 @@ def test_a_task_says_why_it_ran_and_ended_so(atlas: AtlasScheduler) -> None:
         queue.get_task_result(tried, timeout=20)
     words = said(client, f"/tasks/{tried}", "k-why", "en")
     assert (words.count("no such feed"), words.count("(the same error)")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("language", "told"),
+    [
+        ("en", r"executor thread is full \(1\): 1 wait, the oldest \d+ s, for hold"),
+        ("zh", r"执行器 thread 已满（1）：1 个在等待，最久 \d+ 秒，占用者为 hold"),
+    ],
+)
+def test_the_queue_says_that_an_executor_is_full_and_what_runs_on_it(tmp_path: Path, language: str, told: str) -> None:
+    """Slots are free, and nothing starts: the page one looks at must say why."""
+    seeded.HOLD.clear()
+    settings = seeded.bare(tmp_path, {})
+    scheduler = settings.scheduler.model_copy(update={"executor_limits": {"thread": 1}})
+    with AtlasScheduler(settings.model_copy(update={"scheduler": scheduler})).in_thread() as atlas:
+        for _ in range(2):
+            atlas.queue.sync.submit("hold")
+        client = TestClient(create_app(atlas), base_url="http://127.0.0.1", headers={"accept-language": language})
+        for _ in range(400):
+            if atlas.get_queue_status()["full_executors"]:
+                break
+            threading.Event().wait(0.05)
+        assert re.search(told, client.get("/queue").text)
+        seeded.HOLD.set()

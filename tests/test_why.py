@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
-from datetime import timedelta
+import re
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.reconcile import Reconciler
-from atlas.scheduler.why.answer import Why, why
+from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.testing.virtual_time import close_by_hand
+from atlas.scheduler.why.answer import Why, why, why_task
 from tests.clockwork import DAY, START, Clockwork, utc
 
 if TYPE_CHECKING:
@@ -32,6 +39,8 @@ def broken() -> None:
 
 def ask(clockwork: Clockwork, at: str | None = None, job: str = "job") -> Why:
     instant = None if at is None else utc(f"{DAY} {at}" if len(at) <= 8 else at)
+    clockwork.queue.serving.renew()  # the clock is moved by hand, and its lease lives for 20 s
+    clockwork.store.write(lambda _connection: None)  # behind the renewal
     return clockwork.store.read(lambda connection: why(connection, job, at=instant, now=clockwork.clock.now()))
 
 
@@ -120,6 +129,113 @@ def test_a_calendar_a_missing_function_and_a_disabled_job(clockwork: Clockwork, 
     assert "its function was missing" in ask(clockwork, "12:01", job="gone").words
     found = ask(clockwork, "12:01")
     assert "It was switched off at 12:01: revision 1 says enabled: false." in found.words
+
+
+def test_a_task_that_waits_names_what_runs_in_its_place(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("hog", "0 9 * * *", "gate", overlap="allow", max_instances=5)
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    for _ in range(clockwork.max_workers):
+        clockwork.cron.run_job_now("hog")
+        clockwork.gate.wait_entered()
+    clockwork.store.write(lambda _connection: None)
+    clockwork.at("12:01")
+    held = "while 4 tasks run, hog for the longest, since 12:00:30"
+    assert re.search(f"Its task [0-9a-f]+ waits for a slot since 12:01 {held}[.]", ask(clockwork).words)
+    clockwork.at("12:02")
+    skipped = ask(clockwork)
+    assert "It was due at 12:02 and made no task, because its task" in skipped.words
+    assert f"meanwhile. That task waits for a slot {held}." in skipped.words
+    clockwork.gate.open()
+    clockwork.settle()
+    assert "waits for a slot" not in ask(clockwork).words
+
+
+def test_of_one_task_that_runs_the_name_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Clockwork(tmp_path / "atlas.db", monkeypatch, max_workers=1) as clockwork:
+        clockwork.cron.add_job("hog", "0 9 * * *", "gate")
+        clockwork.cron.add_job("job", "* * * * *", "nothing")
+        clockwork.cron.run_job_now("hog")
+        clockwork.gate.wait_entered()
+        clockwork.at("12:01")
+        assert "waits for a slot since 12:01 while hog runs since 12:00:30." in ask(clockwork).words
+
+
+def test_that_no_scheduler_serves_is_told_first(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "0 9 * * *", "nothing")
+    task_id = clockwork.cron.run_job_now("job")
+    clockwork.settle()
+
+    def asked(now: datetime, at: datetime | None = None) -> str:
+        return clockwork.store.read(lambda connection: why(connection, "job", at=at, now=now)).words
+
+    assert asked(START).startswith("It was started by hand")
+    silent = START + timedelta(minutes=5)
+    assert re.match(
+        "The scheduler, process [0-9]+ on [^ ]+, wrote its last sign of life at 12:00:30, and nothing starts until it "
+        "can write or another one runs[.] It was started by hand at 12:00:30",
+        asked(silent),
+    )
+    assert "It starts next" not in asked(silent)
+    assert "It starts next" in asked(START)
+    assert asked(silent, START).startswith("It was started by hand")  # what was decided then, was
+    assert asked(silent, silent + timedelta(hours=1)).startswith("The scheduler, process ")
+    task = clockwork.store.read(lambda connection: fetch(connection, task_id))
+    assert task is not None
+    waiting = replace(task, status=TaskStatus.PENDING, started_at=None)
+    zone = ZoneInfo("UTC")
+    for of, told in ((task, False), (waiting, True)):
+        found = clockwork.store.read(partial(why_task, task=of, now=silent, zone=zone))
+        assert ("last sign of life" in found.words) is told
+    close_by_hand(clockwork.cron)
+    clockwork.queue.sync.stop()
+    assert asked(START).startswith(
+        "No scheduler runs since 12:00:30, when it was stopped, and nothing starts until one does. It was started"
+    )
+
+
+def test_a_job_without_function_is_not_said_to_start(clockwork: Clockwork, tmp_path: Path) -> None:
+    apply(clockwork, tmp_path / "f.json", job={"cron_expression": "* * * * *", "function": "not_here"})
+    missing = "no function 'not_here' is registered"
+    told = ask(clockwork)
+    assert told.words == (
+        f"It has not fired yet. Its function is missing now ({missing}): it makes no task until there is one."
+    )
+    assert told.facts["unbound"] == missing
+    clockwork.each("12:01")
+    words = ask(clockwork).words
+    assert words.count(missing) == 1
+    assert words.endswith("Its function is missing now: it makes no task until there is one.")
+
+
+def test_a_start_that_its_calendar_leaves_out_is_none(clockwork: Clockwork, tmp_path: Path) -> None:
+    file = tmp_path / "f.json"
+    job = {"cron_expression": "0 9 * * *", "function": "nothing", "calendar": "closed"}
+    calendars = {"closed": {"exclude": ["2026-03-03"]}}
+    file.write_text(json.dumps({"calendars": calendars, "cron_jobs": {"job": job}}), "utf-8")
+    Reconciler(clockwork.cron, file, PolicyDefaults()).reload()
+    assert ask(clockwork).words.endswith(
+        "It is due next at 2026-03-03 09:00, and makes no task then: its calendar leaves that day out."
+    )
+    clockwork.clock.instant = utc("2026-03-03 09:00:30")
+    clockwork.tick()
+    assert ask(clockwork).words.endswith("It starts next at 2026-03-04 09:00.")
+
+
+def test_a_job_whose_time_has_not_begun_or_is_over_says_by_what(clockwork: Clockwork, tmp_path: Path) -> None:
+    common = {"cron_expression": "0 9 * * *", "function": "nothing"}
+    over, later = {**common, "end_at": "2026-03-01T00:00Z"}, {**common, "start_at": "2026-04-01T00:00Z"}
+    apply(
+        clockwork,
+        tmp_path / "f.json",
+        over=over,
+        later=later,
+        once={"function": "nothing", "triggers": [{"type": "date", "at": "2026-03-01T00:00Z"}]},
+    )
+    assert ask(clockwork, job="over").words.endswith("Its last fire time has passed: end_at is 2026-03-01 00:00.")
+    assert ask(clockwork, job="later").words.endswith(
+        "It starts next at 2026-04-01 09:00: start_at is 2026-04-01 00:00."
+    )
+    assert ask(clockwork, job="once").words.endswith("Its last fire time has passed.")
 
 
 def test_not_due_not_there_and_still_to_come(clockwork: Clockwork, tmp_path: Path) -> None:

@@ -157,5 +157,5 @@ class Running:
     def config_drift(self) -> str | None:
         return self.drift
 
-    def get_jobs(self) -> Sequence[Job]:
+    def each_job(self) -> Sequence[Job]:
         return self.jobs

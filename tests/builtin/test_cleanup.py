@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,10 @@ from sqlalchemy import Connection, event, insert, select
 
 from atlas.builtin.cleanup import Keep, cleanup
 from atlas.scheduler.context import TaskContext
+from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
+from atlas.scheduler.definition_text import text_of
 from atlas.scheduler.errors import TaskStopped
+from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.batches import in_batches
 from atlas.scheduler.store.retention import delete_final_tasks, delete_old_fires, enforce_task_limits
@@ -137,9 +139,16 @@ def test_what_is_removed_is_what_is_too_old_or_too_many(
 
 
 def define_job(store: Store, name: str, **limits: Any) -> None:
-    """A job's row with nothing but what retention reads of it."""
-    state = json.dumps({"keep_days": None, "keep_tasks": None, "catchup_window_s": 3600.0, **limits}).encode()
-    add_rows(store, jobs, {"id": name, "job_state": state})
+    """A job's row."""
+    definition = JobDefinition(
+        id=name,
+        source=JobSource.FILE,
+        title=name,
+        schedule=Schedule(cron=("@daily",)),
+        function="nothing",
+        policies=JobPolicies(**limits),
+    )
+    add_rows(store, jobs, {"id": name, "job_state": text_of(definition).encode()})
 
 
 def test_a_job_that_keeps_longer_is_spared_and_one_that_keeps_shorter_is_not(store: Store) -> None:
