@@ -286,8 +286,9 @@ def test_every_refusal_is_described_with_its_codes(settings: Settings) -> None:
         browser = {"origin": "http://evil.example"}
         task = client.post("/api/v1/tasks", json={"function": "health"}).json()["task"]
         atlas.queue.sync.get_task_result(task, timeout=20)
-        atlas.registry.add("hold", threading.Event().wait)
-        held = client.post("/api/v1/tasks", json={"function": "hold", "args": [0.5]}).json()["task"]
+        go = threading.Event()
+        atlas.registry.add("hold", lambda: go.wait(60))
+        held = client.post("/api/v1/tasks", json={"function": "hold"}).json()["task"]
         bad = {"text": "{"}
         found = [
             ("/jobs/{job}", client.get("/api/v1/jobs/nope"), 404, "unknown_job"),
@@ -314,6 +315,7 @@ def test_every_refusal_is_described_with_its_codes(settings: Settings) -> None:
         client.app.state.site.changes = Brake(1, 60.0, SystemClock())  # type: ignore[attr-defined]
         client.post("/api/v1/tasks", json={})
         found.append(("/tasks", client.post("/api/v1/tasks", json={}), 429, "too_many"))
+        go.set()
     found.append(("/jobs", client.get("/api/v1/jobs"), 503, "stopped"))
     for path, answer, status, code in found:
         assert (answer.status_code, answer.json()["error"]["code"]) == (status, code), path
