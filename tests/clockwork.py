@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
 
-LIMIT_S = 10.0
+LIMIT_S = 40.0
 """Longest any test waits for something that should happen at once."""
 
 

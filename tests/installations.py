@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "Ctrl-C drains"
-LIMIT_S = 30.0
+LIMIT_S = 40.0
 
 FUNCTIONS = """
 import asyncio, gc, pathlib, time

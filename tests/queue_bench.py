@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.tasks.line import Line
 
-LIMIT_S = 15.0
+LIMIT_S = 40.0
 """Longest any test waits for something that should happen at once."""
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-LIMIT_S = 10.0
+LIMIT_S = 40.0
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 

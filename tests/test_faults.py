@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.task import Task
 
-LIMIT_S = 30.0
+LIMIT_S = 40.0
 YEARLY = {"yearly": {"cron_expression": "@yearly", "function": "work_of_tests:greet"}}
 
 

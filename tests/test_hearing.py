@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from tests.postgres import Postgres
 
-LIMIT_S = 10.0
+LIMIT_S = 40.0
 NEVER_S = 3600.0
 ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LIMIT_S = 10.0
+LIMIT_S = 40.0
 THREAD, PROCESS, ASYNC = ExecutorKind.THREAD, ExecutorKind.PROCESS, ExecutorKind.ASYNC
 URGENT, HIGH, NORMAL, LOW = TaskPriority
 

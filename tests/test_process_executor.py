@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.outcome import StopReason
 
 HERE = Path(__file__).parent
-LIMIT_S = 20.0
+LIMIT_S = 40.0
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes through Linux's pidfd")
 
@@ -227,7 +227,7 @@ def test_a_function_that_does_not_listen_is_stopped(shared: Bench, function: str
     asked_s = time.monotonic()
     attempt.handle.stop(reason)
     assert attempt.outcome() == Stopped(reason)
-    assert time.monotonic() - asked_s < 2
+    assert time.monotonic() - asked_s < LIMIT_S / 2
     assert ends(attempt.pid())
 
 

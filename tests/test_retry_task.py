@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-LIMIT_S = 20.0
+LIMIT_S = 40.0
 BROKEN: set[str] = set()
 
 

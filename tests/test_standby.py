@@ -24,7 +24,7 @@ from atlas.scheduler.store.store import Store
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-LIMIT_S = 30.0
+LIMIT_S = 40.0
 
 LEADER = textwrap.dedent(
     """

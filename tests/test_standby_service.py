@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-LIMIT_S = 30.0
+LIMIT_S = 40.0
 JOBS = {"health": {"cron_expression": "@yearly"}, "echo": {"cron_expression": "@yearly", "function": "report"}}
 PAGES = (
     *("/", "/jobs", "/jobs?q=heal", "/jobs/health", "/tasks", "/queue", "/config", "/config?edit=1", "/system"),

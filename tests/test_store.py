@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LIMIT_S = 15.0
+LIMIT_S = 40.0
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
 
 
