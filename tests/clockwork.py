@@ -159,7 +159,7 @@ class Clockwork:
 
     def settle(self) -> None:
         """Wait until nothing waits or runs, and it is on disk and told."""
-        assert self.queue.serving.lifecycle.wait_idle(LIMIT_S, waiting_too=True)
+        assert self.queue.serving.shutdown.wait_idle(LIMIT_S, waiting_too=True)
         self.store.write(lambda _connection: None)
         assert self.store.events.drain()
 

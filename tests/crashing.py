@@ -119,7 +119,7 @@ async def kill_among_innocents(queue: TaskQueue) -> None:
 
 async def finish(queue: TaskQueue) -> None:
     """Serve what there is, and end."""
-    await asyncio.to_thread(queue.serving.lifecycle.wait_idle, 60.0, waiting_too=True)
+    await asyncio.to_thread(queue.serving.shutdown.wait_idle, 60.0, waiting_too=True)
 
 
 COMMANDS = {

@@ -76,7 +76,7 @@ def main() -> None:
     disarm_unless_stopping(point)
     if not point:
         cron.remove_job("tick")
-        assert queue.serving.lifecycle.wait_idle(40.0, waiting_too=True)
+        assert queue.serving.shutdown.wait_idle(40.0, waiting_too=True)
     cron.stop()
     queue.sync.stop()
     print("lived", flush=True)

@@ -114,16 +114,16 @@ def _all_free(line: Line) -> bool:
 def settled(queue: TaskQueue) -> None:
     """Wait until nothing is left to do, and assert that nothing of it is left behind."""
     serving = queue.serving
-    lifecycle, line = serving.lifecycle, serving.line
-    assert lifecycle.wait_idle(LIMIT_S, waiting_too=True), lifecycle.figures()
+    live, line = serving.live_tasks, serving.line
+    assert serving.shutdown.wait_idle(LIMIT_S, waiting_too=True), serving.figures()
     serving.store.write(nothing)
-    eventually(lambda: _all_free(line) and not lifecycle.stopping.abandoned, "all slots are free")
-    with lifecycle._lock, line._lock:
-        assert not lifecycle._live
-        assert not lifecycle._running
-        assert lifecycle._admission.is_empty
-        assert not lifecycle.stopping._unreplaced
-        assert lifecycle._waiting.total == sum(lifecycle._waiting.by_priority().values()) == 0
+    eventually(lambda: _all_free(line) and not serving.lifecycle.stopping.abandoned, "all slots are free")
+    with live.lock, line._lock:
+        assert not live.by_id
+        assert not live.running
+        assert live.admission.is_empty
+        assert not serving.lifecycle.stopping._unreplaced
+        assert live.waiting.total == sum(live.waiting.by_priority().values()) == 0
     figures = queue.get_queue_status()
     assert (figures["queue_size"], figures["running_tasks"], figures["held_tasks"]) == (0, 0, 0)
     found = serving.store.totals.metrics()

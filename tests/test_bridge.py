@@ -378,9 +378,9 @@ def test_a_replacing_task_ends_only_what_came_before_it(clockwork: Clockwork) ->
     clockwork.at("12:01")
     clockwork.gate.wait_entered()
     clockwork.at("12:02")
-    lifecycle = clockwork.queue.serving.lifecycle
+    acceptance = clockwork.queue.serving.acceptance
     older = clockwork.tasks()[0]
-    assert lifecycle.replaced_by(older) == []
+    assert acceptance.replaced_by(older) == []
 
 
 def test_overlap_allow_runs_up_to_max_instances(clockwork: Clockwork) -> None:
@@ -424,7 +424,7 @@ def test_run_now_keeps_to_the_same_rule_as_a_fire(
 
 def test_a_queue_that_is_merely_full_drops_no_fire(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Clockwork(tmp_path / "atlas.db", monkeypatch, max_workers=1) as clockwork:
-        clockwork.queue.serving.lifecycle._max_waiting = 1
+        clockwork.queue.serving.acceptance._max_waiting = 1
         for number in range(5):
             clockwork.cron.add_job(f"job{number}", "* * * * *", "gate")
         clockwork.at("12:01")
@@ -433,7 +433,7 @@ def test_a_queue_that_is_merely_full_drops_no_fire(tmp_path: Path, monkeypatch: 
 
 def test_a_stopped_queue_stores_a_skip(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing")
-    clockwork.queue.serving.lifecycle.taking = False
+    clockwork.queue.serving.acceptance.taking = False
     clockwork.at("12:01")
     assert clockwork.decisions() == ["12:01 skip stopped"]
 

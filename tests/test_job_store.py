@@ -630,7 +630,7 @@ def test_a_fire_time_served_by_somebody_else_is_not_served_twice(anywhere: Clock
     assert [one.task_id for one in anywhere.fires()] == ["theirs"]
     assert anywhere.tasks() == []
     assert anywhere.decisions("other") == ["12:01 task"]
-    assert anywhere.cron.running.serving.lifecycle.unfinished_of("job") == []
+    assert anywhere.cron.running.serving.view.unfinished_of("job") == []
     anywhere.at("12:02")
     assert anywhere.decisions() == ["12:01 task", "12:02 task"]
     anywhere.gate.wait_entered()

@@ -34,8 +34,7 @@ from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Cause, ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
-from atlas.scheduler.tasks.admission import MAX_HELD
-from atlas.scheduler.tasks.lifecycle import ALONE_LEAST_S, ALONE_MOST_S, alone_s
+from atlas.scheduler.tasks.admission import ALONE_LEAST_S, ALONE_MOST_S, MAX_HELD, alone_s
 from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.tasks.submission import IDS
 from tests import process_workloads
@@ -379,7 +378,7 @@ def test_an_attempt_that_fails_between_the_request_and_the_stop_is_not_tried_aga
 
     task_id = plain.sync.submit(work, retry=SOON)
     gate.wait_entered()
-    assert plain.serving.lifecycle.cancel(task_id) is RUNNING
+    assert plain.serving.cancellation.cancel(task_id) is RUNNING
     gate.open()
     with pytest.raises(TaskFailedError, match="just then"):
         plain.sync.get_task_result(task_id, timeout=LIMIT_S)
@@ -387,7 +386,7 @@ def test_an_attempt_that_fails_between_the_request_and_the_stop_is_not_tried_aga
 
 def test_what_took_longer_than_its_timeout_ran_out_of_time_also_when_nobody_came_to_ask(plain: TaskQueue) -> None:
     def work() -> str:
-        with plain.serving.lifecycle._lock:  # as in a process that is frozen
+        with plain.serving.live_tasks.lock:  # as in a process that is frozen
             threading.Event().wait(0.2)
         return "too late"
 
@@ -474,7 +473,7 @@ def run_for_a_while(queue: TaskQueue, during: Callable[[], None], **how: Any) ->
     serving = queue.serving
     thread = threading.Thread(target=stop)
     thread.start()
-    eventually(lambda: not serving.lifecycle.taking)
+    eventually(lambda: not serving.acceptance.taking)
     during()
     thread.join(LIMIT_S)
     assert not thread.is_alive(), "stop() hangs"
@@ -515,7 +514,7 @@ def test_a_drain_lets_running_tasks_end_and_leaves_the_waiting_ones_for_the_next
     assert (lost.status, lost.cause) == (FAILED, Cause.LOST)
     again = restarted(registry)
     assert again.sync.get_task_result(waiting, timeout=LIMIT_S) == "quick"
-    assert not again.serving.lifecycle._live
+    assert not again.serving.live_tasks.by_id
     again.sync.stop()
 
 
@@ -546,8 +545,8 @@ def test_what_still_runs_when_the_drain_is_over_is_released_and_uses_nothing_up(
         task = row_of(store, task_id)
         assert (task.status, task.crashes, task.failures, task.cause) == (PENDING, 0, 0, None)
     again = restarted(registry)
-    assert again.serving.lifecycle._live == {} or all(
-        not live.claim_first for live in again.serving.lifecycle._live.values()
+    assert again.serving.live_tasks.by_id == {} or all(
+        not live.claim_first for live in again.serving.live_tasks.by_id.values()
     ), "the stop was clean"
     assert [again.sync.get_task_result(task_id, timeout=LIMIT_S) for task_id in ids] == ["plain", "later"]
     assert sorted(attempts) == [("later", 1), ("later", 2), ("plain", 1), ("plain", 2)]
@@ -575,7 +574,7 @@ def test_what_cannot_or_may_not_run_again_ends_as_lost_and_its_waiters_hear_it(
     serving = queue.serving
     waiter = threading.Thread(target=wait)
     waiter.start()
-    eventually(lambda: bool(serving.lifecycle._live[task_id].tickets))
+    eventually(lambda: bool(serving.live_tasks.by_id[task_id].tickets))
     queue.sync.stop(drain=False)
     waiter.join(LIMIT_S)
     assert [type(error) for error in heard] == [TaskFailedError]
@@ -639,7 +638,7 @@ def test_who_waits_for_a_task_that_waits_is_told_that_the_queue_stopped(
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    eventually(lambda: bool(serving.lifecycle._live[waiting].tickets))
+    eventually(lambda: bool(serving.live_tasks.by_id[waiting].tickets))
     run_for_a_while(queue, gate.open, timeout=LIMIT_S)
     waiter.join(LIMIT_S)
     assert heard == [True]
@@ -802,11 +801,11 @@ def test_an_attempt_that_is_given_up_before_its_claim_was_taken_is_never_entered
     serving = queue.serving
     outage.begins_unnoticed()
     gate.open()
-    eventually(lambda: task_id in serving.lifecycle._running)
+    eventually(lambda: task_id in serving.live_tasks.running)
     outage.is_noticed.set()
 
     def until_given_up() -> None:
-        eventually(lambda: not serving.lifecycle._running)
+        eventually(lambda: not serving.live_tasks.running)
         outage.lasts = False
 
     run_for_a_while(queue, until_given_up, drain=False)
@@ -824,12 +823,12 @@ def call_later(calls: list[int]) -> Callable[[], Any]:
 
 
 def test_a_claim_that_comes_after_its_attempt_was_given_up_is_refused(plain: TaskQueue) -> None:
-    lifecycle, line, gate = plain.serving.lifecycle, plain.serving.line, Gate()
+    lifecycle, live_tasks, line, gate = plain.serving.lifecycle, plain.serving.live_tasks, plain.serving.line, Gate()
     plain.registry.add("gate", gate)
     blockers = plain.sync.submit_many("gate", [()] * 2)
     gate.wait_entered(2)
     task_id = plain.sync.submit("gate", on_crash="fail")
-    task = lifecycle._live[task_id].task
+    task = live_tasks.by_id[task_id].task
     with line._lock:  # as if a slot had taken it
         line.free -= 1
         line._lanes[ExecutorKind.THREAD].running += 1
@@ -837,10 +836,10 @@ def test_a_claim_that_comes_after_its_attempt_was_given_up_is_refused(plain: Tas
     assert attempt is not None
     assert attempt.claim is not None
     attempt.claim.wait(LIMIT_S)
-    with lifecycle._lock:
-        lifecycle.stopping.ask(lifecycle._live[task.id], "cancelled")
+    with live_tasks.lock:
+        lifecycle.stopping.ask(live_tasks.by_id[task.id], "cancelled")
         assert lifecycle.claimed(attempt) == Stopped("cancelled")
-        lifecycle.stopping.abandon(lifecycle._live[task.id])
+        lifecycle.stopping.abandon(live_tasks.by_id[task.id])
     assert isinstance(lifecycle.claimed(attempt), Stopped)
     assert lifecycle.finish(attempt, Returned(1, "1")) is False
     plain.serving.store.write(nothing)
@@ -931,7 +930,7 @@ def test_a_suspect_that_is_cancelled_while_it_waits_lets_the_next_one_go(
 def test_a_long_suspect_holds_up_the_next_one_only_for_its_time_alone(
     store: Store, restarted: Callable[..., TaskQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.scheduler.tasks.lifecycle.ALONE_MOST_S", 0.05)
+    monkeypatch.setattr("atlas.scheduler.tasks.admission.ALONE_MOST_S", 0.05)
     registry, gate = Registry(), Gate()
     registry.add("work", gate)
     rows = [a_task(crashes=1) for _ in range(3)]
@@ -1017,12 +1016,12 @@ class Job:
             policy=how.pop("policy", self.policy),
         )
         serving, ticket = self.queue.serving, Ticket()
-        serving.lifecycle.reserve(Live(task), bounded=False, **how)
+        serving.acceptance.reserve(Live(task), bounded=False, **how)
         serving.store.accept([task], ticket)
         ticket.wait(LIMIT_S)
-        for task_id in serving.lifecycle.replaced_by(task):
-            serving.lifecycle.cancel(task_id, "replaced")
-            serving.lifecycle.stop_running(task_id, "replaced")
+        for task_id in serving.acceptance.replaced_by(task):
+            serving.cancellation.cancel(task_id, "replaced")
+            serving.cancellation.stop_running(task_id, "replaced")
         return task.id
 
     def wait_started(self, *names: str) -> None:
@@ -1039,7 +1038,7 @@ def test_skip_refuses_a_second_task_and_names_the_first(plain: TaskQueue) -> Non
         job.fire("b")
     job.finish("a")
     plain.sync.get_task_result(first)
-    eventually(lambda: not plain.serving.lifecycle.unfinished_of("job"))
+    eventually(lambda: not plain.serving.view.unfinished_of("job"))
     second = job.fire("b")
     job.finish("b")
     assert plain.sync.get_task_result(second) == "b"

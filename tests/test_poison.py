@@ -126,7 +126,7 @@ def test_a_job_that_the_database_refuses_stops_no_other(anywhere: Clockwork, tab
         assert anywhere.decisions(good) == ["12:01 task", "12:02 task"]
         assert [task.status for task in anywhere.tasks(good)] == ["SUCCESS", "SUCCESS"]
     assert anywhere.decisions("bad") == []
-    assert anywhere.cron.running.serving.lifecycle.unfinished_of("bad") == []
+    assert anywhere.cron.running.serving.view.unfinished_of("bad") == []
     assert anywhere.job("bad").state is JobState.PARKED
     assert [anywhere.job(good).state for good in "abcde"] == [JobState.ACTIVE] * 5
     assert anywhere.store.writer.fault is None
@@ -373,7 +373,7 @@ def test_whoever_runs_it_now_is_told_and_the_others_run(anywhere: Clockwork) -> 
     assert [[task.status for task in anywhere.tasks(good)] for good in "ab"] == [["SUCCESS"]] * 2
     with AtlasClient(anywhere.database).sync as client, pytest.raises(JobRefusedError, match="poison"):
         client.run_job("bad")
-    assert anywhere.cron.running.serving.lifecycle.unfinished_of("bad") == []
+    assert anywhere.cron.running.serving.view.unfinished_of("bad") == []
 
 
 # --- a schedule that is new, and cannot say its first start -----------------------------------------------------------
@@ -611,7 +611,7 @@ def test_what_was_half_decided_leaves_no_task_behind(clockwork: Clockwork, monke
     def raising(_task: Task) -> list[str]:
         raise KeyError("gone")
 
-    monkeypatch.setattr(clockwork.queue.serving.lifecycle, "replaced_by", raising)
+    monkeypatch.setattr(clockwork.queue.serving.acceptance, "replaced_by", raising)
     clockwork.each("12:01")
     assert clockwork.decisions("bad") == ["12:01-12:01 skip fault xNone"]
     assert clockwork.tasks("bad") == []

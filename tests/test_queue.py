@@ -174,7 +174,7 @@ async def test_waiting_for_a_result_has_a_limit_and_leaves_nothing_behind(queue:
     waiter.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiter
-    assert queue.serving.lifecycle._live[task_id].tickets == []
+    assert queue.serving.live_tasks.by_id[task_id].tickets == []
     gate.open()
     assert await queue.get_task_result(task_id, timeout=LIMIT_S) == "through"
 
@@ -217,7 +217,7 @@ async def test_the_newest_thousand_live_results_are_kept(queue: TaskQueue) -> No
     for task_id in ids:
         with contextlib.suppress(ResultOmittedError):
             await queue.get_task_result(task_id, timeout=LIMIT_S)
-    kept = queue.serving.lifecycle._results
+    kept = queue.serving.live_tasks.results
     assert len(kept) == MAX_LIVE_RESULTS
     (gone,) = set(ids) - set(kept)
     with pytest.raises(ResultOmittedError, match="its result was not kept"):
@@ -398,8 +398,8 @@ def test_a_second_submit_between_the_look_and_the_reservation_does_not_lose_the_
     plain: TaskQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both found the id free; the loser's withdrawal once took the winner's task out of memory."""
-    lifecycle = plain.serving.lifecycle
-    reserve, rivals = lifecycle.reserve_all, [True]
+    acceptance = plain.serving.acceptance
+    reserve, rivals = acceptance.reserve_all, [True]
 
     def reserve_late(lives: Any) -> None:
         if rivals:
@@ -407,7 +407,7 @@ def test_a_second_submit_between_the_look_and_the_reservation_does_not_lose_the_
             plain.sync.submit("add", 1, 1, task_id="a")
         reserve(lives)
 
-    monkeypatch.setattr(lifecycle, "reserve_all", reserve_late)
+    monkeypatch.setattr(acceptance, "reserve_all", reserve_late)
     with pytest.raises(DuplicateTaskError):
         plain.sync.submit("add", 5, task_id="a")
     assert plain.sync.get_task_result("a", timeout=LIMIT_S) == 2
@@ -837,7 +837,7 @@ def test_code_without_a_loop_uses_the_sync_face(plain: TaskQueue) -> None:
     task_id = sync.submit(gate)
     with pytest.raises(ResultNotReadyError):
         sync.get_task_result(task_id, timeout=0.01)
-    assert plain.serving.lifecycle._live[task_id].tickets == []
+    assert plain.serving.live_tasks.by_id[task_id].tickets == []
     assert sync.get_queue_status()["state"] == "running"
     gate.open()
     assert sync.get_task_result(task_id) == "through"

@@ -218,9 +218,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def time_passes(self) -> None:
-        lifecycle = self.queue.serving.lifecycle
-        with lifecycle._lock:
-            due = [live.task.id for _due, _number, live in sorted(lifecycle._retries, key=lambda one: one[:2])]
+        live_tasks = self.queue.serving.live_tasks
+        with live_tasks.lock:
+            due = [live.task.id for _due, _number, live in sorted(live_tasks.retries, key=lambda one: one[:2])]
         for name in due:
             if self.models[name].status is RETRYING:
                 self.line_up(self.models[name])
@@ -233,16 +233,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.store.write(nothing)
         self.clock.ahead_s += LONG_S + 1
         self.queue.serving.renew()  # the timekeeper would, within 5 s: until then nothing starts on so old a lease
-        lifecycle.tick()
+        self.queue.serving.lifecycle.tick()
 
     # --- what must hold -----------------------------------------------------------------------------------------------
 
     def agrees(self) -> None:
-        lifecycle = self.queue.serving.lifecycle
+        live_tasks = self.queue.serving.live_tasks
 
         def difference() -> dict[str, tuple[str, str]]:
-            with lifecycle._lock:
-                real = {task_id: live.task.status for task_id, live in lifecycle._live.items()}
+            with live_tasks.lock:
+                real = {task_id: live.task.status for task_id, live in live_tasks.by_id.items()}
             should = {name: model.status for name, model in self.models.items() if not model.status.is_final}
             names = should.keys() | {name for name, status in real.items() if not status.is_final}
             return {

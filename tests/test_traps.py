@@ -378,7 +378,7 @@ def test_9_a_subscriber_that_blocks_or_raises_delays_no_fire(clockwork: Clockwor
     clockwork.store.events.subscribe(blocking)
     clockwork.cron.add_job("job", "* * * * *", "nothing", overlap="queue")
     clockwork.at("12:01", "12:02", "12:03")
-    assert clockwork.queue.serving.lifecycle.wait_idle(LIMIT_S, waiting_too=True)
+    assert clockwork.queue.serving.shutdown.wait_idle(LIMIT_S, waiting_too=True)
     assert clockwork.decisions() == ["12:01 task", "12:02 task", "12:03 task"]
     assert not heard.is_set()
     blocked.set()
@@ -465,14 +465,14 @@ def test_14_an_error_while_a_fire_is_decided_is_stored_and_the_next_one_is_serve
     clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing")
-    lifecycle, real = clockwork.queue.serving.lifecycle, clockwork.queue.serving.lifecycle.reserve
+    acceptance, real = clockwork.queue.serving.acceptance, clockwork.queue.serving.acceptance.reserve
 
     def refuse(*_args: Any, **_kwargs: Any) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(lifecycle, "reserve", refuse)
+    monkeypatch.setattr(acceptance, "reserve", refuse)
     clockwork.at("12:01")
-    monkeypatch.setattr(lifecycle, "reserve", real)
+    monkeypatch.setattr(acceptance, "reserve", real)
     clockwork.each("12:02")
     assert clockwork.decisions() == ["12:01 skip fault", "12:02 task"]
     assert clockwork.fires()[0].detail == "MemoryError: no room"

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.job_store.job_store import JobStore
     from atlas.scheduler.job_store.passes import Pass
     from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.tasks.lifecycle import Lifecycle
+    from atlas.scheduler.tasks.acceptance import Acceptance
 
 ON_TIME_S: Final = 30.0
 """A start no later than this counts as on time: the scheduler looks up at least that often."""
@@ -70,13 +70,13 @@ class Bridge(BaseExecutor):
     Args:
         job_store: Whose open pass takes the decisions.
         states: Pauses and bindings.
-        lifecycle: Decides overlap and reserves tasks.
+        acceptance: Decides overlap and reserves tasks.
     """
 
-    def __init__(self, job_store: JobStore, states: JobStates, lifecycle: Lifecycle) -> None:
+    def __init__(self, job_store: JobStore, states: JobStates, acceptance: Acceptance) -> None:
         """Connect the parts."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._job_store, self._states, self._lifecycle = job_store, states, lifecycle
+        self._job_store, self._states, self._acceptance = job_store, states, acceptance
         self._open_ranges: dict[str, tuple[SkipReason, datetime]] = {}
         self.revision: int | None = None
 
@@ -95,7 +95,7 @@ class Bridge(BaseExecutor):
         except Exception as error:  # noqa: BLE001 - a fire time must end as a task or a skip, whatever went wrong
             logger.bind(job_id=job.id).exception("deciding on a fire time raised")
             for task in decided.take_out(job.id):
-                self._lifecycle.forget(task.id)
+                self._acceptance.forget(task.id)
             self._skip_fault(decided, record, run_times[0], _words(error))
             decided.faults[job.id] = cause_of(error)
 
@@ -201,7 +201,7 @@ class Bridge(BaseExecutor):
             task = make_task(
                 definition, executor, now=decided.now, reason=reason, fire_time=fire_time, revision=self.revision
             )
-            self._lifecycle.reserve(self._states.live(task), bounded=False, behind_another=behind_another)
+            self._acceptance.reserve(self._states.live(task), bounded=False, behind_another=behind_another)
         except JobBusyError as busy:
             self._skip(decided, record.id, [fire_time], SkipReason.OVERLAP, detail=busy.task_id)
             return False
@@ -215,7 +215,7 @@ class Bridge(BaseExecutor):
             return False
         decided.tasks.append(task)
         if definition.policies.overlap is Overlap.REPLACE:
-            decided.replaces[task.id] = self._lifecycle.replaced_by(task)
+            decided.replaces[task.id] = self._acceptance.replaced_by(task)
         decided.fires.append(self._row(decided, record.id, fire_time, task_id=task.id))
         return True
 

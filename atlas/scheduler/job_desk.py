@@ -115,7 +115,7 @@ class JobDesk:
         """Wait for the commit; what the task takes the place of ends."""
         ticket.wait()
         serving = self._running.serving
-        serving.stop_replaced(serving.lifecycle.replaced_by(task))
+        serving.stop_replaced(serving.acceptance.replaced_by(task))
         return task.id
 
     def _task_now(self, definition: JobDefinition) -> Task:
@@ -203,7 +203,7 @@ class JobDesk:
             None if record is None else record.definition,
             metrics=store.totals.metrics(name),
             latest=store.read(lambda connection: last_tasks(connection, name, 1)),
-            unfinished=self._running.serving.lifecycle.unfinished_of(name),
+            unfinished=self._running.serving.view.unfinished_of(name),
         )
 
     def _job(self, record: JobRecord) -> Job:

@@ -425,7 +425,7 @@ class TaskQueue:
         task, ticket = desk.retry(found, by=by, loop=asyncio.get_running_loop())
         await ticket.future()
         if isinstance(desk, Serving):
-            await asyncio.to_thread(desk.stop_replaced, desk.lifecycle.replaced_by(task))
+            await asyncio.to_thread(desk.stop_replaced, desk.acceptance.replaced_by(task))
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:

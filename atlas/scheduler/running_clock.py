@@ -47,7 +47,7 @@ class RunningClock:
             on_dropped=serving.withdraw_tasks,
             on_replaced=serving.stop_replaced,
         )
-        self.bridge = Bridge(self.jobs, self.states, serving.lifecycle)
+        self.bridge = Bridge(self.jobs, self.states, serving.acceptance)
         self.scheduler = self._make_scheduler()
         self.states.load()
         self.jobs.load()
@@ -55,12 +55,12 @@ class RunningClock:
         store.on_foreign(self._hear)
         self._forget_keepers = [store.on_rebuild(self.jobs.keep), store.on_rebuild(self.states.keep)]
         self.watch = LoopWatch(self, store.clock, store.events)
-        serving.lifecycle.live_of = self.states.live
+        serving.acceptance.live_of = self.states.live
 
     def _renew(self) -> None:
         """Let other processes know now which jobs are set apart."""
         with suppress(AtlasError):  # it stops
-            if self.serving.lifecycle.taking:
+            if self.serving.acceptance.taking:
                 self.serving.renew()
 
     def _hear(self) -> None:

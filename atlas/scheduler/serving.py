@@ -1,4 +1,4 @@
-"""The running parts of one queue: line, lifecycle, executors, timekeeper and the claim on the store."""
+"""The running parts of one queue: line, live tasks and what moves them, executors, timekeeper, the claim on the store."""
 
 from __future__ import annotations
 
@@ -26,9 +26,14 @@ from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
+from atlas.scheduler.tasks.acceptance import Acceptance
+from atlas.scheduler.tasks.cancellation import Cancellation
 from atlas.scheduler.tasks.lifecycle import Lifecycle
 from atlas.scheduler.tasks.line import Line
+from atlas.scheduler.tasks.live_tasks import LiveTasks
+from atlas.scheduler.tasks.live_view import LiveView
 from atlas.scheduler.tasks.logs import TaskLogs
+from atlas.scheduler.tasks.shutdown import Shutdown
 from atlas.scheduler.tasks.submission import again, refuse_lost
 from atlas.scheduler.tasks.timekeeper import Timekeeper
 
@@ -81,16 +86,22 @@ class Serving:
         self.line = Line(max_workers, limits=limits, may_start=self._may_start, clock=store.clock)
         self._logs = TaskLogs(store, log_rules)
         self._timekeeper = Timekeeper(store.clock, self._tick, self.renew, RENEW_S)
+        tasks = self.live_tasks = LiveTasks(store.clock, self.line, self._timekeeper.at)
+        self.acceptance = Acceptance(tasks, store, self.line, registry, max_waiting=max_waiting)
         self.lifecycle = Lifecycle(
+            tasks,
             store,
             self.line,
             registry,
-            max_waiting=max_waiting,
             stop_grace_s=stop_grace_s,
             draw=CHANCE.random,
             on_timer=self._timekeeper.at,
             logs=self._logs,
         )
+        stopping = self.lifecycle.stopping
+        self.cancellation = Cancellation(tasks, store, stopping)
+        self.shutdown = Shutdown(tasks, store, self.acceptance, self.lifecycle)
+        self.view = LiveView(tasks, self.line, store.clock, stopping, max_waiting=max_waiting)
         self._executors = (
             ThreadExecutor(self.line, self.lifecycle),
             LoopExecutor(self.line, self.lifecycle, loop),
@@ -125,13 +136,13 @@ class Serving:
             raise
         self._logs.start()
         store.on_foreign(self._look_for_requests)
-        self._forget_keeper = store.on_rebuild(self.lifecycle.keep)
+        self._forget_keeper = store.on_rebuild(self.view.keep)
         self._timekeeper.start()
         self.renew()
 
     def _recover(self, *, clean: bool) -> None:
         store, writer = self.store, self.store.writer
-        writer.on_accepted, writer.on_written = self.lifecycle.accepted, self.lifecycle.written
+        writer.on_accepted, writer.on_written = self.acceptance.accepted, self.lifecycle.written
         writer.look_again()  # the counters must know what is taken over
         to_serve, moves, _counts = store.write(
             lambda connection: recovery.recover(connection, store.owner, store.clock.now()),
@@ -145,34 +156,34 @@ class Serving:
                 told.warning("recovered a task of a dead owner")
             else:
                 told.info("ended a task that was cancelled, or could not survive, while nobody served it")
-        self.lifecycle.taking = True
-        self.lifecycle.adopt(to_serve, claim_first=not clean, died_at=self._claim.died_at)
+        self.acceptance.taking = True
+        self.acceptance.adopt(to_serve, claim_first=not clean, died_at=self._claim.died_at)
 
     def _let_go(self) -> None:
         self._forget_keeper()
-        self.lifecycle.taking = False
+        self.acceptance.taking = False
         self.store.off_foreign(self._look_for_requests)
         self.store.writer.on_accepted = self.store.writer.on_written = None
 
     def stop(self, *, drain: bool, timeout_s: float) -> None:
         """Take nothing more, drain, stop what is left, release the claim."""
-        lifecycle, store = self.lifecycle, self.store
-        lifecycle.taking = False
+        shutdown, store = self.shutdown, self.store
+        self.acceptance.taking = False
         store.off_foreign(self._look_for_requests)
         until_s = store.clock.monotonic() + (timeout_s if drain else 0.0)
         if store.is_private and drain:
-            lifecycle.wait_idle(timeout_s, waiting_too=True)
-        lifecycle.taking_starts = False
+            shutdown.wait_idle(timeout_s, waiting_too=True)
+        self.lifecycle.taking_starts = False
         self.line.close()
-        if not lifecycle.wait_idle(max(0.0, until_s - store.clock.monotonic())):
-            count = lifecycle.stop_all("shutdown")
+        if not shutdown.wait_idle(max(0.0, until_s - store.clock.monotonic())):
+            count = shutdown.stop_all("shutdown")
             logger.info("asked running tasks to stop", tasks=count)
-            lifecycle.wait_idle(self._stop_grace_s)
-        lifecycle.abandon_all()
-        left = lifecycle.stopping.left_running
+            shutdown.wait_idle(self._stop_grace_s)
+        shutdown.abandon_all()
+        left = self.lifecycle.stopping.left_running
         if left:
             logger.warning("gave up tasks that do not stop; they run again at the next start", tasks=left)
-        lifecycle.lose_volatile()
+        shutdown.lose_volatile()
         self._timekeeper.close()
         for executor in self._executors:
             executor.close(1.0)
@@ -183,7 +194,7 @@ class Serving:
         except AtlasError as error:
             clean = False
             logger.error("the last changes could not be written", error=str(error))
-        lifecycle.close()
+        shutdown.close()
         self._let_go()
         reached(CrashPoint.STOP_DRAINED)
         try:
@@ -194,7 +205,7 @@ class Serving:
     def step_down(self) -> dict[str, list[Ticket]]:
         """Another process leads: stop everything and write nothing; returns who waits for which task."""
         self._let_go()
-        waiting = self.lifecycle.dispossess()
+        waiting = self.shutdown.dispossess()
         self.line.close()
         self._timekeeper.close()
         for executor in self._executors:
@@ -211,7 +222,7 @@ class Serving:
         self._fresh_until_s = self.store.clock.monotonic() + LEASE_S - RENEW_S
         self.line.resume()
         self._renewal = None
-        if self._renew_again and self.lifecycle.taking:  # a stop has the last word
+        if self._renew_again and self.acceptance.taking:  # a stop has the last word
             self.renew()
 
     def _tick(self) -> float | None:
@@ -252,7 +263,7 @@ class Serving:
         """
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         tasks = [live.task for live in lives]
-        self.lifecycle.reserve_all(lives)
+        self.acceptance.reserve_all(lives)
         try:
             ticket.undo = partial(self.withdraw_tasks, tasks)
             if unique or also is not None:
@@ -285,7 +296,7 @@ class Serving:
     def withdraw_tasks(self, tasks: Sequence[Task]) -> None:
         """Undo the reservations of tasks whose commit did not happen."""
         for task in tasks:
-            self.lifecycle.forget(task.id)
+            self.acceptance.forget(task.id)
 
     def cancel(self, task_id: str, *, by: str) -> bool:
         """See `TaskQueue.cancel_task`."""
@@ -295,7 +306,7 @@ class Serving:
         def told(connection: Connection) -> None:
             write_audit(connection, Action.CANCEL, task_id, by=by, at=now)
 
-        was = self.lifecycle.cancel(task_id, ticket=ticket, also=told)
+        was = self.cancellation.cancel(task_id, ticket=ticket, also=told)
         if was is None:
             task = self.store.read(lambda connection: fetch(connection, task_id))
             if task is None:
@@ -310,9 +321,9 @@ class Serving:
             try:
                 self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
             except AtlasError:
-                self.lifecycle.take_back(task_id)
+                self.cancellation.take_back(task_id)
                 raise
-            self.lifecycle.stop_running(task_id, "cancelled")
+            self.cancellation.stop_running(task_id, "cancelled")
             return True
         ticket.wait()
         return True
@@ -320,7 +331,7 @@ class Serving:
     def retry(self, task: Task, *, by: str, loop: asyncio.AbstractEventLoop | None) -> tuple[Task, Ticket]:
         """See `TaskQueue.retry_task`; the ticket is settled by the commit."""
         new = again(task, now=self.store.clock.now())
-        live = self.lifecycle.live_of(new)
+        live = self.acceptance.live_of(new)
         if new.volatile and live.function is None:
             refuse_lost(new)
 
@@ -332,24 +343,24 @@ class Serving:
     def stop_replaced(self, task_ids: Sequence[str]) -> None:
         """End tasks in whose place a newer one of their job has come."""
         for task_id in task_ids:
-            self.lifecycle.cancel(task_id, "replaced")
-            self.lifecycle.stop_running(task_id, "replaced")
+            self.cancellation.cancel(task_id, "replaced")
+            self.cancellation.stop_running(task_id, "replaced")
 
     def watch(self, task_id: str, ticket: Ticket) -> bool:
-        """See `Lifecycle.watch`."""
-        return self.lifecycle.watch(task_id, ticket)
+        """See `LiveView.watch`."""
+        return self.view.watch(task_id, ticket)
 
     def unwatch(self, task_id: str, ticket: Ticket) -> None:
-        """See `Lifecycle.unwatch`."""
-        self.lifecycle.unwatch(task_id, ticket)
+        """See `LiveView.unwatch`."""
+        self.view.unwatch(task_id, ticket)
 
     def live_result(self, task_id: str) -> tuple[bool, Any]:
-        """See `Lifecycle.live_result`."""
-        return self.lifecycle.live_result(task_id)
+        """See `LiveView.live_result`."""
+        return self.view.live_result(task_id)
 
     def figures(self) -> dict[str, Any]:
         """See `TaskQueue.get_queue_status`."""
-        return {"free_slots": self.line.free, "store_fault": self.store.writer.fault, **self.lifecycle.figures()}
+        return {"free_slots": self.line.free, "store_fault": self.store.writer.fault, **self.view.figures()}
 
     # --- work from other processes ------------------------------------------------------------------------------------
 
@@ -359,14 +370,14 @@ class Serving:
         if new:
             self.store.writer.work(self._pick_up, Ticket(), after=self._picked_up)
         for task_id in cancels:
-            if self.lifecycle.cancel(task_id) is TaskStatus.RUNNING:
-                self.lifecycle.stop_running(task_id, "cancelled")
+            if self.cancellation.cancel(task_id) is TaskStatus.RUNNING:
+                self.cancellation.stop_running(task_id, "cancelled")
 
     def _pick_up(self, connection: Connection) -> tuple[list[Task], list[Task], Moves]:
         ahead: dict[str | None, list[str]] = defaultdict(list)
 
         def accept(task: Task) -> Verdict | None:
-            verdict = self.lifecycle.refusal(task, ahead[task.job_id])
+            verdict = self.acceptance.refusal(task, ahead[task.job_id])
             if verdict is None:
                 ahead[task.job_id].append(task.id)
             return verdict
@@ -377,11 +388,11 @@ class Serving:
         to_serve, refused, counts = found
         self.store.totals.add(counts)
         self.store.writer.announce(to_serve, refused)
-        self.lifecycle.adopt(to_serve, claim_first=False)
+        self.acceptance.adopt(to_serve, claim_first=False)
         for task in to_serve:
-            for task_id in self.lifecycle.replaced_by(task):
-                self.lifecycle.cancel(task_id, "replaced")
-                self.lifecycle.stop_running(task_id, "replaced")
+            for task_id in self.acceptance.replaced_by(task):
+                self.cancellation.cancel(task_id, "replaced")
+                self.cancellation.stop_running(task_id, "replaced")
 
 
 def _nothing() -> None:

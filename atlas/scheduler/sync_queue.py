@@ -112,7 +112,7 @@ class SyncTaskQueue:
         task, ticket = desk.retry(found, by=by, loop=None)
         ticket.wait()
         if isinstance(desk, Serving):
-            desk.stop_replaced(desk.lifecycle.replaced_by(task))
+            desk.stop_replaced(desk.acceptance.replaced_by(task))
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:

@@ -17,11 +17,25 @@ from atlas.scheduler.task import WAITING, Overlap, Task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from atlas.scheduler.tasks.live import Live
 
 MAX_HELD: Final = 100
 """Tasks of one job that may wait behind each other (``overlap: queue``)."""
+ALONE_LEAST_S: Final = 1.0
+ALONE_MOST_S: Final = 60.0
+"""A suspect runs without other suspects for as long as it had run when its process died, within these limits.
+
+So one that kills its process at the same point again is told from the others for certain, and long innocent ones do not
+hold up everybody for their whole length."""
+
+
+def alone_s(task: Task, died_at: datetime | None) -> float:
+    """Seconds a suspect runs without other suspects; ``died_at`` is when its process did, at the latest."""
+    if died_at is None or task.started_at is None:
+        return ALONE_MOST_S
+    return min(ALONE_MOST_S, max(ALONE_LEAST_S, (died_at - task.started_at).total_seconds()))
 
 
 class _JobTasks:
@@ -36,7 +50,7 @@ class _JobTasks:
 
 
 class Admission:
-    """What waits because of other tasks. Not thread-safe: the lifecycle calls it under its lock.
+    """What waits because of other tasks. Not thread-safe: see `LiveTasks`.
 
     Attributes:
         suspect: The one that runs, while others of its kind may not.

@@ -1,12 +1,10 @@
-"""An unfinished task in memory, one try of it, and how many wait."""
+"""An unfinished task in memory, and one try of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING, Any
-
-from atlas.scheduler.task import WAITING, TaskPriority, TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -74,34 +72,3 @@ class Attempt:
     context: TaskContext
     claim: Ticket | None = None
     failure: Outcome | None = None
-
-
-class Waiting:
-    """How many tasks wait, by status and priority. Not thread-safe: the lifecycle calls it under its lock."""
-
-    def __init__(self) -> None:
-        """Nobody waits."""
-        self.total = 0
-        self._numbers = {status: [0] * len(TaskPriority) for status in WAITING}
-
-    def add(self, task: Task) -> None:
-        """A task waits from now on; nothing for one that does not."""
-        numbers = self._numbers.get(task.status)
-        if numbers is not None:
-            numbers[task.priority] += 1
-            self.total += 1
-
-    def remove(self, status: TaskStatus, priority: TaskPriority) -> None:
-        """A task that was in ``status`` waits no more; nothing if that was not to wait."""
-        numbers = self._numbers.get(status)
-        if numbers is not None:
-            numbers[priority] -= 1
-            self.total -= 1
-
-    def retrying(self) -> int:
-        """Tasks that wait for a retry."""
-        return sum(self._numbers[TaskStatus.RETRYING])
-
-    def by_priority(self) -> dict[str, int]:
-        """Tasks of each priority."""
-        return {one.name: sum(numbers[one] for numbers in self._numbers.values()) for one in TaskPriority}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class Stopping:
-    """Stops running attempts. Not thread-safe: the lifecycle calls it under its lock.
+    """Stops running attempts. Not thread-safe: who calls it holds the lock of `LiveTasks`.
 
     Args:
         clock: Time.

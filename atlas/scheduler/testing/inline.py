@@ -87,7 +87,7 @@ class InlineServing(Serving):
         store = self.store
         assert isinstance(store, HandStore)
         store.hand_writer.dead = True
-        self.lifecycle.taking = self.lifecycle.taking_starts = False
+        self.acceptance.taking = self.lifecycle.taking_starts = False
         self.line.close()
         self._logs.abandon()
         self._let_go()
@@ -161,7 +161,9 @@ class InlineServing(Serving):
         limit_s = attempt.live.task.policy.timeout_s
         end = None
         if limit_s is not None:  # nobody else can: this thread is the one that moves the clock
-            end = loop.call_later(max(limit_s, WAITS_S), self.lifecycle.stop_running, attempt.live.task.id, "timeout")
+            end = loop.call_later(
+                max(limit_s, WAITS_S), self.cancellation.stop_running, attempt.live.task.id, "timeout"
+            )
         try:
             return await running
         finally:
