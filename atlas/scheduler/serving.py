@@ -1,4 +1,4 @@
-"""The running parts of one queue: line, live tasks and what moves them, executors, timekeeper, the claim on the store."""
+"""The running parts of one queue: line, live tasks with what moves them, executors, timekeeper, claim on the store."""
 
 from __future__ import annotations
 
