@@ -2,10 +2,11 @@
 
 ::
 
-    line ─► begin ─┬──────────────────────────► function ─► finish ─┬─► (commit) ─► written: gone, waiters wake
-      ▲            └─► (commit) ─► claimed ─┘               ▲       │
-      │                                     tick: timeout, abandoned│
-      └── tick: due, alone no more ◄── retry wait · crash · release ◄┘
+    line ─► begin ─► claimed? ─► function ─► finish ─┬─► final ─► (commit) ─► written
+      ▲                             ▲                ├─► crashed, released ────────┐
+      │                             │                └─► RETRYING ──┐              │
+      │                             └── its time is up ─── tick ─── it is due ──►──┤
+      └────────────────────────────────────────────────────────────────────────────┘
 """
 
 from __future__ import annotations

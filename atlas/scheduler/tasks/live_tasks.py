@@ -2,11 +2,11 @@
 
 ::
 
-    Acceptance ─┐                              ┌─► by_id      every task, from its reservation to its final row
-    Lifecycle   │                              ├─► waiting    how many wait
-    Cancellation├─► one lock ─► LiveTasks ─────┼─► admission  who is held behind others
-    Shutdown    │                              ├─► retries    who waits for a time
-    LiveView   ─┘                              └─► running    who has an attempt
+    Acceptance   ─┐                           ┌─► by_id      every one, from its reservation to its final row
+    Lifecycle    ─┤                           ├─► waiting    how many wait
+    Cancellation ─┼─► one lock ─► LiveTasks ──┼─► admission  who is held behind others
+    Shutdown     ─┤                           ├─► retries    who waits for a time
+    LiveView     ─┘                           └─► running    who has an attempt
 """
 
 from __future__ import annotations
