@@ -287,12 +287,12 @@ def test_what_is_not_given_comes_from_the_queue_and_what_is_given_from_the_job()
     assert (job.policies.timeout_s, job.policies.retry.max_retries, job.policies.retry.delay_s) == (300.0, 5, 1.0)
     assert job.policies.priority is TaskPriority.HIGH
     assert (
-        job.policies.value_from["timeout"]
-        == job.policies.value_from["retry_delay"]
-        == job.policies.value_from["priority"]
+        job.policies.source_of("timeout")
+        == job.policies.source_of("retry_delay")
+        == job.policies.source_of("priority")
         == "job"
     )
-    assert job.policies.value_from["max_retries"] == "built in"
+    assert job.policies.source_of("max_retries") == "built in"
 
 
 def test_a_timeout_of_none_is_no_limit_and_any_other_none_is_not_given() -> None:
@@ -304,7 +304,7 @@ def test_a_timeout_of_none_is_no_limit_and_any_other_none_is_not_given() -> None
         None,
         5,
     )
-    assert job.policies.value_from["overlap"] == "built in"
+    assert job.policies.source_of("overlap") == "built in"
 
 
 def test_an_interval_counts_from_the_epoch_so_that_a_restart_does_not_shift_it() -> None:
@@ -376,7 +376,15 @@ def test_every_option_has_a_policy_source_or_is_no_policy() -> None:
         "title", "args", "kwargs", "timezone", "interval", "anchor", "dates", "start_at", "end_at", "spread", "tags",
         "owner", "runbook",
     }  # fmt: skip
-    assert set(defined().policies.value_from) == set(JobOptions.__annotations__) - no_policy
+    policies: dict[str, Any] = {
+        "executor": "thread", "priority": "LOW", "max_retries": 1, "retry_delay": 1, "retry_backoff": 1,
+        "retry_max_delay": 1, "retry_jitter": 0, "retry_on": ["E"], "on_crash": "fail", "timeout": 1,
+        "overlap": "queue", "max_instances": 2, "catchup": "all", "catchup_window": 1, "catchup_limit": 1,
+        "keep_days": 1, "keep_tasks": 1, "log_max_bytes": 1,
+    }  # fmt: skip
+    assert set(policies) == set(JobOptions.__annotations__) - no_policy
+    assert defined().policies.value_from == {}
+    assert defined(**policies).policies.value_from == dict.fromkeys(policies, "job")
 
 
 def test_arguments_with_half_a_surrogate_pair_come_back_in_a_text_that_a_row_can_hold() -> None:

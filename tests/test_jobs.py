@@ -233,7 +233,7 @@ def test_a_policy_is_taken_from_the_job_then_defaults_then_settings_then_built_i
     ) == (60.0, 7, 3, Overlap.QUEUE)
     assert (own.policies.timeout_s, own.policies.retry.max_retries, own.policies.overlap) == (5.0, 0, Overlap.QUEUE)
     names = ("timeout", "max_retries", "keep_days", "overlap", "retry_delay", "timezone")
-    assert [plain.policies.value_from[name] for name in names] == [
+    assert [plain.policies.source_of(name) for name in names] == [
         "defaults",
         "config.yaml",
         "built in",
@@ -241,7 +241,7 @@ def test_a_policy_is_taken_from_the_job_then_defaults_then_settings_then_built_i
         "built in",
         "defaults",
     ]
-    assert [own.policies.value_from[name] for name in names] == [
+    assert [own.policies.source_of(name) for name in names] == [
         "job",
         "job",
         "built in",
@@ -262,7 +262,7 @@ def test_no_time_limit_in_the_settings_stays_no_limit() -> None:
 
 def test_what_equals_the_default_keeps_its_own_source() -> None:
     definition = parsed(one_job('"max_retries": 3')).definitions["a"]
-    assert (definition.policies.value_from["max_retries"], definition.policies.value_from["timeout"]) == (
+    assert (definition.policies.source_of("max_retries"), definition.policies.source_of("timeout")) == (
         "job",
         "built in",
     )

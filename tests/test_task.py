@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -126,6 +127,22 @@ POLICIES = st.builds(
 @given(POLICIES)
 def test_a_policy_survives_its_row(policy: TaskPolicy) -> None:
     assert TaskPolicy.from_json(policy.to_json()) == policy
+
+
+def test_what_a_row_leaves_unsaid_means_the_same_for_ever() -> None:
+    retry = RetryPolicy(max_retries=3, delay_s=2.0, backoff=2.0, max_delay_s=300.0, jitter=0.25, retry_on=())
+    usual = TaskPolicy(
+        retry=retry,
+        timeout_s=600.0,
+        on_crash=OnCrash.RETRY,
+        executor=ExecutorKind.THREAD,
+        overlap=Overlap.SKIP,
+        max_instances=1,
+        log_max_bytes=1_000_000,
+    )
+    assert usual.to_json() == "{}"
+    assert TaskPolicy.from_json("{}") == usual
+    assert replace(usual, timeout_s=None, overlap=Overlap.ALLOW).to_json() == '{"timeout_s":null,"overlap":"allow"}'
 
 
 @pytest.mark.parametrize("timeout_s", [0, -1, float("inf"), float("nan")])

@@ -41,7 +41,7 @@ def task(args: argparse.Namespace) -> int:
     if args.json:
         more = {
             "arguments": json.loads(found.arguments),
-            "policy": json.loads(found.policy.to_json()),
+            "policy": found.policy.values(),
             "attempts": list(map(_iso, attempts)),
         }
         print_json({**task_json(found), **more})

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.schedule import Schedule
 
+BUILT_IN: Final = "built in"
+"""Where a policy comes from that nobody set."""
+
 
 class JobSource(enum.StrEnum):
     """What a job belongs to; a reload touches only file jobs."""
@@ -52,7 +55,7 @@ class JobPolicies:
         keep_days: How long its final tasks stay, days; None leaves it to the settings.
         keep_tasks: How many of its final tasks stay at most; None leaves it to the settings.
         log_max_bytes: Most that is kept of what one of its tasks logs, bytes; None leaves it to the settings.
-        value_from: Policy field → ``job``, ``defaults``, ``config.yaml`` or ``built in``.
+        value_from: Policy field → ``job``, ``defaults`` or ``config.yaml``; what it does not name is `BUILT_IN`.
     """
 
     executor: ExecutorKind | None = None
@@ -81,6 +84,10 @@ class JobPolicies:
             max_instances=self.max_instances,
             log_max_bytes=self.log_max_bytes,
         )
+
+    def source_of(self, name: str) -> str:
+        """Where a policy comes from, by the name that the jobs file has for it."""
+        return self.value_from.get(name, BUILT_IN)
 
     def values(self) -> dict[str, Any]:
         """Every policy by the name that the jobs file has for it, as JSON values."""

@@ -169,7 +169,7 @@ def define(
         keep_days=options.get("keep_days"),
         keep_tasks=options.get("keep_tasks"),
         log_max_bytes=options.get("log_max_bytes"),
-        value_from={name: "job" if name in options else "built in" for name in _POLICIES},
+        value_from={name: "job" for name in _POLICIES if name in options},
     )
     policies.of_task(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
     return JobDefinition(

@@ -187,7 +187,7 @@ def status_of(
         status["function"] = definition.function
         status["owner"], status["runbook"] = definition.owner, definition.runbook
         status["policy"] = {
-            name: {"value": value, "from": definition.policies.value_from.get(name, "built in")}
+            name: {"value": value, "from": definition.policies.source_of(name)}
             for name, value in definition.policies.values().items()
         }
     return status

@@ -200,8 +200,26 @@ class TaskPolicy:
         """How many tasks of one job may be in line or running at once; further ones are held."""
         return self.max_instances if self.overlap is Overlap.ALLOW else 1
 
+    def values(self) -> dict[str, Any]:
+        """Everything it says, as JSON values."""
+        retry = self.retry
+        return {
+            "max_retries": retry.max_retries,
+            "delay_s": retry.delay_s,
+            "backoff": retry.backoff,
+            "max_delay_s": retry.max_delay_s,
+            "jitter": retry.jitter,
+            "retry_on": list(retry.retry_on),
+            "timeout_s": self.timeout_s,
+            "on_crash": self.on_crash.value,
+            "executor": self.executor.value,
+            "overlap": self.overlap.value,
+            "max_instances": self.max_instances,
+            "log_max_bytes": self.log_max_bytes,
+        }
+
     def to_json(self) -> str:
-        """The policy as a JSON object, the same text for equal policies."""
+        """What a row says of it: a JSON object of what is not `_UNSAID`, the same text for equal policies."""
         text = self._json
         if text is None:
             text = _policy_json(self)
@@ -214,30 +232,36 @@ class TaskPolicy:
         return _policy_from_json(text)
 
 
+_UNSAID: Final[Mapping[str, Any]] = MappingProxyType(
+    {
+        "max_retries": 3,
+        "delay_s": 2.0,
+        "backoff": 2.0,
+        "max_delay_s": 300.0,
+        "jitter": 0.25,
+        "retry_on": [],
+        "timeout_s": 600.0,
+        "on_crash": "retry",
+        "executor": "thread",
+        "overlap": "skip",
+        "max_instances": 1,
+        "log_max_bytes": 1_000_000,
+    }
+)
+"""What a row's policy means where it says nothing: for most tasks all of it, which would be half of the row.
+
+It is not today's built-in policy but what the rows that are there mean, and so is never changed."""
+
+
 @lru_cache(maxsize=1024)
 def _policy_json(policy: TaskPolicy) -> str:
-    retry = policy.retry
-    return json.dumps(
-        {
-            "max_retries": retry.max_retries,
-            "delay_s": retry.delay_s,
-            "backoff": retry.backoff,
-            "max_delay_s": retry.max_delay_s,
-            "jitter": retry.jitter,
-            "retry_on": retry.retry_on,
-            "timeout_s": policy.timeout_s,
-            "on_crash": policy.on_crash,
-            "executor": policy.executor,
-            "overlap": policy.overlap,
-            "max_instances": policy.max_instances,
-            "log_max_bytes": policy.log_max_bytes,
-        },
-    )
+    said = {name: value for name, value in policy.values().items() if value != _UNSAID[name]}
+    return json.dumps(said, separators=(",", ":"))
 
 
 @lru_cache(maxsize=1024)
 def _policy_from_json(text: str) -> TaskPolicy:
-    raw: dict[str, Any] = json.loads(text)
+    raw: dict[str, Any] = {**_UNSAID, **json.loads(text)}
     return TaskPolicy(
         timeout_s=raw.pop("timeout_s"),
         on_crash=OnCrash(raw.pop("on_crash")),

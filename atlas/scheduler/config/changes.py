@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
+from atlas.scheduler.definition import BUILT_IN
 from atlas.scheduler.durations import format_duration
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def differences(old: JobDefinition, new: JobDefinition) -> tuple[Difference, ...
         was, now = before[name], after[name]
         if name == "value_from":
             names = sorted(key for key in was.keys() | now.keys() if was.get(key) != now.get(key))
-            was, now = ({key: values.get(key) for key in names} for values in (was, now))
+            was, now = ({key: values.get(key, BUILT_IN) for key in names} for values in (was, now))
         first, last = show(was), show(now)
         found.append(
             Difference(

@@ -130,10 +130,8 @@ class _Builder:
         self._functions = None if registry is None else FunctionCheck(registry)
         defaults = _given(jobs.defaults) if jobs.defaults else {}
         self._values = {**_BUILT_IN, **outside, **defaults}
-        self._value_from = {
-            name: "defaults" if name in defaults else "config.yaml" if name in settings else "built in"
-            for name in self._values
-        }
+        self._value_from = dict.fromkeys(settings & self._values.keys(), "config.yaml")
+        self._value_from |= dict.fromkeys(defaults, "defaults")
         if jobs.timezone:
             self._value_from["timezone"] = "defaults"
         self._value_froms: dict[frozenset[str], dict[str, str]] = {}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
+from atlas.scheduler.definition import BUILT_IN
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.job_view import JobState
@@ -229,16 +230,14 @@ def _policy(view: View, definition: JobDefinition) -> list[tuple[str, str, str]]
         ),
         "executor": ("Executor", say("as the function asks") if executor is None else say(executor.value)),
     }
-    return [
-        (say(words), value, view.say(_FROM.get(policies.value_from.get(name, ""), "built in")))
-        for name, (words, value) in values.items()
-    ]
+    return [(say(words), value, view.say(_FROM[policies.source_of(name)])) for name, (words, value) in values.items()]
 
 
 _FROM: Final = {
     "job": "from the job",
     "defaults": "from the file’s defaults",
     "config.yaml": "from config.yaml",
+    BUILT_IN: "built in",
 }
 _OVERLAP: Final = {
     "skip": "skip: one task at a time",
