@@ -16,6 +16,7 @@ from sqlalchemy import create_engine, text
 from atlas.scheduler import crash_points
 from atlas.scheduler.crash_points import CrashPoint
 from atlas.scheduler.registry import Registry
+from atlas.scheduler.task import OnCrash, TaskPolicy
 from atlas.scheduler.testing.crashes import Killed, crash_at, disarm
 from atlas.scheduler.testing.virtual_time import VirtualTime
 
@@ -61,7 +62,8 @@ class Lives:
             engine.dispose()
 
     def judge(self) -> None:
-        lines = [line.split() for line in self.ledger.read_text().splitlines()]
+        ledger = self.ledger.read_text() if self.ledger.exists() else ""  # it died before its first task
+        lines = [line.split() for line in ledger.splitlines()]
         starts = Counter(task for word, task, _number in lines if word == "start")
         ends = {task for word, task, _number in lines if word == "end"}
         tasks = {row.id: row for row in self.read("SELECT * FROM tasks")}
@@ -70,7 +72,7 @@ class Lives:
         for task_id, row in tasks.items():
             assert row.status != "SUCCESS" or task_id in ends
             failures = 1 if json.loads(row.arguments)["args"] == ["flaky"] else 0
-            once = json.loads(row.policy)["on_crash"] == "fail"
+            once = TaskPolicy.from_json(row.policy).on_crash is OnCrash.FAIL
             told = [line for line in lines if line[1] == task_id]
             lives = 1 if once else 1 + self.kills  # a death takes back each attempt that was not written yet
             assert starts[task_id] <= (1 + failures) * lives, f"{self.kills} kills, {row}, {told}"

@@ -26,7 +26,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, create_engine, inspect, select, text
+from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.errors import (
@@ -511,6 +511,19 @@ def test_works_of_one_commit_fail_alone(store: Store) -> None:
         with pytest.raises(Exception, match=r"(?i)mine|after the insert|unique|bind|adapt"):
             ticket.wait(LIMIT_S)
     assert ids(store) == ["beside", "good"]
+    assert store.totals.metrics().by_status[PENDING] == 1, "a commit that is made anew counts once"
+
+
+def test_a_commit_in_which_nothing_raises_takes_no_savepoint(store: Store) -> None:
+    """It would cost a copy of each page that is written."""
+    said: list[str] = []
+    event.listen(store.engine, "before_cursor_execute", lambda _conn, _cursor, text, *_rest: said.append(text))
+    store.write(lambda connection: insert_tasks(connection, [full_row(a_task("a"))]))
+    assert ids(store) == ["a"]
+    assert [text for text in said if "SAVEPOINT" in text] == []
+    with pytest.raises(KeyError):
+        store.write(lambda _connection: {}["missing"])
+    assert [text for text in said if "SAVEPOINT" in text] == ["SAVEPOINT work", "ROLLBACK TO SAVEPOINT work"]
 
 
 @pytest.mark.parametrize("value", ["a\x00b", "\ud800"], ids=ascii)

@@ -37,14 +37,14 @@ def _serve_twice() -> Any:
     from atlas.scheduler.job_store import passes
     from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
-    whole = passes._write_free_fires
+    whole = passes._without_served
 
     def write(connection: Connection, decided: Pass) -> passes.Written:
         written = whole(connection, decided)
         insert_tasks(connection, [full_row(task) for task in decided.tasks if task not in written.tasks])
         return written._replace(tasks=decided.tasks)
 
-    return mock.patch.object(passes, "_write_free_fires", write)
+    return mock.patch.object(passes, "_without_served", write)
 
 
 def _endless_attempts() -> Any:

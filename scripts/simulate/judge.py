@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from atlas.scheduler.task import OnCrash, TaskPolicy
 from scripts.simulate.watching import FINAL
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ def _tasks(world: World, tasks: list[dict[str, Any]]) -> list[str]:
             found.append(f"{words} is SUCCESS and attempt {task['attempt']} never returned")
         if task_id in world.cancelled and status != "CANCELLED":
             found.append(f"{words} is {status} although its cancel was acknowledged")
-        policy = json.loads(task["policy"])
-        most = policy["max_retries"] + 1 + calls.kills
+        policy = TaskPolicy.from_json(task["policy"])
+        most = policy.retry.max_retries + 1 + calls.kills
         if len(calls.attempts) > most:
             found.append(f"{words} was called {len(calls.attempts)} times, {most} at most: {calls.attempts}")
-        if task["failures"] > policy["max_retries"] + 1 or task["crashes"] > min(3, calls.kills):
+        if task["failures"] > policy.retry.max_retries + 1 or task["crashes"] > min(3, calls.kills):
             found.append(f"{words} counts {task['failures']} failures, {task['crashes']} of {calls.kills} crashes")
-        if policy["on_crash"] == "fail" and len(calls.attempts) > policy["max_retries"] + 1:
+        if policy.on_crash is OnCrash.FAIL and len(calls.attempts) > policy.retry.max_retries + 1:
             found.append(f"{words} may run at most once each attempt: {calls.attempts}")
     return found
 

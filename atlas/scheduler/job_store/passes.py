@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loguru import logger
-from sqlalchemy import and_, bindparam, delete, func, insert, null, select, tuple_, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import and_, bindparam, delete, func, null, select, tuple_, update
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.events import JobEvent, JobEventKind
@@ -161,7 +160,7 @@ _MOVE: Final = Statement(
     ),
     _MOVING,
 )
-_FIRES: Final = Statement(lambda _database: insert(fires))
+_FIRES: Final = Statement(lambda database: database.insert(fires).on_conflict_do_nothing())
 
 
 def _longer(database: Any) -> Any:
@@ -199,12 +198,8 @@ def write_earlier_starts(connection: Connection, starts: Mapping[str, datetime],
 def write_pass(connection: Connection, decided: Pass) -> Written:
     """Write a pass. A fire time that is served already is left as it is: its task is not made, its skip not told."""
     written = Written(decided.tasks, [one.event for one in decided.skips])
-    if decided.fires:
-        try:
-            with connection.begin_nested():
-                _FIRES.run(connection, decided.fires)
-        except IntegrityError:
-            written = _write_free_fires(connection, decided)
+    if _FIRES.run(connection, decided.fires) < len(decided.fires):
+        written = _without_served(connection, decided)
     reached(CrashPoint.PASS_FIRES_WRITTEN)
     insert_tasks(connection, [full_row(task) for task in written.tasks])
     written.events.extend(_write_longer(connection, decided))
@@ -214,7 +209,8 @@ def write_pass(connection: Connection, decided: Pass) -> Written:
     return written
 
 
-def _write_free_fires(connection: Connection, decided: Pass) -> Written:
+def _without_served(connection: Connection, decided: Pass) -> Written:
+    """What is left of a pass of which fire times were served already; the rows of the others are there."""
     rows = [
         row
         for start in range(0, len(decided.fires), 400)
@@ -228,18 +224,16 @@ def _write_free_fires(connection: Connection, decided: Pass) -> Written:
     ]
     served = {(row.job_id, row.fire_time): (row.task_id, row.decided_at) for row in rows}
     once = {(row["job_id"], row["fire_time"]): row for row in reversed(decided.fires)}
-    free = [row for key, row in once.items() if key not in served]
-    # A commit whose reply was lost is written again: what it finds there is its own.
-    mine = [row for key, row in once.items() if served.get(key) == (row["task_id"], row["decided_at"])]
-    twice = len(decided.fires) - len(free) - len(mine)
+    # Also if the reply to a commit was lost and it is written again: what it finds there is its own.
+    mine = {key: row for key, row in once.items() if served[key] == (row["task_id"], row["decided_at"])}
+    twice = len(decided.fires) - len(mine)
     if twice:
         logger.warning("fire times were served already; they are not served twice", fires=twice)
-    _FIRES.run(connection, free)
-    taken = [row for key, row in once.items() if key in served and row not in mine]
+    taken = [row for key, row in once.items() if key not in mine]
     ranges = [row for row in taken if row["last"] is not None and row["last"] > row["fire_time"]]
     rests = _write_rests(connection, decided, [(row, row["fire_time"]) for row in ranges])
-    kept = {row["task_id"] for row in free + mine}
-    counts = {id(row): row["count"] for row in free + mine} | {id(row): count for row, count in rests}
+    kept = {row["task_id"] for row in mine.values()}
+    counts = {id(row): row["count"] for row in mine.values()} | {id(row): count for row, count in rests}
     return Written([task for task in decided.tasks if task.id in kept], list(_told(decided.skips, counts)))
 
 

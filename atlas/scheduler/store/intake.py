@@ -115,9 +115,10 @@ class Intake:
         otherwise: Callable[[Connection], Any] | None = None,
         is_urgent: bool = False,
     ) -> None:
-        """Run ``run`` in the next commit, in a savepoint of its own; ``otherwise`` in its place where it raises.
+        """Run ``run`` in the next commit, ``otherwise`` in its place where it raises; its error undoes nothing else.
 
-        Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
+        Either may run more than once: a commit that failed is made again. Behind the commit ``after`` gets its value,
+        or ``failed`` the error it raised, before ``ticket`` is settled.
         ``tells`` is False for what no other process waits for, see `Notices`; ``is_urgent`` is True if it makes a task
         that is URGENT.
         """

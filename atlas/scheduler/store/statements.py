@@ -50,21 +50,19 @@ class Statement:
         self._make, self._names, self._padded = make, names, padded
         self._forms: dict[str, _Form] = {}
 
-    def run(self, connection: Connection, rows: Sequence[Any]) -> None:
-        """Run it for each row; nothing for no row."""
+    def run(self, connection: Connection, rows: Sequence[Any]) -> int:
+        """Run it for each row, nothing for no row; returns how many rows of the table it changed."""
         if not rows:
-            return
+            return 0
         form = self._form(connection)
         if form.pick is not None:
             rows = list(map(form.pick, rows))
         if form.one_row is None:
             if len(rows) == 1 and connection.dialect.name == "sqlite":
-                run_driver(connection, form.text, rows[0])
-            else:
-                connection.exec_driver_sql(form.text, rows)
-            return
-        for text, parameters in form.padded(rows) if self._padded else form.groups(rows):
-            run_driver(connection, text, parameters)
+                return int(run_driver(connection, form.text, rows[0]).rowcount)
+            return connection.exec_driver_sql(form.text, rows).rowcount
+        groups = form.padded(rows) if self._padded else form.groups(rows)
+        return sum(run_driver(connection, text, parameters).rowcount for text, parameters in groups)
 
     def first(self, connection: Connection, row: Any) -> Any:
         """Run a SELECT with the parameters in ``row``; returns its first row, None if it has none."""

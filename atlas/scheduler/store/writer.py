@@ -21,7 +21,7 @@ from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import LeaseLostError, StoreError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Moves
-from atlas.scheduler.store.commit import Batch, Move, accepted_event, events_of, refused_event
+from atlas.scheduler.store.commit import Batch, Move, SpoiltError, Work, accepted_event, events_of, refused_event
 from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.database_file import is_corrupt
 from atlas.scheduler.store.intake import NOTHING, Intake
@@ -233,6 +233,12 @@ class Writer(Intake):
         return doubt.batch
 
     def _write(self, batch: Batch) -> Moves:
+        try:
+            return self._transact(batch, Work.do)
+        except SpoiltError:
+            return self._transact(batch, Work.do_apart)
+
+    def _transact(self, batch: Batch, do: Callable[[Work, Connection], None]) -> Moves:
         counts = batch.counted()
         told: Told | None = None
         is_sent = False
@@ -255,12 +261,14 @@ class Writer(Intake):
                 insert_attempts(connection, batch.attempts)
                 counts.write(connection)
                 for work in batch.works:
-                    work.do(connection)
+                    do(work, connection)
                 if self.notices is not None and batch.tells:
                     told = self.notices.tell(connection)
                 reached(CrashPoint.COMMIT_BEFORE_COMMIT)
                 is_sent = True
             reached(CrashPoint.COMMIT_AFTER_COMMIT)
+        except SpoiltError:
+            raise  # the connection is well
         except Exception:
             if is_sent and told is not None:  # behind the last statement: it may be committed all the same
                 self._doubt = _Doubt(told, batch, counts)
