@@ -35,6 +35,7 @@ from atlas.scheduler.errors import (
     StoreHeldError,
     StoreUnavailableError,
     StoreVersionError,
+    UnknownTaskError,
 )
 from atlas.scheduler.events import Event, SchedulerEvent, TaskEvent
 from atlas.scheduler.queue import TaskQueue
@@ -516,13 +517,17 @@ def test_works_of_one_commit_fail_alone(store: Store) -> None:
 
 def test_a_commit_in_which_nothing_raises_takes_no_savepoint(store: Store) -> None:
     """It would cost a copy of each page that is written."""
+
+    def refused(_connection: Connection) -> None:
+        raise UnknownTaskError("a")
+
     said: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda _conn, _cursor, text, *_rest: said.append(text))
     store.write(lambda connection: insert_tasks(connection, [full_row(a_task("a"))]))
     assert ids(store) == ["a"]
     assert [text for text in said if "SAVEPOINT" in text] == []
-    with pytest.raises(KeyError):
-        store.write(lambda _connection: {}["missing"])
+    with pytest.raises(UnknownTaskError):
+        store.write(refused)
     assert [text for text in said if "SAVEPOINT" in text] == ["SAVEPOINT work", "ROLLBACK TO SAVEPOINT work"]
 
 
