@@ -176,7 +176,7 @@ def test_a_crash_repeats_no_more_than_what_was_not_written_yet(
     eventually(lambda: run("finish").exit_code() == 0)
     done = Counter(notes())
     assert len(done) == 3000
-    assert max(done.values()) == 2
+    assert max(done.values()) <= 2  # none, if it died just behind a commit
     assert sum(count > 1 for count in done.values()) <= MAX_BEHIND + 4
     found = rows(store)
     assert {task.status for task in found.values()} == {SUCCESS}
