@@ -25,7 +25,7 @@ from atlas.scheduler.leaders_jobs import LeadersJobs
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.refusals import MAX_LETTERS, cause_of
-from atlas.scheduler.store.task_rows import full_row
+from atlas.scheduler.store.task_rows import new_row
 from atlas.scheduler.why.answer import why
 from atlas.service import AtlasScheduler
 from atlas.web.words.speech import Speech
@@ -147,9 +147,9 @@ def test_of_a_herd_the_bad_ones_are_found_in_the_same_pass(
     def raising(task: Task) -> Any:
         if task.job_id in bad:
             raise OverflowError("a hostile value")
-        return full_row(task)
+        return new_row(task)
 
-    monkeypatch.setattr("atlas.scheduler.job_store.passes.full_row", raising)
+    monkeypatch.setattr("atlas.scheduler.job_store.passes.new_row", raising)
     clockwork.each("12:01")
     states = {job.name: job.state for job in clockwork.cron.get_all_jobs()}
     assert {name for name, state in states.items() if state is JobState.PARKED} == bad
@@ -246,9 +246,9 @@ def test_an_edit_brings_it_back_at_once(clockwork: Clockwork, monkeypatch: pytes
         record = clockwork.jobs.record("bad")
         if record is not None and record.definition.description == "poison":
             raise ValueError("poison")
-        return full_row(task)
+        return new_row(task)
 
-    monkeypatch.setattr("atlas.scheduler.job_store.passes.full_row", raising)
+    monkeypatch.setattr("atlas.scheduler.job_store.passes.new_row", raising)
     clockwork.each("12:01", "12:02")
     assert clockwork.job("bad").state is JobState.PARKED
     clockwork.cron.add_job("bad", "* * * * *", "nothing", "good")

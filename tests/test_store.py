@@ -444,8 +444,7 @@ def test_of_a_task_that_moved_twice_only_the_newest_state_is_written_but_both_mo
 
 
 def test_a_late_state_of_a_fenced_attempt_changes_nothing(store: Store) -> None:
-    task = a_task("a", attempt=5)
-    accept(store, task).wait(LIMIT_S)
+    store.write(lambda connection: insert_tasks(connection, [full_row(a_task("a", attempt=5))]))
     late = a_task("a", attempt=3, status=RUNNING)
     moved(store, late, SUCCESS)
     store.write(nothing)
@@ -512,7 +511,6 @@ def test_works_of_one_commit_fail_alone(store: Store) -> None:
         with pytest.raises(Exception, match=r"(?i)mine|after the insert|unique|bind|adapt"):
             ticket.wait(LIMIT_S)
     assert ids(store) == ["beside", "good"]
-    assert store.totals.metrics().by_status[PENDING] == 1, "a commit that is made anew counts once"
 
 
 def test_a_commit_in_which_nothing_raises_takes_no_savepoint(store: Store) -> None:
@@ -523,12 +521,18 @@ def test_a_commit_in_which_nothing_raises_takes_no_savepoint(store: Store) -> No
 
     said: list[str] = []
     event.listen(store.engine, "before_cursor_execute", lambda _conn, _cursor, text, *_rest: said.append(text))
-    store.write(lambda connection: insert_tasks(connection, [full_row(a_task("a"))]))
-    assert ids(store) == ["a"]
+    store.write(nothing)
     assert [text for text in said if "SAVEPOINT" in text] == []
+    door, ticket = Door(store), Ticket()
+    accepted = accept(store, a_task("a"))
+    store.writer.work(refused, ticket)
+    door.open()
     with pytest.raises(UnknownTaskError):
-        store.write(refused)
+        ticket.wait(LIMIT_S)
+    accepted.wait(LIMIT_S)
     assert [text for text in said if "SAVEPOINT" in text] == ["SAVEPOINT work", "ROLLBACK TO SAVEPOINT work"]
+    assert ids(store) == ["a"]
+    assert store.totals.metrics().total_tasks == 1, "a commit that is made anew counts once"
 
 
 @pytest.mark.parametrize("value", ["a\x00b", "\ud800"], ids=ascii)

@@ -65,8 +65,10 @@ async def test_functions_that_compute_let_others_take_their_turn_and_short_ones_
         return turn_s
 
     async with TaskQueue(max_workers=1) as queue:
-        together = await queue.submit_many(compute, [(0.003,), (0.003,), (0.0,), (0.0,)])
+        together = await queue.submit_many(compute, [(0.003,), (0.003,), (0.003,), (0.0,), (0.0,)])
         found = [await queue.get_task_result(task_id) for task_id in together]
-        assert found == [pytest.approx(one) for one in (usual_s, turns.FUNCTION_S, turns.FUNCTION_S, usual_s)]
-        await queue.get_task_result(await queue.submit(compute, 0.003))
+        short_s = turns.FUNCTION_S
+        assert found == [pytest.approx(one) for one in (usual_s, usual_s, short_s, short_s, usual_s)]
+        for task_id in await queue.submit_many(compute, [(0.003,)] * 2):
+            await queue.get_task_result(task_id)
         await asyncio.to_thread(eventually, lambda: sys.getswitchinterval() == pytest.approx(usual_s))

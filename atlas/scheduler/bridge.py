@@ -12,7 +12,7 @@ from loguru import logger
 
 from atlas.scheduler.definition import CatchUp, JobDefinition
 from atlas.scheduler.errors import JobBusyError, QueueStoppedError
-from atlas.scheduler.job_store.passes import Skipped, skip_event
+from atlas.scheduler.job_store.passes import Served, Skipped, skip_event
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.schedule import newest_fire_times
 from atlas.scheduler.store.refusals import cause_of
@@ -216,7 +216,8 @@ class Bridge(BaseExecutor):
         decided.tasks.append(task)
         if definition.policies.overlap is Overlap.REPLACE:
             decided.replaces[task.id] = self._acceptance.replaced_by(task)
-        decided.fires.append(self._row(decided, record.id, fire_time, task_id=task.id))
+        at, decided_at = fire_time.timestamp(), decided.now.timestamp()
+        decided.served.append(Served(record.id, at, task.id, decided_at, self.revision))
         return True
 
     def _skip(
@@ -226,7 +227,7 @@ class Bridge(BaseExecutor):
             self._row(decided, job_id, fire_time, reason=reason, detail=detail, last=fire_time, count=1)
             for fire_time in fire_times
         ]
-        decided.fires.extend(rows)
+        decided.skipped.extend(rows)
         self._tell(decided, rows)
 
     def _skip_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
@@ -234,7 +235,7 @@ class Bridge(BaseExecutor):
         last, count = stretch.last, stretch.count
         row = self._row(decided, job_id, stretch.first, reason=reason, detail=detail, last=last, count=count)
         self._note_schedule(decided, job_id)
-        decided.fires.append(row)
+        decided.skipped.append(row)
         self._tell(decided, [row])
 
     def _extend_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
@@ -260,19 +261,18 @@ class Bridge(BaseExecutor):
         job_id: str,
         fire_time: datetime,
         *,
-        task_id: str | None = None,
-        reason: SkipReason | None = None,
-        detail: str | None = None,
-        last: datetime | None = None,
-        count: int | None = None,
+        reason: SkipReason,
+        detail: str | None,
+        last: datetime,
+        count: int | None,
     ) -> dict[str, Any]:
         return {
             "job_id": job_id,
             "fire_time": fire_time.timestamp(),
-            "task_id": task_id,
-            "skip_reason": None if reason is None else reason.value,
+            "task_id": None,
+            "skip_reason": reason.value,
             "detail": None if detail is None else shorten(detail),
-            "last": None if last is None else last.timestamp(),
+            "last": last.timestamp(),
             "count": count,
             "decided_at": decided.now.timestamp(),
             "revision": self.revision,

@@ -23,7 +23,7 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Lease
 from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
-from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
+from atlas.scheduler.store.task_rows import fetch, insert_new_tasks, new_row
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.acceptance import Acceptance
@@ -283,7 +283,7 @@ class Serving:
             found = fetch(connection, first.id)
             if found is None:
                 with naming_the_job(first.job_id):
-                    insert_tasks(connection, [full_row(task) for task in tasks])
+                    insert_new_tasks(connection, [new_row(task) for task in tasks])
                 if also is not None:
                     also(connection)
             elif unique and (found.owner, found.created_at) != (first.owner, first.created_at):

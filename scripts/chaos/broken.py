@@ -24,14 +24,16 @@ def no_unique_key() -> None:
     """Fire times have no unique key, and the clock's position follows one commit after them."""
     from atlas.scheduler.job_store import passes
     from atlas.scheduler.store.tables import fires, jobs
-    from atlas.scheduler.store.task_rows import full_row, insert_tasks
+    from atlas.scheduler.store.task_rows import insert_new_tasks, new_row
 
     behind: list[dict[str, Any]] = []
 
     def write_pass(connection: Connection, decided: Pass) -> passes.Written:
-        if decided.fires:
-            connection.execute(insert(fires), decided.fires)
-        insert_tasks(connection, [full_row(task) for task in decided.tasks])
+        if decided.served:
+            connection.execute(insert(fires), [row._asdict() for row in decided.served])
+        if decided.skipped:
+            connection.execute(insert(fires), decided.skipped)
+        insert_new_tasks(connection, [new_row(task) for task in decided.tasks])
         if behind:
             move = update(jobs).where(jobs.c.id == bindparam("job")).values(next_run_time=bindparam("at"))
             connection.execute(move, behind)

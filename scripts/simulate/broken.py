@@ -35,13 +35,13 @@ def _lose_catch_up() -> Any:
 def _serve_twice() -> Any:
     """Who finds a fire time served makes a second task of it."""
     from atlas.scheduler.job_store import passes
-    from atlas.scheduler.store.task_rows import full_row, insert_tasks
+    from atlas.scheduler.store.task_rows import insert_new_tasks, new_row
 
     whole = passes._without_served
 
     def write(connection: Connection, decided: Pass) -> passes.Written:
         written = whole(connection, decided)
-        insert_tasks(connection, [full_row(task) for task in decided.tasks if task not in written.tasks])
+        insert_new_tasks(connection, [new_row(task) for task in decided.tasks if task not in written.tasks])
         return written._replace(tasks=decided.tasks)
 
     return mock.patch.object(passes, "_without_served", write)

@@ -28,13 +28,23 @@ class _Turns:
     """Short turns for all threads while what one slot runs computes; of the slot's thread alone."""
 
     def __init__(self) -> None:
-        self._cpu_s = time.thread_time()
+        self._looked_s = time.perf_counter()
+        self._cpu_s: float | None = None
         self._are_short = False
 
     def look(self) -> None:
-        """A function has ended."""
-        before_s, self._cpu_s = self._cpu_s, time.thread_time()
-        self._let_be(short=self._cpu_s - before_s >= COMPUTES_S)
+        """A function has ended.
+
+        A thread's CPU time is a call of the system, as long as a short function: it is asked for where one took as
+        long as that, and so two in a row are needed to tell that they compute.
+        """
+        before_s, self._looked_s = self._looked_s, time.perf_counter()
+        if self._looked_s - before_s < COMPUTES_S:
+            self._cpu_s = None
+            self._let_be(short=False)
+            return
+        cpu_s, self._cpu_s = self._cpu_s, time.thread_time()
+        self._let_be(short=cpu_s is not None and self._cpu_s - cpu_s >= COMPUTES_S)
 
     def end(self) -> None:
         """The slot has nothing to do."""

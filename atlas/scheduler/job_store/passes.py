@@ -13,7 +13,7 @@ from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import fires, jobs
-from atlas.scheduler.store.task_rows import full_row, insert_tasks
+from atlas.scheduler.store.task_rows import insert_new_tasks, new_row
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.task import ExecutorKind, Task
 
 
+_Key = tuple[str, float]
+"""A job and a fire time."""
 MAX_FREE: Final = 1000
 """As many fire times of a range that begins anew are counted."""
 
@@ -39,6 +41,16 @@ class Written(NamedTuple):
 
     tasks: list[Task]
     events: list[JobEvent]
+
+
+class Served(NamedTuple):
+    """A new row of ``fires`` that names the task of a fire time, the other columns are NULL."""
+
+    job_id: str
+    fire_time: float
+    task_id: str
+    decided_at: float
+    revision: int | None
 
 
 class Skipped(NamedTuple):
@@ -56,9 +68,10 @@ class Pass:
         now: The instant APScheduler works with.
         next_run: Job → its next starting time.
         ended: Jobs that have no further one.
-        fires: Rows of ``fires`` that are new.
+        served: Rows of ``fires`` that are new, each with its task.
+        skipped: Rows of ``fires`` that are new and skips.
         longer: Rows of ``fires`` that go on: ranges of skips, with their new end and how many more they hold.
-        tasks: Tasks to insert, each named by one of ``fires``.
+        tasks: Tasks to insert, each named by one of ``served``.
         replaces: New task → the tasks whose end it asks for.
         skips: Told behind the commit, of the rows that were written.
         faults: Jobs on which it could not be decided, so that skips are stored → why.
@@ -70,7 +83,8 @@ class Pass:
     now: datetime
     next_run: dict[str, datetime] = field(default_factory=dict)
     ended: set[str] = field(default_factory=set)
-    fires: list[dict[str, Any]] = field(default_factory=list)
+    served: list[Served] = field(default_factory=list)
+    skipped: list[dict[str, Any]] = field(default_factory=list)
     longer: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
     replaces: dict[str, list[str]] = field(default_factory=dict)
@@ -84,8 +98,9 @@ class Pass:
     @property
     def job_ids(self) -> list[str]:
         """Every job it decides on, in order."""
-        rows = (row["job_id"] for row in (*self.fires, *self.longer))
-        return list(dict.fromkeys((*self.next_run, *self.ended, *rows)))
+        served = (row.job_id for row in self.served)
+        skipped = (row["job_id"] for row in (*self.skipped, *self.longer))
+        return list(dict.fromkeys((*self.next_run, *self.ended, *served, *skipped)))
 
     def only(self, job_ids: Collection[str]) -> Pass:
         """What it decides on these jobs."""
@@ -94,7 +109,8 @@ class Pass:
             self,
             next_run={job_id: at for job_id, at in self.next_run.items() if job_id in ids},
             ended=self.ended & ids,
-            fires=[row for row in self.fires if row["job_id"] in ids],
+            served=[row for row in self.served if row.job_id in ids],
+            skipped=[row for row in self.skipped if row["job_id"] in ids],
             longer=[row for row in self.longer if row["job_id"] in ids],
             tasks=[task for task in self.tasks if task.job_id in ids],
             skips=[one for one in self.skips if one.event.job_id in ids],
@@ -104,7 +120,8 @@ class Pass:
     def take_out(self, job_id: str) -> list[Task]:
         """Forget what it decides on a job, but for its next start; returns the tasks that were made for it."""
         tasks = [task for task in self.tasks if task.job_id == job_id]
-        self.fires = [row for row in self.fires if row["job_id"] != job_id]
+        self.served = [row for row in self.served if row.job_id != job_id]
+        self.skipped = [row for row in self.skipped if row["job_id"] != job_id]
         self.longer = [row for row in self.longer if row["job_id"] != job_id]
         self.tasks = [task for task in self.tasks if task.job_id != job_id]
         self.skips = [one for one in self.skips if one.event.job_id != job_id]
@@ -160,7 +177,13 @@ _MOVE: Final = Statement(
     ),
     _MOVING,
 )
-_FIRES: Final = Statement(lambda database: database.insert(fires).on_conflict_do_nothing())
+_SERVED: Final = Statement(
+    lambda database: (
+        database.insert(fires).values({name: bindparam(name) for name in Served._fields}).on_conflict_do_nothing()
+    ),
+    Served._fields,
+)
+_SKIPPED: Final = Statement(lambda database: database.insert(fires).on_conflict_do_nothing())
 
 
 def _longer(database: Any) -> Any:
@@ -198,10 +221,11 @@ def write_earlier_starts(connection: Connection, starts: Mapping[str, datetime],
 def write_pass(connection: Connection, decided: Pass) -> Written:
     """Write a pass. A fire time that is served already is left as it is: its task is not made, its skip not told."""
     written = Written(decided.tasks, [one.event for one in decided.skips])
-    if _FIRES.run(connection, decided.fires) < len(decided.fires):
+    new = _SERVED.run(connection, decided.served) + _SKIPPED.run(connection, decided.skipped)
+    if new < len(decided.served) + len(decided.skipped):
         written = _without_served(connection, decided)
     reached(CrashPoint.PASS_FIRES_WRITTEN)
-    insert_tasks(connection, [full_row(task) for task in written.tasks])
+    insert_new_tasks(connection, [new_row(task) for task in written.tasks])
     written.events.extend(_write_longer(connection, decided))
     moves: list[tuple[str, float | None]] = [(job_id, at.timestamp()) for job_id, at in decided.next_run.items()]
     _MOVE.run(connection, moves + [(job_id, None) for job_id in decided.ended])
@@ -211,30 +235,36 @@ def write_pass(connection: Connection, decided: Pass) -> Written:
 
 def _without_served(connection: Connection, decided: Pass) -> Written:
     """What is left of a pass of which fire times were served already; the rows of the others are there."""
-    rows = [
-        row
-        for start in range(0, len(decided.fires), 400)
-        for row in connection.execute(
-            select(fires.c.job_id, fires.c.fire_time, fires.c.task_id, fires.c.decided_at).where(
-                tuple_(fires.c.job_id, fires.c.fire_time).in_(
-                    [(row["job_id"], row["fire_time"]) for row in decided.fires[start : start + 400]],
-                ),
-            ),
-        )
-    ]
-    served = {(row.job_id, row.fire_time): (row.task_id, row.decided_at) for row in rows}
-    once = {(row["job_id"], row["fire_time"]): row for row in reversed(decided.fires)}
+    tasks: dict[_Key, str] = {}
+    skips: dict[_Key, dict[str, Any]] = {}
+    for one in reversed(decided.served):  # of two for one fire time the first was written
+        tasks[one.job_id, one.fire_time] = one.task_id
+    for row in reversed(decided.skipped):
+        skips[row["job_id"], row["fire_time"]] = row
+    there = _there(connection, [*tasks.keys() | skips.keys()])
     # Also if the reply to a commit was lost and it is written again: what it finds there is its own.
-    mine = {key: row for key, row in once.items() if served[key] == (row["task_id"], row["decided_at"])}
-    twice = len(decided.fires) - len(mine)
+    decided_at = decided.now.timestamp()
+    kept = {task_id for key, task_id in tasks.items() if there[key] == (task_id, decided_at)}
+    own = [row for key, row in skips.items() if there[key] == (None, decided_at)]
+    twice = len(decided.served) + len(decided.skipped) - len(kept) - len(own)
     if twice:
         logger.warning("fire times were served already; they are not served twice", fires=twice)
-    taken = [row for key, row in once.items() if key not in mine]
-    ranges = [row for row in taken if row["last"] is not None and row["last"] > row["fire_time"]]
+    counts = {id(row): row["count"] for row in own}
+    ranges = [row for row in skips.values() if id(row) not in counts and row["last"] > row["fire_time"]]
     rests = _write_rests(connection, decided, [(row, row["fire_time"]) for row in ranges])
-    kept = {row["task_id"] for row in mine.values()}
-    counts = {id(row): row["count"] for row in mine.values()} | {id(row): count for row, count in rests}
+    counts |= {id(row): count for row, count in rests}
     return Written([task for task in decided.tasks if task.id in kept], list(_told(decided.skips, counts)))
+
+
+def _there(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, tuple[str | None, float]]:
+    """The rows of these fire times: with which task, and when, they were decided."""
+    columns = select(fires.c.job_id, fires.c.fire_time, fires.c.task_id, fires.c.decided_at)
+    found: dict[_Key, tuple[str | None, float]] = {}
+    for start in range(0, len(keys), 400):
+        some = tuple_(fires.c.job_id, fires.c.fire_time).in_(keys[start : start + 400])
+        for row in connection.execute(columns.where(some)):
+            found[row.job_id, row.fire_time] = row.task_id, row.decided_at
+    return found
 
 
 def _told(skips: Sequence[Skipped], counts: Mapping[int, int | None]) -> Iterable[JobEvent]:
@@ -293,7 +323,7 @@ def _write_rests(
         free = _free(decided.schedules[row["job_id"]], first, row["last"], served)
         if free:
             count = row["count"] if row["count"] is None else len(free)
-            _FIRES.run(connection, [{**row, "fire_time": free[0], "count": count}])
+            _SKIPPED.run(connection, [{**row, "fire_time": free[0], "count": count}])
             rests.append((row, count))
     return rests
 

@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import sqlite3
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -114,7 +115,7 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     def _set_up(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # Atlas says BEGIN itself, see below
         if path is not None:
-            connection.execute("PRAGMA journal_mode=WAL")
+            _write_ahead(connection)
             connection.execute(f"PRAGMA synchronous={durability.upper()}")
             connection.execute("PRAGMA journal_size_limit=16777216")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KB}")
@@ -126,6 +127,20 @@ def open_engine(url: URL, durability: Durability) -> Engine:
         run_driver(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: Any) -> None:
+    """Switch to WAL. Of first starts that do so together SQLite refuses all but one at once, whatever their timeout."""
+    until_s = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= until_s:
+                raise
+            time.sleep(0.005)
+        else:
+            return
 
 
 def may_pass(error: DBAPIError) -> bool:

@@ -30,7 +30,7 @@ ONCE: Final[dict[str, Any]] = {"compiled_cache": None}
 compiles, 15 kB each."""
 GROUP: Final = 64
 """Most rows of one statement; what is left over goes in halves of it, so that few texts stand for all numbers."""
-_ONE_ROW: Final = re.compile(r"(?<=VALUES )\([?, ]+\)")
+_ONE_ROW: Final = re.compile(r"(?<=VALUES )\([?\w', ]+\)")
 
 
 class Statement:

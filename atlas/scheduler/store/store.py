@@ -23,7 +23,7 @@ from atlas.scheduler.store.lock_holders import Holder, postgres_holder, sqlite_h
 from atlas.scheduler.store.notices import Notices
 from atlas.scheduler.store.readers import Readers
 from atlas.scheduler.store.schema import is_prepared, prepare
-from atlas.scheduler.store.task_rows import full_row
+from atlas.scheduler.store.task_rows import new_row
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.store.writer import Writer
 
@@ -179,7 +179,7 @@ class Store:
 
     def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
         """Insert new tasks; ``ticket`` is settled behind the commit."""
-        self.writer.accept(tasks, [full_row(task) for task in tasks], ticket)
+        self.writer.accept(tasks, [new_row(task) for task in tasks], ticket)
 
     def on_foreign(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` on the writer's thread soon, and then after each commit of another process.

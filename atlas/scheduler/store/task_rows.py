@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import bindparam, false, literal_column, or_, select
 
 from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import attempts, tasks
@@ -37,9 +37,26 @@ _MOVING: Final = (
 )
 
 _ALL: Final = tuple(column.name for column in tasks.c)
+_NEW: Final = (*(name for name in _ALL if name not in _MOVING), "owner")
+_AT_FIRST: Final = {
+    "status": literal_column(f"'{TaskStatus.PENDING}'"),
+    "attempt": literal_column("0"),
+    "failures": literal_column("0"),
+    "crashes": literal_column("0"),
+    "result_omitted": false(),
+    "cancel_requested": false(),
+}
+"""What all new tasks have in common stands in the statement: to hand SQLite a number or a text takes 15 to 50 ns, but
+None or a truth 180."""
 
 # A generated id never meets another one; a lost COMMIT reply makes the writer send the same rows again.
 INSERT: Final = Statement(lambda database: database.insert(tasks).on_conflict_do_nothing(), _ALL)
+INSERT_NEW: Final = Statement(
+    lambda database: (
+        database.insert(tasks).values({name: bindparam(name) for name in _NEW} | _AT_FIRST).on_conflict_do_nothing()
+    ),
+    _NEW,
+)
 UPDATE: Final = Statement(
     update_rows(
         tasks,
@@ -93,10 +110,14 @@ def moving_row(task: Task) -> Row:
 
 def full_row(task: Task) -> Row:
     """All columns, for `insert_tasks`."""
+    return (*new_row(task)[:-1], *moving_row(task)[1:])
+
+
+def new_row(task: Task) -> Row:
+    """What a task that nobody has touched yet does not have in common with all others, for `insert_new_tasks`."""
     fire_time = task.fire_time
-    id_, *moving = moving_row(task)
     return (
-        id_,
+        task.id,
         task.name,
         task.function,
         task.arguments,
@@ -109,7 +130,7 @@ def full_row(task: Task) -> Row:
         task.revision,
         task.volatile,
         task.created_at.timestamp(),
-        *moving,
+        task.owner,
     )
 
 
@@ -135,6 +156,11 @@ def fetch(connection: Connection, task_id: str) -> Task | None:
 def insert_tasks(connection: Connection, rows: Sequence[Row]) -> None:
     """Insert rows of `full_row`; ids that are there already are left alone."""
     INSERT.run(connection, rows)
+
+
+def insert_new_tasks(connection: Connection, rows: Sequence[Row]) -> None:
+    """Insert rows of `new_row`; ids that are there already are left alone."""
+    INSERT_NEW.run(connection, rows)
 
 
 def update_tasks(connection: Connection, rows: Sequence[Row]) -> None:

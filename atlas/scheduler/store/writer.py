@@ -26,7 +26,7 @@ from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.database_file import is_corrupt
 from atlas.scheduler.store.intake import NOTHING, Intake
 from atlas.scheduler.store.refusals import is_conflict
-from atlas.scheduler.store.task_rows import insert_attempts, insert_tasks, update_tasks
+from atlas.scheduler.store.task_rows import insert_attempts, insert_new_tasks, update_tasks
 from atlas.scheduler.store.tickets import wake_all
 from atlas.scheduler.task import FINAL
 
@@ -251,7 +251,7 @@ class Writer(Intake):
             with connection.begin():
                 if self.fence is not None:
                     self.fence(connection)
-                insert_tasks(connection, [row for accept in batch.accepts for row in accept.rows])
+                insert_new_tasks(connection, [row for accept in batch.accepts for row in accept.rows])
                 ends = crash_points.armed is not None and any(event.status in FINAL for _task, event in batch.moves)
                 if ends:
                     reached(CrashPoint.COMMIT_BEFORE_FINAL_ROWS)
