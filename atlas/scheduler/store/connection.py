@@ -24,7 +24,7 @@ class WriterConnection:
 
     def __init__(self, engine: Engine) -> None:
         """Connect later; `DatabaseFile.remember` says which file is meant."""
-        self._engine = engine
+        self._engine, self._is_sqlite = engine, engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
         self._data_version: int | None = None
         self.file = DatabaseFile(file_of(engine.url))
@@ -33,6 +33,9 @@ class WriterConnection:
         """The connection, opened if there is none."""
         if self._connection is None:
             self._connection = self._engine.connect().execution_options(atlas_write=True)
+            if self._is_sqlite:
+                # A statement for many rows copies each page it changes, to undo them together: not into a file.
+                self._connection.connection.cursor().execute("PRAGMA temp_store=MEMORY")
         return self._connection
 
     def drop(self) -> None:
@@ -54,7 +57,7 @@ class WriterConnection:
 
     def others_committed(self) -> bool:
         """True if another process may have committed since the last call: SQLite counts, PostgreSQL is always asked."""
-        if self._engine.dialect.name != "sqlite":
+        if not self._is_sqlite:
             return True
         version: int = self.get().connection.cursor().execute("PRAGMA data_version").fetchone()[0]
         changed, self._data_version = version != self._data_version, version
