@@ -227,7 +227,7 @@ class Totals:
     def __init__(self) -> None:
         """Start at zero."""
         self._lock = threading.Lock()
-        self._unfinished: Counter[tuple[str, TaskStatus]] = Counter()
+        self._unfinished: dict[tuple[str, TaskStatus], int] = {}
         self._all_unfinished: Counter[TaskStatus] = Counter()
         self._final: dict[tuple[str, TaskStatus], _Sums] = {}
         self._all_final: dict[TaskStatus, _Sums] = {}
@@ -240,7 +240,7 @@ class Totals:
             sums = _Sums(row.tasks, row.timed, row.duration_s, row.min_s, row.max_s)
             moves.final[row.job_id, TaskStatus(row.status)] = sums
         with self._lock:
-            self._unfinished, self._all_unfinished = Counter(), Counter()
+            self._unfinished, self._all_unfinished = {}, Counter()
             self._final, self._all_final = {}, {}
             self._add(moves)
 
@@ -260,7 +260,7 @@ class Totals:
         moves = Moves()
         moves.unfinished = _unfinished(connection)
         with self._lock:
-            self._unfinished, self._all_unfinished = Counter(), Counter()
+            self._unfinished, self._all_unfinished = {}, Counter()
             self._add(moves)
 
     def restore(self, connection: Connection) -> None:
@@ -302,7 +302,7 @@ class Totals:
                 unfinished = {status: self._all_unfinished[status] for status in TaskStatus}
             else:
                 sums = {status: self._final[job_id, status] for status in FINAL if (job_id, status) in self._final}
-                unfinished = {status: self._unfinished[job_id, status] for status in TaskStatus}
+                unfinished = {status: self._unfinished.get((job_id, status), 0) for status in TaskStatus}
             return _metrics(sums.items(), unfinished)
 
     def ran(self, job_id: str | None = None) -> tuple[int, float]:
