@@ -223,11 +223,12 @@ def attempts(found: Sequence[tuple[int, str, float, float, str]], said: Said, sa
                 f'<rect class="wait" x="{left + previous_end * scale:.2f}%" y="{y + 4}" width="{wait:.2f}%" '
                 f'height="12"><title>{title}</title></rect>'
             )
-        short = text if len(text) <= 64 else text[:63] + "…"
-        words = f'<tspan class="att-d">{escape(said.duration(end - begin))}</tspan>  {escape(short)}'
+        beside = x + width + 0.9
+        words = f"<b>{escape(said.duration(end - begin))}</b> {escape(text)}"
         marks.append(
             f'<rect class="f-{status}" x="{x:.2f}%" y="{y}" width="{width:.2f}%" height="20" rx="3"/>'
-            f'<text class="att-t" x="{x + width + 0.9:.2f}%" y="{y + 14}">{words}</text>'
+            f'<foreignObject x="{beside:.2f}%" y="{y}" width="{100 - beside:.2f}%" height="20">'
+            f'<div class="att" title="{escape(text)}">{words}</div></foreignObject>'
         )
         previous_end = end
     return Markup(  # noqa: S704 - texts are escaped
