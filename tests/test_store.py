@@ -41,6 +41,7 @@ from atlas.scheduler.events import Event, SchedulerEvent, TaskEvent
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.store import engine as engine_module
 from atlas.scheduler.store import intake, schema, writer
+from atlas.scheduler.store.commit import SpoiltError
 from atlas.scheduler.store.connection import WriterConnection
 from atlas.scheduler.store.engine import database_url, open_engine
 from atlas.scheduler.store.intake import MAX_BEHIND
@@ -508,8 +509,9 @@ def test_works_of_one_commit_fail_alone(store: Store) -> None:
     accepted.wait(LIMIT_S)
     assert store.writer.commits == before + 2
     for ticket in tickets[:-1]:
-        with pytest.raises(Exception, match=r"(?i)mine|after the insert|unique|bind|adapt"):
+        with pytest.raises(Exception, match=r"(?i)mine|after the insert|unique|bind|adapt") as caught:
             ticket.wait(LIMIT_S)
+        assert not isinstance(caught.value.__context__, SpoiltError), "it would keep the whole commit, and be shown"
     assert ids(store) == ["beside", "good"]
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from loguru import logger
@@ -233,10 +234,10 @@ class Writer(Intake):
         return doubt.batch
 
     def _write(self, batch: Batch) -> Moves:
-        try:
+        with suppress(SpoiltError):
             return self._transact(batch, Work.do)
-        except SpoiltError:
-            return self._transact(batch, Work.do_apart)
+        # Behind the handler: an error that is raised within would keep that one, and with its frames the whole batch.
+        return self._transact(batch, Work.do_apart)
 
     def _transact(self, batch: Batch, do: Callable[[Work, Connection], None]) -> Moves:
         counts = batch.counted()
