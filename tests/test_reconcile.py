@@ -8,10 +8,11 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import event, insert, select
+from sqlalchemy import event, insert, select, update
 
 from atlas.scheduler import reconcile as reconcile_module
 from atlas.scheduler.config.plan import Plan, make_plan
+from atlas.scheduler.definition_text import UnreadDefinition, definition_of, row_of, seal_of, text_of
 from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent
 from atlas.scheduler.job_store import changes
@@ -108,6 +109,36 @@ def test_an_unchanged_file_writes_nothing(configured: Configured, clockwork: Clo
     assert plan.summary == "no change to jobs"
     assert [one for one in written if "SAVEPOINT" not in one and "leases" not in one] == []
     assert len(configured.revisions()) == 1
+
+
+def test_rows_of_an_earlier_version_that_name_what_nobody_set_are_no_change(
+    configured: Configured, clockwork: Clockwork
+) -> None:
+    def add_by_code() -> None:
+        clockwork.cron.add_job("code", "@hourly", "nothing", max_retries=1)
+
+    def age(connection: Connection) -> None:
+        for row in connection.execute(select(jobs)).all():
+            definition = definition_of(row.job_state)
+            policies = definition.policies
+            earlier = dict.fromkeys(policies.values(), "built in") | policies.value_from
+            head, name, _said = text_of(definition).rpartition('"value_from":')
+            text = f"{head}{name}{json.dumps(earlier)}}}"
+            connection.execute(update(jobs).where(jobs.c.id == row.id).values(job_state=row_of(text, seal_of(text))))
+        connection.execute(update(revisions).values(checked=None))
+
+    configured.apply(one=HOURLY, two={**MINUTELY, "timeout": 5})
+    add_by_code()
+    clockwork.store.write(age)
+    rows = clockwork.rows()
+    configured.restart()
+    assert all(isinstance(one.known, UnreadDefinition) for one in clockwork.jobs.records())
+    assert not configured.reconciler.reload(author="start")
+    add_by_code()
+    assert clockwork.rows() == rows
+    assert len(configured.revisions()) == 1
+    assert [one for one in clockwork.events if isinstance(one, JobEvent)] == []
+    assert configured.apply(one=HOURLY, two={**MINUTELY, "timeout": 6}).summary == "~two"
 
 
 def test_unchanged_jobs_keep_their_next_fire_time_when_others_change(

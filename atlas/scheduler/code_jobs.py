@@ -121,7 +121,8 @@ class CodeJob:
         now = running.serving.store.clock.now()
         record = make_record(self.definition, now=now, old=old)
         before = running.states.bind(name, self.binding)
-        if old is not None and old.digest == seal_of(text_of(self.definition)):
+        text = text_of(self.definition)
+        if old is not None and (old.digest == seal_of(text) or old.text == text):
             return
         change = JobChange(record, JobEventKind.CHANGED if old else JobEventKind.ADDED)
         action, previous = (Action.ADD, None) if old is None else (Action.CHANGE, json.loads(old.text))

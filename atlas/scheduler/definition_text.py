@@ -21,7 +21,7 @@ from functools import lru_cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
-from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
+from atlas.scheduler.definition import BUILT_IN, CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority
@@ -290,5 +290,7 @@ def _read_policies(raw: dict[str, Any]) -> JobPolicies:
         "on_crash": OnCrash(raw["on_crash"]),
         "overlap": Overlap(raw["overlap"]),
         "catchup": CatchUp(raw["catchup"]),
+        # Rows of earlier versions name also what nobody set: read as they are, every job would count as changed.
+        "value_from": {name: source for name, source in raw["value_from"].items() if source != BUILT_IN},
     }
     return JobPolicies(**raw | read)
