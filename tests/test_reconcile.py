@@ -121,7 +121,7 @@ def test_rows_of_an_earlier_version_that_name_what_nobody_set_are_no_change(
         for row in connection.execute(select(jobs)).all():
             definition = definition_of(row.job_state)
             policies = definition.policies
-            earlier = dict.fromkeys(policies.values(), "built in") | policies.value_from
+            earlier = {**dict.fromkeys(policies.values(), "built in"), **policies.value_from}
             head, name, _said = text_of(definition).rpartition('"value_from":')
             text = f"{head}{name}{json.dumps(earlier)}}}"
             connection.execute(update(jobs).where(jobs.c.id == row.id).values(job_state=row_of(text, seal_of(text))))
