@@ -118,8 +118,9 @@ class Intake:
         """Run ``run`` in the next commit, ``otherwise`` in its place where it raises; its error undoes nothing else.
 
         Either may run more than once: a commit that failed is made again. Neither may swallow an error of the database
-        but in a savepoint of its own: PostgreSQL ends such a transaction with a COMMIT that is none. Behind the commit ``after`` gets its value,
-        or ``failed`` the error it raised, before ``ticket`` is settled.
+        but in a savepoint of its own: PostgreSQL ends such a transaction with a COMMIT that is none.
+
+        Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
         ``tells`` is False for what no other process waits for, see `Notices`; ``is_urgent`` is True if it makes a task
         that is URGENT.
         """
