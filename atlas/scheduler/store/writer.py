@@ -236,7 +236,7 @@ class Writer(Intake):
     def _write(self, batch: Batch) -> Moves:
         with suppress(SpoiltError):
             return self._transact(batch, Work.do)
-        # Behind the handler: an error that is raised within would keep that one, and with its frames the whole batch.
+        # Behind the handler: the traceback of what is raised within would show that one, and its cause, once more.
         return self._transact(batch, Work.do_apart)
 
     def _transact(self, batch: Batch, do: Callable[[Work, Connection], None]) -> Moves:
