@@ -464,7 +464,7 @@ def test_rows_come_back_as_they_went(store: Store) -> None:
     assert [getattr(row, name) for name in Task.__slots__] == [getattr(task, name) for name in Task.__slots__]
 
 
-@pytest.mark.parametrize("number", [1, 2, 63, 64, 65, 128, 129, 200])
+@pytest.mark.parametrize("number", [1, 2, 63, 64, 65, 200, 255, 256, 257, 512, 513])
 def test_every_row_of_a_group_is_written_once_with_its_own_values(store: Store, number: int) -> None:
     """On SQLite rows go in groups of one statement each, of which none may be lost or get another one's values."""
     made = [a_task(f"t{n:03}", name=f"n{n}") for n in range(number)]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ONCE: Final[dict[str, Any]] = {"compiled_cache": None}
 """Options of a statement that a process runs at its start alone, or once in a while: SQLAlchemy keeps for ever what it
 compiles, 15 kB each."""
-GROUP: Final = 64
+GROUP: Final = 256
 """Most rows of one statement; what is left over goes in halves of it, so that few texts stand for all numbers."""
 _ONE_ROW: Final = re.compile(r"(?<=VALUES )\([?\w', ]+\)")
 
