@@ -118,7 +118,9 @@ async def test_a_moved_feed_is_followed(server: FeedServer) -> None:
 async def test_five_thousand_items_are_read_in_seconds(server: FeedServer) -> None:
     many = rss(*(Item(f"Item {n}", f"https://news.example/{n}", text="word " * 20) for n in range(5000)))
     server.routes["/many"] = document(many)
-    assert len(await collected(server, "/many", timeout_s=50.0)) == 5000
+    started = time.monotonic()
+    assert len(await collected(server, "/many", timeout_s=20.0)) == 5000
+    assert time.monotonic() - started < 30
 
 
 # --- failures that say why -------------------------------------------------------------------------------------------
@@ -148,7 +150,7 @@ async def test_a_source_that_cannot_be_collected_says_why(server: FeedServer, pa
 async def test_the_deadline_covers_a_body_that_drips(server: FeedServer) -> None:
     started = time.monotonic()
     assert "no complete answer within 0.4 s" in await reason(server, "/slow", timeout_s=0.4)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 2
 
 
 async def test_the_deadline_covers_a_chain_of_slow_redirects(server: FeedServer) -> None:
@@ -577,7 +579,7 @@ def test_hostile_text_takes_no_more_than_time_in_line_with_its_length(piece: str
     with suppress(SourceError):
         mended(long)
     decode(long.encode())
-    assert time.process_time() - started < 20  # well under one; in line with the square it would be an hour
+    assert time.process_time() - started < 5
 
 
 @pytest.mark.parametrize(
@@ -594,7 +596,7 @@ def test_hostile_text_takes_no_more_than_time_in_line_with_its_length(piece: str
 def test_a_feed_made_to_be_slow_is_read_in_time(document: str) -> None:
     started = time.process_time()
     assert feed(document)
-    assert time.process_time() - started < 20  # well under one; in line with the square it would be an hour
+    assert time.process_time() - started < 5
 
 
 def test_a_tag_with_thousands_of_attributes_is_refused() -> None:

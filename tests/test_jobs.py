@@ -904,7 +904,7 @@ def test_ten_thousand_jobs_load_fast_and_share_what_is_equal() -> None:
     registry.add("collect", lambda only: None)
     begun = time.process_time()
     file = parsed(text, registry=registry)
-    assert time.process_time() - begun < 10.0  # 0.7 s when measured; room for a slow machine
+    assert time.process_time() - begun < 3.0  # 0.7 s when measured; room for a busy machine
     assert len(file.definitions) == 10_000
     for part in ("policies", "schedule"):
         assert len({id(getattr(definition, part)) for definition in file.definitions.values()}) <= 60

@@ -591,7 +591,7 @@ def test_a_stop_does_not_wait_for_a_stuck_thread_and_leaves_no_mark_of_a_clean_s
     task_id = queue.sync.submit("stuck")
     stuck.wait_entered()
     took_s = run_for_a_while(queue, lambda: None, drain=False)
-    assert took_s < LIMIT_S / 2  # and not as long as the thread is stuck
+    assert took_s < 3.0
     assert row_of(store, task_id).status is PENDING
     registry.add("stuck", lambda: row_of(store, task_id).status.value)
     again = restarted(registry)
@@ -616,7 +616,7 @@ def test_a_private_queue_serves_what_waits_within_one_limit() -> None:
     queue.sync.submit(gate)
     queue.sync.submit(done.append, 4)
     gate.wait_entered()
-    assert run_for_a_while(queue, lambda: None, timeout=1.0) < LIMIT_S / 2
+    assert run_for_a_while(queue, lambda: None, timeout=1.0) < 1.8
     gate.open()
 
 

@@ -315,7 +315,7 @@ def test_a_clock_that_is_set_by_an_hour_stops_no_job_and_serves_no_second_twice_
         assert stepped.wait(LIMIT_S)
         atlas.settle()
         atlas.beats(1)
-        assert time.monotonic() - set_s < LIMIT_S
+        assert time.monotonic() - set_s < 10.0
         atlas.beats(2)
         assert atlas.thread_lives
         words = [trouble.words for trouble in atlas.cron.troubles()]

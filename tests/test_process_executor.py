@@ -227,7 +227,7 @@ def test_a_function_that_does_not_listen_is_stopped(shared: Bench, function: str
     asked_s = time.monotonic()
     attempt.handle.stop(reason)
     assert attempt.outcome() == Stopped(reason)
-    assert time.monotonic() - asked_s < LIMIT_S / 2
+    assert time.monotonic() - asked_s < 2
     assert ends(attempt.pid())
 
 

@@ -51,7 +51,7 @@ class Statement:
         self._forms: dict[str, _Form] = {}
 
     def run(self, connection: Connection, rows: Sequence[Any]) -> int:
-        """Run it for each row, nothing for no row; returns how many rows of the table it changed."""
+        """Run it for each row, nothing for no row; of an INSERT it returns how many are new; no other is counted."""
         if not rows:
             return 0
         form = self._form(connection)
