@@ -20,7 +20,7 @@ from atlas.scheduler.forecast.line import LATE_S, NAMED
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
-from atlas.scheduler.store.task_queries import LATEST, Durations, durations_of
+from atlas.scheduler.store.task_queries import LATEST, medians_of
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
 from atlas.scheduler.triggers import trigger_for
@@ -294,11 +294,11 @@ def test_durations_are_those_of_the_newest_tasks_that_ended(store: Store) -> Non
     put(store, *(ended(number, 1000.0) for number in range(10)))
     put(store, *(ended(10 + number, 1.0 + number) for number in range(LATEST)))
     put(store, ended(500, None, TaskStatus.RUNNING), ended(501, 7000.0, TaskStatus.CANCELLED))
-    found = store.read(lambda connection: durations_of(connection, ["job", "other"]))
-    assert found == {"job": Durations(LATEST, 50.5, 95.0), "other": Durations()}
+    found = store.read(lambda connection: medians_of(connection, ["job", "other"]))
+    assert found == {"job": 50.5, "other": None}
 
 
 def test_failures_and_timeouts_took_time_too(store: Store) -> None:
     put(store, ended(1, 2.0, TaskStatus.FAILED), ended(2, 60.0, TaskStatus.TIMEOUT))
-    found = store.read(lambda connection: durations_of(connection, ["job"]))
-    assert found["job"] == Durations(2, 31.0, 60.0)
+    found = store.read(lambda connection: medians_of(connection, ["job"]))
+    assert found == {"job": 31.0}

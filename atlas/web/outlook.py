@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.store.task_queries import durations_of
+from atlas.scheduler.store.task_queries import medians_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from atlas.scheduler.forecast.result import Forecast
     from atlas.service import AtlasScheduler
@@ -66,14 +67,9 @@ def _jobs(atlas: AtlasScheduler) -> Iterator[ForecastJob]:
     for first in range(0, len(records), SLICE):
         start = time.thread_time()
         some = records[first : first + SLICE]
-        medians = _medians(atlas, [one.id for one in some])
+        medians = atlas.store.read(partial(medians_of, job_ids=[one.id for one in some]))
         for one in some:
             fires = states[one.id] is JobState.ACTIVE
             yield ForecastJob(one.definition, medians[one.id], may_fire=fires)
         if first + SLICE < len(records):
             time.sleep(time.thread_time() - start)
-
-
-def _medians(atlas: AtlasScheduler, job_ids: Sequence[str]) -> dict[str, float | None]:
-    found = atlas.store.read(lambda connection: durations_of(connection, job_ids))
-    return {job_id: one.median_s for job_id, one in found.items()}

@@ -22,7 +22,7 @@ from atlas.scheduler.store.leases import last_lease
 from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.store.revisions import latest_revision
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
-from atlas.scheduler.store.task_queries import durations_of
+from atlas.scheduler.store.task_queries import medians_of
 from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
@@ -188,14 +188,14 @@ def make_preview(
         *(("changed", one.id) for one in plan.changed),
         *(("removed", one) for one in plan.removed),
     ]
-    medians = durations_of(connection, [*records, *(one.id for one in plan.added)])
+    medians = medians_of(connection, [*records, *(one.id for one in plan.added)])
     before = {record.id: record.definition for record in records.values()}
     after = {job_id: one for job_id, one in before.items() if job_id not in set(plan.removed)}
     after |= {one.id: one for one in (*plan.added, *plan.changed)}
 
     def day(definitions: Mapping[str, JobDefinition]) -> Forecast:
         return forecast(
-            [ForecastJob(one, medians[one.id].median_s, may_fire=one.id not in pauses) for one in definitions.values()],
+            [ForecastJob(one, medians[one.id], may_fire=one.id not in pauses) for one in definitions.values()],
             now=now,
             hours=DAY_H,
             slots=slots,

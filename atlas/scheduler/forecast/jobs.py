@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.store.task_queries import durations_of
+from atlas.scheduler.store.task_queries import medians_of
 from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
@@ -95,8 +95,5 @@ def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[Forecast
     """
     states = {job.name: job.state for job in known}
     records = [one for one in read_jobs(connection).records.values() if one.id in states]
-    durations = durations_of(connection, [one.id for one in records])
-    return [
-        ForecastJob(one.definition, durations[one.id].median_s, may_fire=states[one.id] is JobState.ACTIVE)
-        for one in records
-    ]
+    medians = medians_of(connection, [one.id for one in records])
+    return [ForecastJob(one.definition, medians[one.id], may_fire=states[one.id] is JobState.ACTIVE) for one in records]

@@ -164,21 +164,6 @@ def find_attempts(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """How long a job's latest tasks ran, each by its last attempt.
-
-    Attributes:
-        tasks: How many were looked at; 0 if none has run yet, and then the others are None.
-        median_s: Half of them took longer, seconds.
-        p95_s: One in twenty took longer, seconds.
-    """
-
-    tasks: int = 0
-    median_s: float | None = None
-    p95_s: float | None = None
-
-
 LATEST: Final = 100
 """Tasks of a job that tell how long it takes."""
 _RAN: Final = tuple(status.value for status in (TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.TIMEOUT))
@@ -195,15 +180,15 @@ _DURATIONS: Final = (
 )
 
 
-def durations_of(connection: Connection, job_ids: Iterable[str]) -> dict[str, Durations]:
-    """How long each of these jobs takes, by its newest `LATEST` tasks that ran to an end; along the index."""
-    found = {}
+def medians_of(connection: Connection, job_ids: Iterable[str]) -> dict[str, float | None]:
+    """How long a task of each of these jobs takes, seconds; None if none has run yet.
+
+    The median of the last attempts of its newest `LATEST` tasks that ran to an end; along the index.
+    """
+    found: dict[str, float | None] = {}
     for job_id in job_ids:
         rows = connection.execute(_DURATIONS, {"job_id": job_id}).scalars()
         lengths = sorted(max(0.0, length_s) for length_s in rows)
-        found[job_id] = Durations()
-        if lengths:
-            rank = math.ceil(0.95 * len(lengths)) - 1
-            median_s = (lengths[(len(lengths) - 1) // 2] + lengths[len(lengths) // 2]) / 2
-            found[job_id] = Durations(len(lengths), median_s, lengths[rank])
+        middle = len(lengths) // 2
+        found[job_id] = (lengths[~middle] + lengths[middle]) / 2 if lengths else None
     return found
