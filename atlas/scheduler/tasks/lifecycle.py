@@ -21,7 +21,7 @@ from loguru import logger
 from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.crash_points import CrashPoint, reached
-from atlas.scheduler.log_lines import REDACT, hide
+from atlas.scheduler.log_lines import hide
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, raised, settle
 from atlas.scheduler.store.recovery import apply_verdict
 from atlas.scheduler.store.task_rows import attempt_row
@@ -57,7 +57,7 @@ class Lifecycle:
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         draw: Chance numbers in 0 to 1, for the jitter of retries.
         on_timer: Called with a monotonic time at which `tick` has something to do.
-        logs: Keeps what tasks log; None keeps nothing.
+        logs: Keeps what tasks log.
 
     Attributes:
         taking_starts: False once a stop has begun: what waits stays on disk.
@@ -74,7 +74,7 @@ class Lifecycle:
         stop_grace_s: float,
         draw: Callable[[], float],
         on_timer: Callable[[float], None],
-        logs: TaskLogs | None = None,
+        logs: TaskLogs,
     ) -> None:
         """Start without tasks."""
         self._store, self._line, self._registry = store, line, registry
@@ -106,7 +106,7 @@ class Lifecycle:
                 task.attempt += 1
             task.cause = task.error = task.due_at = None
             task.started_at = now
-            kept = 0 if self.logs is None else self.logs.limit_of(task.policy)
+            kept = self.logs.limit_of(task.policy)
             live.context = context = TaskContext(
                 task_id=task.id,
                 job_id=task.job_id,
@@ -180,8 +180,7 @@ class Lifecycle:
         was = task.status
         verdict = settle(task, outcome, draw=self._draw())
         if verdict.error is not None:  # what an address or a header brought into it is as secret here as in a log
-            redact = REDACT if self.logs is None else self.logs.rules.redact
-            verdict = verdict._replace(error=hide(verdict.error, redact))
+            verdict = verdict._replace(error=hide(verdict.error, self.logs.rules.redact))
         now = self._clock.now()
         row = None
         if verdict.status not in FINAL:
@@ -195,7 +194,7 @@ class Lifecycle:
             self._results[task.id] = outcome.value
             if len(self._results) > MAX_LIVE_RESULTS:
                 self._results.popitem(last=False)
-        if live.context is not None and live.context.logs is not None and self.logs is not None:
+        if live.context is not None and live.context.logs is not None:
             self.logs.end(live.context, is_final=task.status in FINAL)
         live.context = None
         self._store.writer.change(task, was, now, attempt=row, wait_s=verdict.wait_s, awaited=bool(live.tickets))

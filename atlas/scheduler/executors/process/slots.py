@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.outcome import Outcome, Stopped, raised
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
-    from atlas.scheduler.context import TaskContext
     from atlas.scheduler.executors.process.executor import ProcessExecutor
     from atlas.scheduler.tasks.lifecycle import Lifecycle
     from atlas.scheduler.tasks.line import Line
@@ -36,11 +35,10 @@ class ProcessSlots:
     def _dispatch(self) -> None:
         from atlas.scheduler.executors.process.executor import ProcessExecutor
 
-        logs = self._lifecycle.logs
         self._pool = ProcessExecutor(
             self._line.max_running,
             on_progress=self._lifecycle.progress,
-            on_line=None if logs is None else logs.add_kept,
+            on_line=self._lifecycle.logs.add_kept,
         )
         while (task := self._line.take(ExecutorKind.PROCESS)) is not None:
             attempt = self._lifecycle.begin(task)
@@ -66,6 +64,7 @@ class ProcessSlots:
         if attempt.failure is not None or live.function is None or live.function.reference is None:
             self._done(attempt, attempt.failure or raised(LookupError(f"{live.task.function} cannot be imported")))
             return
+        logs = self._lifecycle.logs
         call = WorkerCall(
             task_id=live.task.id,
             attempt=attempt.number,
@@ -74,7 +73,8 @@ class ProcessSlots:
             job_id=live.task.job_id,
             deadline=attempt.context.deadline,
             fire_time=live.task.fire_time,
-            **self._log_limits(attempt.context),
+            log_bytes=logs.allowance(attempt.context),
+            log_rules=logs.rules,
         )
         try:
             handle = pool.start(call, partial(self._done, attempt))
@@ -82,10 +82,6 @@ class ProcessSlots:
             self._done(attempt, raised(error))
             return
         self._lifecycle.set_stopper(attempt, handle.stop)
-
-    def _log_limits(self, context: TaskContext) -> dict[str, Any]:
-        logs = self._lifecycle.logs
-        return {} if logs is None else {"log_bytes": logs.allowance(context), "log_rules": logs.rules}
 
     def _done(self, attempt: Attempt, outcome: Outcome) -> None:
         if self._lifecycle.finish(attempt, outcome):
