@@ -163,18 +163,14 @@ class Store:
                     self.on_wait(self.lock_holder())
         return ticket.wait()  # type: ignore[no-any-return]
 
-    async def write_async(
-        self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S
-    ) -> T:
+    async def write_async(self, work: Work[T]) -> T:
         """`write` without blocking the loop."""
-        ticket = self.ticket(asyncio.get_running_loop(), wait_s=wait_s)
-        self.writer.work(work, ticket, after=after)
+        ticket = self.ticket(asyncio.get_running_loop())
+        self.writer.work(work, ticket)
         return await ticket.future()  # type: ignore[no-any-return]
 
-    def ticket(self, loop: asyncio.AbstractEventLoop | None = None, *, wait_s: float | None = CALL_S) -> Ticket:
+    def ticket(self, loop: asyncio.AbstractEventLoop | None = None, *, wait_s: float = CALL_S) -> Ticket:
         """A ticket that is withdrawn after ``wait_s`` seconds of a database that does not answer."""
-        if wait_s is None:
-            return Ticket(loop)
         return Ticket(loop, waited_s=wait_s, expires_s=self.clock.monotonic() + wait_s)
 
     def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
