@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from loguru import logger
@@ -20,7 +19,7 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.leadership import Leadership
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.serving import Serving
-from atlas.scheduler.standby import Standby
+from atlas.scheduler.standby import Standby, watch_on
 from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
@@ -247,12 +246,7 @@ class TaskQueue:
         serving = self._new_serving(standby.store)
         serving.start(silent=silent)
         self._desk = serving
-        for task_id, tickets in standby.close().items():
-            for ticket in tickets:
-                if not serving.watch(task_id, ticket):
-                    task = standby.store.read(partial(fetch, task_id=task_id))
-                    ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
-                    wake_all([ticket])
+        watch_on(standby.store, serving.watch, standby.close())
         was = "" if silent is None else f"; {silent.words} was silent"
         logger.warning("this process takes the lead{}", was, store=standby.store.url)
         for listener in list(self._role_listeners):

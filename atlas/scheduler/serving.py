@@ -176,7 +176,7 @@ class Serving:
         self.lifecycle.taking_starts = False
         self.line.close()
         if not shutdown.wait_idle(max(0.0, until_s - store.clock.monotonic())):
-            count = shutdown.stop_all("shutdown")
+            count = shutdown.stop_all()
             logger.info("asked running tasks to stop", tasks=count)
             shutdown.wait_idle(self._stop_grace_s)
         shutdown.abandon_all()
@@ -390,9 +390,7 @@ class Serving:
         self.store.writer.announce(to_serve, refused)
         self.acceptance.adopt(to_serve, claim_first=False)
         for task in to_serve:
-            for task_id in self.acceptance.replaced_by(task):
-                self.cancellation.cancel(task_id, "replaced")
-                self.cancellation.stop_running(task_id, "replaced")
+            self.stop_replaced(self.acceptance.replaced_by(task))
 
 
 def _nothing() -> None:

@@ -50,12 +50,7 @@ class Standby:
     def start(self, waiting: Mapping[str, Sequence[Ticket]] | None = None) -> None:
         """Hear of what the leader commits; ``waiting`` are tickets that a leader's desk held."""
         self.store.on_foreign(self._look)
-        for task_id, tickets in (waiting or {}).items():
-            for ticket in tickets:
-                if not self.watch(task_id, ticket):
-                    task = self.store.read(partial(fetch, task_id=task_id))
-                    ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
-                    wake_all([ticket])
+        watch_on(self.store, self.watch, waiting or {})
 
     def close(self) -> dict[str, list[Ticket]]:
         """Hear no more; returns who waits still."""
@@ -197,6 +192,16 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What the leader tells, as it is where nobody leads."""
+
+
+def watch_on(store: Store, watch: Callable[[str, Ticket], bool], waiting: Mapping[str, Sequence[Ticket]]) -> None:
+    """Let the ``watch`` of another desk settle tickets that one held; those of ended tasks are settled here."""
+    for task_id, tickets in waiting.items():
+        for ticket in tickets:
+            if not watch(task_id, ticket):
+                task = store.read(partial(fetch, task_id=task_id))
+                ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
+                wake_all([ticket])
 
 
 def _final(connection: Connection, task_ids: Sequence[str]) -> list[Task]:

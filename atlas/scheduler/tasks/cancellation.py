@@ -74,11 +74,9 @@ class Cancellation:
             if live is not None and live.stop is None:
                 live.task.cancel_requested = False
 
-    def stop_running(self, task_id: str, reason: StopReason) -> bool:
-        """Ask a running attempt to stop; False if none runs."""
+    def stop_running(self, task_id: str, reason: StopReason) -> None:
+        """Ask a running attempt to stop; nothing if none runs."""
         with self._tasks.lock:
             live = self._tasks.running.get(task_id)
-            if live is None:
-                return False
-            self._stopping.ask(live, reason)
-            return True
+            if live is not None:
+                self._stopping.ask(live, reason)

@@ -15,7 +15,6 @@ from atlas.scheduler.store.tickets import wake_all
 from atlas.scheduler.task import WAITING, Cause, TaskStatus
 
 if TYPE_CHECKING:
-    from atlas.scheduler.outcome import StopReason
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.tasks.acceptance import Acceptance
@@ -47,11 +46,11 @@ class Shutdown:
                 timeout_s,
             )
 
-    def stop_all(self, reason: StopReason) -> int:
+    def stop_all(self) -> int:
         """Ask every running attempt to stop; returns how many there are."""
         with self._tasks.lock:
             for live in list(self._tasks.running.values()):
-                self._stopping.ask(live, reason)
+                self._stopping.ask(live, "shutdown")
             return len(self._tasks.running)
 
     def abandon_all(self) -> None:
@@ -61,9 +60,8 @@ class Shutdown:
                 self._stopping.ask(live, "shutdown")
                 self._stopping.abandon(live)
 
-    def lose_volatile(self) -> int:
-        """Fail what waits and cannot survive this process; returns how many."""
-        lost = 0
+    def lose_volatile(self) -> None:
+        """Fail what waits and cannot survive this process."""
         with self._tasks.lock:
             for live in list(self._tasks.by_id.values()):
                 task, was = live.task, live.task.status
@@ -73,8 +71,6 @@ class Shutdown:
                     task.cause, task.finished_at = Cause.LOST, self._store.clock.now()
                     task.error = "the queue stopped before it could run; its function lived in that process only"
                     self._store.writer.change(task, was, task.finished_at)
-                    lost += 1
-        return lost
 
     def close(self) -> None:
         """Tell everybody who still waits that the queue stopped."""
