@@ -13,7 +13,7 @@ from atlas.builtin.binding import bind_builtins
 from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, QueueStoppedError
-from atlas.scheduler.event_log import event_log
+from atlas.scheduler.event_log import EventLog
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.lease_facts import config_said, troubles_of
@@ -171,7 +171,7 @@ class AtlasScheduler:
         prepare_folders(settings)
         persistence = settings.persistence
         store = self._store = open_store(persistence.database, durability=persistence.durability)
-        store.events.subscribe(event_log(settings.logging.level))
+        store.events.subscribe(EventLog(settings.logging.level))
         self._status = StatusManager(
             persistence.status_file,
             store=store,

@@ -18,7 +18,7 @@ from loguru import logger
 from atlas.logs import configure_logging
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.event_log import AT_ONCE, MANY, event_log, facts_of
+from atlas.scheduler.event_log import AT_ONCE, MANY, EventLog, facts_of
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.log_lines import HIDDEN, REDACT, hide
 from atlas.scheduler.task import TaskStatus
@@ -258,7 +258,7 @@ def ended(number: int, **more: Any) -> TaskEvent:
 
 @pytest.mark.parametrize("number", [1, MANY - 1, MANY, 5 * MANY])
 def test_each_task_has_its_line_however_many_end_in_one_commit(files: Path, number: int) -> None:
-    event_log("INFO").tell([one for n in range(number) for one in (begun(n), ended(n))])
+    EventLog("INFO").tell([one for n in range(number) for one in (begun(n), ended(n))])
     written = [LINE.fullmatch(line) is not None and line.partition(" | atlas")[2] for line in lines(files)]
     assert written == [
         f'.scheduler.event_log | task succeeded | task_id=t{n} name="two words" attempt=1 job_id=news duration_s=0.25'
@@ -271,7 +271,7 @@ def test_each_task_has_its_line_however_many_end_in_one_commit(files: Path, numb
 
 @pytest.mark.parametrize("number", [1, AT_ONCE + MANY])
 def test_each_job_has_its_line_however_many_a_revision_adds(files: Path, number: int) -> None:
-    event_log("INFO").tell([JobEvent(job_id=f"j{n}", kind=JobEventKind.ADDED, at=AT) for n in range(number)])
+    EventLog("INFO").tell([JobEvent(job_id=f"j{n}", kind=JobEventKind.ADDED, at=AT) for n in range(number)])
     written = [LINE.fullmatch(line) is not None and line.partition(" | atlas")[2] for line in lines(files)]
     assert written == [f".scheduler.event_log | job added | job_id=j{n}" for n in range(number)]
     assert [(entry["level"], entry["message"], entry["fields"]) for entry in entries(files)] == [
@@ -281,7 +281,7 @@ def test_each_job_has_its_line_however_many_a_revision_adds(files: Path, number:
 
 def test_what_a_refused_file_has_wrong_reads_as_one_line(files: Path) -> None:
     words = "revision 3 runs on\njobs.json:1:2: a comma too many; remove it\njobs.json:4:1: no such key"
-    event_log("INFO").tell([SchedulerEvent(kind=SchedulerEventKind.CONFIG_REFUSED, at=AT, detail={"words": words})])
+    EventLog("INFO").tell([SchedulerEvent(kind=SchedulerEventKind.CONFIG_REFUSED, at=AT, detail={"words": words})])
     (line,) = lines(files)
     assert line.endswith(
         " | config refused: revision 3 runs on; jobs.json:1:2: a comma too many; remove it; jobs.json:4:1: no such key"
@@ -304,7 +304,7 @@ def test_lines_of_many_tasks_forge_nothing_show_no_secret_and_keep_their_place(f
         ended(n, name="x\n2026-03-01 09:00:00.123 | INFO     | atlas | forged password=hunter2") for n in range(MANY)
     ]
     failed = ended(99)._replace(status=TaskStatus.FAILED)
-    event_log("INFO").tell([*bad, failed, *bad])
+    EventLog("INFO").tell([*bad, failed, *bad])
     found = lines(files)
     assert [("task failed" in line, LINE.fullmatch(line) is not None) for line in found] == [
         (n == MANY, True) for n in range(2 * MANY + 1)

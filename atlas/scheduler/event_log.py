@@ -81,11 +81,6 @@ class EventLog:
                 _log_lines(*line, (facts_of(cast("TaskEvent | JobEvent", event)) for event in alike))
 
 
-def event_log(level: str = "DEBUG") -> EventLog:
-    """A subscriber that logs events of ``level`` and above."""
-    return EventLog(level)
-
-
 def _line_of(event: Event) -> tuple[str, str] | None:
     """Level and message; None for what has words of its own."""
     match event:

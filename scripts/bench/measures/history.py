@@ -42,7 +42,7 @@ MADE_UP = {
 
 def atlas(folder: Path, size: int) -> Figures:
     """Medians over groups of changes and over looks, all on one file with ``size`` final tasks."""
-    from atlas.scheduler.event_log import event_log
+    from atlas.scheduler.event_log import EventLog
     from atlas.scheduler.status import StatusManager
     from atlas.scheduler.store.store import open_store
     from scripts.bench.sides.atlas_queue import log_to
@@ -53,7 +53,7 @@ def atlas(folder: Path, size: int) -> Figures:
     _run_one(folder)
     fill(database, size)
     store = open_store(database)
-    store.events.subscribe(event_log("INFO"))
+    store.events.subscribe(EventLog("INFO"))
     with closing(store), StatusManager(None, store=store, keep_days=None, keep_tasks=None) as status:
         figures = {"change_us": _changes(store)} | _looks(status, size)
         total = status.get_metrics().total_tasks

@@ -33,7 +33,7 @@ def running_queue(
     slots: int = SLOTS,
 ) -> Iterator[TaskQueue]:
     """A started queue on ``folder/atlas.db``; left, it has stopped and everything is on the disk."""
-    from atlas.scheduler.event_log import event_log
+    from atlas.scheduler.event_log import EventLog
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import open_store
@@ -44,7 +44,7 @@ def running_queue(
         registry.add(name, function)
     store = open_store(folder / "atlas.db", durability=durability)
     try:
-        store.events.subscribe(event_log("INFO"))
+        store.events.subscribe(EventLog("INFO"))
         queue = TaskQueue(slots, store=store, registry=registry)
         with queue.sync:
             yield queue
