@@ -71,7 +71,7 @@ class TaskContext:
 
     @property
     def stop_reason(self) -> str | None:
-        """Why this attempt should end: ``cancelled``, ``timeout``, ``shutdown``; None while it may go on."""
+        """Why this attempt should end, as in `TaskStopped.reason`; None while it may go on."""
         return self._stop_reason
 
     def check(self) -> None:

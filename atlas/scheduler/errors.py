@@ -62,7 +62,7 @@ class TaskStopped(BaseException):
     """Raised inside a function by ``current_task().check()`` once its task was cancelled or ran out of time.
 
     Attributes:
-        reason: ``"cancelled"``, ``"timeout"`` or ``"shutdown"``.
+        reason: ``"cancelled"``, ``"timeout"``, ``"replaced"`` (by a newer task of its job) or ``"shutdown"``.
     """
 
     def __init__(self, reason: str) -> None:

@@ -51,11 +51,6 @@ class Leadership:
         self._kept_from: str | None = None
         self._thread: threading.Thread | None = None
 
-    @property
-    def leads(self) -> bool:
-        """True while this process leads."""
-        return self._leads
-
     def looked_s(self) -> float | None:
         """Seconds since it was looked whether the leader lives; None for a process that leads."""
         return None if self._leads else self._store.clock.monotonic() - self._looked_at_s
