@@ -20,6 +20,7 @@ from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.registry import Registry, function_from
 from atlas.scheduler.schedule import Calendar, newest_fire_times, stable_offset
 from atlas.scheduler.store.tables import fires
+from atlas.scheduler.tasks.submission import make_task
 from atlas.scheduler.testing.virtual_time import VirtualTime
 from tests.clockwork import DAY, START, Clockwork, nothing, utc
 
@@ -467,7 +468,7 @@ def test_a_fault_of_one_fire_time_leaves_the_others_of_its_catch_up(
     clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clockwork.cron.add_job("job", "* * * * *", "nothing", catchup="all")
-    real, made = bridge_module.make_task, []
+    real, made = make_task, []
 
     def second_fails(*args: Any, **kwargs: Any) -> Any:
         made.append(kwargs["fire_time"])

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 from apscheduler.executors.base import BaseExecutor
 from loguru import logger
 
-from atlas.scheduler.definition import CatchUp, JobDefinition
+from atlas.scheduler.definition import CatchUp
 from atlas.scheduler.errors import JobBusyError, QueueStoppedError
 from atlas.scheduler.job_store.passes import Served, Skipped, skip_event
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.schedule import newest_fire_times
 from atlas.scheduler.store.refusals import cause_of
-from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task
-from atlas.scheduler.tasks.submission import IDS
+from atlas.scheduler.task import ExecutorKind, Overlap
+from atlas.scheduler.tasks.submission import make_task
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from apscheduler.job import Job
 
+    from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.job_state import JobStates
     from atlas.scheduler.job_store.job_store import JobStore
     from atlas.scheduler.job_store.passes import Pass
@@ -293,30 +294,3 @@ def _stretch(fire_times: list[datetime], record: JobRecord, due: datetime, more:
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
-
-
-def make_task(
-    definition: JobDefinition,
-    executor: ExecutorKind,
-    *,
-    now: datetime,
-    reason: str,
-    fire_time: datetime | None = None,
-    revision: int | None = None,
-) -> Task:
-    """A task of a job, to run on ``executor``."""
-    return Task(
-        id=IDS.new(now),
-        name=definition.title,
-        function=definition.function,
-        arguments=definition.arguments,
-        job_id=definition.id,
-        fire_time=fire_time,
-        origin=Origin.FIRE,
-        reason=reason,
-        priority=definition.policies.priority,
-        policy=definition.policies.of_task(executor),
-        revision=revision,
-        volatile=definition.volatile,
-        created_at=now,
-    )

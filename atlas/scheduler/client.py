@@ -25,7 +25,7 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.job_state import Pause, pause_jobs, read_pauses, resume_jobs
 from atlas.scheduler.job_store.records import JobRecord, Parked
 from atlas.scheduler.job_store.rows import read_job, read_jobs
-from atlas.scheduler.job_view import Job, last_tasks, status_of
+from atlas.scheduler.job_view import Job, last_task, status_of
 from atlas.scheduler.lease_facts import parked_words, unbound_jobs
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
@@ -182,7 +182,7 @@ class SyncAtlasClient:
             job,
             record.definition if isinstance(record, JobRecord) else None,
             metrics=self.metrics(name),
-            latest=self._read(lambda connection: last_tasks(connection, name, 1)),
+            last=self._read(lambda connection: last_task(connection, name)),
             unfinished=self._read(lambda connection: unfinished_of(connection, name)),
         )
 

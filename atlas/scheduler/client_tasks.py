@@ -15,8 +15,14 @@ from atlas.scheduler.store.leases import last_lease, scheduler_lease
 from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import fetch, insert_new_tasks, new_row
-from atlas.scheduler.task import WAITING, ExecutorKind, Origin, Overlap, Task
-from atlas.scheduler.tasks.submission import IDS, QueueDefaults, Submission, SubmitOptions
+from atlas.scheduler.task import WAITING, ExecutorKind, Overlap, Task
+from atlas.scheduler.tasks.submission import (
+    QueueDefaults,
+    Submission,
+    SubmitOptions,
+    executor_named,
+    make_task,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -47,7 +53,7 @@ def submitted(
     task = live.task
     task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
     if asked is not None:
-        task.policy = replace(task.policy, executor=_kind(asked))
+        task.policy = replace(task.policy, executor=executor_named(asked))
     return task
 
 
@@ -59,25 +65,13 @@ def fired_by_hand(
     Raises:
         ArgumentsError: They are not JSON, or its function lives in the scheduler's process.
     """
-    arguments = job.arguments
+    task = make_task(job, job.policies.executor or ExecutorKind.THREAD, now=now, reason="run now")
     if args is not None or kwargs is not None:
         if job.volatile:
             msg = f"job {job.id}: its function lives in the scheduler's process, and takes arguments there alone"
             raise ArgumentsError(msg)
-        arguments = encode_arguments(list(args or ()), dict(kwargs or {}))
-    return Task(
-        id=IDS.new(now),
-        name=job.title,
-        function=job.function,
-        arguments=arguments,
-        job_id=job.id,
-        origin=Origin.FIRE,
-        reason="run now",
-        priority=job.policies.priority,
-        policy=job.policies.of_task(job.policies.executor or ExecutorKind.THREAD),
-        volatile=job.volatile,
-        created_at=now,
-    )
+        task.arguments = encode_arguments(list(args or ()), dict(kwargs or {}))
+    return task
 
 
 def put(
@@ -143,11 +137,3 @@ def unfinished_of(connection: Connection, job_id: str) -> list[str]:
 
 def _placeholder(*_args: object, **_kwargs: object) -> None:
     """Stands for a function of the scheduler's process."""
-
-
-def _kind(asked: ExecutorKind | str) -> ExecutorKind:
-    try:
-        return ExecutorKind(asked)
-    except ValueError:
-        msg = f"executor {asked!r} is not one of thread, process, async"
-        raise ArgumentsError(msg) from None

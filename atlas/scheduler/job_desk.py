@@ -6,7 +6,6 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from atlas.scheduler.arguments import encode_arguments
-from atlas.scheduler.bridge import make_task
 from atlas.scheduler.definition import JobSource
 from atlas.scheduler.errors import (
     ArgumentsError,
@@ -18,9 +17,10 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Pause, delete_pauses
-from atlas.scheduler.job_view import Job, last_tasks, status_of
+from atlas.scheduler.job_view import Job, last_task, status_of
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.tasks.submission import make_task
 from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ class JobDesk:
             job,
             None if record is None else record.definition,
             metrics=store.totals.metrics(name),
-            latest=store.read(lambda connection: last_tasks(connection, name, 1)),
+            last=store.read(lambda connection: last_task(connection, name)),
             unfinished=self._running.serving.view.unfinished_of(name),
         )
 

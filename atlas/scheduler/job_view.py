@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition import JobDefinition, JobSource
     from atlas.scheduler.job_state import Pause
+    from atlas.scheduler.job_store.records import Parked
     from atlas.scheduler.metrics import Metrics
     from atlas.scheduler.task import Task
     from atlas.scheduler.triggers import AtlasTrigger
@@ -141,7 +142,7 @@ class Job:
         )
 
     @classmethod
-    def of_parked(cls, parked: Any) -> Job:
+    def of_parked(cls, parked: Parked) -> Job:
         """A job whose row cannot be read."""
         return cls(name=parked.id, title=parked.id, state=JobState.PARKED, detail=parked.error)
 
@@ -169,11 +170,10 @@ def status_of(
     definition: JobDefinition | None,
     *,
     metrics: Metrics,
-    latest: Sequence[Task],
+    last: Task | None,
     unfinished: Sequence[str],
 ) -> dict[str, Any]:
     """Everything about one job, as `CronManager.get_job_status` returns it."""
-    last = latest[0] if latest else None
     status: dict[str, Any] = {
         **job.to_json(),
         **metrics.to_json(),
@@ -193,12 +193,15 @@ def status_of(
     return status
 
 
-_LATEST = SELECT.where(tasks.c.job_id == bindparam("job_id")).order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
+_LATEST = (
+    SELECT.where(tasks.c.job_id == bindparam("job_id")).order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(1)
+)
 
 
-def last_tasks(connection: Connection, job_id: str, limit: int) -> list[Task]:
-    """The job's newest tasks, newest first."""
-    return [task_of(row) for row in connection.execute(_LATEST.limit(limit), {"job_id": job_id})]
+def last_task(connection: Connection, job_id: str) -> Task | None:
+    """The job's newest task, None before its first."""
+    row = connection.execute(_LATEST, {"job_id": job_id}).first()
+    return None if row is None else task_of(row)
 
 
 def task_json(task: Task) -> dict[str, Any]:

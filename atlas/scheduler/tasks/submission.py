@@ -1,4 +1,7 @@
-"""From a function, its arguments and options to a task that can be reserved; durable or volatile is decided here."""
+"""Makes tasks that can be reserved: of a function with its arguments and options, of a job, of a task that is final.
+
+Whether one is durable or volatile is decided here.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
+
+    from atlas.scheduler.definition import JobDefinition
 
 IDS: Final = TaskIds()
 MAX_ID: Final = 191
@@ -259,6 +264,33 @@ def submitted(lives: Sequence[Live], options: SubmitOptions) -> Callable[[Connec
     return write
 
 
+def make_task(
+    definition: JobDefinition,
+    executor: ExecutorKind,
+    *,
+    now: datetime,
+    reason: str,
+    fire_time: datetime | None = None,
+    revision: int | None = None,
+) -> Task:
+    """A task of a job, to run on ``executor``."""
+    return Task(
+        id=IDS.new(now),
+        name=definition.title,
+        function=definition.function,
+        arguments=definition.arguments,
+        job_id=definition.id,
+        fire_time=fire_time,
+        origin=Origin.FIRE,
+        reason=reason,
+        priority=definition.policies.priority,
+        policy=definition.policies.of_task(executor),
+        revision=revision,
+        volatile=definition.volatile,
+        created_at=now,
+    )
+
+
 def again(task: Task, *, now: datetime) -> Task:
     """A new task with the function, arguments, policy and job of ``task``.
 
@@ -356,6 +388,19 @@ def _has_pebble() -> bool:
     return find_spec("pebble") is not None
 
 
+def executor_named(asked: ExecutorKind | str) -> ExecutorKind:
+    """The executor of this name.
+
+    Raises:
+        ArgumentsError: There is no such executor.
+    """
+    try:
+        return ExecutorKind(asked)
+    except ValueError:
+        msg = f"executor {asked!r} is not one of thread, process, async"
+        raise ArgumentsError(msg) from None
+
+
 def executor_for(
     asked: ExecutorKind | str | None, function: Function, *, volatile_arguments: bool = False
 ) -> ExecutorKind:
@@ -367,11 +412,7 @@ def executor_for(
     """
     if asked is None:
         return function.executor
-    try:
-        kind = ExecutorKind(asked)
-    except ValueError:
-        msg = f"executor {asked!r} is not one of thread, process, async"
-        raise ArgumentsError(msg) from None
+    kind = executor_named(asked)
     if kind is ExecutorKind.PROCESS:
         if not _has_pebble():
             raise FunctionRefusedError(NEEDS_PEBBLE)
