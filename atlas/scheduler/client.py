@@ -42,7 +42,6 @@ from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions, again, refuse_lost
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -331,17 +330,14 @@ class SyncAtlasClient:
         self, names: Sequence[str] | None = None, *, reason: str = "", by: str = "", until: datetime | None = None
     ) -> list[str]:
         """Let several jobs make no tasks, in one commit, see `CronManager.pause_jobs`."""
-        now = self.store.clock.now()
-        if until is not None and (until.tzinfo is None or until <= now):
-            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
-            raise ArgumentsError(msg)
+        pause = Pause.from_now(self.store.clock.now(), until, by=by, reason=reason)
         if names is None:
             fire = (record.id for record in self._every_job() if record.next_run is not None)
             paused = self._paused()
             chosen = [job_id for job_id in fire if job_id not in paused]
         else:
             chosen = [self._known_job(name).id for name in dict.fromkeys(names)]
-        self._write(lambda connection: pause_jobs(connection, chosen, Pause(now, until, by, reason)))
+        self._write(lambda connection: pause_jobs(connection, chosen, pause))
         return chosen
 
     def resume_job(self, name: str, *, by: str = "") -> bool:

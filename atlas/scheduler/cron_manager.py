@@ -125,10 +125,14 @@ class SyncCronManager:
     @property
     def _desk(self) -> JobDesk | SyncAtlasClient:
         """What takes orders about jobs: their rows and the leader behind them, while this process stands by."""
+        standby = self._standby
+        return JobDesk(self.running) if standby is None else SyncAtlasClient.over(standby.store, self.queue.defaults)
+
+    @property
+    def _standby(self) -> Standby | None:
+        """What stands in for the queue while this process stands by; None while it leads, or is not started."""
         desk = self.queue.desk if self._wanted and self._running is None else None
-        if isinstance(desk, Standby):
-            return SyncAtlasClient.over(desk.store, self.queue.defaults)
-        return JobDesk(self.running)
+        return desk if isinstance(desk, Standby) else None
 
     @property
     def shown(self) -> Shown:
@@ -138,17 +142,14 @@ class SyncCronManager:
             QueueStoppedError: The manager is not started.
         """
         running = self._running
-        if running is not None:
-            return Shown(running.jobs, running.states, running.bridge.revision)
-        desk = self.queue.desk if self._wanted else None
-        if not isinstance(desk, Standby):
-            running = self.running
-            return Shown(running.jobs, running.states, running.bridge.revision)
-        with self._looking:
-            leaders = self._leaders_jobs
-            if leaders is None or leaders.store is not desk.store:
-                leaders = self._leaders_jobs = LeadersJobs(desk.store)
-        return leaders.shown
+        if running is None and (standby := self._standby) is not None:
+            with self._looking:
+                leaders = self._leaders_jobs
+                if leaders is None or leaders.store is not standby.store:
+                    leaders = self._leaders_jobs = LeadersJobs(standby.store)
+            return leaders.shown
+        running = running or self.running
+        return Shown(running.jobs, running.states, running.bridge.revision)
 
     def _forget_shown(self) -> None:
         leaders = self._leaders_jobs

@@ -21,7 +21,7 @@ from atlas.scheduler.job_view import Job, last_task, status_of
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.tasks.submission import make_task
-from atlas.scheduler.told import Told, told_of
+from atlas.scheduler.told import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -146,11 +146,7 @@ class JobDesk:
             chosen = [job_id for job_id in fire if states.pause_of(job_id) is None]
         else:
             chosen = [self._record(name).id for name in dict.fromkeys(names)]
-        now = running.serving.store.clock.now()
-        if until is not None and (until.tzinfo is None or until <= now):
-            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
-            raise ArgumentsError(msg)
-        states.pause(chosen, Pause(now, until, by, reason))
+        states.pause(chosen, Pause.from_now(running.serving.store.clock.now(), until, by=by, reason=reason))
         self._tell(chosen, JobEventKind.PAUSED, {"by": by, "reason": reason, "until": until})
         return chosen
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import delete, select
 
-from atlas.scheduler.errors import FunctionError
+from atlas.scheduler.errors import ArgumentsError, FunctionError
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.audit import Action, read_audit, write_audits
 from atlas.scheduler.store.statements import Statement
@@ -51,6 +51,18 @@ class Pause:
     until: datetime | None
     by: str
     reason: str
+
+    @classmethod
+    def from_now(cls, now: datetime, until: datetime | None, *, by: str, reason: str) -> Self:
+        """A pause that begins at ``now``.
+
+        Raises:
+            ArgumentsError: ``until`` is not in the future.
+        """
+        if until is not None and (until.tzinfo is None or until <= now):
+            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
+            raise ArgumentsError(msg)
+        return cls(now, until, by, reason)
 
     def holds(self, now: datetime) -> bool:
         """True if it has not ended by itself."""

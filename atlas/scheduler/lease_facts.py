@@ -33,14 +33,14 @@ def tick_age_s(lease: Lease, now: datetime) -> float | None:
 
 def troubles_of(lease: Lease | None) -> list[Trouble]:
     """What befell its loop and its database."""
-    figures: Mapping[str, Any] = {} if lease is None else lease.figures
+    figures = _figures(lease)
     told = [*figures.get("troubles", []), *figures.get("losses", [])]
     return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
 
 
 def config_facts(lease: Lease | None) -> Mapping[str, Any]:
     """``error`` (why it refuses the jobs file) and ``drift``, as `Reconciler.facts` gave them; {} if it told none."""
-    facts: Mapping[str, Any] = {} if lease is None else lease.figures.get("config", {})
+    facts: Mapping[str, Any] = _figures(lease).get("config", {})
     return facts
 
 
@@ -63,9 +63,8 @@ def parked_figure(apart: Mapping[str, Apart]) -> dict[str, Any]:
 
 def parked_words(lease: Lease | None) -> dict[str, str]:
     """Job that is set apart → why and what to do, as its scheduler told."""
-    figures: Mapping[str, Any] = {} if lease is None else lease.figures
     found: dict[str, str] = {}
-    for job_id, parts in figures.get("parked_jobs", {}).items():
+    for job_id, parts in _figures(lease).get("parked_jobs", {}).items():
         try:
             found[job_id] = from_parts(parts)
         except ValueError:  # another version told it
@@ -81,9 +80,13 @@ def unbound_figure(unbound: Mapping[str, str]) -> dict[str, Any]:
 
 def unbound_jobs(lease: Lease | None) -> dict[str, str]:
     """Job without a function → why it has none, as its scheduler told."""
-    figures: Mapping[str, Any] = {} if lease is None else lease.figures
+    figures = _figures(lease)
     found: dict[str, str] = dict(figures.get("unbound_jobs", {}))
     for job_id, parts in figures.get("unbound_parts", {}).items():
         with suppress(ValueError):  # another version told it
             found[job_id] = from_parts(parts)
     return found
+
+
+def _figures(lease: Lease | None) -> Mapping[str, Any]:
+    return {} if lease is None else lease.figures

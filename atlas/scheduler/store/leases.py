@@ -102,7 +102,7 @@ class Claim:
     def __init__(self, engine: Engine, owner: str, now: datetime) -> None:
         """Describe the claimant; `enter` claims."""
         self._engine, self._owner = engine, owner
-        self.holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")}
+        self.holder = _this_process(now)
         self.token = 0
         self.died_at: datetime | None = None
         self._path = _lock_file(engine)
@@ -227,6 +227,10 @@ _RENEW: Final = Statement(
 _MINE: Final = Statement(_mine, ("owner", "role", "token"))
 
 
+def _this_process(now: datetime) -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")}
+
+
 def _row(owner: str, role: str, holder: dict[str, Any], now: datetime, token: int) -> dict[str, Any]:
     seconds = now.timestamp()
     return {
@@ -291,10 +295,9 @@ def _lock_byte(handle: int, token: int) -> bool:
 
 def stand_by(connection: Connection, owner: str, now: datetime) -> None:
     """Write or renew the row of a process that waits for its turn."""
-    holder = {"pid": os.getpid(), "host": socket.gethostname(), "since": now.isoformat(timespec="seconds")}
     renewed = {"renewed_at": now.timestamp(), "expires_at": now.timestamp() + LEASE_S}
     if connection.execute(update(leases).where(leases.c.owner == owner).values(**renewed)).rowcount == 0:
-        connection.execute(insert(leases).values(_row(owner, STANDBY, holder, now, 0)))
+        connection.execute(insert(leases).values(_row(owner, STANDBY, _this_process(now), now, 0)))
 
 
 def leave_standby(connection: Connection, owner: str) -> None:
