@@ -155,7 +155,7 @@ class _Roles:
     """Tells whoever sits at the terminal which process leads."""
 
     def __init__(self, atlas: AtlasScheduler, note: Callable[[str], None]) -> None:
-        self._atlas, self._note = atlas, note
+        self._note = note
         atlas.queue.on_role(self)
         if atlas.stands_by:
             leader = atlas.leader()

@@ -72,11 +72,6 @@ class Live:
         self._kept: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
         self._happened_s = 0.0
 
-    @property
-    def streams(self) -> int:
-        """How many are open."""
-        return len(self._streams)
-
     def bump(self, _event: object = None) -> None:
         """Something happened; called on any thread, cheaply: all it does is wake streams that sleep."""
         self._happened_s = time.monotonic()
