@@ -15,6 +15,8 @@ from sqlalchemy import insert
 
 from atlas.scheduler.errors import TaskFailedError
 from atlas.scheduler.store.tables import fires
+from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
+from atlas.scheduler.task import Task, TaskStatus
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
 from tests import seeded
@@ -28,6 +30,8 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
     from atlas.settings import Settings
 
@@ -94,6 +98,24 @@ def test_what_was_not_due_and_what_is_no_time_is_said_too(atlas: AtlasScheduler)
         page = client.get("/jobs/daily", params={"at": wrong, "lang": "en"})
         assert page.status_code == 200
         assert "is no date and time such as" in page.text
+
+
+def test_the_start_delay_of_a_task_that_was_tried_again_is_that_of_its_first_attempt(atlas: AtlasScheduler) -> None:
+    task = Task(id="late", name="tried", function="breaks", job_id="tried", fire_time=DUE, created_at=DUE, attempt=1)
+    task.started_at = DUE + timedelta(seconds=1.5)
+    first = attempt_row(task, outcome="error", ended_at=DUE + timedelta(seconds=2), wait_s=40.0, error="no such feed")
+    task.status, task.attempt, task.failures = TaskStatus.SUCCESS, 2, 1
+    task.started_at, task.finished_at = DUE + timedelta(seconds=42), DUE + timedelta(seconds=45)
+
+    def write(connection: Connection) -> None:
+        insert_tasks(connection, [full_row(task)])
+        insert_attempts(connection, [first])
+
+    atlas.store.write(write)
+    page = signed_in(atlas).get("/jobs/tried?lang=en").text
+    row = re.search(r'<tr><td><a href="[^"]*/tasks/late".*?</tr>', page)
+    assert row is not None
+    assert re.findall(r'<td class="right num[^>]*>(.*?)</td>', row[0]) == ["1.5 s", "3.0 s"]
 
 
 def test_a_task_says_why_it_ran_and_ended_so(atlas: AtlasScheduler) -> None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from atlas.scheduler.definition import BUILT_IN
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.store.tables import fires, tasks
+from atlas.scheduler.store.tables import attempts, fires, tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.web.pages import charts, ranges
@@ -270,7 +270,9 @@ def _history(connection: Connection, view: View, job_id: str, only: str, before_
             "error",
             "cause",
         )
-        statement = select(*(tasks.c[name] for name in columns)).where(tasks.c.job_id == job_id)
+        earlier = select(func.min(attempts.c.started_at)).where(attempts.c.task_id == tasks.c.id).scalar_subquery()
+        first_start = func.coalesce(earlier, tasks.c.started_at).label("first_start")
+        statement = select(*(tasks.c[name] for name in columns), first_start).where(tasks.c.job_id == job_id)
         if before_s is not None:
             statement = statement.where(tasks.c.created_at < before_s)
         if only == "bad":
@@ -297,11 +299,12 @@ def _history(connection: Connection, view: View, job_id: str, only: str, before_
 def _task_line(view: View, row: Any) -> Happened:
     created = instant(row.created_at) or view.now
     started, finished, fire = instant(row.started_at), instant(row.finished_at), instant(row.fire_time)
+    first = instant(row.first_start)
     return Happened(
         at=fire or created,
         status="RETRYING" if row.status == "SUCCESS" and row.failures else row.status,
         task_id=row.id,
-        delay_s=(started - (fire or created)).total_seconds() if started is not None and row.attempt == 1 else None,
+        delay_s=None if first is None else max(0.0, (first - (fire or created)).total_seconds()),
         duration_s=max(0.0, (finished - started).total_seconds())
         if started is not None and finished is not None
         else None,
