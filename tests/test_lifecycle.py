@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from atlas.scheduler import serving as serving_module
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
     JobBusyError,
@@ -200,6 +202,26 @@ async def test_beyond_max_workers_abandoned_ones_no_slot_is_replaced_until_they_
     gate.open()
     stubborn.open.set()
     assert await queue.get_task_result(waiting, timeout=LIMIT_S) == "served"
+
+
+def test_a_slot_that_comes_back_late_serves_what_has_waited_for_it(store: Store) -> None:
+    """One slot, and two threads that were given up: when the first of them ends, nobody is idle to take what waits."""
+    registry, late, later = Registry(), Gate(), Gate()
+    registry.add("late", late)
+    registry.add("later", later)
+    registry.add("work", lambda: "served")
+    queue = TaskQueue(1, store=store, registry=registry, stop_grace_s=0.05)
+    with queue.sync as plain:
+        plain.submit("late", timeout=0.05, max_retries=0)
+        eventually(lambda: queue.get_queue_status()["abandoned_threads"] == 1)
+        plain.submit("later", timeout=0.5, max_retries=0)
+        later.wait_entered()
+        waiting = plain.submit("work")
+        eventually(lambda: queue.get_queue_status()["abandoned_threads"] == 2)
+        late.open()
+        assert plain.get_task_result(waiting, timeout=LIMIT_S) == "served"
+        later.open()
+        settled(queue)
 
 
 def test_a_coroutine_that_blocks_its_loop_stops_no_other_tasks_timeout(plain: TaskQueue) -> None:
@@ -394,6 +416,21 @@ def test_what_took_longer_than_its_timeout_ran_out_of_time_also_when_nobody_came
         task_id = plain.sync.submit(work, timeout=0.05, max_retries=0)
         with pytest.raises(TaskTimeoutError):
             plain.sync.get_task_result(task_id, timeout=LIMIT_S)
+
+
+@pytest.mark.parametrize("limit_s", [float(sys.maxsize), 1e300], ids=["sys.maxsize", "beyond all numbers"])
+def test_a_limit_or_a_wait_beyond_all_calendars_costs_no_slot(plain: TaskQueue, limit_s: float) -> None:
+    def fail() -> NoReturn:
+        raise ValueError("again, one day")
+
+    waits = RetryPolicy(delay_s=limit_s, max_delay_s=limit_s)
+    for _ in range(plain.max_workers):
+        served = plain.sync.submit(lambda: current_task().deadline, timeout=limit_s)
+        assert plain.sync.get_task_result(served, timeout=LIMIT_S) > datetime.now(UTC) + timedelta(days=36_000)
+        waiting = plain.sync.submit(fail, retry=waits)
+        eventually(lambda: row_of(plain.store, waiting).status is RETRYING)  # noqa: B023 - it is waited for here
+        assert plain.cancel_task(waiting)
+    assert plain.sync.get_task_result(plain.sync.submit(lambda: "served"), timeout=LIMIT_S) == "served"
 
 
 async def test_a_task_that_waits_for_its_retry_can_be_cancelled(queue: TaskQueue) -> None:
@@ -927,6 +964,34 @@ def test_a_suspect_that_is_cancelled_while_it_waits_lets_the_next_one_go(
     queue.sync.stop()
 
 
+def test_a_suspect_that_is_cancelled_when_its_turn_has_come_lets_the_next_one_go(
+    store: Store, restarted: Callable[..., TaskQueue]
+) -> None:
+    """It waits in the line for a slot: nobody runs as a suspect then whose end would be the next one's turn."""
+    registry, first, others = Registry(), Gate("first"), Gate()
+    registry.add("first", first)
+    registry.add("work", lambda: "through")
+    registry.add("block", others)
+    rows = [a_task(function=name, crashes=1) for name in ("first", "work", "work", "work")]
+    insert(store, *rows)
+    queue = restarted(registry, 2)
+    first.wait_entered()
+    eventually(lambda: queue.get_queue_status()["held_tasks"] == 3)
+    blockers = queue.sync.submit_many("block", [()] * 2)
+    others.wait_entered()
+    first.open()
+    others.wait_entered()
+    assert queue.get_queue_status()["held_tasks"] == 2, "the second waits in the line"
+    assert queue.cancel_task(rows[1].id)
+    others.open()
+    for row in rows[2:]:
+        assert queue.sync.get_task_result(row.id, timeout=LIMIT_S) == "through"
+    for blocker in blockers:
+        queue.sync.get_task_result(blocker, timeout=LIMIT_S)
+    settled(queue)
+    queue.sync.stop()
+
+
 def test_a_long_suspect_holds_up_the_next_one_only_for_its_time_alone(
     store: Store, restarted: Callable[..., TaskQueue], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -1182,6 +1247,29 @@ def test_a_running_and_a_waiting_task_hear_the_cancel_of_another_process(plain: 
 
 def failing() -> NoReturn:
     raise ValueError("again")
+
+
+def test_a_task_that_is_picked_up_while_it_is_cancelled_is_cancelled(
+    plain: TaskQueue, elsewhere: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its row is looked at before it is picked up, and the request is written behind that."""
+    serving, gate = plain.serving, Gate()
+    plain.registry.add("work", gate)
+    serving.store.off_foreign(serving._look_for_requests)
+    task = a_task()
+    insert(elsewhere, task)
+
+    def pick_up_and_fetch(connection: Any, task_id: str) -> Task | None:
+        found = fetch(connection, task_id)
+        serving.store.on_foreign(serving._look_for_requests)
+        eventually(lambda: task_id in serving.live_tasks.by_id)
+        return found
+
+    monkeypatch.setattr(serving_module, "fetch", pick_up_and_fetch)
+    assert plain.cancel_task(task.id)
+    gate.open()
+    with pytest.raises(TaskCancelledError):
+        plain.sync.get_task_result(task.id, timeout=LIMIT_S)
 
 
 @on_both

@@ -20,6 +20,7 @@ from sqlalchemy.exc import OperationalError
 from atlas.scheduler.errors import LeaseLostError, TaskCancelledError
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
+from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.intake import MAX_BEHIND
 from atlas.scheduler.store.store import Store, open_store
@@ -280,6 +281,17 @@ def test_recovering_twice_counts_a_crash_once(store: Store) -> None:
     found, to_serve = recovered(store)
     assert to_serve == ["a"]
     assert (found["a"].crashes, found["a"].attempt) == (1, 2)
+
+
+def test_a_retry_that_a_clock_which_ran_ahead_has_put_off_waits_no_longer_than_its_longest_wait(store: Store) -> None:
+    policy = TaskPolicy(retry=RetryPolicy(delay_s=0.01, max_delay_s=0.05))
+    waits = left_behind("a", RETRYING, due_at=datetime.now(UTC) + timedelta(days=26_000), failures=1, policy=policy)
+    store.write(lambda connection: insert_tasks(connection, [full_row(waits)]))
+    registry = Registry()
+    registry.add("f", lambda: "served")
+    queue = TaskQueue(store=store, registry=registry)
+    with queue.sync:
+        assert queue.sync.get_task_result("a", timeout=LIMIT_S) == "served"
 
 
 def test_the_counters_follow_a_recovery(store: Store) -> None:

@@ -23,6 +23,7 @@ from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.tasks.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
 from tests import process_workloads as workloads
+from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -119,6 +120,23 @@ async def test_lines_of_other_code_and_of_ended_attempts_are_not_a_tasks(store: 
         leave.set()
         assert await asyncio.to_thread(left.wait, LIMIT_S)
     assert messages(store, task_id) == [("INFO", "in time")]
+
+
+async def test_nothing_is_remembered_of_a_task_that_is_cancelled_while_it_waits_for_a_retry(store: Store) -> None:
+    """Of each some hundred bytes were: a job that fails and is replaced every minute makes half a million a year."""
+
+    def fails() -> None:
+        logger.info("line")
+        raise ValueError
+
+    async with TaskQueue(2, store=store) as queue:
+        task_id = await queue.submit(fails, retry=RetryPolicy(delay_s=3600.0, max_delay_s=3600.0))
+        await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["retrying_tasks"] == 1)
+        kept = queue.serving._logs
+        assert kept._used.keys() == {task_id}
+        assert queue.cancel_task(task_id)
+        assert not kept._used
+        assert not kept._attempts
 
 
 async def test_attempts_are_told_apart_and_none_is_silenced_by_the_one_before(store: Store) -> None:

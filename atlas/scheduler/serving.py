@@ -99,7 +99,7 @@ class Serving:
             logs=self._logs,
         )
         stopping = self.lifecycle.stopping
-        self.cancellation = Cancellation(tasks, store, stopping)
+        self.cancellation = Cancellation(tasks, store, stopping, self._logs)
         self.shutdown = Shutdown(tasks, store, self.acceptance, self.lifecycle)
         self.view = LiveView(tasks, self.line, store.clock, stopping, max_waiting=max_waiting)
         self._executors = (
@@ -313,10 +313,10 @@ class Serving:
                 raise UnknownTaskError(task_id)
             if task.status.is_final or task.origin is Origin.MANUAL:
                 return False
-            # Another process put it here a moment ago and it is not picked up yet.
-            return bool(
-                self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
-            )
+            # Another process put it here a moment ago. It is picked up with the request, or was so meanwhile.
+            asked = self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
+            self._hear_cancel(task_id)
+            return bool(asked)
         if was is TaskStatus.RUNNING:
             try:
                 self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
@@ -370,8 +370,12 @@ class Serving:
         if new:
             self.store.writer.work(self._pick_up, Ticket(), after=self._picked_up)
         for task_id in cancels:
-            if self.cancellation.cancel(task_id) is TaskStatus.RUNNING:
-                self.cancellation.stop_running(task_id, "cancelled")
+            self._hear_cancel(task_id)
+
+    def _hear_cancel(self, task_id: str) -> None:
+        """End a task whose row says that somebody wants it to; nothing if it is not live."""
+        if self.cancellation.cancel(task_id) is TaskStatus.RUNNING:
+            self.cancellation.stop_running(task_id, "cancelled")
 
     def _pick_up(self, connection: Connection) -> tuple[list[Task], list[Task], Moves]:
         ahead: dict[str | None, list[str]] = defaultdict(list)

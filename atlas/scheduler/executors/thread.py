@@ -84,10 +84,13 @@ class ThreadExecutor:
         try:
             task = self._line.take(ExecutorKind.THREAD)
             while task is not None:
-                if not self._serve(task):
+                if self._serve(task):
+                    mine.look()
+                    task = self._line.take(ExecutorKind.THREAD, give_back=True, wait=False)
+                elif self._is_one_too_many():
                     return  # abandoned meanwhile: the slot is somebody else's now
-                mine.look()
-                task = self._line.take(ExecutorKind.THREAD, give_back=True, wait=False)
+                else:  # while it counted as abandoned no thread was made for that slot
+                    task = None
                 if task is None:
                     mine.end()
                     task = self._line.take(ExecutorKind.THREAD)
@@ -98,6 +101,14 @@ class ThreadExecutor:
             mine.end()
             with self._lock:
                 self._threads.discard(threading.current_thread())
+
+    def _is_one_too_many(self) -> bool:
+        """True if there is a thread for every slot without this one, which is counted no more then."""
+        with self._lock:
+            if len(self._threads) <= self._line.max_running + self._lifecycle.stopping.abandoned:
+                return False
+            self._threads.discard(threading.current_thread())
+            return True
 
     def _serve(self, task: Task) -> bool:
         attempt = self._lifecycle.begin(task)

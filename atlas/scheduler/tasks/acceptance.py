@@ -174,12 +174,16 @@ class Acceptance:
                 self._waiting.add(task)
                 self._admission.open(live)
                 if task.status is TaskStatus.RETRYING and task.due_at is not None:
-                    wait_s = (task.due_at - self._store.clock.now()).total_seconds()
                     if self._admission.may_line_up(live):
-                        self._tasks.wait_for_retry(live, max(0.0, wait_s))
+                        self._tasks.wait_for_retry(live, self._left_s(task, task.due_at))
                 elif self._admission.may_line_up(live):
                     ready.append(task)
             self._line.put(ready)  # together, so that the first is not served before a more urgent one is there
+
+    def _left_s(self, task: Task, due_at: datetime) -> float:
+        """Seconds until a retry is due; never longer than any of its waits, however far the wall clock was ahead."""
+        left_s = (due_at - self._store.clock.now()).total_seconds()
+        return min(max(0.0, left_s), task.policy.retry.max_delay_s)
 
     def _fit_executor(self, live: Live) -> None:
         """Run it where its function fits: a client does not know that, and a new version may have changed it."""

@@ -2,8 +2,8 @@
 
 ::
 
-    decide ─► open ─► may_line_up ─┬─► the line ─► may_begin ─► runs      leave, no_suspect ─► who enters the line now
-                                   └─► held behind others     └─► held until the suspect before it ended
+    decide ─► open ─► may_line_up ─┬─► the line ─► may_begin ─► runs      leave, no_suspect, suspect_gone ─►
+                                   └─► held behind others     └─► held     who enters the line now
 """
 
 from __future__ import annotations
@@ -133,6 +133,13 @@ class Admission:
         if self.suspect is not live:
             return []
         self.suspect = None
+        return self._next_suspect()
+
+    def suspect_gone(self, live: Live) -> list[Live]:
+        """It ended while it waited: returns the suspect that may line up now, if it was its turn."""
+        return self._next_suspect() if live.is_suspect and self.suspect is None else []
+
+    def _next_suspect(self) -> list[Live]:
         while self._suspects:
             following = heapq.heappop(self._suspects)[2]
             if following.task.status in WAITING:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.tasks.live_tasks import LiveTasks
+    from atlas.scheduler.tasks.logs import TaskLogs
     from atlas.scheduler.tasks.stopping import Stopping
 
 
@@ -33,11 +34,12 @@ class Cancellation:
         live_tasks: The tasks of the queue.
         store: Where every move is written.
         stopping: Stops running attempts.
+        logs: Keeps what tasks log.
     """
 
-    def __init__(self, live_tasks: LiveTasks, store: Store, stopping: Stopping) -> None:
+    def __init__(self, live_tasks: LiveTasks, store: Store, stopping: Stopping, logs: TaskLogs) -> None:
         """Connect the parts."""
-        self._tasks, self._store, self._stopping = live_tasks, store, stopping
+        self._tasks, self._store, self._stopping, self._logs = live_tasks, store, stopping, logs
 
     def cancel(
         self,
@@ -63,8 +65,10 @@ class Cancellation:
             self._tasks.waiting.remove(was, task.priority)
             task.move(TaskStatus.CANCELLED)
             task.cause, task.finished_at, task.due_at = Cause(cause), now, None
+            self._logs.forget(task_id)
             self._store.writer.change(task, was, now, ticket=ticket, also=also)
-            self._tasks.line_up(self._tasks.admission.leave(live))
+            admission = self._tasks.admission
+            self._tasks.line_up([*admission.leave(live), *admission.suspect_gone(live)])
             return was
 
     def take_back(self, task_id: str) -> None:

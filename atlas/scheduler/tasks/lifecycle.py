@@ -21,6 +21,7 @@ from loguru import logger
 from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.crash_points import CrashPoint, reached
+from atlas.scheduler.durations import LONGEST_S
 from atlas.scheduler.log_lines import hide
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, raised, settle
 from atlas.scheduler.store.recovery import apply_verdict
@@ -143,7 +144,7 @@ class Lifecycle:
             self._on_timer(live.alone_until_s)
         limit_s = live.task.policy.timeout_s
         if limit_s is not None:
-            context.deadline = now + timedelta(seconds=limit_s)
+            context.deadline = _later(now, limit_s)
             live.deadline_s = self._clock.monotonic() + limit_s
             self._on_timer(live.deadline_s)
 
@@ -189,7 +190,7 @@ class Lifecycle:
         apply_verdict(task, verdict, now)
         self._waiting.add(task)
         if verdict.wait_s is not None:
-            task.due_at = now + timedelta(seconds=verdict.wait_s)
+            task.due_at = _later(now, verdict.wait_s)
         if isinstance(outcome, Returned) and (task.volatile or outcome.text is None) and outcome.value is not None:
             self._results[task.id] = outcome.value
             if len(self._results) > MAX_LIVE_RESULTS:
@@ -281,3 +282,8 @@ class Lifecycle:
             live = self._running.get(task_id)
             if live is not None and live.context is not None and live.task.attempt == number:
                 live.context.done, live.context.total = done, total
+
+
+def _later(now: datetime, seconds: float) -> datetime:
+    """The instant in ``seconds``, in a hundred years at the most: ``sys.maxsize`` means none, and ends no calendar."""
+    return now + timedelta(seconds=min(seconds, LONGEST_S))

@@ -106,6 +106,11 @@ class TaskLogs:
         if logged:
             self._buffer.push()
 
+    def forget(self, task_id: str) -> None:
+        """The task ended while it waited for another attempt: nothing will count what its earlier ones used."""
+        with self._lock:
+            self._used.pop(task_id, None)
+
 
 def _log_again(task_id: str, attempt: int, level: str, message: str) -> None:
     """Show a line of a worker process where this process's lines are shown."""
