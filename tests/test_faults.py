@@ -19,7 +19,7 @@ from urllib.request import urlopen
 import pytest
 from sqlalchemy import select
 
-from atlas.builtin.health import store_check
+from atlas.builtin.health.database import store_check
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import ResultOmittedError, TaskFailedError, TaskTimeoutError
 from atlas.scheduler.queue import TaskQueue

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import select
 
-from atlas.builtin.health import health
+from atlas.builtin.health.look import health
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState

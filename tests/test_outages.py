@@ -20,7 +20,7 @@ from uuid import uuid4
 import pytest
 from sqlalchemy import create_engine, event, text
 
-from atlas.builtin.health import store_check
+from atlas.builtin.health.database import store_check
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.events import SchedulerEventKind
 from tests.clockwork import LIMIT_S, locked

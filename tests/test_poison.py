@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import text
 
-from atlas.builtin.health import _jobs
+from atlas.builtin.health.jobs import jobs_check
 from atlas.scheduler import bridge as bridge_module
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.config.advice import advise
@@ -631,7 +631,7 @@ def test_health_and_why_say_what_is_wrong_and_what_to_do_in_both_languages(clock
         def each_job(self) -> Any:
             return clockwork.cron.get_all_jobs()
 
-    check = _jobs(clockwork.store, Source(), clockwork.clock)  # type: ignore[arg-type]
+    check = jobs_check(clockwork.store, Source(), clockwork.clock)  # type: ignore[arg-type]
     assert check.status == "degraded"
     assert "bad (cannot be served: set apart since 2026-03-02T12:01:00+00:00, what is due waits:" in check.detail
     assert "atlas resume JOB" in check.remedy

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from atlas.builtin.cleanup import Keep
-    from atlas.builtin.health import HealthSource
+    from atlas.builtin.health.check import HealthSource
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import Store
@@ -61,7 +61,7 @@ def bind_builtins(
 
     def health() -> dict[str, Any]:
         """Look whether everything is as it should be."""
-        from atlas.builtin.health import health as run_health
+        from atlas.builtin.health.look import health as run_health
 
         return run_health(store=store, source=health_source, clock=clock, folder=settings.root, collected=names)
 

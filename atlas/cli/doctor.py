@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.builtin.health import Check, health, leader_check
+from atlas.builtin.health.check import Check
+from atlas.builtin.health.clock import leader_check
+from atlas.builtin.health.look import health
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, print_json, say

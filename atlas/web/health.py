@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from atlas.builtin.health import health, standby_check
+from atlas.builtin.health.clock import standby_check
+from atlas.builtin.health.look import health
 from atlas.scheduler.store.leases import scheduler_lease
 
 if TYPE_CHECKING:

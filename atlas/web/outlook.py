@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 KEEPS_S: Final = 60.0
 KEPT: Final = 4
 """Lengths whose forecast is kept."""
-LONGEST_BY_HOURS: Final = 48
-"""Hours beyond which a stretch of the forecast is a day."""
 SLICE: Final = 100
 """Jobs whose durations are read at a time; afterwards others have their turn for as long."""
 
@@ -55,7 +53,6 @@ class Outlooks:
             hours=hours,
             slots=scheduler.max_workers,
             limits=scheduler.limits,
-            bucket_s=3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0,
             zone=zone_named(atlas.timezone),
         )
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from atlas.builtin import health as health_module
-from atlas.builtin.health import failing_jobs, health
+from atlas.builtin.health import machine
+from atlas.builtin.health.jobs import failing_jobs
+from atlas.builtin.health.look import health
 from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.loop_watch import Trouble
@@ -51,8 +52,8 @@ def looked_at(store: Store, running: Running, clock: SetClock, tmp_path: Path) -
 
 @pytest.fixture(autouse=True)
 def _roomy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(health_module, "LOW_DISK", (0, 0))
-    monkeypatch.setattr(health_module, "LOW_MEMORY", (0.0, 0.0))
+    monkeypatch.setattr(machine, "LOW_DISK", (0, 0))
+    monkeypatch.setattr(machine, "LOW_MEMORY", (0.0, 0.0))
 
 
 def test_a_well_scheduler_is_ok_in_every_respect(store: Store, clock: SetClock, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_check_that_cannot_look_hides_no_other(store: Store, clock: SetClock, 
 def test_a_full_disk_and_scarce_memory_are_seen(
     store: Store, clock: SetClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(health_module, "LOW_DISK", (10**18, 0))
-    monkeypatch.setattr(health_module, "LOW_MEMORY", (2.0, 1.5))
+    monkeypatch.setattr(machine, "LOW_DISK", (10**18, 0))
+    monkeypatch.setattr(machine, "LOW_MEMORY", (2.0, 1.5))
     checks = looked_at(store, Running(), clock, tmp_path)
     assert (checks["disk"]["status"], checks["memory"]["status"]) == ("degraded", "failing")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
-from atlas.builtin.health import FAILING_AFTER
+from atlas.builtin.health.jobs import FAILING_AFTER
 from atlas.builtin.report.document import Compared, compose
 from atlas.builtin.report.figures import read_day, read_failing_sources, read_skips, read_totals, read_week
 from atlas.builtin.report.pages import to_html, to_markdown

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from atlas.builtin.health import full_words
+from atlas.builtin.health.work import full_words
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority
