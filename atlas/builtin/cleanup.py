@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, exists, func, not_, or_, select
 
-from atlas.builtin.progress import check
+from atlas.scheduler.context import running_task
 from atlas.scheduler.store.batches import BATCH, in_batches
 from atlas.scheduler.store.retention import datetime_before, delete_old_fires, enforce_task_limits
 from atlas.scheduler.store.tables import articles, audit, config_requests, revisions, sources, task_logs
@@ -87,11 +87,11 @@ def cleanup(
     now = clock.now()
     removed = {
         "tasks": enforce_task_limits(
-            store, now=now, keep_days=keep.task_days, keep_tasks=keep.tasks, dry_run=dry_run, between=check
+            store, now=now, keep_days=keep.task_days, keep_tasks=keep.tasks, dry_run=dry_run, between=_check
         ),
         "fires": 0
         if keep.task_days is None
-        else delete_old_fires(store, now=now, keep_days=keep.task_days, dry_run=dry_run, between=check),
+        else delete_old_fires(store, now=now, keep_days=keep.task_days, dry_run=dry_run, between=_check),
         **{name: rows.remove(store, now, dry_run=dry_run) for name, rows in _numbered(keep).items()},
         "articles": _remove_articles(store, now, keep, collected, dry_run=dry_run),
         "reports": 0 if reports is None else _remove_reports(reports, now, keep, dry_run=dry_run),
@@ -143,7 +143,7 @@ class _Numbered:
                 connection.execute(delete(self.number.table).where(self.number.in_(numbers)))
             return len(numbers), numbers[-1] if len(numbers) == BATCH else None
 
-        return in_batches(store, step, dry_run=dry_run, between=check)
+        return in_batches(store, step, dry_run=dry_run, between=_check)
 
 
 def _numbered(keep: Keep) -> dict[str, _Numbered]:
@@ -199,7 +199,7 @@ def _remove_articles(store: Store, now: datetime, keep: Keep, collected: Collect
             connection.execute(delete(articles).where(articles.c.id.in_([row.id for row in rows])))
         return len(rows), (rows[-1].fetched_at, rows[-1].id) if len(rows) == BATCH else None
 
-    return in_batches(store, step, dry_run=dry_run, between=check)
+    return in_batches(store, step, dry_run=dry_run, between=_check)
 
 
 def _remove_reports(folder: Path, now: datetime, keep: Keep, *, dry_run: bool) -> int:
@@ -217,3 +217,9 @@ def _remove_reports(folder: Path, now: datetime, keep: Keep, *, dry_run: bool) -
         for file in old:
             file.unlink(missing_ok=True)
     return len(old)
+
+
+def _check() -> None:
+    """Stop between two batches if the task it runs in was asked to."""
+    if (task := running_task()) is not None:
+        task.check()

@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 
 from loguru import logger
 
-from atlas.builtin.progress import show_progress
 from atlas.collectors.articles import known_pages, mark_seen, store_articles
 from atlas.collectors.barren import Barren
 from atlas.collectors.errors import SourceError
 from atlas.collectors.memory import NOTHING, recall, remember_failure, remember_reading, remember_unchanged
+from atlas.scheduler.context import running_task
 from atlas.scheduler.errors import ArgumentsError, AtlasError
 from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
@@ -158,7 +158,8 @@ class Collection:
                 reports = []
                 for done, report in enumerate(asyncio.as_completed(tasks), 1):
                     reports.append(await report)
-                    show_progress(done, len(tasks))
+                    if (mine := running_task()) is not None:
+                        mine.progress(done, len(tasks))
                 return reports
             finally:
                 for task in tasks:
