@@ -68,11 +68,10 @@ class AtlasScheduler:
         self._status: StatusManager | None = None
         self._watch: ConfigWatch | None = None
         scheduler = settings.scheduler
-        self._defaults = QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries)
         self.queue = TaskQueue(
             scheduler.max_workers,
             registry=self.registry,
-            defaults=self._defaults,
+            defaults=QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries),
             max_waiting=scheduler.max_waiting,
             stop_grace_s=scheduler.stop_grace,
             executor_limits={ExecutorKind(kind): limit for kind, limit in scheduler.executor_limits.items()},
@@ -206,7 +205,8 @@ class AtlasScheduler:
 
         Raises:
             ConfigError: It is refused; what runs goes on.
-            QueueStoppedError: This process stands by: the one that leads reads the file.
+            RevisionRefusedError: This process stands by, and the one that leads refused it.
+            StoreUnavailableError: The database, or the process that leads, does not answer.
         """
         return self.reconciler.reload(author=author).summary
 

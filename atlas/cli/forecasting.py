@@ -12,7 +12,7 @@ from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
-from atlas.scheduler.forecast.making import forecast
+from atlas.scheduler.forecast.making import LONGEST_BY_HOURS, forecast
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.forecast.result import Crowd, Forecast, Herd
     from atlas.settings import Settings
 
-LONGEST_BY_HOURS: Final = 48
-"""Hours beyond which a column of the table is a day."""
 MOST_JOBS: Final = 20
 MOST_WARNINGS: Final = 5
 _PLAIN_WIDTH: Final = 100
@@ -40,7 +38,6 @@ def show(args: argparse.Namespace) -> int:
         hours=args.hours,
         slots=settings.scheduler.max_workers,
         limits=settings.scheduler.limits,
-        bucket_s=3600.0 if args.hours <= LONGEST_BY_HOURS else 86_400.0,
         zone=times.zone,
     )
     if args.json:

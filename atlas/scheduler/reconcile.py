@@ -122,8 +122,12 @@ class Reconciler:
     def reload(self, *, author: str = FILE) -> Plan:
         """Read the file and make the scheduler equal to it; an unchanged file writes nothing.
 
+        A process that stands by asks the one that leads.
+
         Raises:
             ConfigError: The file cannot be used; what runs goes on, and `error` keeps the reason.
+            RevisionRefusedError: The process that leads refused it.
+            StoreUnavailableError: The database, or the process that leads, does not answer.
         """
         if self._cron.queue.stands_by:
             return self._ask_leader(self.parse(read_jobs_text(self.path)), by=author, action=Action.APPLY, detail="")

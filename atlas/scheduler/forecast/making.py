@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.forecast.result import Start
     from atlas.scheduler.triggers import AtlasTrigger
 
+LONGEST_BY_HOURS: Final = 48
+"""Hours beyond which a stretch of the forecast is a day."""
 MAX_STARTS: Final = 100_000
 """Starts that are looked at; a forecast with more of them ends earlier, and says so."""
 
@@ -32,7 +34,7 @@ def forecast(
     hours: float = 24.0,
     slots: int,
     limits: Mapping[str, int] | None = None,
-    bucket_s: float = 3600.0,
+    bucket_s: float | None = None,
     zone: tzinfo = UTC,
     singly: bool = True,
 ) -> Forecast:
@@ -46,7 +48,7 @@ def forecast(
         hours: How far to look.
         slots: Tasks that run at once.
         limits: Executor → fewer than that.
-        bucket_s: Length of the stretches, seconds.
+        bucket_s: Length of the stretches, seconds; None: an hour, or a day where it looks far (`LONGEST_BY_HOURS`).
         zone: Where stretches begin with a whole hour or day of the wall clock.
         singly: False leaves out the single starts and jobs, and all but `NAMED` jobs of a crowd: of ten thousand jobs
             they are megabytes.
@@ -59,6 +61,8 @@ def forecast(
     for job in jobs:
         if job.fires:
             groups.setdefault(job.trigger, []).append(job)
+    if bucket_s is None:
+        bucket_s = 3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0
     load = Load(begin, bucket_s, zone)
     line = ExpectedLine(slots, limits or {}, load, singly=singly)
     herds = Herds(slots)

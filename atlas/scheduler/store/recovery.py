@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 LOST = "its owner died; the function or its arguments lived in that process only"
 DIED = "the process died in the middle of the attempt"
+_NEW = text(UNFINISHED_SQL), tasks.c.owner.is_(None), tasks.c.origin != Origin.MANUAL.value
+"""What other processes have put into the store, and nobody has picked up."""
 
 
 def recover(
@@ -101,9 +103,7 @@ def pick_up(
         accept: Looks at one task; a verdict ends it at once, None serves it.
     """
     rows = connection.execute(
-        SELECT.where(text(UNFINISHED_SQL), tasks.c.owner.is_(None), tasks.c.origin != Origin.MANUAL.value).order_by(
-            tasks.c.id
-        ),
+        SELECT.where(*_NEW).order_by(tasks.c.id),
     )
     to_serve: list[Task] = []
     refused: list[Task] = []
@@ -123,7 +123,7 @@ def pick_up(
 
 def requests(connection: Connection) -> tuple[bool, list[str]]:
     """What other processes ask of the owner: (new tasks wait, ids of unfinished tasks that should end)."""
-    new = select(tasks.c.id).where(text(UNFINISHED_SQL), tasks.c.owner.is_(None), tasks.c.origin != Origin.MANUAL.value)
+    new = select(tasks.c.id).where(*_NEW)
     cancels = select(tasks.c.id).where(text(UNFINISHED_SQL), tasks.c.cancel_requested.is_(True))
     return connection.execute(new.limit(1)).first() is not None, list(connection.execute(cancels).scalars())
 
