@@ -165,6 +165,11 @@ class CollectSettings(_Section):
     user_agent: HeaderText = Field("AtlasScheduler", description="how we name ourselves to servers")
     allow_hosts: tuple[HostName, ...] = Field((), description="hosts with private addresses that may be read")
 
+    @property
+    def collected(self) -> list[str]:
+        """Names of the sources that are collected."""
+        return [source.name for source in self.sources if source.enabled]
+
     @field_validator("sources")
     @classmethod
     def _named_once(cls, sources: tuple[Source, ...]) -> tuple[Source, ...]:

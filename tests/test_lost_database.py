@@ -163,7 +163,7 @@ async def test_the_service_keeps_its_config_and_reports_the_loss(settings: Setti
         assert await _set(seen)
         assert atlas.store.events.drain()
         assert atlas.reconciler.latest_revision() is not None
-        found = health(store=atlas.store, source=atlas, clock=atlas.store.clock, folder=settings.root)
+        found = health(store=atlas.store, source=atlas, clock=atlas.store.clock, folder=settings.root, collected=())
         (check,) = [check for check in found["checks"] if check["name"] == "store"]
         assert check["status"] == "degraded"
         assert (

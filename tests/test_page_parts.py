@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from atlas.collectors.memory import remember_failure
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import (
     AtlasError,
@@ -32,6 +33,7 @@ from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attemp
 from atlas.scheduler.task import Cause, Task, TaskStatus
 from atlas.scheduler.told import told_of
 from atlas.service import AtlasScheduler
+from atlas.settings import CollectSettings, Source
 from atlas.web.app import create_app
 from atlas.web.health import look
 from atlas.web.pages import asking, config, course, finding, job, jobs, lanes, overview, ranges
@@ -132,6 +134,20 @@ def test_every_line_of_health_is_said_in_chinese(settings: Settings) -> None:
         assert re.search("[一-鿿]", say.told(check["detail"])), check
         assert not check["remedy"] or re.search("[一-鿿]", say.told(check["remedy"])), check
         assert re.search("[a-z]{2}", check["detail"])
+
+
+def test_the_pages_tell_of_a_source_that_keeps_failing(settings: Settings) -> None:
+    source = Source(name="feed", url="https://feeds.example/rss")
+    settings = settings.model_copy(update={"collect": CollectSettings(sources=(source,))})
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        for _ in range(3):
+            atlas.store.write(
+                lambda connection: remember_failure(connection, source.name, source.url, "404", atlas.store.clock.now())
+            )
+        checks = {check["name"]: check for check in look(create_app(atlas).state.site)["checks"]}
+    assert checks["sources"]["detail"] == "1 keep failing: feed (3 times: 404)"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ def bind_builtins(
     registry: Registry, *, store: Store, settings: Settings, health_source: HealthSource, clock: Clock
 ) -> None:
     """Register `collect`, `cleanup`, `health` and `report`, each under its job id (`ALIASES`) as well."""
-    names = [source.name for source in settings.collect.sources if source.enabled]
+    collected = settings.collect.collected
     zone = ZoneInfo(settings.scheduler.timezone) if settings.scheduler.timezone else get_localzone()
     reports = settings.paths.reports
 
@@ -56,14 +56,19 @@ def bind_builtins(
         from atlas.builtin.cleanup import cleanup as run_cleanup
 
         return run_cleanup(
-            store=store, keep=_keep(settings), clock=clock, collected=names, reports=reports, dry_run=dry_run
+            store=store,
+            keep=_keep(settings),
+            clock=clock,
+            collected=collected,
+            reports=reports,
+            dry_run=dry_run,
         )
 
     def health() -> dict[str, Any]:
         """Look whether everything is as it should be."""
         from atlas.builtin.health.look import health as run_health
 
-        return run_health(store=store, source=health_source, clock=clock, folder=settings.root, collected=names)
+        return run_health(store=store, source=health_source, clock=clock, folder=settings.root, collected=collected)
 
     def report(day: str | None = None, language: str = "en") -> dict[str, Any]:
         """Write the report of ``day`` (default: yesterday) in ``language`` (``en``, ``zh``)."""

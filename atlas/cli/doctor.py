@@ -39,7 +39,7 @@ def doctor(args: argparse.Namespace) -> int:
             source=source,
             clock=client.store.clock,
             folder=settings.root,
-            collected=[one.name for one in settings.collect.sources if one.enabled],
+            collected=settings.collect.collected,
             more={"scheduler": source.scheduler},
         )
     if args.json:

@@ -29,7 +29,14 @@ def look(site: Site) -> dict[str, Any]:
     more = {}
     if site.atlas.stands_by:
         more["scheduler"] = lambda: standby_check(store.read(scheduler_lease), site.atlas, store.clock)
-    return health(store=store, source=site.atlas, clock=store.clock, folder=folder, more=more)
+    return health(
+        store=store,
+        source=site.atlas,
+        clock=store.clock,
+        folder=folder,
+        collected=site.settings.collect.collected,
+        more=more,
+    )
 
 
 def alive(atlas: AtlasScheduler) -> tuple[bool, dict[str, Any]]:

@@ -29,7 +29,7 @@ def health(
     source: HealthSource,
     clock: Clock,
     folder: Path,
-    collected: Collection[str] = (),
+    collected: Collection[str],
     more: Mapping[str, Callable[[], Check]] | None = None,
 ) -> dict[str, Any]:
     """Look at everything once; returns ``status`` and ``checks``, each with name, status, detail and remedy.
