@@ -25,10 +25,11 @@ from atlas.cli.commands import COMMANDS
 from atlas.cli.main import parse
 from atlas.cli.results import summary
 from atlas.cli.stdout import never_fail_to_print
-from atlas.cli.tables import Cell, Column, print_json, print_table, printable
+from atlas.cli.tables import Cell, Column, print_json, print_table
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.jobs import schema_text
+from atlas.scheduler.log_lines import one_line
 from tests.installations import LIMIT_S, Finished, Installation, Served
 
 if TYPE_CHECKING:
@@ -650,7 +651,7 @@ def test_plain_columns_begin_at_the_same_cell(rows: list[tuple[str, str, int]]) 
     lines = out.getvalue().split("\n")[:-1]
     assert len(lines) == len(rows) + 1
     assert len({cell_len(line) for line in lines}) == 1
-    assert all(line == printable(line) for line in lines)
+    assert all(line == one_line(line) for line in lines)
 
 
 @pytest.mark.parametrize(("encoding", "shown"), [("utf-8", "问候"), ("ascii", r"\u95ee\u5019")])

@@ -12,7 +12,7 @@ from atlas.cli.details import no_jobs
 from atlas.cli.exits import Exit, NoSchedulerError
 from atlas.cli.installation import local_times, opened
 from atlas.cli.results import failure_text, print_result, print_verdict
-from atlas.cli.tables import print_json, printable, say
+from atlas.cli.tables import note, print_json, say
 from atlas.cli.wait import wait_for
 from atlas.scheduler.errors import ArgumentsError, UnknownJobError
 from atlas.scheduler.job_view import task_json
@@ -66,7 +66,7 @@ def cancel(args: argparse.Namespace) -> int:
             print(f"atlas: task {args.task} is {client.task(args.task).status.lower()} already", file=sys.stderr)
             return Exit.FAILED
         if client.scheduler() is None:
-            _note("no scheduler runs; the task is cancelled when one starts")
+            note("no scheduler runs; the task is cancelled when one starts")
     say(f"{args.task}: asked to end" if was is TaskStatus.RUNNING else f"{args.task}: cancelled")
     return Exit.OK
 
@@ -131,19 +131,19 @@ def _accepted(
                 "accepted, but no scheduler runs to wait for; the task waits for one ('atlas serve')"
             )
         if not served:
-            _note("no scheduler runs; the task waits for one ('atlas serve')")
+            note("no scheduler runs; the task waits for one ('atlas serve')")
         return Exit.OK
     try:
         task = wait_for(client, task_id, label=label, limit_s=args.wait_timeout, typical_s=typical_s)
     except KeyboardInterrupt:
-        _note(f"no longer waiting; task {task_id} goes on ('atlas cancel {task_id}' ends it)")
+        note(f"no longer waiting; task {task_id} goes on ('atlas cancel {task_id}' ends it)")
         return Exit.INTERRUPTED
     if args.json:
         print_json(task_json(task))
         return Exit.OK if task.status is TaskStatus.SUCCESS else Exit.FAILED
     print_verdict(task, label)
     if task.status is not TaskStatus.SUCCESS:
-        _note(failure_text(task))
+        note(failure_text(task))
         return Exit.FAILED
     print_result(task.value, verbose=args.verbose)
     return Exit.OK
@@ -193,7 +193,3 @@ def who() -> str:
         return f"cli:{getpass.getuser()}"
     except (KeyError, OSError):  # a container whose user has no name
         return "cli"
-
-
-def _note(text: str) -> None:
-    print(f"atlas: {printable(text)}", file=sys.stderr)

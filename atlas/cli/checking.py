@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import quiet_logs, settings_of
-from atlas.cli.tables import Cell, print_json, printable, say
+from atlas.cli.tables import Cell, print_json, say
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import parse_jobs, read_jobs_text, schema_text
+from atlas.scheduler.log_lines import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -82,7 +83,7 @@ def _print_problem(problem: Problem, text: Sequence[str]) -> None:
 
     line = text[problem.line - 1].replace("\t", " ")
     start = max(0, problem.column - 61)  # a line of ten thousand characters is shown around its fault
-    shown, before = printable(line[start : start + 120]), printable(line[start : max(start, problem.column - 1)])
+    shown, before = one_line(line[start : start + 120]), one_line(line[start : max(start, problem.column - 1)])
     say(Cell(f"{problem.line:>8} │ ", "dim"), shown)
     say(
         Cell(f"{'':>8} │ ", "dim"),

@@ -24,6 +24,7 @@ from atlas.scheduler.errors import (
     UnknownRevisionError,
     UnknownTaskError,
 )
+from atlas.scheduler.log_lines import one_line
 
 
 class Exit(enum.IntEnum):
@@ -66,21 +67,19 @@ def explain_error(error: BaseException, *, verbose: bool) -> Exit:
 
     A traceback is shown only for an error nobody foresaw, and only with ``verbose``.
     """
-    from atlas.cli.tables import printable
-
     if isinstance(error, KeyboardInterrupt):
         print("atlas: interrupted", file=sys.stderr)
         return Exit.INTERRUPTED
     if isinstance(error, ConfigError):
         for problem in error.problems:
-            print(printable(str(problem)), file=sys.stderr)
+            print(one_line(str(problem)), file=sys.stderr)
     elif isinstance(error, AtlasError):
-        print(f"atlas: {printable(str(error))}", file=sys.stderr)
+        print(f"atlas: {one_line(str(error))}", file=sys.stderr)
     elif verbose:
         print("".join(traceback.format_exception(error)).rstrip(), file=sys.stderr)
     else:
-        words = printable(" ".join(f"{type(error).__name__}: {error}".split()))
+        words = one_line(" ".join(f"{type(error).__name__}: {error}".split()))
         print(f"atlas: unexpected {words} (--verbose shows the traceback)", file=sys.stderr)
     for note in getattr(error, "__notes__", ()):
-        print(f"atlas: {printable(note)}", file=sys.stderr)
+        print(f"atlas: {one_line(note)}", file=sys.stderr)
     return next((code for kind, code in _MEANING if isinstance(error, kind)), Exit.FAILED)

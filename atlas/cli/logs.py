@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
-from atlas.cli.tables import Cell, print_json, printable, say
+from atlas.cli.tables import Cell, print_json, say
+from atlas.scheduler.log_lines import one_line
 
 if TYPE_CHECKING:
     import argparse
@@ -89,7 +90,7 @@ class _Printer:
         say(
             Cell(f"{at:%H:%M:%S}.{at.microsecond // 1000:03d}", "dim"),
             f" {line.level:<8} ",
-            Cell(printable(first), style),
+            Cell(one_line(first), style),
         )
         for other in others:
-            say(Cell(f"{'':22}{printable(other)}", style))
+            say(Cell(f"{'':22}{one_line(other)}", style))

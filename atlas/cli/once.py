@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sys
 import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +12,7 @@ from atlas.builtin.binding import ALIASES
 from atlas.cli.exits import Exit, NoSchedulerError
 from atlas.cli.installation import settings_of
 from atlas.cli.results import failure_text, print_result, print_verdict
-from atlas.cli.tables import print_json, printable
+from atlas.cli.tables import note, print_json
 from atlas.cli.wait import progress_bar, wait_for
 from atlas.logs import configure_logging
 from atlas.scheduler.client import AtlasClient
@@ -51,7 +50,7 @@ def once(args: argparse.Namespace) -> int:
         print_verdict(task, args.task)
         print_result(task.value, verbose=args.verbose)
     if not succeeded:
-        _note(failure_text(task))
+        note(failure_text(task))
         return Exit.FAILED
     failing = isinstance(task.value, dict) and task.value.get("status") == "failing"
     return Exit.FAILED if failing else Exit.OK
@@ -114,7 +113,7 @@ def submit_builtin(client: SyncAtlasClient, function: str, kwargs: Mapping[str, 
                 try:
                     return client.run_job(job.name)
                 except JobBusyError as busy:
-                    _note(f"a task of {job.name} is under way already; waiting for that one")
+                    note(f"a task of {job.name} is under way already; waiting for that one")
                     return busy.task_id
     return client.submit(function, kwargs=dict(kwargs))
 
@@ -127,16 +126,16 @@ async def _begin(atlas: AtlasScheduler, function: str, kwargs: Mapping[str, Any]
     try:
         await asyncio.to_thread(atlas.reload, author="cron_job.py")
     except ConfigError as error:
-        _note("the jobs file is refused; what was accepted before holds")
+        note("the jobs file is refused; what was accepted before holds")
         for problem in error.problems:
-            _note(str(problem))
+            note(str(problem))
     if not kwargs:
         for job in await atlas.cron.get_all_jobs():
             if (await atlas.cron.get_job_status(job.name)).get("function") in _names(function):
                 try:
                     return await atlas.cron.run_job_now(job.name)
                 except JobBusyError as busy:
-                    _note(f"a task of {job.name} was unfinished; that one is done now")
+                    note(f"a task of {job.name} was unfinished; that one is done now")
                     return busy.task_id
     return await atlas.queue.submit(function, kwargs=dict(kwargs))
 
@@ -150,7 +149,7 @@ def _done_here_or_there(settings: Settings, function: str, kwargs: Mapping[str, 
             raise KeyboardInterrupt from None
         except StoreHeldError as held:
             if task_id is None:
-                _note(f"{held.holder} serves this store; it does the job")
+                note(f"{held.holder} serves this store; it does the job")
         with AtlasClient(settings.persistence.database).sync as client:
             task_id = task_id or submit_builtin(client, function, kwargs)
             try:
@@ -188,7 +187,3 @@ def _tell_progress(
 
 def _names(function: str) -> set[str]:
     return {function, ALIASES[function]}
-
-
-def _note(text: str) -> None:
-    print(f"atlas: {printable(text)}", file=sys.stderr)

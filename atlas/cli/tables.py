@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO
+
+from atlas.scheduler.log_lines import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     Paint = Callable[[str, str], str]
-
-_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 LOOK: Final[Mapping[str, tuple[str, str]]] = {
     "PENDING": ("○", "dim"),
@@ -69,9 +68,9 @@ class Column:
     yields: bool = False
 
 
-def printable(text: str) -> str:
-    """``text`` as one line without escape sequences: what a task wrote must not move the reader's cursor."""
-    return text if text.isprintable() else _UNSAFE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+def note(text: str) -> None:
+    """``atlas: text`` on stderr: what a person should know and no program reads."""
+    print(f"atlas: {one_line(text)}", file=sys.stderr)
 
 
 def counted(count: int, one: str, many: str = "") -> str:
@@ -140,7 +139,7 @@ def terminal(stream: TextIO) -> Console:
 
 
 def _cell(value: str | Cell) -> Cell:
-    return Cell(printable(value)) if isinstance(value, str) else value._replace(text=printable(value.text))
+    return Cell(one_line(value)) if isinstance(value, str) else value._replace(text=one_line(value.text))
 
 
 def _widths(cells: Sequence[Sequence[Cell]]) -> list[int]:

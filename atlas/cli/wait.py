@@ -8,9 +8,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.cli.exits import NoSchedulerError
-from atlas.cli.tables import printable, terminal
+from atlas.cli.tables import terminal
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import ResultNotReadyError
+from atlas.scheduler.log_lines import one_line
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.task import TaskStatus
 
@@ -46,7 +47,7 @@ class ProgressBar:
             console=terminal(sys.stderr),
             transient=True,
         )
-        self._bar = self._progress.add_task(printable(label), total=None, words="")
+        self._bar = self._progress.add_task(one_line(label), total=None, words="")
 
     def __enter__(self) -> Self:
         """Show it."""
