@@ -42,7 +42,8 @@ async def collected(server: FeedServer, path: str, **limits: object) -> list[Art
     """The articles behind ``path``."""
     allowed = {"allow_hosts": LOOPBACK, "timeout_s": 5.0, **limits}
     async with Fetcher(FetchLimits(**allowed), SystemClock()) as fetcher:  # type: ignore[arg-type]
-        return await RSSCollector(fetcher, SystemClock()).collect(Source(server.base + path))
+        reading = await RSSCollector(fetcher, SystemClock()).read(Source(server.base + path))
+    return [] if reading is None else list(reading.articles)
 
 
 async def reason(server: FeedServer, path: str, **limits: object) -> str:

@@ -61,7 +61,8 @@ LINKS = tuple((f"/2026/11/story-number-{number}.html", f"Story number {number} o
 async def collected(server: FeedServer, path: str, **limits: object) -> list[Article]:
     allowed = {"allow_hosts": LOOPBACK, "timeout_s": 5.0, **limits}
     async with Fetcher(FetchLimits(**allowed), SystemClock()) as fetcher:  # type: ignore[arg-type]
-        return await WebCollector(fetcher, SystemClock()).collect(Source(server.base + path))
+        reading = await WebCollector(fetcher, SystemClock()).read(Source(server.base + path))
+    return [] if reading is None else list(reading.articles)
 
 
 def read(markup: str | bytes, kind: str = HTML, address: str = "https://news.example/2026/a-story") -> Page:

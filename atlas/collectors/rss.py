@@ -62,15 +62,6 @@ class RSSCollector:
         """Keep what is given."""
         self._fetcher, self._clock = fetcher, clock
 
-    async def collect(self, source: Source) -> list[Article]:
-        """Every article that ``source`` lists now.
-
-        Raises:
-            SourceError: It cannot be fetched, or is no feed.
-        """
-        reading = await self.read(source)
-        return [] if reading is None else list(reading.articles)
-
     async def read(self, source: Source, known: Validators = NOTHING) -> Reading | None:
         """Everything that ``source`` lists, or None when it says that nothing changed since ``known``.
 

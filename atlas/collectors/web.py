@@ -62,15 +62,6 @@ class WebCollector:
         self._max_pages, self._pages_s = max_pages, pages_s
         self._barren = Barren() if barren is None else barren
 
-    async def collect(self, source: Source) -> list[Article]:
-        """Every article of ``source`` now.
-
-        Raises:
-            SourceError: It cannot be fetched, or has none.
-        """
-        reading = await self.read(source)
-        return [] if reading is None else list(reading.articles)
-
     async def read(self, source: Source, known: Validators = NOTHING) -> Reading | None:
         """The article or the new articles of ``source``, None when it says that nothing changed since ``known``.
 
