@@ -73,22 +73,23 @@ class StatusManager:
     ) -> None:
         """Open the store."""
         path = None if status_file is None else Path(status_file)
-        if path is None and store is None:
-            msg = "a StatusManager needs a status_file or a store"
-            raise ArgumentsError(msg)
         self._owns_store = store is None
         to_import: list[Task] = []
-        database = store.path if store is not None else None if path is None else path.with_suffix(".db")
+        if store is not None:
+            database = store.path
+        elif path is not None:
+            database = path.with_suffix(".db")
+        else:
+            msg = "a StatusManager needs a status_file or a store"
+            raise ArgumentsError(msg)
         if path is not None and database is not None and path.resolve() == database.resolve():
             msg = f"status_file {path} is the database itself; name another file, such as {path.with_suffix('.json')}"
             raise ArgumentsError(msg)
         _check_limits(keep_days, keep_tasks)
-        if store is None and path is not None and database is not None:
-            if path.exists() and not database.exists():
+        if store is None:
+            if path is not None and path.exists() and database is not None and not database.exists():
                 to_import = read_snapshot(path)
             store = open_store(database)
-        if store is None:
-            raise AssertionError
         self.store: Store = store
         self.keep_days, self.keep_tasks = keep_days, keep_tasks
         self._snapshot = None if path is None else Snapshot(store, path)
