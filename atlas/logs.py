@@ -180,7 +180,12 @@ class _Interceptor(logging.Handler):
     """Hands what the standard library logs to loguru, under the name of the logger that was used."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Log ``record`` again."""
+        """Log ``record`` again; one that cannot be formatted harms nobody, `logging` tells of it on stderr."""
+        try:
+            text = record.getMessage()
+        except Exception:  # noqa: BLE001 - whatever an argument raises
+            self.handleError(record)
+            return
         name = one_line(record.name)
         try:
             level: str | int = logger.level(record.levelname).name
@@ -188,7 +193,7 @@ class _Interceptor(logging.Handler):
             level = record.levelno
         origin = {"name": name, "function": record.funcName, "line": record.lineno, FORWARDED: True}
         logger.patch(lambda new: cast("dict[str, Any]", new).update(origin)).opt(exception=record.exc_info).log(
-            level, record.getMessage()
+            level, text
         )
 
 

@@ -180,6 +180,12 @@ def log_everywhere() -> None:
         logger.exception("with a traceback")
 
 
+def log_what_has_no_format() -> str:
+    logging.getLogger("lib").warning("%d", "five")
+    logging.getLogger("lib").warning("the next one")
+    return "done"
+
+
 def log_and_die() -> None:
     logger.info("the last words")
     os._exit(3)

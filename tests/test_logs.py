@@ -189,6 +189,16 @@ def test_setting_up_twice_writes_each_line_once(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 2
 
 
+def test_a_line_that_cannot_be_formatted_harms_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # what pytest's own handler does with such a line
+    undo = configure_logging(logging_to(tmp_path), console=False)
+    logging.getLogger("some.library").warning("%d", "five")
+    logging.getLogger("some.library").warning("the next one")
+    undo()
+    (line,) = lines(tmp_path)
+    assert "the next one" in line
+
+
 def test_undoing_leaves_no_trace(tmp_path: Path) -> None:
     root, quiet = logging.getLogger(), logging.getLogger("apscheduler")
     before = (root.level, list(root.handlers), quiet.level)

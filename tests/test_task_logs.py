@@ -280,6 +280,38 @@ async def test_capturing_leaves_no_trace_behind(store: Store, capsys: pytest.Cap
     assert capsys.readouterr().out == "as ever\nand after\n"
 
 
+@pytest.mark.parametrize("where", ["thread", "process"])
+async def test_a_line_that_cannot_be_formatted_fails_no_task(
+    store: Store, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", False)  # what pytest's own handler does with such a line
+    async with TaskQueue(1, store=store) as queue:
+        task_id = await queue.submit(workloads.log_what_has_no_format, executor=where, max_retries=0)
+        assert await queue.get_task_result(task_id, timeout=LIMIT_S) == "done"
+    assert messages(store, task_id) == [("WARNING", "the next one")]
+
+
+async def test_the_program_around_logs_as_it_does_without_a_queue(
+    store: Store, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def says(text: str) -> None:
+        logging.getLogger("app").warning(text)
+
+    root = logging.getLogger()
+    with monkeypatch.context() as changed:
+        changed.setattr(root, "handlers", [])  # as in a program that has set up nothing
+        async with TaskQueue(1, store=store) as queue:
+            says("no handler")
+            logging.basicConfig(format="shown: %(message)s")
+            says("set up")
+            logging.basicConfig(format="anew: %(message)s", force=True)
+            task_id = await queue.submit(says, "of the task")
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
+    assert capsys.readouterr().err == "no handler\nshown: set up\nanew: of the task\n"
+    assert messages(store, task_id) == [("WARNING", "of the task")]
+    assert root.parent is None
+
+
 def test_a_long_line_is_cut_and_an_empty_one_costs_something() -> None:
     kept: list[str] = []
     lines = AttemptLines(100_000, lambda _at, _level, text: kept.append(text))

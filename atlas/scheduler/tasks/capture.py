@@ -145,7 +145,7 @@ class Capture:
         )
         self._logging = _LoggingHandler(self)
         self._logging.setLevel(logger.level(rules.level).no)
-        logging.getLogger().addHandler(self._logging)
+        _ABOVE_ROOT.add(self._logging)
         self._stdout: _Stdout | None = None
         if rules.prints:
             self._stdout = _Stdout(sys.stdout, self)
@@ -155,7 +155,7 @@ class Capture:
         """Capture nothing more."""
         with suppress(ValueError):  # somebody removed all handlers
             logger.remove(self._handler)
-        logging.getLogger().removeHandler(self._logging)
+        _ABOVE_ROOT.remove(self._logging)
         if self._stdout is not None and sys.stdout is cast("Any", self._stdout):
             sys.stdout = self._stdout.original
 
@@ -198,10 +198,66 @@ class _LoggingHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         context = self._capture.task()
-        if context is not None:
+        if context is None:
+            return
+        try:
             error = record.exc_info[1] if record.exc_info else None
             text = one_line(record.getMessage())
             self._capture.keep(context, record.created, record.levelname, text, error)
+        except Exception:  # noqa: BLE001 - a line that cannot be formatted fails no task; `logging` tells of it on stderr
+            self.handleError(record)
+
+
+class _AboveRoot(logging.Logger):
+    """The parent of the root logger while lines are captured: what the root gets goes on to its handlers.
+
+    A handler of the root itself would be in the way of the program around: `logging.basicConfig` does nothing where the
+    root has one, with ``force`` it takes it away, as `logging.config.dictConfig` does, and what nobody set up handlers
+    for would no longer be shown on stderr.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("atlas")
+        self._lock = threading.Lock()
+        self.handlers = [_LastResort(self)]
+
+    def add(self, handler: logging.Handler) -> None:
+        """Hand what is logged to ``handler`` too."""
+        root = logging.getLogger()
+        with self._lock:
+            self.handlers = [*self.handlers, handler]  # never changed in place: somebody may be going through it
+            if root.parent is None:
+                root.parent = self
+
+    def remove(self, handler: logging.Handler) -> None:
+        """Hand it nothing more; without handlers the root stands alone again."""
+        root = logging.getLogger()
+        with self._lock:
+            self.handlers = [other for other in self.handlers if other is not handler]
+            if len(self.handlers) == 1 and root.parent is self:
+                root.parent = None
+
+
+class _LastResort(logging.Handler):
+    """Does what `logging` does with a record that no handler gets, which ours hide from it."""
+
+    def __init__(self, above: _AboveRoot) -> None:
+        super().__init__()
+        self._above = above
+
+    def emit(self, record: logging.LogRecord) -> None:
+        last = logging.lastResort
+        if last is None or record.levelno < last.level:
+            return
+        asked: logging.Logger | None = logging.getLogger(record.name)
+        while asked is not None and asked is not self._above:
+            if asked.handlers:
+                return
+            asked = asked.parent
+        last.handle(record)
+
+
+_ABOVE_ROOT: Final = _AboveRoot()
 
 
 class _Stdout:

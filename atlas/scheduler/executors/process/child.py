@@ -197,6 +197,9 @@ class _Lines:
         self._lines: AttemptLines | None = None
         self._rules = rules
         self._capture = Capture(self, rules)
+        logging.getLogger().addHandler(
+            logging.NullHandler()
+        )  # the parent shows the lines; here nobody shows them again
         logging.getLogger().setLevel(logger.level(rules.level).no)
 
     def begin(self, call: WorkerCall) -> None:
