@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.results import SAID
-from atlas.cli.tables import Cell, Column, counted, first_line, print_facts, print_json, print_table, say, state_cell
+from atlas.cli.tables import Cell, Column, counted, error_line, print_facts, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.job_view import JobState, task_json
 from atlas.scheduler.task import ExecutorKind
@@ -123,7 +123,7 @@ def _attempt_row(one: dict[str, Any], times: LocalTimes) -> tuple[str | Cell, ..
         times.exactly(one["started_at"]) or "",
         one["outcome"].lower(),
         "" if one["wait_s"] is None else format_duration(one["wait_s"]),
-        first_line(one["error"], last=True),
+        error_line(one["error"]),
     )
 
 

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, Final
 
-from atlas.cli.tables import LOOK, Cell, Column, first_line, print_facts, print_table, say
+from atlas.cli.tables import LOOK, Cell, Column, error_line, first_line, print_facts, print_table, say
 from atlas.scheduler.task import Task, TaskStatus
 
 LONGEST_LINE: Final = 200
@@ -87,8 +87,8 @@ def failure_text(task: Task) -> str:
 
 
 def error_text(task: Task) -> str:
-    """The last line of its error, the class without its modules: ``TimeoutError: …``."""
-    return _MODULES.sub("", first_line(task.error, last=True))
+    """The line that names its error, the class without its modules: ``TimeoutError: …``."""
+    return _MODULES.sub("", error_line(task.error))
 
 
 def _length(seconds: float) -> str:

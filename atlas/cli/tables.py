@@ -84,10 +84,17 @@ def state_cell(state: str) -> Cell:
     return Cell(f"{glyph} {state.lower()}", style)
 
 
-def first_line(text: str | None, *, last: bool = False) -> str:
-    """The first line of ``text`` that says something, or the last: where tracebacks name the error."""
-    lines = [line for line in (text or "").strip().splitlines() if line.strip()]
-    return lines[-1 if last else 0].strip() if lines else ""
+def first_line(text: str | None) -> str:
+    """The first line of ``text`` that says something."""
+    return next((line.strip() for line in (text or "").splitlines() if line.strip()), "")
+
+
+def error_line(error: str | None) -> str:
+    """The line of an error text that names it, else the last one that says something."""
+    from atlas.scheduler.error_text import named_error
+
+    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
+    return named_error(error or "") or (lines[-1] if lines else "")
 
 
 def print_json(value: Any) -> None:

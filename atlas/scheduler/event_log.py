@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 from loguru import logger
 
+from atlas.scheduler.error_text import named_error
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.log_lines import TOGETHER, Together, with_fields
 from atlas.scheduler.task import TaskStatus
@@ -123,7 +124,7 @@ def facts_of(event: TaskEvent | JobEvent) -> dict[str, Any]:
     if event.cause is not None:
         facts["cause"] = str(event.cause)
     if event.error:
-        facts["error"] = event.error.strip().rsplit("\n", 1)[-1]
+        facts["error"] = named_error(event.error) or event.error.strip().rsplit("\n", 1)[-1]
     return facts
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from sqlalchemy import func, select
 
 from atlas.scheduler.durations import format_duration
+from atlas.scheduler.error_text import named_error
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import find_attempts
@@ -185,8 +186,8 @@ def _error(ask: Inquiry, error: str | None) -> str:
     lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
     if not lines:
         return ""
-    last = _PATH_OF_CLASS.sub("", lines[-1].rstrip("."))
-    if last in ask.told_errors:
+    named = _PATH_OF_CLASS.sub("", (named_error(error or "") or lines[-1]).rstrip("."))
+    if named in ask.told_errors:
         return Told(" (the same error)")
-    ask.told_errors.add(last)
-    return Told(" ({reason})", reason=last if len(last) <= MOST_OF_ERROR else last[: MOST_OF_ERROR - 1] + "…")
+    ask.told_errors.add(named)
+    return Told(" ({reason})", reason=named if len(named) <= MOST_OF_ERROR else named[: MOST_OF_ERROR - 1] + "…")

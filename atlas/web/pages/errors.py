@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, literal, select
 
+from atlas.scheduler.error_text import named_error
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.store.task_rows import instant
@@ -40,17 +41,11 @@ class Line:
 
 
 def headline(error: str | None) -> str:
-    """The line that names the error: the last one that is not indented, without the path of its class."""
-    lines = [line for line in (error or "").splitlines() if line and not line[0].isspace()]
-    if not lines:
-        return ""
-    if not lines[0].startswith("Traceback"):
-        return lines[0]
-    named = [
-        line for line in lines if re.match(r"^[\w.]+(Error|Exception|Timeout|Warning|Exit|Interrupt|Stopped)?\b", line)
-    ]
-    last = next((line for line in reversed(named) if not line.startswith("Traceback")), lines[-1])
-    name, colon, rest = last.partition(":")
+    """The line that names the error, without the path of its class; of a text without a traceback the first one."""
+    named = named_error(error or "")
+    if named is None:
+        return next((line for line in (error or "").splitlines() if line and not line[0].isspace()), "")
+    name, colon, rest = named.partition(":")
     return (name.rsplit(".", 1)[-1] if re.fullmatch(r"[\w.]+", name) else name) + colon + rest
 
 
