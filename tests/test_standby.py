@@ -9,17 +9,20 @@ import sys
 import textwrap
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import text, update
 
 from atlas.scheduler.cron_manager import CronManager
-from atlas.scheduler.errors import FunctionRefusedError, JobOwnershipError, UnknownTaskError
+from atlas.scheduler.errors import FunctionRefusedError, JobOwnershipError, StoreUnavailableError, UnknownTaskError
+from atlas.scheduler.job_store.job_store import JobStore
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.leases import LEASE_S, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store
+from atlas.scheduler.store.tables import leases
+from tests.queue_bench import Gate, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -149,6 +152,71 @@ def test_the_death_of_the_leader_is_noticed_at_once_and_its_jobs_go_on(
     assert lease is not None
     assert (lease.owner, lease.token) == (store.owner, 2)
     assert store.read(standbys) == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("what", ["the rows", "the file"])
+def test_jobs_fire_although_something_could_not_be_read_when_the_lead_was_taken(
+    second: Second, leader: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The queue leads by then, with its lease renewed: no other process would ever fire them."""
+    queue, cron, _role = second
+    tries: list[str] = []
+
+    def once(*_args: Any) -> None:
+        tries.append(what)
+        if len(tries) == 1:
+            raise StoreUnavailableError("server closed the connection", waited_s=0.0)
+        load(*_args)
+
+    def always() -> None:
+        raise OSError("no such file")
+
+    load = JobStore.load
+    if what == "the rows":
+        monkeypatch.setattr(JobStore, "load", once)
+    else:
+        cron.sync.before_clock = always
+    leader.send_signal(signal.SIGKILL)
+    leader.wait(LIMIT_S)
+    eventually(lambda: cron.sync.last_tick_s() is not None)
+    assert not queue.stands_by
+    assert [job.name for job in cron.sync.get_all_jobs()] == ["yearly"]
+
+
+@pytest.mark.timeout(120)
+def test_who_steps_down_while_something_fails_still_hears_of_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_args: object) -> None:
+        raise StoreUnavailableError("the database did not take it", waited_s=5.0)
+
+    store, elsewhere = Store(tmp_path / "atlas.db"), Store(tmp_path / "atlas.db")
+    registry, gate, role = Registry(), Gate(), Role()
+    registry.add("work", gate)
+    queue = TaskQueue(2, store=store, registry=registry, standby=True, stop_grace_s=0.1)
+    queue.sync.start()
+    monkeypatch.setattr(role, "step_down", fails)
+    queue.on_role(role)
+    task_id = queue.sync.submit("work")
+    gate.wait_entered()
+    serving = queue.serving
+    heard: list[Any] = []
+    waiter = threading.Thread(target=lambda: heard.append(queue.sync.get_task_result(task_id)))
+    waiter.start()
+    eventually(lambda: bool(serving.live_tasks.by_id[task_id].tickets))
+    monkeypatch.setattr(serving._logs, "close", fails)
+    other = update(leases).values(owner="another:1:0", token=leases.c.token + 1)
+    with elsewhere.engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
+        connection.execute(other)
+    assert role.leads.wait(LIMIT_S), "nobody holds the lock of that one: the lead comes back"
+    assert queue.serving is not serving
+    gate.open()
+    waiter.join(LIMIT_S)
+    assert heard == ["through"]
+    queue.sync.stop()
+    elsewhere.close()
+    store.close()
 
 
 @pytest.mark.timeout(180)

@@ -98,8 +98,13 @@ class SyncCronManager:
                 return
             try:
                 self._tick()
-            except AtlasError as error:  # what the rows say must fire, whatever else cannot be read
-                logger.error("the jobs of code or config file could not be applied; those on disk fire\n{}", error)
+            except Exception as error:
+                if self._running is None:
+                    raise  # not even the rows could be read; who tells of the lead tells it again
+                # What they say must fire, whatever else went wrong.
+                logger.opt(exception=not isinstance(error, AtlasError)).error(
+                    "the jobs of code or config file could not be applied; those on disk fire\n{}", error
+                )
                 if not self.running.scheduler.running:
                     self.running.start()
 

@@ -36,14 +36,23 @@ class Leadership:
         store: The store.
         lead: Takes the lead, given the lease of a leader that fell silent; raises `StoreHeldError` if another process
             was faster.
+        tell: Tells those who must know that this process leads; called again until it does not raise.
         step_down: Ends what a leader does; nothing of it may write any more.
     """
 
-    def __init__(self, store: Store, *, lead: Callable[[Lease | None], None], step_down: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        lead: Callable[[Lease | None], None],
+        tell: Callable[[], None],
+        step_down: Callable[[], None],
+    ) -> None:
         """Describe it; `start` starts the thread."""
-        self._store, self._lead, self._step_down = store, lead, step_down
+        self._store, self._lead, self._tell, self._step_down = store, lead, tell, step_down
         self._changed = threading.Condition()
         self._leads = self._fenced = self._closed = False
+        self._is_told, self._is_ill = True, False
         self._seen: Lease | None = None
         self._seen_at_s = 0.0
         self._renewed_s = float("-inf")
@@ -85,7 +94,7 @@ class Leadership:
         while True:
             with self._changed:
                 if not self._closed and not self._fenced:
-                    self._store.clock.wait(self._changed, None if self._leads else LOOK_S)
+                    self._store.clock.wait(self._changed, None if self._leads and self._is_told else LOOK_S)
                 if self._closed:
                     return
                 fenced, self._fenced = self._fenced, False
@@ -96,6 +105,8 @@ class Leadership:
                     self._step_down()
                 elif not self._leads:
                     self._look()
+                elif not self._is_told:
+                    self._tell_lead()
             except StoreHeldError as error:
                 logger.debug("another process was faster: {}", error)
             except AtlasError as error:
@@ -116,6 +127,20 @@ class Leadership:
         self._kept_from = None
         self._leads = True
         self._renewed_s = float("-inf")
+        self._is_told = self._is_ill = False
+        self._tell_lead()
+
+    def _tell_lead(self) -> None:
+        """A process that leads while its jobs do not fire keeps others from firing them: it is tried until they do."""
+        try:
+            self._tell()
+            self._is_told = True
+        except Exception as error:  # noqa: BLE001 - whatever went wrong
+            if not self._is_ill:
+                logger.opt(exception=not isinstance(error, AtlasError)).error(
+                    "this process leads, but not all of it runs yet; it is tried again: {}", error
+                )
+            self._is_ill = True
 
     def _cannot(self, error: AtlasError) -> None:
         """The database does not answer; where the leader died or froze with its lock, say who has it, once."""

@@ -97,6 +97,7 @@ class TaskQueue:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._leadership: Leadership | None = None
         self._role_listeners: list[RoleListener] = []
+        self._untold: list[RoleListener] = []  # those of them who do not know yet that this process leads
         self._starting = threading.Lock()
         self._submission = Submission(self.registry, self.defaults)
 
@@ -189,7 +190,7 @@ class TaskQueue:
                 raise
             self._desk = desk
             if not store.is_private:
-                self._leadership = Leadership(store, lead=self._lead, step_down=self._step_down)
+                self._leadership = Leadership(store, lead=self._lead, tell=self._tell_lead, step_down=self._step_down)
                 self._leadership.start(leads=desk is serving)
 
     def _new_serving(self, store: Store) -> Serving:
@@ -237,8 +238,9 @@ class TaskQueue:
 
     def off_role(self, listener: RoleListener) -> None:
         """Tell ``listener`` no more."""
-        if listener in self._role_listeners:
-            self._role_listeners.remove(listener)
+        for listeners in (self._role_listeners, self._untold):
+            if listener in listeners:
+                listeners.remove(listener)
 
     def _lead(self, silent: Lease | None) -> None:
         standby = self._desk
@@ -249,15 +251,25 @@ class TaskQueue:
         watch_on(standby.store, serving.watch, standby.close())
         was = "" if silent is None else f"; {silent.words} was silent"
         logger.warning("this process takes the lead{}", was, store=standby.store.url)
-        for listener in list(self._role_listeners):
+        self._untold = list(self._role_listeners)
+
+    def _tell_lead(self) -> None:
+        while self._untold:
+            listener = self._untold[0]
             listener.lead()
+            if listener in self._untold:
+                self._untold.remove(listener)
 
     def _step_down(self) -> None:
         serving = self._desk
         assert isinstance(serving, Serving)
         logger.error("another process took over while this one was silent; this one stands by from now on")
+        self._untold.clear()
         for listener in list(self._role_listeners):
-            listener.step_down()
+            try:
+                listener.step_down()
+            except Exception:  # noqa: BLE001 - what writes for the old lead must end, whatever else does not
+                logger.exception("a part of the scheduler did not step down as it should")
         standby = Standby(serving.store)
         self._desk = standby
         standby.start(serving.step_down())

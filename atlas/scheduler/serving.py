@@ -130,14 +130,15 @@ class Serving:
         self._renewed()
         try:
             self._recover(clean=clean)
+            self._logs.start()
+            store.on_foreign(self._look_for_requests)
+            self._forget_keeper = store.on_rebuild(self.view.keep)
+            self._timekeeper.start()
         except BaseException:
             self._let_go()
+            self._logs.abandon()
             store.unclaim(clean=False)
             raise
-        self._logs.start()
-        store.on_foreign(self._look_for_requests)
-        self._forget_keeper = store.on_rebuild(self.view.keep)
-        self._timekeeper.start()
         self.renew()
 
     def _recover(self, *, clean: bool) -> None:
@@ -211,7 +212,10 @@ class Serving:
         for executor in self._executors:
             executor.close(1.0)
         self.store.unclaim(clean=False)
-        self._logs.close()  # after: behind the fence its last lines would be refused
+        try:
+            self._logs.close()  # after: behind the fence its last lines would be refused
+        except AtlasError as error:
+            logger.error("the last lines of tasks could not be written", error=str(error))
         return waiting
 
     def _may_start(self, priority: int) -> bool:

@@ -122,11 +122,14 @@ class Standby:
         """Settle ``ticket`` with the task once its end is on disk; False if it is final or unknown."""
         with self._lock:  # first: it may end between the look and the note
             self._waiting.setdefault(task_id, []).append(ticket)
-        task = self.store.read(lambda connection: fetch(connection, task_id))
-        if task is not None and not task.status.is_final:
-            return True
-        self.unwatch(task_id, ticket)
-        return False
+        is_unfinished = False
+        try:
+            task = self.store.read(lambda connection: fetch(connection, task_id))
+            is_unfinished = task is not None and not task.status.is_final
+        finally:
+            if not is_unfinished:
+                self.unwatch(task_id, ticket)
+        return is_unfinished
 
     def unwatch(self, task_id: str, ticket: Ticket) -> None:
         """Forget a ticket of `watch`."""
@@ -195,13 +198,21 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType(
 
 
 def watch_on(store: Store, watch: Callable[[str, Ticket], bool], waiting: Mapping[str, Sequence[Ticket]]) -> None:
-    """Let the ``watch`` of another desk settle tickets that one held; those of ended tasks are settled here."""
+    """Let the ``watch`` of another desk settle tickets that one held; those of ended tasks are settled here.
+
+    Who waits for a task that cannot be read is told so; the others are looked after all the same.
+    """
     for task_id, tickets in waiting.items():
         for ticket in tickets:
-            if not watch(task_id, ticket):
+            try:
+                if watch(task_id, ticket):
+                    continue
                 task = store.read(partial(fetch, task_id=task_id))
+            except AtlasError as error:
+                ticket.settle(None, error)
+            else:
                 ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
-                wake_all([ticket])
+            wake_all([ticket])
 
 
 def _final(connection: Connection, task_ids: Sequence[str]) -> list[Task]:
