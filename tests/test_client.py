@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +35,10 @@ from atlas.scheduler.job_view import JobState, task_json
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.registry import Registry
+from atlas.scheduler.standby import Standby
 from atlas.scheduler.status import StatusManager
+from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import jobs, leases
 from atlas.scheduler.task import TaskStatus
 from tests.clockwork import LIMIT_S, Clockwork
@@ -323,6 +327,59 @@ def test_a_chosen_id_is_new_or_refused(alone: SyncAtlasClient) -> None:
     assert alone.submit("work", task_id="mine") == "mine"
     with pytest.raises(DuplicateTaskError):
         alone.submit("work", task_id="mine")
+
+
+def _on_a_queue(store: Store, put: Callable[[], object], *, standby: bool) -> object:
+    registry = Registry()
+    registry.add("work", lambda number: number)
+    queue = TaskQueue(1, store=store, registry=registry)
+    if standby:
+        queue._desk = Standby(store)
+        put()
+        return queue.sync.submit("work", 2, task_id="mine")
+    with queue.sync:
+        store.off_foreign(queue.serving._look_for_requests)
+        put()
+        return queue.sync.submit("work", 2, task_id="mine")
+
+
+def _by_hand(store: Store, put: Callable[[], object]) -> object:
+    put()
+    with StatusManager(None, store=store) as status:
+        return status.create_task("mine", "two")
+
+
+def _by_a_client(store: Store, put: Callable[[], object]) -> object:
+    put()
+    return SyncAtlasClient.over(store).submit("work", 2, task_id="mine")
+
+
+SUBMITS: dict[str, Callable[[Store, Callable[[], object]], object]] = {
+    "client_tasks": _by_a_client,
+    "serving": partial(_on_a_queue, standby=False),
+    "standby": partial(_on_a_queue, standby=True),
+    "status": _by_hand,
+}
+
+
+@pytest.mark.parametrize("where", SUBMITS)
+def test_of_two_processes_that_choose_one_id_at_once_one_is_refused(
+    database: str, client: SyncAtlasClient, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """On PostgreSQL both look for it before either has committed."""
+
+    def put() -> None:
+        client.submit("work", 1, task_id="mine")
+        monkeypatch.setattr(f"atlas.scheduler.{where}.fetch", lambda _connection, _task_id: None)
+
+    store = Store(database)
+    try:
+        with pytest.raises(DuplicateTaskError):
+            SUBMITS[where](store, put)
+    finally:
+        monkeypatch.undo()
+        store.close()
+    assert client.task("mine").arguments == '{"args":[1],"kwargs":{}}'
 
 
 REFUSED: dict[str, tuple[Callable[[SyncAtlasClient], Any], type[Exception], str]] = {

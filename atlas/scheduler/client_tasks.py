@@ -14,13 +14,14 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import last_lease, scheduler_lease
 from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
-from atlas.scheduler.store.task_rows import fetch, insert_new_tasks, new_row
+from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import WAITING, ExecutorKind, Overlap, Task
 from atlas.scheduler.tasks.submission import (
     QueueDefaults,
     Submission,
     SubmitOptions,
     executor_named,
+    insert_as_new,
     make_task,
 )
 
@@ -105,7 +106,7 @@ def put(
         if limit is not None and len(unfinished) >= limit:
             raise JobBusyError(task.job_id, unfinished[0])
     with naming_the_job(task.job_id):
-        insert_new_tasks(connection, [new_row(task)])
+        insert_as_new(connection, [task])
     after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
     write_audit(connection, action, subject or task.job_id or task.id, by=by, at=task.created_at, after=after)
 

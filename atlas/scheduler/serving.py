@@ -23,7 +23,7 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Lease
 from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
-from atlas.scheduler.store.task_rows import fetch, insert_new_tasks, new_row
+from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.acceptance import Acceptance
@@ -34,7 +34,7 @@ from atlas.scheduler.tasks.live_tasks import LiveTasks
 from atlas.scheduler.tasks.live_view import LiveView
 from atlas.scheduler.tasks.logs import TaskLogs
 from atlas.scheduler.tasks.shutdown import Shutdown
-from atlas.scheduler.tasks.submission import again, refuse_lost
+from atlas.scheduler.tasks.submission import again, insert_as_new, refuse_lost
 from atlas.scheduler.tasks.timekeeper import Timekeeper
 
 if TYPE_CHECKING:
@@ -287,7 +287,7 @@ class Serving:
             found = fetch(connection, first.id)
             if found is None:
                 with naming_the_job(first.job_id):
-                    insert_new_tasks(connection, [new_row(task) for task in tasks])
+                    insert_as_new(connection, tasks)
                 if also is not None:
                     also(connection)
             elif unique and (found.owner, found.created_at) != (first.owner, first.created_at):

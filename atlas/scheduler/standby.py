@@ -18,10 +18,10 @@ from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.store.tables import tasks
-from atlas.scheduler.store.task_rows import fetch, insert_new_tasks, new_row, task_of
+from atlas.scheduler.store.task_rows import fetch, task_of
 from atlas.scheduler.store.tickets import wake_all
 from atlas.scheduler.task import Origin, Task, TaskPriority
-from atlas.scheduler.tasks.submission import again, refuse_lost
+from atlas.scheduler.tasks.submission import again, insert_as_new, refuse_lost
 
 if TYPE_CHECKING:
     import asyncio
@@ -88,7 +88,7 @@ class Standby:
             if unique and found is not None:
                 raise DuplicateTaskError(made[0].id)
             refuse_full(connection, made[0].created_at)
-            insert_new_tasks(connection, [new_row(task) for task in made])
+            insert_as_new(connection, made)
             if also is not None:
                 also(connection)
 

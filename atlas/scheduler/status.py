@@ -23,6 +23,7 @@ from atlas.scheduler.store.tables import attempts, task_logs
 from atlas.scheduler.store.tables import tasks as tasks_table
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import (
+    INSERT,
     attempt_row,
     fetch,
     full_row,
@@ -170,7 +171,8 @@ class StatusManager:
             old = fetch(connection, task_id)
             if old is not None:
                 moves += self._make_room(connection, old, now)
-            insert_tasks(connection, [full_row(task)])
+            if not INSERT.run(connection, [full_row(task)]):  # looked for in vain: PostgreSQL, another process since
+                raise DuplicateTaskError(task.id, "it is unfinished and its process lives")
             return [*moves, (task, None)]
 
         self.store.write(create, after=self._announce)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
 from loguru import logger
 
 from atlas.scheduler.arguments import encode_arguments
-from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, TaskUnfinishedError
+from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, FunctionRefusedError, TaskUnfinishedError
 from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, function_of, surely_refused
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.store.task_rows import INSERT_NEW, new_row
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
 from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.told import Told
@@ -289,6 +290,16 @@ def make_task(
         volatile=definition.volatile,
         created_at=now,
     )
+
+
+def insert_as_new(connection: Connection, tasks: Sequence[Task]) -> None:
+    """Insert the rows of tasks of which the first was looked for in vain.
+
+    Raises:
+        DuplicateTaskError: One is there all the same: on PostgreSQL another process may have put it there since.
+    """
+    if INSERT_NEW.run(connection, [new_row(task) for task in tasks]) < len(tasks):
+        raise DuplicateTaskError(tasks[0].id)
 
 
 def again(task: Task, *, now: datetime) -> Task:
