@@ -139,7 +139,7 @@ class AtlasScheduler:
         Where another process schedules on this database, this one stands by (`stands_by`): it submits, cancels, asks
         and runs jobs through the same methods, and takes over when that one stops, dies or is silent for 20 s.
 
-        With a config file that is refused, the last good revision runs on; `reconciler` keeps the reason.
+        With a config file that is refused, the last good revision runs on; `config_error` tells the reason.
 
         Args:
             clock: False starts the queue alone: no job fires, and the config file is not read.
@@ -282,13 +282,14 @@ class AtlasScheduler:
         """Why the config file is refused now; None while it is in force."""
         if self.stands_by:
             return config_said(self._leader_lease(), "error")
-        return None if self.reconciler.error is None else told_of(self.reconciler.error)
+        error = self.reconciler.standing.error
+        return None if error is None else told_of(error)
 
     def config_drift(self) -> str | None:
         """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""
         if self.stands_by:
             return config_said(self._leader_lease(), "drift")
-        return self.reconciler.drift
+        return self.reconciler.standing.drift
 
     def _leader_lease(self) -> Lease | None:
         return self.store.read(scheduler_lease)

@@ -176,7 +176,7 @@ def test_no_page_holds_an_english_sentence(client: tuple[AtlasScheduler, TestCli
     found |= {f"{address}, refused": english_on(web.get(address).text) for address in ("/", "/config", "/system")}
     # what the lease tells another process of it
     now = datetime.now(UTC)
-    told = json.loads(json.dumps({"config": atlas.reconciler.facts()}))
+    told = json.loads(json.dumps({"config": atlas.reconciler.standing.facts()}))
     lease = Lease("them", 1, {}, now, now, now, None, told)
     said = config_said(lease, "error")
     assert said is not None

@@ -213,7 +213,7 @@ def test_a_mutated_file_is_refused_with_its_place_and_changes_nothing_or_is_good
             continue
         refused += 1
         assert clockwork.rows() == before, (number, raw)
-        assert reconciler.error is found
+        assert reconciler.standing.error is found
         for problem in found.problems:
             assert problem.file == file
             assert min(problem.line, problem.column) >= 1, (number, problem, raw)

@@ -197,8 +197,8 @@ def configured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Conf
 def test_a_restart_on_what_is_known_reads_nothing_and_says_the_same(configured: Configured) -> None:
     again = configured.start()
     assert configured.reads == 0
-    assert again.facts()["revision"] == 1
-    assert again.error is None
+    assert again.standing.facts()["revision"] == 1
+    assert again.standing.error is None
     assert {job.id for job in configured.clockwork.cron.get_all_jobs()} == {"one", "two"}
 
 
@@ -258,7 +258,7 @@ def test_whatever_else_changed_is_noticed(configured: Configured, change: Callab
     assert record is not None
     assert record.definition.policies.timeout_s == (5.0 if change is alter_defaults else 600.0)
     if change is change_a_function:
-        assert "two" in str(reconciler.error)
+        assert "two" in str(reconciler.standing.error)
     else:
         configured.start()
         assert configured.reads == 0  # noted again
@@ -277,9 +277,9 @@ def test_warnings_are_told_at_every_start_though_nothing_is_read(configured: Con
     configured.file.write_text(text, "utf-8")
     first = configured.start()
     assert configured.reads == 1
-    assert len(first.warnings) == 1
-    assert first.warnings[0].line == 1
-    assert configured.start().warnings == first.warnings
+    assert len(first.standing.warnings) == 1
+    assert first.standing.warnings[0].line == 1
+    assert configured.start().standing.warnings == first.standing.warnings
     assert configured.reads == 0
 
 
@@ -287,7 +287,7 @@ def test_what_the_file_says_about_reloading_is_known_without_reading_it(configur
     raw = json.loads(configured.file.read_text("utf-8"))
     configured.file.write_text(json.dumps({"reload": "manual", **raw}), "utf-8")
     configured.start()
-    assert configured.start().mode == "manual"
+    assert configured.start().standing.mode == "manual"
     assert configured.reads == 0
 
 

@@ -290,7 +290,7 @@ def test_a_bad_file_changes_nothing_is_told_once_and_everywhere_until_it_is_mend
     assert told.detail["words"].startswith("revision 1 runs on\n")
     assert "cron_jobs.json:" in told.detail["words"]
     assert "minute" in (edited.atlas.config_error() or "")
-    assert "minute" in edited.atlas.reconciler.facts()["error"]
+    assert "minute" in edited.atlas.reconciler.standing.facts()["error"]
     assert edited.rows() == before
     in_place(edited.file, text_of(one=HEALTH))  # the text that runs: no new revision, and all is well
     edited.looks(20)
@@ -331,7 +331,7 @@ def test_a_restart_with_a_bad_file_says_so_and_runs_on(edited: Edited) -> None:
     edited.start("{")
     assert edited.states() == {"one": JobState.ACTIVE}
     assert edited.atlas.config_error() is not None
-    assert edited.atlas.reconciler.facts()["revision"] == 1
+    assert edited.atlas.reconciler.standing.facts()["revision"] == 1
     edited.looks(20)
     assert len(edited.all(REFUSED)) <= 1  # told at the start, perhaps before anybody listened, and not again
     assert all(one.detail["words"].startswith("revision 1 runs on") for one in edited.all(REFUSED))
@@ -368,10 +368,10 @@ def test_manual_tells_of_an_edit_and_waits(manual: Edited) -> None:
     manual.looks(20)
     assert len(manual.all(CHANGED)) == 1
     assert set(manual.rows()) == {"one"}
-    assert "revision 2" in (manual.atlas.reconciler.drift or "")
+    assert "revision 2" in (manual.atlas.reconciler.standing.drift or "")
     in_place(manual.file, text_of(reload="manual", one=HEALTH))
     manual.looks(20)
-    assert manual.atlas.reconciler.drift is None
+    assert manual.atlas.reconciler.standing.drift is None
 
 
 def test_manual_tells_that_an_edit_cannot_be_used_and_where(manual: Edited) -> None:
@@ -379,15 +379,15 @@ def test_manual_tells_that_an_edit_cannot_be_used_and_where(manual: Edited) -> N
     in_place(manual.file, broken)
     assert "minute 61" in manual.wait_for(REFUSED).detail["words"]
     reconciler = manual.atlas.reconciler
-    assert reconciler.drift is None
-    assert "cron_jobs.one.cron_expression" in str(reconciler.error)
+    assert reconciler.standing.drift is None
+    assert "cron_jobs.one.cron_expression" in str(reconciler.standing.error)
     in_place(manual.file, text_of(reload="manual", one=HEALTH, two=HEALTH))
     manual.wait_for(CHANGED)
-    assert reconciler.error is None
+    assert reconciler.standing.error is None
     manual.stop()
     manual.start(broken)
-    assert "minute 61" in str(manual.atlas.reconciler.error)
-    assert manual.atlas.reconciler.drift is None
+    assert "minute 61" in str(manual.atlas.reconciler.standing.error)
+    assert manual.atlas.reconciler.standing.drift is None
     assert set(manual.rows()) == {"one"}
 
 
@@ -411,7 +411,7 @@ def test_a_request_puts_the_file_in_force_in_the_name_of_who_asked(manual: Edite
     assert manual.atlas.store.read(open_requests) == []
     (entry, *_others) = manual.atlas.store.read(read_audit)
     assert (entry.actor, entry.action, entry.after["revision"]) == ("cli:root", "apply", 3)
-    assert manual.atlas.reconciler.drift is None
+    assert manual.atlas.reconciler.standing.drift is None
 
 
 def test_a_request_that_nobody_heard_counts_at_the_next_start(manual: Edited) -> None:
@@ -419,7 +419,7 @@ def test_a_request_that_nobody_heard_counts_at_the_next_start(manual: Edited) ->
     text = text_of(reload="manual", one=HEALTH, two=HEALTH)
     manual.start(text)
     assert set(manual.rows()) == {"one"}  # edited, and nobody applied it
-    assert manual.atlas.reconciler.drift is not None
+    assert manual.atlas.reconciler.standing.drift is not None
     manual.stop()
     request(manual, text)
     manual.start()

@@ -426,7 +426,7 @@ def test_the_watcher_deals_with_such_a_file_once(clockwork: Clockwork, filed: Fi
     text = filed.write(bad=MINUTELY, good=EVEN, other="@hourly")
     raw = text.encode()
     assert filed.reconciler.notice(Seen(raw, content_digest(raw)), 0.0)
-    assert filed.reconciler.error is None
+    assert filed.reconciler.standing.error is None
     latest = filed.reconciler.latest_revision()
     assert latest is not None
     assert filed.reconciler.revision(latest.number).text == text

@@ -246,7 +246,7 @@ def test_a_missing_function_leaves_its_job_unbound_and_the_others_running(
 ) -> None:
     configured.apply(job={**MINUTELY, "function": "nothin"}, good=MINUTELY)
     assert configured.states() == {"good": "ACTIVE", "job": "UNBOUND"}
-    assert [one.path for one in configured.reconciler.warnings] == ["cron_jobs.job.function"]
+    assert [one.path for one in configured.reconciler.standing.warnings] == ["cron_jobs.job.function"]
     clockwork.each("12:01")
     assert clockwork.decisions() == ["12:01 skip unbound"]
     assert clockwork.decisions("good") == ["12:01 task"]
@@ -282,7 +282,7 @@ def test_an_empty_file_of_jobs_is_obeyed_with_a_warning(configured: Configured) 
     configured.apply(job=HOURLY)
     configured.apply()
     assert configured.states() == {}
-    assert [str(one.message)[:8] for one in configured.reconciler.warnings] == ["no jobs:"]
+    assert [str(one.message)[:8] for one in configured.reconciler.standing.warnings] == ["no jobs:"]
 
 
 def test_jobs_of_code_are_left_alone(configured: Configured, clockwork: Clockwork) -> None:
@@ -330,13 +330,13 @@ def test_a_bad_file_keeps_the_last_good_revision_running(
     with pytest.raises(ConfigError) as caught:
         configured.reconciler.reload(author="SIGHUP")
     assert str(configured.file) in str(caught.value)
-    assert configured.reconciler.error is caught.value
+    assert configured.reconciler.standing.error is caught.value
     assert clockwork.rows() == before
     assert len(configured.revisions()) == 1
     clockwork.each("12:01")
     assert clockwork.decisions() == ["12:01 task"]
     configured.apply(job=MINUTELY)
-    assert configured.reconciler.error is None
+    assert configured.reconciler.standing.error is None
 
 
 def test_a_missing_file_is_not_a_file_without_jobs(configured: Configured) -> None:

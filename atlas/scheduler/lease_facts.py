@@ -39,7 +39,7 @@ def troubles_of(lease: Lease | None) -> list[Trouble]:
 
 
 def config_facts(lease: Lease | None) -> Mapping[str, Any]:
-    """``error`` (why it refuses the jobs file) and ``drift``, as `Reconciler.facts` gave them; {} if it told none."""
+    """``error`` (why it refuses the jobs file) and ``drift``, as `Standing.facts` gave them; {} if it told none."""
     facts: Mapping[str, Any] = _figures(lease).get("config", {})
     return facts
 

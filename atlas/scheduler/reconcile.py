@@ -4,14 +4,14 @@
 
     start, SIGHUP ──────────────► reload ──┐
     the watcher saw a new text ─► notice ──┼─► check ─► plan ─► one commit: job rows, revision, audit, answers
-    web, API ──────► replace, rollback ────┘     └─ refused: what runs goes on, `error` says why
+    web, API ──────► replace, rollback ────┘     └─ refused: what runs goes on, `Standing.error` says why
 """
 
 from __future__ import annotations
 
 import threading
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
@@ -20,8 +20,9 @@ from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_c
 from atlas.scheduler.config.plan import Plan, function_lost, make_plan
 from atlas.scheduler.config.reading import JobsReader, mode_in
 from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace, text_digest
+from atlas.scheduler.config.standing import Standing
 from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnavailableError, UnknownRevisionError
-from atlas.scheduler.events import JobEventKind, SchedulerEvent, SchedulerEventKind
+from atlas.scheduler.events import JobEventKind, SchedulerEventKind
 from atlas.scheduler.job_store.records import JobChange, make_records
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
 from atlas.scheduler.jobs_file.functions import is_missing
@@ -37,7 +38,6 @@ from atlas.scheduler.store.revisions import (
     open_requests,
     revision_numbered,
 )
-from atlas.scheduler.told import Told, parts_of, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.config.preview import Preview
     from atlas.scheduler.cron_manager import SyncCronManager
-    from atlas.scheduler.errors import Problem
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.store.store import Store
 
@@ -55,8 +54,6 @@ FILE: Final = "file"
 """Who changed the file where nobody said so: an editor."""
 STALE_S: Final = 60.0
 """How old a request for a text that the file does not hold is before it is answered so."""
-MAX_TOLD: Final = 4000
-"""Characters of an error in the figures that other processes see."""
 
 
 class Reconciler:
@@ -68,10 +65,7 @@ class Reconciler:
         defaults: What holds where neither a job nor the file says anything.
 
     Attributes:
-        error: Why the file is refused now; None while it is in force.
-        drift: With ``reload: manual``, in words that the file differs from what is in force; None while it does not.
-        mode: What the text in force says about reloading.
-        warnings: What is probably not meant in the text in force.
+        standing: How the file stands.
         known: Digest of the file's content that was dealt with last.
     """
 
@@ -80,13 +74,8 @@ class Reconciler:
         self._cron, self.path, self._defaults = cron, path, defaults
         self._reader = self._new_reader()
         self._lock = threading.RLock()
-        self.error: ConfigError | None = None
-        self.drift: str | None = None
-        self.mode: Literal["auto", "manual"] = "auto"
-        self.warnings: tuple[Problem, ...] = ()
+        self.standing = Standing(cron, path)
         self.known: str | None = None
-        self._told: tuple[str | None, str | None] = (None, None)
-        cron.more_figures = lambda: {"config": self.facts()}
 
     # --- bringing the file into force -----------------------------------------------------------------------------
 
@@ -102,16 +91,16 @@ class Reconciler:
         latest = self.latest_revision()
         self.run_last_good()
         try:
-            if latest is not None and self.mode == "manual":
+            if latest is not None and self.standing.mode == "manual":
                 try:
                     text = read_jobs_text(self.path)
                     if text_digest(text) != latest.digest and self._asked(text_digest(text)) is None:
                         self.known = content_digest(self.path.read_bytes())
                         self.plan(self._read(text))
-                        self._drifted()
+                        self.standing.drifted()
                         return None
                 except ConfigError as error:
-                    self._refused(error)
+                    self.standing.refused(error)
                     raise
             return self.reload(author=FILE)
         except ConfigError:
@@ -125,7 +114,7 @@ class Reconciler:
         A process that stands by asks the one that leads.
 
         Raises:
-            ConfigError: The file cannot be used; what runs goes on, and `error` keeps the reason.
+            ConfigError: The file cannot be used; what runs goes on, and `Standing.error` keeps the reason.
             RevisionRefusedError: The process that leads refused it.
             StoreUnavailableError: The database, or the process that leads, does not answer.
         """
@@ -145,7 +134,7 @@ class Reconciler:
                     self.known = seen.digest
                 return plan
             except ConfigError as error:
-                self._refused(error)
+                self.standing.refused(error)
                 raise
 
     def notice(self, seen: Seen, stood_s: float) -> bool:
@@ -166,13 +155,13 @@ class Reconciler:
                     return False
                 text = decode_jobs_text(seen.raw, file=self.path)
                 digest = text_digest(text)
-                if self.mode == "manual" and self._asked(digest) is None:
+                if self.standing.mode == "manual" and self._asked(digest) is None:
                     latest = self.latest_revision()
                     if latest is None or latest.digest != digest:
                         self.plan(self._read(text))  # one that cannot be used is told so: nobody may apply it
-                        self._drifted()
+                        self.standing.drifted()
                     else:
-                        self._in_force()
+                        self.standing.in_force()
                 else:
                     self._bring_in(text, author=FILE)
             except ConfigError as error:
@@ -180,7 +169,7 @@ class Reconciler:
                     return False
                 if digest is not None:
                     self._answer(digest, None, str(error))
-                self._refused(error)
+                self.standing.refused(error)
             self.known = seen.digest
             return True
 
@@ -301,25 +290,10 @@ class Reconciler:
         """Go on with the last accepted revision, whose jobs are the rows; False if there never was one."""
         latest = self.latest_revision()
         if latest is not None:
-            self._cron.running.bridge.revision = latest.number
+            self.standing.revision = latest.number
             checked = Checked.from_json(latest.checked)
-            self.mode = mode_in(self.revision(latest.number).text) if checked is None else checked.reload
+            self.standing.mode = mode_in(self.revision(latest.number).text) if checked is None else checked.reload
         return latest is not None
-
-    def facts(self) -> dict[str, Any]:
-        """What other processes should know."""
-        error = None if self.error is None else told_of(self.error)
-        is_short = error is None or len(error) <= MAX_TOLD
-        return {
-            "file": str(self.path),
-            "revision": self._cron.running.bridge.revision,
-            "reload": self.mode,
-            "error": error if error is None or is_short else error[:MAX_TOLD] + "…",
-            "drift": self.drift,
-            "parts": {
-                name: parts_of(text) for name, text in (("error", error), ("drift", self.drift)) if text and is_short
-            },
-        }
 
     # --- within ---------------------------------------------------------------------------------------------------
 
@@ -333,7 +307,7 @@ class Reconciler:
         if latest is not None and latest.digest == digest:
             checked = self._reader.unchanged(latest, self._cron.running.jobs.records())
             if checked is not None:
-                self._cron.running.bridge.revision = latest.number
+                self.standing.revision = latest.number
                 self._answer(digest, latest.number, None)
                 self._in_force(checked)
                 return Plan((), (), (), checked.jobs)
@@ -353,7 +327,7 @@ class Reconciler:
         jobs, store = running.jobs, running.serving.store
         plan, latest, before = self.plan(wanted), self.latest_revision(), jobs.records()
         if not plan and latest is not None and latest.digest == wanted.digest:
-            running.bridge.revision = latest.number
+            self.standing.revision = latest.number
             checked = self._reader.check_of(wanted, plan, before, {})
             if (text := checked.to_json()) != latest.checked:
                 store.write(partial(note_check, number=latest.number, checked=text))
@@ -388,7 +362,7 @@ class Reconciler:
         kept = jobs.apply(changes, plan.removed, serve=running.bridge.submit_job, also=keep)
         assert kept is not None
         number, checked = kept
-        running.bridge.revision = number
+        self.standing.revision = number
         detail = {
             "revision": number,
             "file": str(self.path),
@@ -396,7 +370,7 @@ class Reconciler:
             "unchanged": plan.unchanged,
             "words": plan.summary,
         }
-        self._tell(SchedulerEventKind.CONFIG_APPLIED, detail)
+        self.standing.tell(SchedulerEventKind.CONFIG_APPLIED, detail)
         self._in_force(checked)
         self._cron.tell_unbound()
         for job_id, words in lost.items():
@@ -411,43 +385,9 @@ class Reconciler:
         found = {one.id: function_lost(one, new[one.id], wanted.functions) for one in old if not states.unbound(one)}
         return {job_id: words for job_id, words in found.items() if words is not None}
 
-    def _in_force(self, checked: Checked | None = None) -> None:
-        self.error = self.drift = None
-        if checked is not None:
-            self._reader.in_force(checked)
-            new = [warning for warning in checked.warnings if warning not in self.warnings]
-            self.mode, self.warnings = checked.reload, checked.warnings
-            for warning in new:
-                logger.warning("{}", warning)
-        self._changed()
-
-    def _refused(self, error: ConfigError) -> None:
-        self.error, self.drift = error, None
-        number = self._cron.running.bridge.revision
-        runs = "nothing runs" if number is None else f"revision {number} runs on"
-        if self._changed():
-            self._tell(SchedulerEventKind.CONFIG_REFUSED, {"words": f"{runs}\n{error}"})
-
-    def _drifted(self) -> None:
-        number = self._cron.running.bridge.revision
-        self.error = None
-        self.drift = Told(
-            "the file differs from revision {number}, which runs on; 'atlas apply' puts it in force", number=number
-        )
-        if self._changed():
-            self._tell(SchedulerEventKind.CONFIG_CHANGED, {"words": self.drift})
-
-    def _changed(self) -> bool:
-        """Let other processes know now, unless this is what they know already."""
-        told = (None if self.error is None else str(self.error), self.drift)
-        if told == self._told:
-            return False
-        self._told = told
-        self._cron.running.serving.renew()
-        return True
-
-    def _tell(self, kind: SchedulerEventKind, detail: dict[str, Any]) -> None:
-        self._store.events.publish(SchedulerEvent(kind=kind, at=self._store.clock.now(), detail=detail))
+    def _in_force(self, checked: Checked) -> None:
+        self._reader.in_force(checked)
+        self.standing.in_force(checked)
 
     def _asked(self, digest: str) -> Request | None:
         """The newest request for this text."""

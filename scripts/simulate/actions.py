@@ -199,7 +199,7 @@ class Actions:
     def took_effect(self) -> None:
         """The file is in force: from now on its jobs are expected."""
         revision = self.alive.cron.sync.running.bridge.revision
-        if revision is not None and self.reconciler.error is None:
+        if revision is not None and self.reconciler.standing.error is None:
             self.in_force = self.documents[revision] = json.loads(self.file.read_text("utf-8"))
             self.trace.add(self.now, "revision", revision)
         self.tell_expected(self.now)
