@@ -291,7 +291,6 @@ class VirtualTime:
         running, manager._running = manager._running, None
         if running is not None:
             running.scheduler.state = STATE_STOPPED
-            running.serving.store.off_foreign(running.states.load)
         self.queue.kill()
 
     # --- looking ------------------------------------------------------------------------------------------------------
