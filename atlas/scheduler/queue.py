@@ -139,6 +139,7 @@ class TaskQueue:
         Raises:
             StoreHeldError: Another process, or another queue, serves this store.
         """
+        self._leave_behind()
         if self._desk is None:
             await asyncio.to_thread(self._start, asyncio.get_running_loop())
 
@@ -167,6 +168,7 @@ class TaskQueue:
         await self.stop(drain=kind is None)
 
     def _start(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self._leave_behind()
         with self._starting:
             if self._desk is not None:
                 return
@@ -205,7 +207,14 @@ class TaskQueue:
             log_rules=self._log_rules,
         )
 
+    def _leave_behind(self) -> None:
+        """In a fork of the process that started it: forget what runs there."""
+        if self._desk is not None and self._desk.store.was_left_behind:
+            self._desk = self._leadership = self._store = None
+            self._starting = threading.Lock()
+
     def _stop(self, *, drain: bool, timeout_s: float) -> None:
+        self._leave_behind()
         leadership, self._leadership = self._leadership, None
         if leadership is not None:
             leadership.close()
@@ -283,11 +292,12 @@ class TaskQueue:
         """What takes orders: the running parts, or what stands in for them while another process serves.
 
         Raises:
-            QueueStoppedError: The queue is not started.
+            QueueStoppedError: The queue is not started, or was started before a fork.
         """
         if self._desk is None:
             msg = "the queue is not started: 'await queue.start()' or 'async with TaskQueue(…) as queue'"
             raise QueueStoppedError(msg)
+        self._desk.store.refuse_fork()
         return self._desk
 
     @property
@@ -436,7 +446,7 @@ class TaskQueue:
 
     def get_queue_status(self) -> dict[str, Any]:
         """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
-        if self._desk is None:
+        if self._desk is None or self._desk.store.was_left_behind:
             return {"state": "stopped", "queue_size": 0, "running_tasks": 0, "max_workers": self.max_workers}
         state = "standby" if self.stands_by else "running"
         return {"state": state, "max_workers": self.max_workers, **self._desk.figures()}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,7 +13,7 @@ from loguru import logger
 from sqlalchemy.exc import DBAPIError
 
 from atlas.scheduler.clock import SystemClock
-from atlas.scheduler.errors import StoreHeldError, StoreUnavailableError
+from atlas.scheduler.errors import QueueStoppedError, StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.bells import Bells
@@ -26,6 +27,7 @@ from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import new_row
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.store.writer import Writer
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,6 +81,7 @@ class Store:
 
         With ``follows`` the counters follow what other processes commit; without, they are as read at the opening.
         """
+        self._process_id = os.getpid()
         self.clock: Clock = clock or SystemClock()
         url = database_url(target)
         self.url = url.render_as_string()
@@ -125,8 +128,9 @@ class Store:
 
         Raises:
             StoreUnavailableError: The database does not answer.
-            QueueStoppedError: The store is closed.
+            QueueStoppedError: The store is closed, or was opened before a fork.
         """
+        self.refuse_fork()
         try:
             with self._readers, self._guard or nullcontext(), self.engine.connect() as connection:
                 return work(connection)
@@ -170,7 +174,12 @@ class Store:
         return await ticket.future()  # type: ignore[no-any-return]
 
     def ticket(self, loop: asyncio.AbstractEventLoop | None = None, *, wait_s: float = CALL_S) -> Ticket:
-        """A ticket that is withdrawn after ``wait_s`` seconds of a database that does not answer."""
+        """A ticket that is withdrawn after ``wait_s`` seconds of a database that does not answer.
+
+        Raises:
+            QueueStoppedError: The store was opened before a fork.
+        """
+        self.refuse_fork()
         return Ticket(loop, waited_s=wait_s, expires_s=self.clock.monotonic() + wait_s)
 
     def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
@@ -308,10 +317,34 @@ class Store:
         """True once its last user has closed it; it opens no more."""
         return self._users <= 0
 
+    @property
+    def was_left_behind(self) -> bool:
+        """True in a process that was forked from the one that opened it: the threads and locks of it are not there."""
+        return self._process_id != os.getpid()
+
+    def refuse_fork(self) -> None:
+        """Raise in a forked process, where every call would wait for a thread that is not there.
+
+        Raises:
+            QueueStoppedError: The store was opened by the process this one was forked from.
+        """
+        if self.was_left_behind:
+            raise QueueStoppedError(
+                Told(
+                    "{url} was opened by process {id}, of which this one is a fork: its threads are not here; open it"
+                    " after the fork, or start processes by 'spawn'",
+                    url=self.url,
+                    id=self._process_id,
+                )
+            )
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Give this user's hold up; the last one ends the writer, the events and the engine."""
+        if self.was_left_behind:
+            self._users = 0
+            return  # whatever it holds is the other process's
         with _stores_lock:
             self._users -= 1
             if self._users > 0:
@@ -334,6 +367,15 @@ class Store:
 
 _stores: dict[str, Store] = {}
 _stores_lock = threading.Lock()
+
+
+def _leave_behind() -> None:
+    global _stores_lock  # noqa: PLW0603 - a thread that is not here may have had it
+    _stores_lock = threading.Lock()
+    _stores.clear()
+
+
+os.register_at_fork(after_in_child=_leave_behind)
 
 
 def open_store(

@@ -1,0 +1,86 @@
+"""A process that is forked from one with a queue is told so, whatever it asks for; nothing in it waits for ever."""
+
+from __future__ import annotations
+
+import multiprocessing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from atlas.scheduler.errors import QueueStoppedError
+from atlas.scheduler.queue import TaskQueue
+from atlas.scheduler.status import StatusManager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from multiprocessing.connection import Connection
+    from pathlib import Path
+
+LIMIT_S = 30
+
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+def in_a_fork(asked: Callable[[], object]) -> str:
+    """What ``asked`` returned in a process forked from this one, or the error it raised."""
+    here, there = multiprocessing.Pipe(duplex=False)
+    child = multiprocessing.get_context("fork").Process(target=_answer, args=(asked, there))
+    child.start()
+    try:
+        return str(here.recv()) if here.poll(LIMIT_S) else "no answer"
+    finally:
+        child.kill()
+        child.join(LIMIT_S)
+        child.close()
+        here.close()
+        there.close()
+
+
+def _answer(asked: Callable[[], object], there: Connection) -> None:
+    try:
+        there.send(str(asked()))
+    except QueueStoppedError as error:
+        there.send(f"refused: {error}")
+
+
+def test_a_fork_of_a_process_with_a_queue_is_refused_at_once_and_may_make_its_own(tmp_path: Path) -> None:
+    def use_and_stop() -> object:
+        queue.sync.stop()
+        return queue.get_queue_status()["state"]
+
+    def start_anew() -> object:
+        with TaskQueue(1, store=tmp_path / "other.db").sync as other:
+            return other.get_task_result(other.submit(abs, -3), timeout=LIMIT_S)
+
+    with TaskQueue(1, store=tmp_path / "atlas.db").sync as sync:
+        queue = sync._queue
+        task_id = sync.submit(abs, -1)
+        for asked in (
+            lambda: sync.submit(abs, -2),
+            lambda: sync.get_task_result(task_id),
+            lambda: queue.cancel_task(task_id),
+        ):
+            answer = in_a_fork(asked)
+            assert answer.startswith("refused: ")
+            assert "of which this one is a fork" in answer
+        assert in_a_fork(use_and_stop) == "stopped"
+        assert in_a_fork(start_anew) == "3"
+        assert sync.get_task_result(sync.submit(abs, -4), timeout=LIMIT_S) == 4
+
+
+def test_a_private_queue_may_be_started_again_in_a_fork() -> None:
+    queue = TaskQueue(1)
+
+    def start_again() -> object:
+        with queue.sync as anew:
+            return anew.get_task_result(anew.submit(abs, -3), timeout=LIMIT_S)
+
+    with queue.sync:
+        assert in_a_fork(start_again) == "3"
+
+
+def test_a_record_that_was_opened_before_a_fork_takes_nothing_in_it(tmp_path: Path) -> None:
+    with StatusManager(tmp_path / "status.json") as status:
+        assert in_a_fork(lambda: status.create_task("t1", "news")).startswith("refused: ")
+        assert in_a_fork(status.close) == "None"
+        assert status.create_task("t1", "news").id == "t1"
