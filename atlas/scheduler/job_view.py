@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import enum
 from dataclasses import asdict, dataclass
+from datetime import datetime  # noqa: TC003 - the types of fields are read where a web handler returns a `Job`
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam
 
+from atlas.scheduler.definition import JobSource  # noqa: TC001
+from atlas.scheduler.job_state import Pause  # noqa: TC001
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import SELECT, task_of
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.definition import JobDefinition, JobSource
-    from atlas.scheduler.job_state import Pause
+    from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.job_store.records import Parked
     from atlas.scheduler.metrics import Metrics
     from atlas.scheduler.task import Task

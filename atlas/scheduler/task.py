@@ -16,6 +16,7 @@ import json
 import os
 import threading
 from dataclasses import dataclass, field
+from datetime import datetime  # noqa: TC003 - the types of fields are read where a web handler returns a `Task`
 from functools import lru_cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -26,7 +27,6 @@ from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from datetime import datetime
 
 
 class TaskStatus(enum.StrEnum):
