@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shlex
@@ -22,9 +23,10 @@ from atlas.scheduler.arguments import decode_arguments, encode_arguments
 from atlas.scheduler.errors import ArgumentsError, FunctionRefusedError, UnknownFunctionError
 from atlas.scheduler.registry import Registry, _GlobalRegistry, describe, function_from, surely_refused
 from atlas.scheduler.task import ExecutorKind
+from atlas.scheduler.tasks.submission import executor_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterator
 
 
 def collect(source: str = "") -> str:
@@ -109,6 +111,29 @@ def test_names_that_look_like_something_else_are_refused(registry: Registry, nam
 def test_what_is_not_callable_is_refused(registry: Registry) -> None:
     with pytest.raises(FunctionRefusedError, match="is not callable"):
         registry.add("five", 5)  # type: ignore[type-var]
+
+
+def generates() -> Iterator[int]:
+    yield 1
+
+
+async def generates_later() -> AsyncIterator[int]:
+    yield 1
+
+
+@pytest.mark.parametrize("call", [generates, partial(generates), generates_later])
+def test_a_generator_function_is_refused_since_nothing_of_it_would_run(registry: Registry, call: Any) -> None:
+    with pytest.raises(FunctionRefusedError, match="feeds yields: calling it runs nothing of it"):
+        registry.add("feeds", call)
+
+
+def test_what_makes_a_list_of_a_generator_is_a_function_like_others(registry: Registry) -> None:
+    @wraps(generates)
+    def collected() -> list[int]:
+        return list(generates())
+
+    registry.add("feeds", collected)
+    assert registry.find("feeds").call() == [1]
 
 
 def test_an_unknown_name_proposes_the_nearest(registry: Registry) -> None:
@@ -203,6 +228,16 @@ def test_a_plain_wrapper_that_passes_a_coroutine_on_counts_as_a_coroutine_functi
         return collect_later()
 
     assert function_from("f", wrapper).is_async
+
+
+def test_a_plain_wrapper_of_a_coroutine_function_runs_in_a_thread_where_that_is_asked_for() -> None:
+    @wraps(collect_later)
+    def runs_it_itself() -> Any:
+        return asyncio.run(collect_later())
+
+    assert executor_for("thread", function_from("f", runs_it_itself)) is ExecutorKind.THREAD
+    with pytest.raises(FunctionRefusedError, match="is an async def function: it cannot run on executor 'thread'"):
+        executor_for("thread", function_from("f", collect_later))
 
 
 # --- names by import -------------------------------------------------------------------------------------------------

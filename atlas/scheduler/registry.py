@@ -55,6 +55,11 @@ class Function:
     reference: str | None
 
     @property
+    def may_be_called_in_a_thread(self) -> bool:
+        """True for plain functions and what wraps a coroutine function, which may run the coroutine to its end."""
+        return not (self.is_async and _makes_coroutines(self.call))
+
+    @property
     def executor(self) -> ExecutorKind:
         """Where it runs unless a process is asked for."""
         return ExecutorKind.ASYNC if self.is_async else ExecutorKind.THREAD
@@ -103,13 +108,23 @@ def _why(error: TypeError) -> str:
     return text if {"{", "}"} & set(text) else Told(text) if named is None else Told(named[1] + "{name}", name=named[2])
 
 
+def _makes_coroutines(call: Callable[..., Any]) -> bool:
+    return inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+
+
 def function_from(name: str, call: Callable[..., Any]) -> Function:
-    """Describe ``call`` under ``name``."""
+    """Describe ``call`` under ``name``.
+
+    Raises:
+        FunctionRefusedError: It is not callable, or a generator function: calling it runs nothing of it.
+    """
     if not callable(call):  # a caller without type checks
         msg = Told("{name}: {call} is not callable", name=name, call=repr(call))  # type: ignore[unreachable]
         raise FunctionRefusedError(msg)
-    plain = inspect.unwrap(call.func if isinstance(call, partial) else call)
-    is_async = inspect.iscoroutinefunction(plain) or inspect.iscoroutinefunction(getattr(plain, "__call__", None))  # noqa: B004
+    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        msg = Told("{name} yields: calling it runs nothing of it; write a function that returns a list", name=name)
+        raise FunctionRefusedError(msg)
+    is_async = _makes_coroutines(inspect.unwrap(call.func if isinstance(call, partial) else call))
     return Function(name, call, is_async, _reference(call))
 
 

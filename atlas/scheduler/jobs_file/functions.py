@@ -105,7 +105,7 @@ def _wrong_executor(function: Function, executor: ExecutorKind | None) -> str | 
         return Told(
             '{function} is a plain function; write "thread" or "process", or leave the key out', function=function.name
         )
-    if executor is ExecutorKind.THREAD and function.is_async:
+    if executor is ExecutorKind.THREAD and not function.may_be_called_in_a_thread:
         return Told('{function} is a coroutine function; write "async", or leave the key out', function=function.name)
     return None
 

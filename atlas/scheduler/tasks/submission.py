@@ -439,7 +439,7 @@ def executor_for(
                 function=function.name,
             )
             raise FunctionRefusedError(msg)
-    elif (kind is ExecutorKind.ASYNC) is not function.is_async:
+    elif not (function.is_async if kind is ExecutorKind.ASYNC else function.may_be_called_in_a_thread):
         is_async = Told("{function} is an async def function", function=function.name)
         is_plain = Told("{function} is a plain function", function=function.name)
         what = is_async if function.is_async else is_plain

@@ -212,6 +212,7 @@ CONFIG_FILE: Final[dict[str, str]] = {
     "got an unexpected keyword argument {name}": "没有名为 {name} 的参数",
     "multiple values for argument {name}": "参数 {name} 给了多个值",
     "executor 'process' needs Pebble, which is not installed: pip install 'atlas-scheduler[process]'": "执行器 'process' 需要 Pebble，但未安装：pip install 'atlas-scheduler[process]'",
+    "{name} yields: calling it runs nothing of it; write a function that returns a list": "{name} 使用 yield：调用它不会执行任何代码；请写成返回列表的函数",
     "{name}: {call} is not callable": "{name}：{call} 不可调用",
     "function name {name} must not be empty, contain ':' or begin or end with space": "函数名 {name} 不能为空、不能含 ':'、首尾不能有空格",
     "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)": "函数 {name}：包 {package} 不在允许名单中（config.yaml 的 functions.allow）",
