@@ -224,12 +224,14 @@ def test_an_error_text_is_cut_and_made_fit_for_a_row(status: StatusManager) -> N
     assert "\0" not in error
 
 
-@pytest.mark.parametrize("task_id", ["", "a\nb", "a\0b", "a\ud800", "x" * 192], ids=ascii)
-def test_an_id_that_no_row_can_hold_is_refused(status: StatusManager, task_id: str) -> None:
+@pytest.mark.parametrize("task_id", ["", "a\nb", "a\0b", "a\ud800", "x" * 192, 5], ids=ascii)
+def test_an_id_that_no_row_can_hold_is_refused(status: StatusManager, task_id: Any) -> None:
     with pytest.raises(ArgumentsError, match=r"task_id .* is not 1 to 191 printable characters"):
         status.create_task(task_id, "t")
     with pytest.raises(ArgumentsError, match="job_id" if task_id else "task_id"):
         status.create_task("t" if task_id else "", "t", job_id=task_id)
+    with pytest.raises(UnknownTaskError):
+        status.get_task(task_id)
 
 
 def test_a_name_may_be_anything(status: StatusManager) -> None:
@@ -473,6 +475,11 @@ QUERIES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "a text with a wildcard": ({"text": "%"}, []),
     "the newest two": ({"limit": 2}, ["t5", "t4"]),
     "none of them": ({"job": "nobody"}, []),
+    "a text no row can hold": ({"text": "\0"}, []),
+    "half a letter": ({"text": "\ud800"}, []),
+    "a job no row can hold": ({"job": "\0"}, []),
+    "none at all": ({"limit": 0}, []),
+    "more than there can be": ({"text": "t4", "limit": 10**30}, ["t4"]),
 }
 
 
@@ -484,6 +491,8 @@ def test_tasks_are_found(library: StatusManager, wanted: dict[str, Any], found: 
 def test_a_question_without_meaning_is_refused(library: StatusManager) -> None:
     with pytest.raises(ArgumentsError, match="status 'done' is not one of PENDING"):
         library.get_tasks(status="done")
+    with pytest.raises(ArgumentsError, match="limit -1 is not a whole number of at least 0"):
+        library.get_tasks(limit=-1)
     for name in ("since", "until"):
         with pytest.raises(ArgumentsError, match=f"{name} 2026-03-02T12:00:00 has no offset"):
             library.get_tasks(**{name: datetime(2026, 3, 2, 12)})  # type: ignore[arg-type]  # noqa: DTZ001

@@ -348,7 +348,7 @@ def test_a_password_is_never_shown() -> None:
     assert "127.0.0.1" in str(caught.value)
 
 
-@pytest.mark.parametrize("target", [None, "sqlite://", "sqlite:///:memory:"])
+@pytest.mark.parametrize("target", [None, "sqlite://", "sqlite:///:memory:", ":memory:"])
 def test_a_store_in_memory_is_private_and_may_be_used_from_many_threads(target: str | None) -> None:
     store, other = Store(target), Store(None)
     assert store.is_private

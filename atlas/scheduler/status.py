@@ -148,8 +148,9 @@ class StatusManager:
             ArgumentsError: An id is not 1 to 191 printable characters, or the priority is none.
             DuplicateTaskError: An unfinished task of this id belongs to a living process, or the queue owns the id.
         """
-        for what, given in (("task_id", task_id), ("job_id", job_id or "-")):
-            if not (given.isprintable() and 0 < len(given) <= MAX_ID):
+        ids: tuple[tuple[str, object], ...] = (("task_id", task_id), ("job_id", job_id or "-"))
+        for what, given in ids:
+            if not (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
                 msg = f"{what} {given!r} is not 1 to {MAX_ID} printable characters"
                 raise ArgumentsError(msg)
         now = self.store.clock.now()

@@ -47,12 +47,12 @@ operating system's cache, which all connections share. Four times as much saves 
 
 
 def database_url(target: Path | str | None) -> URL:
-    """The URL meant by a file's path or a URL text; None means a private database in memory.
+    """The URL meant by a file's path or a URL text; None means a private database in memory, as ``":memory:"`` does.
 
     Raises:
         StoreError: The text names a database Atlas cannot use.
     """
-    if target is None:
+    if target is None or target == ":memory:":
         return make_url(MEMORY_URL)
     if isinstance(target, str) and "://" in target:
         url = make_url(target)

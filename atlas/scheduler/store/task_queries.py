@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import bindparam, not_, or_, select
 
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.store.task_rows import SELECT, instant, task_of
 from atlas.scheduler.task import TaskStatus
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection
 
     from atlas.scheduler.task import Task
+
+MOST_TASKS: Final = 1_000_000_000
+"""More are not read at once; a database's own limit of a limit is higher."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,7 @@ class TaskFilter:
         limit: At most so many.
 
     Raises:
-        ArgumentsError: There is no such status, or an instant is naive.
+        ArgumentsError: There is no such status, an instant is naive, or the limit is negative.
     """
 
     job: str | None = None
@@ -57,6 +61,14 @@ class TaskFilter:
             except ValueError:
                 msg = f"status {self.status!r} is not one of {', '.join(TaskStatus)}"
                 raise ArgumentsError(msg) from None
+        if type(self.limit) is not int or self.limit < 0:
+            msg = f"limit {self.limit!r} is not a whole number of at least 0"
+            raise ArgumentsError(msg)
+        object.__setattr__(self, "limit", min(self.limit, MOST_TASKS))
+        for name in ("job", "text"):
+            said = getattr(self, name)
+            if said is not None:
+                object.__setattr__(self, name, shorten(said))  # as rows have it: a driver refuses NUL and half a letter
         for name, at in (("since", self.since), ("until", self.until)):
             if at is not None and at.utcoffset() is None:
                 msg = f"{name} {at.isoformat()} has no offset from UTC: give it a zone"

@@ -149,6 +149,8 @@ def task_of(row: sqlalchemy.Row[Any]) -> Task:
 
 def fetch(connection: Connection, task_id: str) -> Task | None:
     """The task with this id, or None."""
+    if not str(task_id).isprintable():
+        return None  # no id is: a driver would raise, as if the database were away
     row = connection.execute(BY_ID, {"id": task_id}).first()
     return None if row is None else task_of(row)
 
