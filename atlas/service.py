@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from loguru import logger
@@ -32,7 +33,6 @@ from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import TracebackType
 
     from atlas.scheduler.events import Event
@@ -86,13 +86,15 @@ class AtlasScheduler:
         self.reconciler = Reconciler(self.cron.sync, settings.persistence.cron_config, self.policy_defaults())
 
     @classmethod
-    def from_settings(cls, settings: Settings | Path | None = None) -> Self:
+    def from_settings(cls, settings: Settings | Path | str | None = None) -> Self:
         """A scheduler by ``settings``, by the settings file at a path, or by ``config/config.yaml`` and ``ATLAS_*``.
 
         Raises:
             ConfigError: A setting cannot be used.
         """
-        return cls(settings if isinstance(settings, Settings) else load_settings(settings))
+        if not isinstance(settings, Settings):
+            settings = load_settings(None if settings is None else Path(settings))
+        return cls(settings)
 
     def policy_defaults(self) -> PolicyDefaults:
         """What the settings say where neither a job nor the jobs file does."""
@@ -307,31 +309,35 @@ class ThreadedScheduler:
     def __init__(self, atlas: AtlasScheduler) -> None:
         """Wrap ``atlas``."""
         self.atlas = atlas
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="atlas-service", daemon=True)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread()
 
     def start(self) -> AtlasScheduler:
-        """Start the thread and the scheduler; raises what `AtlasScheduler.start` raises."""
+        """Start the thread and the scheduler, once; raises what `AtlasScheduler.start` raises."""
         refuse_on_loop()
-        self._thread.start()
-        try:
-            asyncio.run_coroutine_threadsafe(self.atlas.start(), self._loop).result(START_LIMIT_S)
-        except BaseException:
-            self._end_loop()
-            raise
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=self._loop.run_forever, name="atlas-service", daemon=True)
+            self._thread.start()
+            try:
+                asyncio.run_coroutine_threadsafe(self.atlas.start(), self._loop).result(START_LIMIT_S)
+            except BaseException:
+                self._end_loop(self._loop)
+                raise
         return self.atlas
 
     def stop(self, *, drain: bool = True) -> None:
         """Stop the scheduler, then the thread. Stopping twice does nothing."""
         refuse_on_loop()
-        if not self._loop.is_closed():
+        if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self.atlas.stop(drain=drain), self._loop).result()
-            self._end_loop()
+            self._end_loop(self._loop)
 
-    def _end_loop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+    def _end_loop(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_soon_threadsafe(loop.stop)
         self._thread.join()
-        self._loop.close()
+        loop.close()
+        self._loop = None
 
     def __enter__(self) -> AtlasScheduler:
         """`start`."""

@@ -712,6 +712,10 @@ def test_the_ends_of_the_calendar_are_none() -> None:
     assert yearly.next_after(datetime(9998, 6, 1, tzinfo=UTC)) is None
     assert yearly.previous_before(datetime(1, 6, 1, tzinfo=UTC)) is None
     assert yearly.next_after(utc("2099-06-01")) is not None
+    for zone in ("Asia/Shanghai", "America/New_York"):
+        daily = CronExpression("@daily", zone)
+        assert daily.next_after(datetime.max.replace(tzinfo=UTC)) is None
+        assert daily.previous_before(datetime.min.replace(tzinfo=UTC)) is None
 
 
 def test_a_search_is_never_long() -> None:

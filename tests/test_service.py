@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import math
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -122,6 +123,26 @@ def test_in_a_thread_it_serves_code_without_a_loop(settings: Settings) -> None:
         assert seen != [main]
         task_id = atlas.cron.sync.run_job_now("health_check")
         assert atlas.queue.sync.get_task_result(task_id, timeout=20)["status"] in {"ok", "degraded", "failing"}
+
+
+def test_in_a_thread_it_starts_and_stops_as_often_as_one_likes(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    service = AtlasScheduler.from_settings(settings).in_thread()
+    service.stop()
+    for _ in range(2):
+        atlas = service.start()
+        assert service.start() is atlas
+        assert atlas.queue.sync.get_task_result(atlas.queue.sync.submit(abs, -1), timeout=math.inf) == 1
+        service.stop()
+        service.stop()
+
+
+def test_a_settings_file_may_be_named_by_text(tmp_path: Path) -> None:
+    file = tmp_path / "own.yaml"
+    file.write_text("scheduler: {max_workers: 3}")
+    assert AtlasScheduler.from_settings(str(file)).settings.scheduler.max_workers == 3
+    with pytest.raises(ConfigError, match=r"none\.yaml: cannot be read"):
+        AtlasScheduler.from_settings(str(tmp_path / "none.yaml"))
 
 
 async def test_it_starts_again_after_its_stop_with_what_was_there(settings: Settings) -> None:

@@ -142,8 +142,8 @@ def result_of(desk: Serving | Standby, task: Task | None, task_id: str) -> Any:
             raise ResultNotReadyError(task_id, f"is {task.status}, and this queue does not serve it")
 
 
-def refuse_on_loop() -> None:
-    """Raise when called on a running event loop, which a blocking call would stop.
+def refuse_on_loop(instead: str = "await the method of the same name without '.sync'") -> None:
+    """Raise when called on a running event loop, which a blocking call would stop; ``instead`` says what to do there.
 
     Raises:
         RuntimeError: There is one; the message says what to do.
@@ -152,5 +152,5 @@ def refuse_on_loop() -> None:
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    msg = "this call blocks and there is a running event loop: await the method of the same name without '.sync'"
+    msg = f"this call blocks and there is a running event loop: {instead}"
     raise RuntimeError(msg)

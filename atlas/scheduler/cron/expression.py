@@ -13,7 +13,7 @@ holds for these too, so that no fixed time is ever lost or served twice.
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import MAXYEAR, MINYEAR, UTC, datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -125,7 +125,12 @@ class CronExpression:
         Raises:
             ValueError: ``instant`` is naive.
         """
-        now = local_time(instant, self._zone)
+        try:
+            now = local_time(instant, self._zone)
+        except OverflowError:  # no clock of the zone shows it
+            if instant.year < MAXYEAR:
+                raise
+            return None
         last_year = min(now.year + _REACH_YEARS, 9998)
         if not self._steady and (now.fold or self.fields.wildcard):
             fold = shift_around(now)
@@ -142,7 +147,12 @@ class CronExpression:
         Raises:
             ValueError: ``instant`` is naive.
         """
-        now = local_time(instant, self._zone)
+        try:
+            now = local_time(instant, self._zone)
+        except OverflowError:
+            if instant.year > MINYEAR:
+                raise
+            return None
         first_year = max(now.year - _REACH_YEARS, 2)
         if not self._steady and (now.fold or self.fields.wildcard):
             fold = shift_around(now)

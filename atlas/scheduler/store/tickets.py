@@ -93,7 +93,9 @@ class Ticket:
             raise RuntimeError(msg)
         if self.before_wait is not None:
             timeout_s = self.before_wait(self, timeout_s)
-        if not self._latch.acquire(timeout=-1 if timeout_s is None else max(0.0, timeout_s)):
+        # A lock refuses to wait longer, and `math.inf`.
+        limit_s = -1 if timeout_s is None else min(max(0.0, timeout_s), threading.TIMEOUT_MAX)
+        if not self._latch.acquire(timeout=limit_s):
             raise TimeoutError
         self._latch.release()  # for the next one who waits
         if self._error is not None:

@@ -200,7 +200,7 @@ class VirtualTime:
             ValueError: It has no zone, or is over.
             RuntimeError: There is a running event loop here: await `advance_async`.
         """
-        refuse_on_loop()
+        refuse_on_loop("await 'advance_async' there, or 'asyncio.to_thread'")
         if instant.tzinfo is None or instant < self.now:
             msg = f"cannot advance from {self.now} to {instant}: it must be an instant with its zone, and not be over"
             raise ValueError(msg)
