@@ -108,6 +108,11 @@ def test_names_that_look_like_something_else_are_refused(registry: Registry, nam
         registry.add(name, collect)
 
 
+def test_an_empty_name_is_no_missing_one(registry: Registry) -> None:
+    with pytest.raises(FunctionRefusedError, match="must not be empty"):
+        registry.register("")(collect)
+
+
 def test_what_is_not_callable_is_refused(registry: Registry) -> None:
     with pytest.raises(FunctionRefusedError, match="is not callable"):
         registry.add("five", 5)  # type: ignore[type-var]

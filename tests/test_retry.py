@@ -124,6 +124,13 @@ class OddError(ConnectionResetError):
     pass
 
 
+def test_names_of_errors_may_be_a_list() -> None:
+    names: Any = ["ValueError"]
+    policy = RetryPolicy(retry_on=names)
+    assert policy == RetryPolicy(retry_on=("ValueError",))
+    assert hash(policy) == hash(RetryPolicy(retry_on=("ValueError",)))
+
+
 @pytest.mark.parametrize(
     ("retry_on", "retried"),
     [

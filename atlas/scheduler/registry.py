@@ -198,7 +198,7 @@ class Registry:
         reloaded), the log says so.
         """
         if name is None or isinstance(name, str):
-            return lambda call: self.add(name or call.__name__, call)
+            return lambda call: self.add(call.__name__ if name is None else name, call)
         return self.add(name.__name__, name)
 
     def add(self, name: str, call: F) -> F:

@@ -70,6 +70,7 @@ class RetryPolicy:
         if isinstance(names, str) or not all(isinstance(name, str) for name in self.retry_on):
             msg = Told("retry_on {value} is not a list of the names of errors", value=repr(names))
             raise ArgumentsError(msg)
+        object.__setattr__(self, "retry_on", tuple(self.retry_on))  # a list has no hash, and the policy is a key
 
     def allows(self, failures: int) -> bool:
         """True if a task that has failed ``failures`` times (the latest included) gets another attempt."""
