@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -721,6 +722,37 @@ async def test_a_full_queue_says_so_and_takes_again_when_there_is_room(registry:
 def test_a_queue_needs_a_whole_number_of_workers(workers: Any) -> None:
     with pytest.raises(ArgumentsError, match=f"max_workers {workers!r} is not a whole number of at least 1"):
         TaskQueue(max_workers=workers)
+
+
+@pytest.mark.parametrize(
+    ("limits", "told"),
+    [
+        ({"executor_limits": {"thread": 0}}, r"executor_limits\['thread'\] 0 is not a whole number of at least 1"),
+        ({"executor_limits": {"process": "2"}}, r"executor_limits\['process'\] '2' is not a whole number"),
+        ({"executor_limits": {"thred": 1}}, "executor 'thred' is not one of thread, process, async"),
+        ({"max_waiting": 0}, "max_waiting 0 is not a whole number of at least 1"),
+        ({"max_waiting": None}, "max_waiting None is not a whole number"),
+        ({"stop_grace_s": math.nan}, "stop_grace_s nan is not a number of seconds"),
+        ({"stop_grace_s": None}, "stop_grace_s None is not a number of seconds"),
+    ],
+    ids=repr,
+)
+def test_limits_without_meaning_are_refused_when_the_queue_is_made(limits: Any, told: str) -> None:
+    with pytest.raises(ArgumentsError, match=told):
+        TaskQueue(1, **limits)
+
+
+async def test_a_drain_without_limit_ends_with_the_last_task_and_one_without_meaning_stops_nothing(
+    registry: Registry,
+) -> None:
+    queue = TaskQueue(1, registry=registry, stop_grace_s=math.inf)
+    await queue.start()
+    for nonsense in ("5", None, math.nan):
+        with pytest.raises(ArgumentsError, match=r"timeout .* is not a number of seconds"):
+            await queue.stop(timeout=nonsense)  # type: ignore[arg-type]
+    assert await queue.get_task_result(await queue.submit("add", 1), timeout=LIMIT_S) is not None
+    await queue.stop(timeout=math.inf)
+    assert queue.get_queue_status()["state"] == "stopped"
 
 
 # --- start, stop, stores ----------------------------------------------------------------------------------------------

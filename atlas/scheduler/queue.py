@@ -26,7 +26,14 @@ from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.sync_queue import SyncTaskQueue, result_of
 from atlas.scheduler.tasks.capture import LogRules
-from atlas.scheduler.tasks.submission import QueueDefaults, Submission, SubmitOptions, each_of_many, submitted
+from atlas.scheduler.tasks.submission import (
+    QueueDefaults,
+    Submission,
+    SubmitOptions,
+    each_of_many,
+    executor_named,
+    submitted,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,6 +56,18 @@ class RoleListener(Protocol):
         """Another process leads from now on; nothing may be written for the old lead."""
 
 
+def _seconds(name: str, given: object) -> float:
+    """``given``, at least 0 and no longer than a thread can wait.
+
+    Raises:
+        ArgumentsError: It is no number.
+    """
+    if not isinstance(given, int | float) or not (given >= 0 or given < 0):  # NaN is neither
+        msg = f"{name} {given!r} is not a number of seconds"
+        raise ArgumentsError(msg)
+    return min(max(0.0, given), threading.TIMEOUT_MAX)
+
+
 class TaskQueue:
     """Runs functions with priorities, retries, timeouts and cancels, and keeps every accepted one on disk.
 
@@ -65,6 +84,9 @@ class TaskQueue:
         standby: Where another process serves the store, `start` stands by and takes over when that one ends; without
             it, `start` raises.
         log_rules: What is kept of what tasks log.
+
+    Raises:
+        ArgumentsError: A limit has no meaning.
     """
 
     def __init__(
@@ -76,20 +98,23 @@ class TaskQueue:
         defaults: QueueDefaults | None = None,
         max_waiting: int = 100_000,
         stop_grace_s: float = 5.0,
-        executor_limits: Mapping[ExecutorKind, int] | None = None,
+        executor_limits: Mapping[ExecutorKind, int] | Mapping[str, int] | None = None,
         log_rules: LogRules | None = None,
         standby: bool = False,
     ) -> None:
         """Describe the queue; `start` starts it."""
-        if type(max_workers) is not int or max_workers < 1:
-            msg = f"max_workers {max_workers!r} is not a whole number of at least 1"
-            raise ArgumentsError(msg)
+        limits = {executor_named(kind): limit for kind, limit in (executor_limits or {}).items()}
+        counts = {f"executor_limits[{kind.value!r}]": limit for kind, limit in limits.items()}
+        for name, count in {"max_workers": max_workers, "max_waiting": max_waiting, **counts}.items():
+            if type(count) is not int or count < 1:
+                msg = f"{name} {count!r} is not a whole number of at least 1"
+                raise ArgumentsError(msg)
         self.max_workers = max_workers
         self.registry = registry or Registry(parent=REGISTRY)
         self.defaults = defaults or QueueDefaults()
         self._target = store
-        self._max_waiting, self._stop_grace_s = max_waiting, stop_grace_s
-        self.executor_limits = dict(executor_limits or {})
+        self._max_waiting, self._stop_grace_s = max_waiting, _seconds("stop_grace_s", stop_grace_s)
+        self.executor_limits = limits
         self._log_rules = log_rules or LogRules()
         self._desk: Serving | Standby | None = None
         self.standby = standby
@@ -152,6 +177,9 @@ class TaskQueue:
         Args:
             drain: False asks running tasks to stop at once.
             timeout: Seconds for the drain.
+
+        Raises:
+            ArgumentsError: ``timeout`` is no number; nothing was stopped.
         """
         if self._desk is not None:
             await asyncio.to_thread(self._stop, drain=drain, timeout_s=timeout)
@@ -215,6 +243,7 @@ class TaskQueue:
 
     def _stop(self, *, drain: bool, timeout_s: float) -> None:
         self._leave_behind()
+        timeout_s = _seconds("timeout", timeout_s)
         leadership, self._leadership = self._leadership, None
         if leadership is not None:
             leadership.close()
