@@ -112,6 +112,10 @@ def polite() -> NoReturn:
         threading.Event().wait(0.001)
 
 
+async def nothing_later() -> None:
+    pass
+
+
 class Stubborn:
     """A coroutine function that does not let itself be cancelled until it is opened."""
 
@@ -222,6 +226,35 @@ def test_a_slot_that_comes_back_late_serves_what_has_waited_for_it(store: Store)
         assert plain.get_task_result(waiting, timeout=LIMIT_S) == "served"
         later.open()
         settled(queue)
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "executor"),
+    [
+        ("atlas-slot", process_workloads.nothing, None),
+        ("atlas-loop", nothing_later, None),
+        ("atlas-process-slots", process_workloads.nothing, "process"),
+        ("atlas-process-keeper", process_workloads.nothing, "process"),
+        ("atlas-process-listener", process_workloads.nothing, "process"),
+    ],
+)
+def test_a_moment_without_room_for_a_thread_costs_no_executor(
+    plain: TaskQueue, monkeypatch: pytest.MonkeyPatch, name: str, function: Any, executor: str | None
+) -> None:
+    refused: list[str] = []
+    start = threading.Thread.start
+
+    def start_later(thread: threading.Thread) -> None:
+        if thread.name.startswith(name) and not refused:
+            refused.append(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_later)
+    task_id = plain.sync.submit(function, executor=executor, retry=SOON)
+    eventually(lambda: bool(refused))
+    plain.serving.renew()  # as every five seconds
+    assert plain.sync.get_task_result(task_id, timeout=LIMIT_S) is None
 
 
 def test_a_coroutine_that_blocks_its_loop_stops_no_other_tasks_timeout(plain: TaskQueue) -> None:
@@ -817,10 +850,6 @@ def test_waiting_for_the_claim_costs_an_attempt_none_of_its_time(
     assert row_of(plain.serving.store, task_id).attempt == 1
     for blocker in blockers:
         plain.sync.get_task_result(blocker)
-
-
-async def nothing_later() -> None:
-    pass
 
 
 @pytest.mark.parametrize("kind", ["thread", "async"])

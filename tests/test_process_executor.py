@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -14,6 +15,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from multiprocessing import util
 from pathlib import Path
@@ -27,6 +29,7 @@ from atlas.scheduler.executors.process.child import WorkerCall
 from atlas.scheduler.executors.process.executor import ProcessExecutor, WorkerHandle
 from atlas.scheduler.executors.process.spawning import WorkerProcess
 from atlas.scheduler.outcome import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Crashed, Outcome, Raised, Returned, Stopped
+from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
     from atlas.scheduler.outcome import StopReason
@@ -351,6 +354,42 @@ def test_every_one_of_many_crashing_calls_has_its_end(shared: Bench) -> None:
     attempts = [shared.start("die", "0" if number % 2 else "SIGKILL") for number in range(8)]
     assert all(isinstance(attempt.outcome(), Crashed) for attempt in attempts)
     assert shared.value("add", 1, 1) == 2
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """As many open files as a server with a thousand clients has."""
+    limits = soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, 2048)), hard))
+    with ExitStack() as held:
+        held.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        for _ in range(1100):
+            held.callback(os.close, os.open(os.devnull, os.O_RDONLY))
+        yield
+
+
+def test_a_channel_with_a_number_above_a_thousand_is_waited_for(importable_workloads: None, many_files: None) -> None:
+    """A worker that logs a lot has filled it when another outcome is to be told behind its lines."""
+    goes_on, outcomes = threading.Event(), Queue[Outcome]()
+
+    def hear(*_line: object) -> None:
+        goes_on.wait(LIMIT_S)
+
+    executor = ProcessExecutor(1, on_line=hear)
+    arguments = json.dumps({"args": [1], "kwargs": {}})
+    call = WorkerCall(task_id="a", attempt=1, reference="process_workloads:add", arguments=arguments)
+    executor.start(call, outcomes.put)
+    assert outcomes.get(timeout=LIMIT_S) == Returned(None, "1")
+    assert executor._channel.fileno() > 1023
+    for datagram in (["log", "a", 1, 0.0, "INFO", "line"], ["", "", 0]):  # the last gap as well
+        with suppress(BlockingIOError):
+            while True:
+                executor._channel.send(json.dumps(datagram).encode())
+    executor.start(call, outcomes.put)
+    eventually(lambda: bool(executor._behind))
+    goes_on.set()
+    assert outcomes.get(timeout=LIMIT_S) == Returned(None, "1")
+    executor.shutdown(kill=True)
 
 
 def test_a_machine_without_room_for_a_process_is_an_error_to_retry(

@@ -74,9 +74,10 @@ class Snapshot:
         """Write within a second, or once the time is over that a write of this size is waited for."""
         with self._lock:
             if self._timer is None and not self._closed:
-                self._timer = Timer(max(EVERY_S, self._every_s), self._on_timer)
-                self._timer.daemon = True
-                self._timer.start()
+                timer = Timer(max(EVERY_S, self._every_s), self._on_timer)
+                timer.daemon = True
+                timer.start()
+                self._timer = timer
 
     def _on_timer(self) -> None:
         with self._lock:

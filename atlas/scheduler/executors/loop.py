@@ -42,11 +42,14 @@ class LoopExecutor:
         if self._woken or self._closed or not count:
             return
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()
-            self._private = threading.Thread(
-                target=self._run_private, args=(self._loop,), name="atlas-loop", daemon=True
-            )
-            self._private.start()
+            loop = asyncio.new_event_loop()
+            private = threading.Thread(target=self._run_private, args=(loop,), name="atlas-loop", daemon=True)
+            try:
+                private.start()
+            except RuntimeError:
+                loop.close()
+                raise
+            self._loop, self._private = loop, private
         self._woken = True  # before the call: the pump may run, and take it back, before the call returns
         try:
             self._loop.call_soon_threadsafe(self._pump)

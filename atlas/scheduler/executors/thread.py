@@ -72,11 +72,7 @@ class ThreadExecutor:
             room = self._line.max_running + self._lifecycle.stopping.abandoned - len(self._threads)
             for _ in range(min(count, room)):
                 thread = threading.Thread(target=self._slot, name="atlas-slot", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # no thread is left on this machine; whoever ends serves on
-                    logger.exception("a slot thread cannot be started")
-                    return
+                thread.start()
                 self._threads.add(thread)
 
     def _slot(self) -> None:

@@ -15,6 +15,8 @@ import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from loguru import logger
+
 from atlas.scheduler.locks import BargingLock
 from atlas.scheduler.task import ExecutorKind, Task, TaskPriority
 
@@ -88,7 +90,10 @@ class Line:
         self._closed = False
 
     def attach(self, kind: ExecutorKind, wake: Callable[[int], None]) -> None:
-        """Call ``wake(n)`` (quick, any thread, lock held) when ``n`` tasks of this lane wait and nobody pulls."""
+        """Call ``wake(n)`` (quick, any thread, lock held) when ``n`` tasks of this lane wait and nobody pulls.
+
+        Where it raises since the machine has no thread or file left, `resume` calls it again.
+        """
         self._lanes[kind].wake = wake
 
     # --- the queue's side -------------------------------------------------------------------------------------------
@@ -108,7 +113,7 @@ class Line:
                 self._rouse(lane, count)
 
     def resume(self) -> None:
-        """Back-pressure may have ended: wake those who were held up by it."""
+        """Back-pressure may have ended, or a machine have room again: wake those who were held up by it."""
         with self._lock:  # asked for first: whoever was told to wait may be about to note it
             if self._blocked:
                 self._blocked = False
@@ -248,4 +253,8 @@ class Line:
         if lane.idle:
             lane.ready.notify(count)
         if count > lane.idle and lane.wake is not None:
-            lane.wake(count - lane.idle)
+            try:
+                lane.wake(count - lane.idle)
+            except (OSError, RuntimeError):  # no thread or no file is left on this machine
+                self._blocked = True
+                logger.exception("nothing can serve executor {} just now; it is tried again", lane.kind)

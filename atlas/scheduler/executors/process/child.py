@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
 from operator import attrgetter
-from select import select
+from select import POLLOUT, poll
 from typing import TYPE_CHECKING, Any, Final, cast, get_args
 
 from loguru import logger
@@ -77,6 +77,16 @@ class Progress:
 
     done: float
     total: float | None
+
+
+def await_room(channel: socket.socket, timeout_s: float | None = None) -> None:
+    """Wait until ``channel`` takes a datagram, or it is time.
+
+    By ``poll``: ``select`` knows no descriptor above 1023, and a server with many clients has more.
+    """
+    room = poll()
+    room.register(channel, POLLOUT)
+    room.poll(None if timeout_s is None else timeout_s * 1000)
 
 
 # --- the child's side: one process -----------------------------------------------------------------------------------
@@ -226,7 +236,7 @@ class _Lines:
             lines.end()
             until_s = time.monotonic() + LAST_LINES_S
             while self._unsent and (left_s := until_s - time.monotonic()) > 0:
-                select([], [_channel], [], left_s)
+                await_room(_channel, left_s)
                 self._flush()
             self._unsent.clear()
 

@@ -23,13 +23,12 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from functools import partial
-from select import select
 from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
 from atlas.scheduler.errors import QueueStoppedError
-from atlas.scheduler.executors.process.child import Progress, WorkerCall
+from atlas.scheduler.executors.process.child import Progress, WorkerCall, await_room
 from atlas.scheduler.executors.process.worker import Worker, require_pebble
 from atlas.scheduler.outcome import Crashed, Outcome, Stopped, StopReason, raised
 
@@ -130,13 +129,27 @@ class ProcessExecutor:
                 msg = "the process executor is shut down"
                 raise QueueStoppedError(msg)
             if self._keeper is None:
-                ours, self._channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-                self._keeper = threading.Thread(
-                    target=self._keep, args=(ours,), name="atlas-process-keeper", daemon=True
-                )
-                self._keeper.start()
+                self._keeper = self._new_keeper()
             self._inbox.put(partial(self._take, handle))
         return handle
+
+    def _new_keeper(self) -> threading.Thread:
+        ours, self._channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        listener = threading.Thread(target=self._listen, args=(ours,), name="atlas-process-listener", daemon=True)
+        keeper = threading.Thread(target=self._keep, args=(listener,), name="atlas-process-keeper", daemon=True)
+        listens = False
+        try:
+            listener.start()
+            listens = True
+            keeper.start()
+        except RuntimeError:  # no thread is left on this machine; the next call tries again
+            if listens:
+                self._channel.send(b"")  # ends it
+            else:
+                ours.close()
+            self._channel.close()
+            raise
+        return keeper
 
     def shutdown(self, *, kill: bool = False, timeout_s: float = 10) -> None:
         """Take nothing more and leave no worker behind. May be called again, from any thread.
@@ -156,9 +169,7 @@ class ProcessExecutor:
 
     # --- on the keeper thread ----------------------------------------------------------------------------------------
 
-    def _keep(self, channel: socket.socket) -> None:
-        listener = threading.Thread(target=self._listen, args=(channel,), name="atlas-process-listener", daemon=True)
-        listener.start()
+    def _keep(self, listener: threading.Thread) -> None:
         while not self._closing or self._workers:
             with contextlib.suppress(queue.Empty):
                 self._guarded(self._inbox.get(timeout=self._next_s()))
@@ -234,7 +245,7 @@ class ProcessExecutor:
                 self._channel.send(datagram)
                 return
             except BlockingIOError:  # workers share the socket's mode; the listener makes room
-                select([], [self._channel], [])
+                await_room(self._channel)
 
     def _ended(self, worker: Worker, answer: Answer) -> None:
         handle = worker.handle

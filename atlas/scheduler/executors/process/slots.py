@@ -29,8 +29,9 @@ class ProcessSlots:
 
     def _wake(self, count: int) -> None:
         if self._thread is None and count:
-            self._thread = threading.Thread(target=self._dispatch, name="atlas-process-slots", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._dispatch, name="atlas-process-slots", daemon=True)
+            thread.start()
+            self._thread = thread
 
     def _dispatch(self) -> None:
         from atlas.scheduler.executors.process.executor import ProcessExecutor
