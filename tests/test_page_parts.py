@@ -36,7 +36,7 @@ from atlas.service import AtlasScheduler
 from atlas.settings import CollectSettings, Source
 from atlas.web.app import create_app
 from atlas.web.health import look
-from atlas.web.pages import asking, config, course, finding, job, jobs, lanes, overview, ranges
+from atlas.web.pages import asking, config, course, finding, job, jobs, lanes, overview, ranges, tasks
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
 from atlas.web.pages.history import Histories
@@ -47,6 +47,9 @@ from atlas.web.pages.said import Said
 from atlas.web.pages.view import REASONS, SECTIONS, WORD_OF
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import ZH
+from atlas.web.words.zh.acting import ACTING
+from atlas.web.words.zh.shared import SHARED
+from atlas.web.words.zh.watching import WATCHING
 from tests.seeded import Week
 
 if TYPE_CHECKING:
@@ -100,7 +103,19 @@ def test_every_text_of_the_pages_stands_in_chinese_too() -> None:
     assert sorted({text for text in texts() if text not in ZH}) == []
 
 
-def test_no_translation_is_left_over_or_takes_other_values() -> None:
+def test_no_text_of_the_pages_stands_in_chinese_that_nobody_says() -> None:
+    said = {*texts(), *(f"last {key}" for key in tasks.SINCE), "Not Found", "Method Not Allowed"}  # HTTP's own words
+    for file in WEB.parent.rglob("*.py"):
+        if "words" not in file.parts:
+            said |= {
+                node.value
+                for node in ast.walk(ast.parse(file.read_text()))
+                if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            }
+    assert sorted({text for part in (SHARED, WATCHING, ACTING) for text in part} - said) == []
+
+
+def test_no_translation_takes_other_values_than_its_text() -> None:
     for english, chinese in ZH.items():
         assert places(chinese) <= places(english), english
         one, bar, many = english.partition("|")
