@@ -82,7 +82,7 @@ class _FromOutside:
                 if waiting
                 else "'atlas serve' (as a service: config/atlas-scheduler.service)",
             )
-        found = leader_check(self._lease, store.clock, self)
+        found = leader_check(self._lease, self, store.clock)
         return replace(found, detail=f"{found.detail}{others}")
 
     def get_queue_status(self) -> Mapping[str, Any]:

@@ -37,8 +37,8 @@ def scheduler_check(source: HealthSource, clock: Clock) -> Check:
     )
 
 
-def leader_check(lease: Lease, clock: Clock, source: HealthSource | None = None) -> Check:
-    """Another process leads: whether it lives and its clock runs, and with ``source`` what befell it lately."""
+def leader_check(lease: Lease, source: HealthSource, clock: Clock) -> Check:
+    """Another process leads: whether it lives and its clock runs, and what befell it lately, as ``source`` tells."""
     now = clock.now()
     tick_s, quiet_s = tick_age_s(lease, now), silent_s(lease, now)
     tick = Told("its clock does not run") if tick_s is None else Told("last tick {s} s ago", s=f"{tick_s:.1f}")
@@ -59,7 +59,7 @@ def leader_check(lease: Lease, clock: Clock, source: HealthSource | None = None)
         status: Status = "failing" if tick_s > TICK_DEAD_S else "degraded"
         remedy = Told("look at the store; if that is well, restart the leader")
         return Check(name="scheduler", status=status, detail=detail, remedy=remedy)
-    return Check(name="scheduler", detail=detail) if source is None else _lately(source, clock, detail)
+    return _lately(source, clock, detail)
 
 
 def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Check:
@@ -67,7 +67,7 @@ def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Ch
     if lease is None or lease.stopped_at is not None or lease.ended:
         detail = Told("stands by; nobody leads: this process is about to")
         return Check(name="scheduler", status="degraded", detail=detail)
-    found = leader_check(lease, clock, source)
+    found = leader_check(lease, source, clock)
     return replace(found, detail=Told("stands by; {what}", what=found.detail))
 
 

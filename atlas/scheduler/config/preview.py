@@ -165,7 +165,7 @@ def make_preview(
     file: Path | str,
     now: datetime,
     slots: int,
-    limits: Mapping[str, int] | None = None,
+    limits: Mapping[str, int],
 ) -> Preview:
     """What the file ``wanted`` would do to the jobs in the store.
 

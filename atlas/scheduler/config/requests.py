@@ -24,9 +24,7 @@ ANSWER_S: Final = 15.0
 """How long the process that leads has to answer."""
 
 
-def request_replace(
-    store: Store, path: Path, text: str, *, by: str, action: Action = Action.APPLY, detail: str = ""
-) -> int:
+def request_replace(store: Store, path: Path, text: str, *, by: str, action: Action, detail: str) -> int:
     """Put a checked ``text`` in the file's place and ask the scheduler for it; returns the request's number.
 
     The request stands first: wherever the process dies, the file holds the old text or the new one, and the new one
