@@ -699,3 +699,13 @@ def test_pauses_of_another_process_are_taken_over(clockwork: Clockwork) -> None:
     assert not others.resume(["job"], by="me")
     clockwork.cron.running.states.load()
     assert clockwork.job().state is JobState.ACTIVE
+
+
+def test_without_a_loop_queue_and_jobs_live_as_long_as_a_block(tmp_path: Path) -> None:
+    queue = TaskQueue(1, store=tmp_path / "atlas.db")
+    manager = CronManager(queue)
+    with queue.sync, manager.sync as cron:
+        cron.add_job("abs", "@yearly", abs, args=[-3])
+        assert queue.sync.get_task_result(cron.run_job_now("abs"), timeout=LIMIT_S) == 3
+    with pytest.raises(QueueStoppedError, match="the cron manager is not started"):
+        manager.sync.get_all_jobs()

@@ -51,6 +51,17 @@ class SyncCronManager:
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
+    def __enter__(self) -> Self:
+        """`start`."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """`stop`."""
+        self.stop()
+
     def open(self) -> None:
         """Read the jobs and pauses; nothing fires yet. The queue must be started. Opening twice does nothing."""
         refuse_on_loop()
