@@ -519,6 +519,15 @@ async def test_the_async_face_does_what_the_other_one_does(tmp_path: Path, monke
     await asyncio.to_thread(clockwork.close)
 
 
+async def test_a_client_that_lives_as_long_as_its_program_is_closed_without_a_block(tmp_path: Path) -> None:
+    client = AtlasClient(tmp_path / "atlas.db")
+    assert await client.tasks() == []
+    store = client.sync.store
+    await client.close()
+    await client.close()
+    assert store.is_closed
+
+
 # --- a scheduler in another process ----------------------------------------------------------------------------------
 
 SCHEDULER = """

@@ -443,6 +443,10 @@ class AtlasClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the store up."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Give the store up. Closing twice does nothing."""
         await asyncio.to_thread(self._sync.close)
 
     scheduler = awaited(SyncAtlasClient.scheduler)
