@@ -55,11 +55,29 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-class AtlasError(Exception):
+def _as_it_was(kind: type[BaseException], told: tuple[Any, ...]) -> BaseException:
+    """An error of ``kind`` that says ``told``, whatever it is made from."""
+    error = kind.__new__(kind)
+    error.args = told
+    return error
+
+
+class _Copied(BaseException):
+    """Copies and pickles keep what the error says and its attributes.
+
+    Python would make it anew from its text, which is not what it was made from; a `multiprocessing.Pool` waits for ever
+    for an error that cannot be read back.
+    """
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _as_it_was, (type(self), self.args), self.__dict__
+
+
+class AtlasError(_Copied, Exception):
     """Base of every error Atlas raises on purpose."""
 
 
-class TaskStopped(BaseException):
+class TaskStopped(_Copied):
     """Raised inside a function by ``current_task().check()`` once its task was cancelled or ran out of time.
 
     Attributes:
