@@ -182,7 +182,7 @@ def test_a_definition_survives_its_row() -> None:
 
 
 def test_the_shipped_file_is_valid_and_warns_of_nothing() -> None:
-    file = load_jobs(CONFIG / "cron_jobs.json", defaults=PolicyDefaults(), registry=None)
+    file = load_jobs(CONFIG / "cron_jobs.json", defaults=PolicyDefaults())
     assert file.warnings == ()
     assert file.definitions
 
@@ -641,7 +641,7 @@ def test_a_file_in_another_form_is_told_by_name(tmp_path: Path, raw: bytes, wher
     path = tmp_path / "cron_jobs.json"
     path.write_bytes(raw)
     with pytest.raises(ConfigError) as caught:
-        load_jobs(path, defaults=PolicyDefaults(), registry=None)
+        load_jobs(path, defaults=PolicyDefaults())
     [problem] = caught.value.problems
     assert str(problem).startswith(f"{path}{where}: ")
     assert message in problem.message
@@ -886,7 +886,7 @@ def test_a_file_with_broken_bytes_is_accepted_or_refused(
     path.write_bytes(raw[: data.draw(st.integers(1, len(raw)))])
     problems: tuple[Problem, ...] = ()
     try:
-        assert load_jobs(path, defaults=PolicyDefaults(), registry=None).text
+        assert load_jobs(path, defaults=PolicyDefaults()).text
     except ConfigError as error:
         problems = error.problems
     assert all(problem.line or "UTF" in problem.message for problem in problems)

@@ -480,7 +480,7 @@ def test_a_plan_touches_nothing(configured: Configured, clockwork: Clockwork) ->
     configured.apply(gone=HOURLY)
     before = clockwork.rows()
     configured.write(job=HOURLY)
-    wanted = load_jobs(configured.file, defaults=PolicyDefaults(), registry=None)
+    wanted = load_jobs(configured.file, defaults=PolicyDefaults())
     plan = make_plan(clockwork.jobs.records(), [], wanted, file=configured.file)
     assert plan.summary == "+job -gone"
     assert clockwork.rows() == before

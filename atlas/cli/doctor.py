@@ -107,7 +107,7 @@ class _FromOutside:
             error = facts.get("error")
             return None if error is None else str(error)
         try:
-            load_jobs(self._settings.persistence.cron_config, defaults=PolicyDefaults(), registry=None)
+            load_jobs(self._settings.persistence.cron_config, defaults=PolicyDefaults())
         except ConfigError as error:
             return str(error)
         return None

@@ -74,7 +74,7 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
             return found.definition.schedule
     try:
         defaults = PolicyDefaults(timezone=here.zone.key)
-        definitions = load_jobs(settings.persistence.cron_config, defaults=defaults, registry=None).definitions
+        definitions = load_jobs(settings.persistence.cron_config, defaults=defaults).definitions
     except ConfigError:
         definitions = {}
     if job_id in definitions:

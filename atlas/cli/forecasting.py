@@ -66,11 +66,8 @@ def _jobs(args: argparse.Namespace, settings: Settings) -> list[ForecastJob]:
         with opened(args) as (client, _settings):
             known = client.jobs()
             return client.store.read(lambda connection: forecast_jobs(connection, known))
-    loaded = load_jobs(
-        settings.persistence.cron_config,
-        defaults=PolicyDefaults(timezone=local_times(settings).zone.key),
-        registry=None,
-    )
+    defaults = PolicyDefaults(timezone=local_times(settings).zone.key)
+    loaded = load_jobs(settings.persistence.cron_config, defaults=defaults)
     return [ForecastJob(one) for one in loaded.definitions.values()]
 
 
