@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import delete
+from sqlalchemy import delete, update
 
 from atlas.scheduler import bridge as bridge_module
 from atlas.scheduler.bridge import Bridge, SkipReason
-from atlas.scheduler.errors import JobBusyError, JobUnboundError
+from atlas.scheduler.errors import ArgumentsError, JobBusyError, JobUnboundError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Binding, Pause
 from atlas.scheduler.job_store.records import JobChange, make_record
+from atlas.scheduler.job_view import JobState
 from atlas.scheduler.registry import Registry, function_from
 from atlas.scheduler.schedule import Calendar, newest_fire_times, stable_offset
-from atlas.scheduler.store.tables import fires
+from atlas.scheduler.store.tables import fires, job_state
 from atlas.scheduler.tasks.submission import make_task
 from atlas.scheduler.testing.virtual_time import VirtualTime
 from tests.clockwork import DAY, START, Clockwork, nothing, utc
@@ -232,6 +233,47 @@ def test_a_pause_with_an_end_ends_by_itself(clockwork: Clockwork) -> None:
     clockwork.cron.pause_job("job", until=utc(f"{DAY} 12:02:30"))
     clockwork.each("12:01", "12:02", "12:03")
     assert clockwork.decisions() == ["12:01-12:02 skip paused x2", "12:03 task"]
+
+
+PAUSED_TO_3 = {
+    "latest": ({"catchup": "latest"}, ["12:01-12:02 skip paused x2", "12:03-12:04 skip coalesced x2", "12:05 task"]),
+    "all": ({"catchup": "all"}, ["12:01-12:02 skip paused x2", "12:03 task", "12:04 task", "12:05 task"]),
+    "with a spread": (
+        {"catchup": "all", "spread": 1},
+        ["12:01-12:02 skip paused x2", "12:03 task", "12:04 task", "12:05 task"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("options", "decided"), PAUSED_TO_3.values(), ids=PAUSED_TO_3)
+def test_a_pause_holds_for_what_was_due_in_its_time_though_nobody_looked_before_its_end(
+    clockwork: Clockwork, options: dict[str, Any], decided: list[str]
+) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing", overlap="queue", **options)
+    clockwork.cron.pause_job("job", by="ops", reason="moving house", until=utc(f"{DAY} 12:03:00"))
+    clockwork.restart(utc(f"{DAY} 12:05:20"))
+    clockwork.each("12:05:20")
+    assert clockwork.decisions() == decided
+    assert clockwork.fires()[0].detail == "by ops: moving house"
+
+
+def test_a_pause_that_ended_leaves_nothing_to_catch_up_where_all_was_due_in_its_time(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "0 * * * *", "nothing", catchup="all", catchup_window="1d")
+    clockwork.cron.pause_job("job", until=utc(f"{DAY} 14:30"))
+    clockwork.at("13:00")
+    clockwork.each("14:40", "15:00")
+    assert clockwork.decisions() == ["13:00-14:00 skip paused x2", "15:00 task"]
+
+
+def test_a_very_long_pause_that_ended_is_one_skip(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing", catchup="all", catchup_window="1d")
+    clockwork.cron.pause_job("job", until=utc("2026-03-05 12:00"))
+    clockwork.tick(utc("2026-03-05 12:01:10"))
+    skip, *rest = clockwork.fires()
+    assert (skip.skip_reason, skip._mapping["count"]) == ("paused", None)
+    assert skip.fire_time == utc(f"{DAY} 12:01").timestamp()
+    assert skip.last == utc("2026-03-05 11:59").timestamp()
+    assert [row.fire_time for row in rest] == [utc(f"2026-03-05 12:0{minute}").timestamp() for minute in (0, 1)]
 
 
 def test_a_skip_goes_on_after_its_row_was_cleaned_away(clockwork: Clockwork) -> None:
@@ -598,3 +640,26 @@ def test_a_pause_holds_until_its_end() -> None:
     assert pause.holds(START)
     assert not pause.holds(START + timedelta(minutes=1))
     assert Pause(START, None, "me", "").holds(START + timedelta(days=10_000))
+
+
+@pytest.mark.parametrize("zone", [UTC, timezone(timedelta(hours=-8))], ids=str)
+def test_a_pause_until_the_end_of_all_calendars_is_refused(clockwork: Clockwork, zone: timezone) -> None:
+    """Its end cannot be read back from a row, and no scheduler would start on it."""
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    with pytest.raises(ArgumentsError, match="leave it out for a pause without end"):
+        clockwork.cron.pause_job("job", until=datetime.max.replace(tzinfo=zone))
+    clockwork.cron.pause_job("job", until=START + timedelta(days=36_500))
+    clockwork.restart()
+    assert clockwork.job().state is JobState.PAUSED
+
+
+def test_a_stored_pause_until_the_end_of_all_calendars_has_no_end(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.cron.pause_job("job")
+    clockwork.store.write(
+        lambda connection: connection.execute(update(job_state).values(paused_until=253_402_300_800.0))
+    )
+    clockwork.restart()
+    pause = clockwork.job().pause
+    assert pause is not None
+    assert pause.until is None

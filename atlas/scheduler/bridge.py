@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from apscheduler.job import Job
 
     from atlas.scheduler.definition import JobDefinition
-    from atlas.scheduler.job_state import JobStates
+    from atlas.scheduler.job_state import JobStates, Pause
     from atlas.scheduler.job_store.job_store import JobStore
     from atlas.scheduler.job_store.passes import Pass
     from atlas.scheduler.job_store.records import JobRecord
@@ -114,8 +114,8 @@ class Bridge(BaseExecutor):
         fire_times, more = self._fire_times(decided, record, due)
         pause = self._states.pause_of(record.id)
         if pause is not None:
-            why = f"by {pause.by}: {pause.reason}"
-            self._extend_range(decided, record.id, _stretch(fire_times, record, due, more), SkipReason.PAUSED, why)
+            stretch = _stretch(fire_times, record, due, more)
+            self._extend_range(decided, record.id, stretch, SkipReason.PAUSED, _why(pause))
             return
         executor = self._executor(decided, definition)
         if not isinstance(executor, ExecutorKind):
@@ -123,6 +123,17 @@ class Bridge(BaseExecutor):
                 decided, record.id, _stretch(fire_times, record, due, more), SkipReason.UNBOUND, executor
             )
             return
+        ended = self._states.ended_pause_of(record.id)
+        if ended is not None:
+            held = [one for one in fire_times if ended.holds(record.trigger.run_time_of(one))]
+            if held:
+                self._extend_range(
+                    decided, record.id, _stretch(held, record, due, more), SkipReason.PAUSED, _why(ended)
+                )
+                fire_times, more = fire_times[: len(fire_times) - len(held)], False
+                if not fire_times:
+                    return
+                due = record.trigger.run_time_of(fire_times[-1])
         self._open_ranges.pop(record.id, None)
         if len(fire_times) > 1 or more or definition.schedule.calendar is not None or decided.now - due > _ON_TIME:
             fire_times = self._catch_up(decided, record, fire_times, due, more=more)
@@ -290,6 +301,10 @@ class Bridge(BaseExecutor):
 def _stretch(fire_times: list[datetime], record: JobRecord, due: datetime, more: bool) -> _Stretch:  # noqa: FBT001
     """All fire times from the oldest due one on, of which ``fire_times`` are the newest."""
     return _Stretch(record.trigger.fire_time_of(due), fire_times[0], None if more else len(fire_times))
+
+
+def _why(pause: Pause) -> str:
+    return f"by {pause.by}: {pause.reason}"
 
 
 def _words(error: Exception) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import delete, select
 
+from atlas.scheduler.durations import LONGEST_S
 from atlas.scheduler.errors import ArgumentsError, FunctionError
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.audit import Action, read_audit, write_audits
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 FEW: Final = 500
 """Jobs that one statement names; to find more, all pauses are read."""
+_NEVER_S: Final = datetime(9999, 12, 31, tzinfo=UTC).timestamp()
+"""An end that no calendar holds; versions that stored one could not read it back."""
 MOST_RESUMED: Final = 10_000
 """Resumes that are looked through for jobs that are set apart: as many as one call ends."""
 
@@ -57,10 +60,13 @@ class Pause:
         """A pause that begins at ``now``.
 
         Raises:
-            ArgumentsError: ``until`` is not in the future.
+            ArgumentsError: ``until`` is not in the future, or more than a hundred years ahead.
         """
         if until is not None and (until.tzinfo is None or until <= now):
             msg = Told("until {at} must be an instant in the future, with its zone", at=until)
+            raise ArgumentsError(msg)
+        if until is not None and (until - now).total_seconds() > LONGEST_S:
+            msg = Told("until {at} is over a hundred years ahead; leave it out for a pause without end", at=until)
             raise ArgumentsError(msg)
         return cls(now, until, by, reason)
 
@@ -125,6 +131,11 @@ class JobStates:
         """The pause in force, or None."""
         pause = self._pauses.get(job_id)
         return pause if pause is not None and pause.holds(self._store.clock.now()) else None
+
+    def ended_pause_of(self, job_id: str) -> Pause | None:
+        """The pause that ended by itself, or None: it holds for what was due in its time and nobody looked at then."""
+        pause = self._pauses.get(job_id)
+        return None if pause is None or pause.holds(self._store.clock.now()) else pause
 
     def paused(self) -> list[str]:
         """Ids with a pause in force."""
@@ -238,12 +249,16 @@ def read_pauses(connection: Connection, *job_ids: str) -> dict[str, Pause]:
     return {
         row.job_id: Pause(
             datetime.fromtimestamp(row.paused_at, UTC),
-            None if row.paused_until is None else datetime.fromtimestamp(row.paused_until, UTC),
+            _end(row.paused_until),
             row.paused_by,
             row.reason,
         )
         for row in connection.execute(statement)
     }
+
+
+def _end(until: float | None) -> datetime | None:
+    return None if until is None or until >= _NEVER_S else datetime.fromtimestamp(until, UTC)
 
 
 def pause_jobs(connection: Connection, job_ids: Sequence[str], pause: Pause) -> None:

@@ -161,6 +161,10 @@ def _decisions(world: World, job_id: str, rows: list[dict[str, Any]]) -> list[st
                 found.append(f"{words}: {made[row['decided_at']]} tasks at once")
             case "missed" if within:
                 found.append(f"{words}: not caught up")
+            case "paused" if newest + offset.total_seconds() >= world.ended_pauses.get(
+                (job_id, row["decided_at"]), float("inf")
+            ):
+                found.append(f"{words}: paused, and its pause had ended")
             case "coalesced" if within and catchup == "all" and chosen[row["decided_at"]] == 0:
                 found.append(f"{words}: in favour of nothing")
             case "calendar" if not world.expected.excluded(job_id, datetime.fromtimestamp(row["fire_time"], UTC)):

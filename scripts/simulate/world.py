@@ -61,6 +61,7 @@ class World(Actions):
         self.in_force: dict[str, Any] = {"cron_jobs": {}}
         self.code_jobs: dict[str, dict[str, Any]] = {}
         self.pauses: dict[str, tuple[datetime | None, datetime | None]] = {}
+        self.ended_pauses: dict[tuple[str, float], float] = {}  # job and when it was decided → end of its pause
         self.accepted: set[str] = set()
         self.cancelled: set[str] = set()
         self.time: VirtualTime | None = None
@@ -363,8 +364,10 @@ class World(Actions):
         match str(event.detail.get("reason", "fault")):
             case "paused":
                 pause = self.pauses.get(event.job_id)
-                if pause is None or (pause[1] is not None and event.at >= pause[1]):
+                if pause is None:
                     return "it is not paused"
+                if pause[1] is not None and event.at >= pause[1]:  # what was due before its end: judged by the rows
+                    self.ended_pauses[event.job_id, event.at.timestamp()] = pause[1].timestamp()
             case "unbound":
                 if not self.lacks_rare:
                     return "its function is there"

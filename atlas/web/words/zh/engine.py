@@ -153,6 +153,7 @@ ENGINE: Final[dict[str, str]] = {
     "arguments are not JSON: {error}": "参数不是 JSON：{error}",
     "arguments change on their way through JSON (tuples, enums and keys that are not text do)": "参数经过 JSON 会改变（元组、枚举和非文字的键会如此）",
     "until {at} must be an instant in the future, with its zone": "截止时间 {at} 必须是将来的时刻，并带时区",
+    "until {at} is over a hundred years ahead; leave it out for a pause without end": "截止时间 {at} 在一百多年之后；若要一直暂停，请不写截止时间",
     "{name} {value} is not a finite number of at least {low}": "{name} {value} 不是不小于 {low} 的有限数字",
     "retry_on {value} is not a list of the names of errors": "retry_on {value} 不是错误名称的列表",
     "retry_jitter {value} is not in 0 to 1": "retry_jitter {value} 不在 0 到 1 之间",
