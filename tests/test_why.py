@@ -93,12 +93,18 @@ def test_downtime_and_catch_up_are_told(clockwork: Clockwork) -> None:
     clockwork.settle()
     assert "caught up 600 s after its fire time" in ask(clockwork, "15:00").words
     assert "No scheduler ran then; one was started at 15:10." in ask(clockwork, "15:00").words
-    assert "a newer fire time was served in its place" in ask(clockwork, "14:00").words
+    assert "a newer fire time was served in its place, as catch-up is latest" in ask(clockwork, "14:00").words
     missed = ask(clockwork, "15:00", job="old").words
     assert missed.startswith(
         "It made no task for 3 fire times from 13:00 to 15:00, because nobody could serve it until"
     )
     assert "15:10, 2h 10m later, and catch-up is none (no scheduler ran then; one was started at 15:10)" in missed
+
+
+def test_what_is_left_to_a_newer_fire_time_names_the_rule_that_the_job_has(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("job", "0 * * * *", "nothing", catchup="all", catchup_limit=1)
+    clockwork.each("14:00:10")
+    assert "a newer fire time was served in its place, as catch-up is all" in ask(clockwork, "13:00").words
 
 
 def test_a_run_by_hand_names_who_asked_and_each_attempt(clockwork: Clockwork) -> None:

@@ -26,7 +26,7 @@ _CATCHUP: Final = {
     "catch-up is latest": Told("catch-up is latest"),
     "catch-up is all": Told("catch-up is all"),
 }
-"""What a missed fire time's row says."""
+"""What the row of a fire time says that was missed, or left to a newer one."""
 
 
 def tell_of_skip(ask: Inquiry, fire: Row[Any]) -> None:
@@ -84,7 +84,8 @@ def _reason(ask: Inquiry, fire: Row[Any]) -> str:
         case "missed":
             return _missed(ask, fire)
         case "coalesced":
-            return Told("a newer fire time was served in its place, as catch-up is latest")
+            rule = _CATCHUP.get(fire.detail or "", fire.detail)
+            return Told("a newer fire time was served in its place, as {detail}", detail=rule)
         case "unbound":
             ask.told_errors.add(fire.detail)
             return Told("its function was missing ({detail})", detail=fire.detail)

@@ -111,9 +111,7 @@ WHY: Final[dict[str, str]] = {
     "it was paused: {reason}": "它当时处于暂停状态：{reason}",
     "it was paused by {who}": "它当时被 {who} 暂停",
     "it was paused by {who}: {reason}": "它当时被 {who} 暂停：{reason}",
-    "a newer fire time was served in its place, as catch-up is latest": (
-        "补跑策略是 latest，已由更新的一次触发时间代替"
-    ),
+    "a newer fire time was served in its place, as {detail}": "{detail}，已由更新的一次触发时间代替",
     "its function was missing ({detail})": "它的函数缺失（{detail}）",
     "its calendar leaves that day out": "它的日历排除了那一天",
     "the queue was stopping and took nothing": "队列正在停止，不再接受任务",
