@@ -345,7 +345,7 @@ class TaskQueue:
     # --- submit ---------------------------------------------------------------------------------------------------
 
     async def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
-        """Accept one task; when this returns its id, it is on disk.
+        """Accept one task; when this returns its id, it is on disk. A cancelled call may have been accepted all the same.
 
         Args:
             func: A function, or the name of a registered one.
@@ -458,7 +458,7 @@ class TaskQueue:
         Raises:
             UnknownTaskError: No such task.
             TaskUnfinishedError: It is not final.
-            FunctionRefusedError: It was recorded by hand, or its function lived in another process.
+            FunctionRefusedError: It was recorded by hand, or is volatile: its function or arguments went with it.
             JobBusyError: The overlap rule of its job allows no further task now.
             QueueFullError: As many tasks wait as may.
             StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
