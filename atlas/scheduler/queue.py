@@ -345,7 +345,9 @@ class TaskQueue:
     # --- submit ---------------------------------------------------------------------------------------------------
 
     async def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
-        """Accept one task; when this returns its id, it is on disk. A cancelled call may have been accepted all the same.
+        """Accept one task; when this returns its id, it is on disk.
+
+        Cancelling the call does not take the task back: it may be accepted all the same.
 
         Args:
             func: A function, or the name of a registered one.
