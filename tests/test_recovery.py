@@ -27,6 +27,7 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, task_of
+from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Cause, OnCrash, Origin, Task, TaskPolicy, TaskStatus
 from tests.queue_bench import LIMIT_S, Gate, eventually, nothing, settled
 
@@ -323,6 +324,14 @@ def test_the_late_result_of_an_owner_that_was_given_up_is_refused(database: str)
     task_id = first.sync.submit("f")
     gate.wait_entered()
     old.write(nothing)
+    resting, goes_on, late = threading.Event(), threading.Event(), Ticket()
+
+    def rest(_value: None) -> None:
+        resting.set()
+        goes_on.wait(LIMIT_S)
+
+    old.writer.work(nothing, Ticket(), after=rest)  # what comes until it goes on is one commit
+    assert resting.wait(LIMIT_S)
     assert old._claim is not None
     old._claim.release()
     second = TaskQueue(store=new, registry=registries[1])
@@ -331,8 +340,12 @@ def test_the_late_result_of_an_owner_that_was_given_up_is_refused(database: str)
     told: list[str] = []
     sink = logger.add(told.append, level="ERROR", format="{message}")
     gate.open()
+    eventually(lambda: old.writer._batch.changes.get(task_id, ("", ""))[1] == SUCCESS)
+    old.writer.work(nothing, late)
+    goes_on.set()
     with pytest.raises(LeaseLostError):
-        old.write(nothing)
+        late.wait(LIMIT_S)
+    eventually(lambda: first.stands_by)
     logger.remove(sink)
     assert any(line.startswith("late writes are refused") for line in told)
     assert first.sync.get_task_result(task_id, timeout=LIMIT_S) == "in time", "it stands by and reads the row"
