@@ -618,6 +618,16 @@ def test_a_script_that_ends_in_the_middle_of_an_attempt_leaves_nobody(start_scri
     assert all(map(ends, pids))
 
 
+def test_at_the_end_of_the_interpreter_the_workers_are_gone_before_others_clean_up(start_script: StartScript) -> None:
+    """Pebble ends its pools there, and multiprocessing its semaphores, whatever other threads do with them."""
+    at_exit = "import atexit; atexit._run_exitfuncs(); print(executor._keeper.is_alive(), flush=True)\n"
+    out, err = start_script(TELL_PIDS + at_exit, "process_workloads:with_grandchildren", "spin").communicate(
+        timeout=LIMIT_S
+    )
+    assert err == ""
+    assert out.splitlines()[2:] == ["False"]
+
+
 @pytest.mark.parametrize("then", ["spin", "hold_the_gil"])
 def test_a_kill_of_the_parent_leaves_nobody(start_script: StartScript, then: str) -> None:
     script = start_script(f"{TELL_PIDS}outcomes.get()", "process_workloads:with_grandchildren", then)

@@ -13,9 +13,11 @@ is shared, the death of the process is the one thing to watch, and only as many 
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import json
+import os
 import queue
 import socket
 import threading
@@ -130,6 +132,8 @@ class ProcessExecutor:
                 raise QueueStoppedError(msg)
             if self._keeper is None:
                 self._keeper = self._new_keeper()
+                # Before what Pebble and multiprocessing do there: they would meet these threads at the same work.
+                atexit.register(self._end_with_the_interpreter, os.getpid())
             self._inbox.put(partial(self._take, handle))
         return handle
 
@@ -167,6 +171,10 @@ class ProcessExecutor:
             if keeper.is_alive():
                 logger.error("worker processes were killed {} s ago and are still there", KILL_GRACE_S)
 
+    def _end_with_the_interpreter(self, pid: int) -> None:
+        if pid == os.getpid():  # a fork has neither the workers nor the keeper
+            self.shutdown(kill=True)
+
     # --- on the keeper thread ----------------------------------------------------------------------------------------
 
     def _keep(self, listener: threading.Thread) -> None:
@@ -177,6 +185,7 @@ class ProcessExecutor:
         self._send(b"")  # ends the listener
         listener.join()
         self._channel.close()
+        atexit.unregister(self._end_with_the_interpreter)
 
     @staticmethod
     def _guarded(action: Callable[[], None]) -> None:
