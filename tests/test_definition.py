@@ -16,6 +16,7 @@ from atlas.scheduler.definition_text import UnreadDefinition, definition_of, pol
 from atlas.scheduler.errors import ArgumentsError, AtlasError, CronExpressionError, ScheduleError
 from atlas.scheduler.job_options import EPOCH, JobOptions, define
 from atlas.scheduler.job_store.rows import restore
+from atlas.scheduler.job_view import schedule_text
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.task import ExecutorKind, OnCrash, Overlap, TaskPriority
@@ -310,6 +311,14 @@ def test_a_timeout_of_none_is_no_limit_and_any_other_none_is_not_given() -> None
 def test_an_interval_counts_from_the_epoch_so_that_a_restart_does_not_shift_it() -> None:
     job = defined(None, interval="90s")
     assert job.schedule.intervals == (Interval(90.0, EPOCH),)
+
+
+@pytest.mark.parametrize(
+    ("interval", "text"),
+    [("14 days", "every 1209600 s"), (1_000_001, "every 1000001 s"), (90.5, "every 90.5 s"), ("1s", "every 1 s")],
+)
+def test_a_table_shows_an_interval_as_it_is(interval: float | str, text: str) -> None:
+    assert schedule_text(defined(None, interval=interval)) == text
 
 
 def test_a_job_may_fire_by_cron_interval_and_date_together() -> None:

@@ -161,7 +161,7 @@ def schedule_text(definition: JobDefinition) -> str:
     """The schedule as it was written, for tables."""
     schedule = definition.schedule
     parts = list(schedule.cron)
-    parts += [f"every {interval.every_s:g} s" for interval in schedule.intervals]
+    parts += [f"every {f'{interval.every_s:.6f}'.rstrip('0').rstrip('.')} s" for interval in schedule.intervals]
     parts += [instant.isoformat(timespec="minutes") for instant in schedule.dates]
     return ", ".join(parts)
 
