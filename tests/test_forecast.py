@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.forecast import making
-from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
 from atlas.scheduler.forecast.line import LATE_S, NAMED
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
@@ -23,6 +23,7 @@ from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.store.task_queries import LATEST, medians_of
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
+from atlas.scheduler.testing.virtual_time import VirtualTime
 from atlas.scheduler.triggers import trigger_for
 
 if TYPE_CHECKING:
@@ -48,6 +49,30 @@ def late(found: Forecast) -> dict[str, float]:
 
 def times(found: Forecast, name: str) -> list[str]:
     return [start.at.strftime("%H:%M") for start in found.starts if start.job_id == name and not start.skipped]
+
+
+def test_a_paused_job_starts_again_where_its_pause_ends() -> None:
+    """As it does: a forecast is compared with what then happens."""
+    with VirtualTime(NOW + timedelta(seconds=30)) as time:
+        time.queue.registry.add("work", lambda: None)
+        for name in ("open", "short", "forever"):
+            time.cron.sync.add_job(name, "*/10 * * * *", "work", spread=3 if name == "short" else 0)
+        time.cron.sync.pause_job("short", until=NOW + timedelta(minutes=30))  # 17:20
+        time.cron.sync.pause_job("forever")
+        known = time.cron.sync.get_all_jobs()
+        jobs = time.store.read(lambda connection: forecast_jobs(connection, known))
+        found = forecast(jobs, now=time.now, hours=1, slots=1)
+        time.advance(hours=1)
+        for name in ("open", "short", "forever"):
+            assert times(found, name) == [f"{task.fire_time:%H:%M}" for task in time.tasks(name)]
+        assert times(found, "short") == ["17:20", "17:30", "17:40", "17:50"]
+
+
+def test_a_herd_has_those_whose_pauses_end() -> None:
+    jobs = [job(name, "*/10 * * * *") for name in "abc"]
+    jobs[2] = replace(jobs[2], paused_until=NOW + timedelta(minutes=15))
+    (herd,) = forecast(jobs, now=NOW, hours=1, slots=1).herds
+    assert (herd.job_ids, herd.times) == (("a", "b", "c"), 6)
 
 
 def test_starts_are_those_of_the_triggers_up_to_the_end_and_no_further() -> None:

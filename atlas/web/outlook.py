@@ -6,9 +6,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.forecast.jobs import ForecastJob
+from atlas.scheduler.forecast.jobs import MAY_FIRE, ForecastJob
 from atlas.scheduler.forecast.making import forecast
-from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.task_queries import medians_of
 from atlas.scheduler.zones import zone_named
 
@@ -59,14 +58,14 @@ class Outlooks:
 
 def _jobs(atlas: AtlasScheduler) -> Iterator[ForecastJob]:
     """Every job that can be read, by id, with the median of its durations."""
-    states = {job.name: job.state for job in atlas.each_job()}
+    states = {job.name: (job.pause, job.state in MAY_FIRE) for job in atlas.each_job()}
     records = [one for one in atlas.cron.sync.shown.jobs.records() if one.id in states]
     for first in range(0, len(records), SLICE):
         start = time.thread_time()
         some = records[first : first + SLICE]
         medians = atlas.store.read(partial(medians_of, job_ids=[one.id for one in some]))
         for one in some:
-            fires = states[one.id] is JobState.ACTIVE
-            yield ForecastJob(one.definition, medians[one.id], may_fire=fires)
+            pause, may_fire = states[one.id]
+            yield ForecastJob.under(pause, one.definition, medians[one.id], may_fire=may_fire)
         if first + SLICE < len(records):
             time.sleep(time.thread_time() - start)

@@ -195,7 +195,7 @@ def make_preview(
 
     def day(definitions: Mapping[str, JobDefinition]) -> Forecast:
         return forecast(
-            [ForecastJob(one, medians[one.id], may_fire=one.id not in pauses) for one in definitions.values()],
+            [ForecastJob.under(pauses.get(one.id), one, medians[one.id]) for one in definitions.values()],
             now=now,
             hours=DAY_H,
             slots=slots,

@@ -41,6 +41,8 @@ class Herds:
             return
         seen = self._seen.setdefault(frozenset(triggers), _Seen(at, jobs))
         seen.times += 1
+        if len(jobs) > len(seen.jobs):  # the pause of one has ended
+            seen.jobs = jobs
 
     def found(self) -> tuple[Herd, ...]:
         """The herds; a job that stands in a more frequent one is not told again."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Self
 
 from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.job_view import JobState
@@ -12,10 +12,12 @@ from atlas.scheduler.triggers import trigger_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from datetime import datetime
 
     from sqlalchemy import Connection
 
     from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.job_state import Pause
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.task import Overlap, TaskPriority
     from atlas.scheduler.triggers import AtlasTrigger
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 ASSUMED_S: Final = 1.0
 """What a task of a job that has not run yet is taken to last."""
+MAY_FIRE: Final = frozenset({JobState.ACTIVE, JobState.PAUSED})
+"""States in which a job makes tasks, now or once its pause has ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +36,23 @@ class ForecastJob:
     Attributes:
         definition: The job.
         duration_s: How long a task of it takes: the median so far; None if it has not run yet.
-        may_fire: False for a job that makes no tasks: PAUSED, UNBOUND, ENDED.
+        may_fire: False for a job that makes no tasks: PAUSED without end, UNBOUND, ENDED.
+        paused_until: No start before this instant makes a task: a pause ends then.
     """
 
     definition: JobDefinition
     duration_s: float | None = None
     may_fire: bool = True
+    paused_until: datetime | None = None
+
+    @classmethod
+    def under(
+        cls, pause: Pause | None, definition: JobDefinition, duration_s: float | None, *, may_fire: bool = True
+    ) -> Self:
+        """The job while ``pause`` holds, or without one."""
+        if pause is None:
+            return cls(definition, duration_s, may_fire)
+        return cls(definition, duration_s, may_fire and pause.until is not None, pause.until)
 
     @property
     def id(self) -> str:
@@ -58,6 +73,10 @@ class ForecastJob:
     def fires(self) -> bool:
         """False if it makes no tasks, by its definition or as it stands."""
         return self.may_fire and self.definition.enabled
+
+    def starts_at(self, at: datetime) -> bool:
+        """False if the pause lasts longer."""
+        return self.paused_until is None or at >= self.paused_until
 
     @property
     def takes_s(self) -> float:
@@ -91,9 +110,13 @@ def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[Forecast
 
     Args:
         connection: The store.
-        known: The jobs as they stand; those that are not ACTIVE make no tasks.
+        known: The jobs as they stand; those that are not ACTIVE make no tasks, or none before the end of their pause.
     """
-    states = {job.name: job.state for job in known}
+    states = {job.name: (job.pause, job.state in MAY_FIRE) for job in known}
     records = [one for one in read_jobs(connection).records.values() if one.id in states]
     medians = medians_of(connection, [one.id for one in records])
-    return [ForecastJob(one.definition, medians[one.id], may_fire=states[one.id] is JobState.ACTIVE) for one in records]
+    found = []
+    for one in records:
+        pause, may_fire = states[one.id]
+        found.append(ForecastJob.under(pause, one.definition, medians[one.id], may_fire=may_fire))
+    return found

@@ -68,7 +68,7 @@ def forecast(
     herds = Herds(slots)
     is_cut = False
     for at, triggers in merged(groups, begin, until):
-        together = [one for trigger in triggers for one in groups[trigger]]
+        together = [one for trigger in triggers for one in groups[trigger] if one.starts_at(at)]
         if len(line) and len(line) + len(together) > MAX_STARTS:
             is_cut, until = True, at
             break

@@ -247,12 +247,9 @@ class Desk:
             else:  # the mean of a job's counters costs nothing to read
                 ran, together_s = self.store.totals.ran(record.id)
                 takes_s = together_s / ran if ran else None
-            fires = (
-                shown.states.pause_of(record.id) is None
-                and record.id not in apart
-                and shown.states.unbound(record.definition) is None
-            )
-            yield ForecastJob(record.definition, takes_s, may_fire=fires)
+            may_fire = record.id not in apart and shown.states.unbound(record.definition) is None
+            pause = shown.states.pause_of(record.id)
+            yield ForecastJob.under(pause, record.definition, takes_s, may_fire=may_fire)
 
 
 _making: Final = threading.Lock()
