@@ -27,6 +27,7 @@ from atlas.scheduler.errors import (
     JobOwnershipError,
     JobUnboundError,
     QueueStoppedError,
+    StoreHeldError,
     StoreMismatchError,
     StoreUnavailableError,
     UnknownFunctionError,
@@ -709,3 +710,13 @@ def test_without_a_loop_queue_and_jobs_live_as_long_as_a_block(tmp_path: Path) -
         assert queue.sync.get_task_result(cron.run_job_now("abs"), timeout=LIMIT_S) == 3
     with pytest.raises(QueueStoppedError, match="the cron manager is not started"):
         manager.sync.get_all_jobs()
+
+
+def test_a_second_manager_of_one_queue_is_refused_until_the_first_one_stops() -> None:
+    queue = TaskQueue(1)
+    first, second = CronManager(queue).sync, CronManager(queue).sync
+    with queue.sync:
+        with first, pytest.raises(StoreHeldError, match="held by another cron manager of this queue"):
+            second.start()
+        with second:
+            second.add_job("abs", "@yearly", abs, args=[-3])

@@ -10,7 +10,7 @@ from loguru import logger
 from atlas.scheduler.awaited import awaited
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.code_jobs import CodeJob
-from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError
+from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError, StoreHeldError
 from atlas.scheduler.job_desk import JobDesk
 from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
@@ -63,11 +63,19 @@ class SyncCronManager:
         self.stop()
 
     def open(self) -> None:
-        """Read the jobs and pauses; nothing fires yet. The queue must be started. Opening twice does nothing."""
+        """Read the jobs and pauses; nothing fires yet. The queue must be started. Opening twice does nothing.
+
+        Raises:
+            StoreHeldError: Another manager of this queue did: neither would hear of the other one's jobs.
+        """
         refuse_on_loop()
         if self._running is not None:
             return
-        running = self._running = RunningClock(self.queue.serving, self.queue.registry)
+        serving = self.queue.serving
+        if serving.has_clock:
+            raise StoreHeldError(serving.store.url, "another cron manager of this queue")
+        running = self._running = RunningClock(serving, self.queue.registry)
+        serving.has_clock = True
         self._unbound = None
         running.serving.extra_figures = self._figures
         running.bring_back()
@@ -136,6 +144,7 @@ class SyncCronManager:
             running, self._running = self._running, None
             if running is not None:
                 running.serving.extra_figures = dict
+                running.serving.has_clock = False
                 running.close()
 
     @property
