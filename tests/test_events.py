@@ -62,7 +62,7 @@ def test_events_are_made_on_the_streams_own_thread(stream: EventStream) -> None:
         return [event(1)]
 
     found = told(stream)
-    stream.publish_later(make)
+    stream.publish_later(make, 1)
     assert stream.drain(LIMIT_S)
     assert makers == ["atlas-events"]
     assert found == [event(1)]
@@ -104,7 +104,7 @@ def test_events_that_cannot_be_made_do_not_end_the_stream(stream: EventStream) -
     def broken() -> Sequence[Event]:
         raise KeyError("status")
 
-    stream.publish_later(broken)
+    stream.publish_later(broken, 1)
     stream.publish(event(1))
     assert stream.drain(LIMIT_S)
     assert found == [event(1)]
@@ -216,10 +216,14 @@ def test_what_a_stuck_subscriber_does_not_hear_is_bounded_and_counted(
     assert entered.wait(LIMIT_S)
     for number in range(1, 6):
         stream.publish(event(number))
+    assert stream.dropped == 2
+    stream.publish(event(6), event(7))  # a commit of two takes the room of two
+    assert stream.dropped == 4
+    stream.publish(*map(event, range(8, 12)))  # a large one is told, and nothing before it
+    assert stream.dropped == 7
     gate.set()
     assert stream.drain(LIMIT_S)
-    assert found == [0, 3, 4, 5]
-    assert stream.dropped == 2
+    assert found == [0, 8, 9, 10, 11]
 
 
 def test_a_stream_that_sleeps_holds_no_events(stream: EventStream) -> None:
@@ -230,7 +234,7 @@ def test_a_stream_that_sleeps_holds_no_events(stream: EventStream) -> None:
     made = Large([event(1)])
     weakref.finalize(made, gone.set)
     told(stream)
-    stream.publish_later(partial(Large.copy, made))
+    stream.publish_later(partial(Large.copy, made), 1)
     del made
     assert stream.drain(LIMIT_S)
     assert gone.wait(LIMIT_S)

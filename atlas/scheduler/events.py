@@ -125,7 +125,7 @@ class SchedulerEvent:
 Event = TaskEvent | JobEvent | SchedulerEvent
 
 MAX_UNTOLD: Final = 100_000
-"""Events kept for slow subscribers; older ones are dropped and counted beyond it."""
+"""Events kept for slow subscribers; beyond it the oldest are dropped and counted, whole commits of them."""
 
 
 class GroupSubscriber(Protocol):
@@ -162,12 +162,16 @@ class EventStream:
 
     A slow subscriber delays the other subscribers but no task; a raising one is logged and kept. Publishing only
     enqueues: producers hand over cheap callables, and the events themselves are made on this thread.
+
+    Attributes:
+        dropped: Events that nobody was told of, since subscribers were `MAX_UNTOLD` behind.
     """
 
     def __init__(self) -> None:
         """Start without subscribers; the thread starts with the first event."""
         self._subscriptions: tuple[_Subscription, ...] = ()
-        self._queue: deque[Callable[[], Sequence[Event]]] = deque()
+        self._queue: deque[tuple[Callable[[], Sequence[Event]], int]] = deque()
+        self._untold = 0
         self._ready = threading.Condition(threading.Lock())
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -192,21 +196,29 @@ class EventStream:
 
     def publish(self, *events: Event) -> None:
         """Hand over events that are made already."""
-        self.publish_later(lambda: events)
+        self.publish_later(lambda: events, len(events))
 
-    def publish_later(self, make: Callable[[], Sequence[Event]]) -> None:
-        """Hand over a callable that makes the events on the stream's own thread."""
+    def publish_later(self, make: Callable[[], Sequence[Event]], count: int) -> None:
+        """Hand over a callable that makes ``count`` events on the stream's own thread."""
         with self._ready:
             if self._closed:
                 return
             if self._thread is None:
                 self._thread = threading.Thread(target=self._loop, name="atlas-events", daemon=True)
                 self._thread.start()
-            if len(self._queue) >= MAX_UNTOLD:
-                self._queue.popleft()
-                self.dropped += 1
-            self._queue.append(make)
+            before = self.dropped
+            while self._queue and self._untold + count > MAX_UNTOLD:
+                self._drop_oldest()
+            self._queue.append((make, count))
+            self._untold += count
             self._ready.notify()
+        if self.dropped and not before:
+            logger.error("a subscriber stands still or is too slow; the oldest events are dropped", kept=MAX_UNTOLD)
+
+    def _drop_oldest(self) -> None:
+        _make, count = self._queue.popleft()
+        self._untold -= count
+        self.dropped += count
 
     def drain(self, timeout_s: float = 5.0) -> bool:
         """Wait until everything published so far was told; False when ``timeout_s`` passed first."""
@@ -230,16 +242,16 @@ class EventStream:
         """Wait for events and tell them; False at the end."""
         with self._ready:
             self._busy = False
-            self._ready.notify_all()
+            if not self._queue:
+                self._ready.notify_all()
             while not self._queue:
                 if self._closed:
                     return False
                 self._ready.wait()
-            makers = list(self._queue)
-            self._queue.clear()
+            make, count = self._queue.popleft()
+            self._untold -= count
             self._busy = True
-        for make in makers:
-            self._tell(make)
+        self._tell(make)
         return True
 
     def _tell(self, make: Callable[[], Sequence[Event]]) -> None:

@@ -71,6 +71,12 @@ def figures(site: Site) -> str:
         _one("atlas_jobs", "Jobs that are known.", len(shown.jobs.records())),
         _one("atlas_config_revision", "Revision of the config file in force.", shown.revision or 0),
         _one("atlas_config_error", "1 while the config file is refused.", float(atlas.config_error() is not None)),
+        _family(
+            "atlas_events_dropped_total",
+            "counter",
+            "Events that no subscriber was told of, since one stands still or is too slow.",
+            [({}, site.store.events.dropped)],
+        ),
     ]
     if tick_s is not None:
         parts.append(_one("atlas_last_tick_age_seconds", "Since the clock last looked for due jobs.", tick_s))

@@ -90,7 +90,8 @@ class JobChanges:
         now = self._store.clock.now()
         events = self._store.events
         for start in range(0, len(changes), TOLD_TOGETHER):
-            events.publish_later(partial(_events_of, changes[start : start + TOLD_TOGETHER], now))
+            some = changes[start : start + TOLD_TOGETHER]
+            events.publish_later(partial(_events_of, some, now), len(some))
         if removed:
             events.publish(*(JobEvent(job_id=job_id, kind=JobEventKind.REMOVED, at=now) for job_id in removed))
         return made

@@ -290,7 +290,7 @@ class Writer(Intake):
             self._guarded(self.on_written, moves)
         reached(CrashPoint.COMMIT_AFTER_HAND_OVER)
         if accepted or moves:
-            self._events.publish_later(lambda: events_of(accepted, moves))
+            self._events.publish_later(lambda: events_of(accepted, moves), len(accepted) + len(moves))
         for accept in batch.accepts:
             accept.ticket.settle(None)
         for work in batch.works:
@@ -317,11 +317,14 @@ class Writer(Intake):
         self._totals.add(moves)
         if self.on_accepted is not None:
             self.on_accepted(list(tasks))
-        self._events.publish_later(lambda: [accepted_event(task) for task in tasks])
+        self._events.publish_later(lambda: [accepted_event(task) for task in tasks], len(tasks))
 
     def announce(self, served: Sequence[Task], refused: Sequence[Task]) -> None:
         """Tell of tasks that another process put into the store, and of those among them that ended at once."""
-        self._events.publish_later(lambda: [*map(accepted_event, [*served, *refused]), *map(refused_event, refused)])
+        self._events.publish_later(
+            lambda: [*map(accepted_event, [*served, *refused]), *map(refused_event, refused)],
+            len(served) + 2 * len(refused),
+        )
 
     # --- when two transactions meet ---------------------------------------------------------------------------------
 

@@ -45,10 +45,10 @@ class HandStream(EventStream):
         self.held = False
         self._telling = False
 
-    def publish_later(self, make: Callable[[], Sequence[Event]]) -> None:
+    def publish_later(self, make: Callable[[], Sequence[Event]], count: int) -> None:
         """Tell now, or behind what is told or written just now."""
         if not self._closed:
-            self._queue.append(make)
+            self._queue.append((make, count))
             self.tell()
 
     def tell(self) -> None:
@@ -58,7 +58,7 @@ class HandStream(EventStream):
         self._telling = True
         try:
             while self._queue and not self.held:
-                self._tell(self._queue.popleft())
+                self._tell(self._queue.popleft()[0])
         finally:
             self._telling = False
 
