@@ -160,6 +160,22 @@ def test_a_missing_or_wrong_settings_file_exits_2_and_is_named(installation: Ins
     assert f"{installation.config}:2:3: scheduler.max_worker" in done.err
 
 
+@pytest.mark.parametrize(
+    ("argv", "config", "is_verbose"),
+    [
+        pytest.param(["--config", "a", "--verbose", "jobs"], "a", True, id="before the command"),
+        pytest.param(["jobs", "--config", "b", "--verbose"], "b", True, id="behind it"),
+        pytest.param(["--config", "a", "jobs", "--config", "b"], "b", False, id="both, the later one counts"),
+        pytest.param(["jobs"], None, False, id="neither"),
+    ],
+)
+def test_settings_are_named_before_the_command_or_behind_it(
+    argv: list[str], config: str | None, is_verbose: bool
+) -> None:
+    args = parse(argv)
+    assert (args.config, args.verbose) == (config, is_verbose)
+
+
 def test_the_wrong_folder_is_not_taken_for_a_new_installation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: Typed
 ) -> None:

@@ -214,27 +214,34 @@ COMMANDS: Final = (
 )
 
 
+def _everywhere(*, config: str | None, verbose: bool | str) -> Parser:
+    """The options that stand before a command or behind it, with their values where neither names them.
+
+    Each level has its own: parsers that share them as parents share their defaults, too.
+    """
+    options = Parser(add_help=False)
+    options.add_argument(
+        "--config", default=config, metavar="FILE", help="settings (ATLAS_CONFIG, else config/config.yaml)"
+    )
+    options.add_argument("--verbose", action="store_true", default=verbose, help="log lines and tracebacks")
+    return options
+
+
 def make_parser() -> Parser:
     """The parser of the whole command line."""
-    everywhere = Parser(add_help=False)
-    everywhere.add_argument(
-        "--config", default=argparse.SUPPRESS, metavar="FILE", help="settings (ATLAS_CONFIG, else config/config.yaml)"
-    )
-    everywhere.add_argument(
-        "--verbose", action="store_true", default=argparse.SUPPRESS, help="log lines and tracebacks"
-    )
     parser = Parser(
         prog="atlas",
         description="Cron jobs and a durable task queue for the Atlas news collector.",
         epilog=_EXIT_CODES,
-        parents=[everywhere],
+        parents=[_everywhere(config=None, verbose=False)],
     )
-    parser.set_defaults(config=None, verbose=False)
     parser.add_argument("--version", action="version", version=f"atlas {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    # A command sets these options only where they stand behind it: a default of its own would undo one before it.
+    again = _everywhere(config=argparse.SUPPRESS, verbose=argparse.SUPPRESS)
     for command in COMMANDS:
         summary = command.help[0].upper() + command.help[1:] + "."
-        one = commands.add_parser(command.name, help=command.help, description=summary, parents=[everywhere])
+        one = commands.add_parser(command.name, help=command.help, description=summary, parents=[again])
         command.arguments(one)
         one.set_defaults(command=command, parser=one)
     return parser
