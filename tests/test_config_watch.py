@@ -125,6 +125,23 @@ def edited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit
     made.stop()
 
 
+def test_a_pipe_in_the_place_of_the_file_is_refused_and_the_next_edit_is_seen(edited: Edited) -> None:
+    edited.file.unlink()
+    os.mkfifo(edited.file)
+    assert "this is a pipe" in str(edited.wait_for(REFUSED).detail)
+    edited.file.unlink()
+    edited.file.write_text(text_of(one=HEALTH, two=HEALTH), "utf-8")
+    edited.wait_for(APPLIED)
+    assert edited.states() == {"one": JobState.ACTIVE, "two": JobState.ACTIVE}
+
+
+def test_a_revision_takes_the_place_of_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "jobs.json")
+    with replacing(tmp_path / "jobs.json", "text") as put_in_place:
+        assert put_in_place() is None
+    assert (tmp_path / "jobs.json").read_text() == "text"
+
+
 # --- eight ways to save ----------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import os
 import re
 import time
 from datetime import UTC, date, datetime
@@ -654,9 +655,13 @@ def test_a_byte_order_mark_is_dropped(tmp_path: Path) -> None:
 
 
 def test_a_missing_file_is_not_zero_jobs(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # nobody writes into it: opening it as a file waits for ever
     for path, message in (
         (tmp_path / "no.json", "no such file; 'atlas rollback N' writes an accepted version back"),
         (tmp_path, "a folder"),
+        (pipe, "this is a pipe"),
+        (Path("/dev/zero"), "a device"),
         ("a\0b", "cannot be read"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:

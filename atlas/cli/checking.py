@@ -12,7 +12,7 @@ from atlas.cli.installation import quiet_logs, settings_of
 from atlas.cli.tables import Cell, print_json, say
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import parse_jobs, read_jobs_text, schema_text
+from atlas.scheduler.jobs import decode_jobs_text, parse_jobs, read_jobs_bytes, schema_text
 from atlas.scheduler.log_lines import one_line
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check(args: argparse.Namespace) -> int:
     settings = settings_of(args)
     file = Path(args.file) if args.file else shown_file(settings.persistence.cron_config)
     with quiet_logs(verbose=args.verbose):
-        loaded, problems = _load(file, settings)
+        raw, loaded, problems = _load(file, settings, or_pipe=bool(args.file))
     errors = sum(problem.severity == "error" for problem in problems)
     if args.json:
         told = [problem.to_json() for problem in problems]
@@ -41,7 +41,7 @@ def check(args: argparse.Namespace) -> int:
             {"file": str(file), "ok": not errors, "jobs": list(loaded.definitions) if loaded else [], "problems": told}
         )
         return Exit.USAGE if errors else Exit.OK
-    text = _lines(file)
+    text = raw.decode("utf-8-sig", errors="replace").split("\n") if raw else ()
     for problem in problems:
         _print_problem(problem, text)
     found = ", ".join(
@@ -63,12 +63,14 @@ def schema(_args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def _load(file: Path, settings: Settings) -> tuple[JobsFile | None, Sequence[Problem]]:
-    """The file if it can be used, and what there is to say about it."""
+def _load(file: Path, settings: Settings, *, or_pipe: bool) -> tuple[bytes, JobsFile | None, Sequence[Problem]]:
+    """The bytes of the file, its jobs if it can be used, and what there is to say about it; a pipe is read once."""
+    raw = b""
     try:
-        return read_wanted(read_jobs_text(file), file, settings)
+        raw = read_jobs_bytes(file, or_pipe=or_pipe)
+        return raw, *read_wanted(decode_jobs_text(raw, file=file), file, settings)
     except ConfigError as error:
-        return None, error.problems
+        return raw, None, error.problems
 
 
 def _print_problem(problem: Problem, text: Sequence[str]) -> None:
@@ -96,13 +98,6 @@ def _width(problem: Problem, room: int) -> int:
     from rich.cells import cell_len
 
     return max(1, min(cell_len((problem.value or "").splitlines()[0]) if problem.value else 1, room))
-
-
-def _lines(file: Path) -> list[str]:
-    try:
-        return file.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    except OSError:
-        return []
 
 
 def shown_file(file: Path) -> Path:

@@ -40,7 +40,7 @@ def plan(args: argparse.Namespace) -> int:
     with opened(args) as (client, settings):
         configured = settings.persistence.cron_config
         file = Path(args.file) if args.file else shown_file(configured)
-        wanted, advised = read_wanted(read_jobs_text(file), file, settings)
+        wanted, advised = read_wanted(read_jobs_text(file, or_pipe=bool(args.file)), file, settings)
         preview = preview_of(client, wanted, file, settings)
         runs = client.scheduler() is not None
         times = local_times(settings)
@@ -62,7 +62,7 @@ def apply(args: argparse.Namespace) -> int:
     with opened(args) as (client, settings):
         configured = settings.persistence.cron_config
         file = Path(args.file) if args.file else shown_file(configured)
-        return bring(client, settings, read_jobs_text(file), file)
+        return bring(client, settings, read_jobs_text(file, or_pipe=bool(args.file)), file)
 
 
 def rollback(args: argparse.Namespace) -> int:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import codecs
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
@@ -26,11 +25,13 @@ from atlas.scheduler.jobs_file.findings import Finding, findings
 from atlas.scheduler.jobs_file.format import EditorSchema, JobEntry, JobsDocument, JobsFrame
 from atlas.scheduler.jobs_file.json_faults import BACK
 from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.jobs_file.opening import NoFileError, opened
 from atlas.scheduler.told import Told, reason_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Registry
@@ -119,15 +120,28 @@ def load_jobs(path: Path | str, *, defaults: PolicyDefaults) -> JobsFile:
     return parse_jobs(read_jobs_text(path), file=path, defaults=defaults, registry=None)
 
 
-def read_jobs_text(path: Path | str) -> str:
+def read_jobs_text(path: Path | str, *, or_pipe: bool = False) -> str:
     """The text of the file: UTF-8, at most `MAX_BYTES`; a byte order mark, as Windows editors write it, is dropped.
 
     Raises:
         ConfigError: Missing, unreadable, too large, or in another encoding (UTF-16, UTF-32 and GBK are told by name).
     """
+    return decode_jobs_text(read_jobs_bytes(path, or_pipe=or_pipe), file=path)
+
+
+def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
+    """What stands in the file, at most `MAX_BYTES` and one byte more.
+
+    Args:
+        path: The file.
+        or_pipe: See `opened`.
+
+    Raises:
+        ConfigError: Missing, no file, or unreadable.
+    """
     try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
+        with opened(path, or_pipe=or_pipe) as file:
+            return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         message = Told(
             "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml", remedy=BACK
@@ -136,10 +150,12 @@ def read_jobs_text(path: Path | str) -> str:
     except IsADirectoryError:
         message = Told("this is a folder; name a file as persistence.cron_config in config.yaml")
         raise _unreadable(path, message) from None
+    except NoFileError:
+        message = Told("this is a pipe, a device or a socket; put a file in its place")
+        raise _unreadable(path, message) from None
     except (OSError, ValueError) as error:
         message = Told("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
         raise _unreadable(path, message) from None
-    return decode_jobs_text(raw, file=path)
 
 
 def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.jobs_file.opening import opened
 from atlas.scheduler.told import Told, reason_of
 
 if TYPE_CHECKING:
@@ -111,7 +112,7 @@ class FileWatch:
 def read_content(path: Path, max_bytes: int) -> Seen:
     """What stands in the file now."""
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             raw = file.read(max_bytes + 1)
     except (OSError, ValueError) as error:
         return Seen(None, f"{type(error).__name__}: {error}")
@@ -162,7 +163,7 @@ def replacing(path: Path, text: str) -> Iterator[Callable[[], Path | None]]:
 
     def put_in_place() -> Path | None:
         try:
-            old = target.read_bytes() if target.exists() else None
+            old = target.read_bytes() if target.is_file() else None
             if old is not None and old != text.encode():
                 written.append(_write(kept, old, like=target))
                 written.pop().replace(kept)

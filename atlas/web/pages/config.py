@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import MAX_BYTES
+from atlas.scheduler.jobs import read_jobs_text
 from atlas.scheduler.store.tables import revisions
 from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages.view import View
@@ -125,8 +125,8 @@ def _text_of(view: View, number: int) -> str:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text(encoding="utf-8-sig") if path.stat().st_size <= MAX_BYTES else None
-    except (OSError, UnicodeDecodeError):
+        return read_jobs_text(path)
+    except ConfigError:
         return None
 
 

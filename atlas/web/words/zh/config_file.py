@@ -222,6 +222,7 @@ CONFIG_FILE: Final[dict[str, str]] = {
     "half of a surrogate pair is no character; save the file as UTF-8": "半个代理对不是字符；请将文件保存为 UTF-8",
     "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml": "没有这个文件；{remedy}；也可在 config.yaml 的 persistence.cron_config 中指定别处的文件",
     "this is a folder; name a file as persistence.cron_config in config.yaml": "这是文件夹；请在 config.yaml 的 persistence.cron_config 中指定文件",
+    "this is a pipe, a device or a socket; put a file in its place": "这是管道、设备或套接字；请换成文件",
     "cannot be read: {why}; check its owner and permissions": "无法读取：{why}；请检查所有者和权限",
     "larger than {n} bytes; is this the jobs file? If so, make fewer jobs of it": "超过 {n} 字节；这是作业文件吗？若是，请减少作业数量",
     "this is {name}; save the file as UTF-8": "这是 {name} 编码；请将文件保存为 UTF-8",
