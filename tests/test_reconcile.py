@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import event, insert, select, update
 
 from atlas.scheduler import reconcile as reconcile_module
+from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.definition_text import UnreadDefinition, definition_of, row_of, seal_of, text_of
 from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavailableError
@@ -90,6 +91,15 @@ def test_the_plan_names_what_is_new_different_gone_and_the_same(configured: Conf
     assert plan.unchanged == 1
     assert plan.summary == "+new ~other -gone"
     assert plan
+
+
+def test_the_summary_of_a_great_edit_is_short(configured: Configured) -> None:
+    many = {f"job{number:03}": HOURLY for number in range(300)}
+    plan = configured.apply(**many, one=HOURLY)
+    assert plan.summary.startswith("+job000 +job001 +job002 ")
+    assert plan.summary.endswith(" +job019 … (+301)")
+    assert configured.revisions()[0].summary == plan.summary
+    assert configured.apply(one=MINUTELY).summary == f"~one {' '.join(f'-job{n:03}' for n in range(20))} … (-300)"
 
 
 def test_an_unchanged_file_writes_nothing(configured: Configured, clockwork: Clockwork) -> None:
@@ -221,10 +231,26 @@ def test_a_job_switched_off_has_no_fire_times_and_counts_anew_when_switched_on(
     assert clockwork.fires() == []
     with pytest.raises(JobOwnershipError, match="enabled: false"):
         clockwork.cron.resume_job("job")
+    assert clockwork.cron.resume_jobs() == []
     configured.apply(job=MINUTELY)
     assert clockwork.job().next_fire_time == utc(f"{DAY} 12:05")
     clockwork.at("12:05:20")
     assert clockwork.decisions() == ["12:05 task"]
+
+
+@pytest.mark.parametrize("names", [["job"], None], ids=["named", "all"])
+@pytest.mark.parametrize("who", ["manager", "client"])
+def test_the_pause_of_a_job_that_is_switched_off_ends_when_asked(
+    configured: Configured, clockwork: Clockwork, who: str, names: list[str] | None
+) -> None:
+    configured.apply(job={**MINUTELY, "enabled": False})
+    acting = clockwork.cron if who == "manager" else SyncAtlasClient.over(clockwork.store)
+    assert acting.pause_jobs(["job"], by="ops") == ["job"]
+    assert acting.resume_jobs(names, by="ops") == ["job"]
+    assert acting.resume_jobs(by="ops") == []
+    configured.restart()
+    configured.apply(job=MINUTELY)
+    assert configured.states() == {"job": "ACTIVE"}
 
 
 def test_an_ended_job_goes_on_when_the_file_gives_it_a_new_date(configured: Configured, clockwork: Clockwork) -> None:

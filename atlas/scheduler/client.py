@@ -346,12 +346,12 @@ class SyncAtlasClient:
 
     def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
         """Remove the pauses of several jobs, in one commit, see `CronManager.resume_jobs`."""
-        apart = self._apart(self._read(scheduler_lease))
+        apart, held = self._apart(self._read(scheduler_lease)), self._paused()
         if names is None:
-            held = self._paused() | apart.keys()
-            chosen = [record.id for record in self._every_job() if record.enabled and record.id in held]
+            jobs = self._every_job()
+            chosen = [one.id for one in jobs if one.id in held or (one.enabled and one.id in apart)]
         else:
-            chosen = [self._enabled(name) for name in dict.fromkeys(names)]
+            chosen = [self._resumable(name, held) for name in dict.fromkeys(names)]
         now = self.store.clock.now()
         return self._write(lambda connection: resume_jobs(connection, chosen, by=by, at=now, apart=apart))
 
@@ -359,8 +359,8 @@ class SyncAtlasClient:
         """What the scheduler that runs has set apart; without one, nobody has tried."""
         return parked_words(lease) if lease is not None and lease.lives(self.store.clock.now()) else {}
 
-    def _enabled(self, name: str) -> str:
-        if not self._known_job(name).enabled:
+    def _resumable(self, name: str, paused: set[str]) -> str:
+        if not self._known_job(name).enabled and name not in paused:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
         return name
 

@@ -375,7 +375,7 @@ class SyncCronManager:
 
         Raises:
             UnknownJobError: No such job.
-            JobOwnershipError: The config file says ``enabled: false``.
+            JobOwnershipError: It is not paused, but the config file says ``enabled: false``.
         """
         return bool(self.resume_jobs([name], by=by))
 
@@ -383,7 +383,7 @@ class SyncCronManager:
         """`resume_job` for several jobs in one commit: all of them, or none. The audit has a line for each.
 
         Args:
-            names: The jobs. None: every one that is paused or set apart, but for those that the config file disables.
+            names: The jobs. None: every one that is paused, or set apart and not disabled by the config file.
             by: Who.
 
         Returns:
@@ -391,7 +391,7 @@ class SyncCronManager:
 
         Raises:
             UnknownJobError: There is no job of one of these names; none is resumed.
-            JobOwnershipError: The config file says ``enabled: false`` of one of them; none is resumed.
+            JobOwnershipError: One of them is not paused, but the config file says ``enabled: false``; none is resumed.
         """
         refuse_on_loop()
         resumed = self._desk.resume_jobs(names, by=by)

@@ -155,18 +155,22 @@ class JobDesk:
         states, jobs = self._running.states, self._running.jobs
         apart = jobs.apart()
         if names is None:
-            known = map(jobs.record, sorted({*states.paused(), *apart}))
-            chosen = [record.id for record in known if record is not None and record.enabled]
+            chosen = sorted(set(filter(jobs.record, states.paused())).union(filter(self._is_enabled, apart)))
         else:
-            chosen = [self._enabled(name) for name in dict.fromkeys(names)]
+            chosen = [self._resumable(name) for name in dict.fromkeys(names)]
         resumed = states.resume(chosen, by=by, apart=apart)
         for name in chosen:
             jobs.try_again(name)
         self._tell(resumed, JobEventKind.RESUMED, {"by": by})
         return resumed
 
-    def _enabled(self, name: str) -> str:
-        if not self._record(name).enabled:
+    def _is_enabled(self, name: str) -> bool:
+        record = self._running.jobs.record(name)
+        return record is not None and record.enabled
+
+    def _resumable(self, name: str) -> str:
+        """The job's id; one that the file switches off may still have a pause to end, for the day it is enabled."""
+        if not self._record(name).enabled and self._running.states.pause_of(name) is None:
             raise JobOwnershipError(name, "the config file says enabled: false; change it there")
         return name
 

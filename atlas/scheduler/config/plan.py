@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ConfigError, Problem
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition_text import KnownDefinition
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import JobsFile
+
+
+NAMED: Final = 20
+"""Jobs of a kind that a summary names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +45,22 @@ class Plan:
 
     @property
     def summary(self) -> str:
-        """``+a +b ~c -d``: what is added, changed, removed, by id."""
-        parts = (
-            [f"+{one.id}" for one in self.added]
-            + [f"~{one.id}" for one in self.changed]
-            + [f"-{one}" for one in self.removed]
+        """``+a +b ~c -d``: what is added, changed, removed, by id.
+
+        Of more than `NAMED` of a kind the first are named and all are counted: ``+a +b … (+20000) ~c -d``. It stands in
+        one line of the log, of the revisions and of the audit.
+        """
+        kinds = (
+            ("+", [one.id for one in self.added]),
+            ("~", [one.id for one in self.changed]),
+            ("-", list(self.removed)),
         )
-        return " ".join(parts) or "no change to jobs"
+        return " ".join(_named(sign, ids) for sign, ids in kinds if ids) or "no change to jobs"
+
+
+def _named(sign: str, ids: list[str]) -> str:
+    named = " ".join(f"{sign}{one}" for one in ids[:NAMED])
+    return named if len(ids) <= NAMED else f"{named} … ({sign}{len(ids)})"
 
 
 def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsFile, *, file: Path | str) -> Plan:
