@@ -226,6 +226,41 @@ def test_check_shows_every_problem_at_its_place(installation: Installation, type
     assert cell_len(caret[: caret.index("^")]) == cell_len(line[: line.index("75")])
 
 
+def test_check_reads_a_pipe_once_and_shows_the_lines_of_it(installation: Installation) -> None:
+    with installation.start("check", "/dev/stdin", stdin=subprocess.PIPE) as process:
+        out, err = process.communicate(b'{"cron_jobs": {"a": {"cron_expression": "75 2 * * *"}}}', timeout=LIMIT_S)
+    assert (process.returncode, err) == (2, b"")
+    assert '│ {"cron_jobs": {"a": {"cron_expression": "75 2' in out.decode()
+
+
+def test_check_of_a_pipe_that_nobody_writes_into_ends(installation: Installation) -> None:
+    installation.jobs_file.unlink()
+    os.mkfifo(installation.jobs_file)
+    done = installation.atlas("check")
+    assert done.code == 2
+    assert "this is a pipe" in done.out
+
+
+@pytest.mark.parametrize(
+    ("argv", "closed", "code"),
+    [
+        pytest.param(["jobs"], ">&-", 0, id="stdout"),
+        pytest.param(["pause", "no_job"], "2>&-", 3, id="stderr"),
+        pytest.param(["jobs"], ">&- 2>&- <&-", 0, id="all"),
+    ],
+)
+def test_streams_that_are_closed_are_no_error(
+    installation: Installation, argv: list[str], closed: str, code: int
+) -> None:
+    command = [sys.executable, "-m", "atlas", *argv]
+    shell = ["sh", "-c", f'"$@" {closed}', "sh", *command]
+    done = subprocess.run(
+        shell, cwd=installation.folder, env=installation.environment, capture_output=True, timeout=LIMIT_S, check=False
+    )
+    assert (done.returncode, done.stdout) == (code, b"")
+    assert b"unexpected" not in done.stderr
+
+
 def test_check_as_json_names_place_and_remedy(installation: Installation, typed: Typed, tmp_path: Path) -> None:
     file = tmp_path / "other.json"
     file.write_text('{"cron_jobs": {"a": {"cron_expression": "nonsense"}}}')
@@ -551,6 +586,17 @@ def test_a_bar_moves_on_a_terminal_and_leaves_the_outcome(served: Installation) 
     screen = on_terminal(served, "submit", "work_of_tests:sleep", "0.6", "--wait")
     assert "━" in screen
     assert screen.rstrip().splitlines()[-1].count("✓") == 1
+
+
+def test_a_schedule_in_another_zone_than_the_times_beside_it_names_its_zone(tmp_path: Path, typed: Typed) -> None:
+    nightly = {"function": "health", "cron_expression": "30 2 * * *"}
+    installation = Installation(
+        tmp_path / "atlas", {"here": nightly, "there": {**nightly, "timezone": "Europe/Berlin"}}
+    )
+    with Served(installation) as scheduler:
+        for told in ("\n".join(scheduler.told), typed("jobs", at=installation).out):
+            assert re.search(r"^there +30 2 \* \* \* \(Europe/Berlin\) ", told, re.MULTILINE)
+            assert re.search(r"^here +30 2 \* \* \* +[^ (]", told, re.MULTILINE)
 
 
 def test_serve_says_what_runs_and_drains_on_ctrl_c(tmp_path: Path, typed: Typed) -> None:

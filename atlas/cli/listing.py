@@ -135,7 +135,7 @@ def _job_row(job: Job, figures: Metrics, last: Task | None, times: LocalTimes) -
     return (
         Cell(job.name, "bold"),
         "" if job.title == job.name else job.title,
-        job.schedule,
+        times.schedule(job),
         *upcoming,
         Cell("–", "dim") if last is None else state_cell(last.status.value),
         _rate(figures),

@@ -141,7 +141,7 @@ def _job_row(job: Job, times: LocalTimes) -> tuple[str | Cell, ...]:
     return (
         Cell(job.name, "bold"),
         "" if job.title == job.name else job.title,
-        job.schedule,
+        times.schedule(job),
         state_cell(job.state.value),
         times.at(due),
         "" if due is None else times.ahead(due),

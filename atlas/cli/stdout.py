@@ -9,10 +9,21 @@ from contextlib import suppress
 
 
 def never_fail_to_print() -> None:
-    """Let a terminal or pipe that is not UTF-8 show ``?`` for what it lacks."""
+    """Let a terminal or pipe that is not UTF-8 show ``?`` for what it lacks; a closed stream shows nothing."""
+    if sys.stdout is None or sys.stderr is None:
+        _open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+
+
+def _open_closed_streams() -> None:
+    """Let the descriptors 0, 1 and 2 that are closed lead nowhere: the next file opened, a database, would get them."""
+    while (nowhere := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(nowhere, True)
+    os.close(nowhere)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
 
 
 def flushed(code: int) -> int:

@@ -13,6 +13,8 @@ from atlas.scheduler.told import with_instants
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo
 
+    from atlas.scheduler.job_view import Job
+
 _HINT: Final = (
     'write "2h" (that long from now), "18:30", "2026-11-24", "2026-11-24T09:00", today, yesterday or tomorrow'
 )
@@ -62,6 +64,10 @@ class LocalTimes:
     def age(self, instant: datetime) -> str:
         """How long ago that was: ``4m 33s``."""
         return format_duration(max(0.0, round((self.now - instant).total_seconds())))
+
+    def schedule(self, job: Job) -> str:
+        """A job's schedule, with its zone where that is not the reader's: ``30 2 * * * (Europe/Berlin)``."""
+        return job.schedule if job.timezone == self.zone.key else f"{job.schedule} ({job.timezone})"
 
     @property
     def words(self) -> str:
