@@ -205,6 +205,21 @@ def test_what_needs_attention_says_why_on_a_phone_too(served: Served, window: Br
         assert complaints == []
 
 
+def test_a_long_title_leaves_its_mark_whole_and_no_word_of_the_audit_is_broken(served: Served, window: Browser) -> None:
+    with tab(window, viewport={"width": 1280, "height": 900}, locale="zh-CN") as (page, complaints):
+        visit(page, served.base + "/")
+        stretched = "one => { one.lastChild.textContent = 'e'.repeat(200); return one.firstChild.offsetWidth; }"
+        assert page.locator("a.lane .n").first.evaluate(stretched) >= 14
+        visit(page, served.base + "/system")
+        lines = """all => all.map(one => {
+          const range = document.createRange();
+          range.selectNodeContents(one);
+          return range.getClientRects().length;
+        })"""
+        assert set(page.locator("tr[id^=a] td:nth-child(3)").evaluate_all(lines)) == {1}
+        assert complaints == []
+
+
 def test_the_theme_and_the_language_of_a_link_are_remembered(served: Served, window: Browser) -> None:
     with tab(window, java_script_enabled=False, color_scheme="light") as (page, complaints):
         visit(page, served.base + "/jobs?lang=zh")

@@ -110,6 +110,23 @@ def test_a_job_that_makes_no_task_is_in_no_plan(settings: Settings) -> None:
         assert f"{today + timedelta(days=4):%d}" in client.get("/jobs/closed").text.partition(">Next fires<")[2][:1500]
 
 
+def test_the_list_of_jobs_says_which_cannot_run_and_in_which_zone_another_is_meant(settings: Settings) -> None:
+    jobs = {
+        "here": {"cron_expression": "30 2 * * *", "function": "health"},
+        "there": {"cron_expression": "30 2 * * *", "function": "health", "timezone": "Australia/Lord_Howe"},
+        "unbound": {"cron_expression": "* * * * *", "function": "not_here"},
+    }
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": jobs}))
+    with AtlasScheduler(settings).in_thread() as atlas:
+        page = signed_in(atlas).get("/jobs").text
+        rows = {one: page.partition(f'name="job:{one}"')[2].partition("</tr>")[0] for one in jobs}
+        assert "30 2 * * * Australia/Lord_Howe</small>" in rows["there"]
+        assert "30 2 * * *</small>" in rows["here"]
+        assert "no function &#39;not_here&#39; is registered" in rows["unbound"]
+        assert re.findall("<time[^>]*>|in [0-9]+s", rows["unbound"]) == []
+
+
 def test_a_forecast_of_many_jobs_comes_in_pages_of_bounded_size(settings: Settings) -> None:
     jobs = {f"job{number:04d}": {"cron_expression": "0 0 1 1 *", "function": "health"} for number in range(1500)}
     busy = {"cron_expression": "*/20 * * * *", "function": "health"}
