@@ -123,7 +123,7 @@ def test_the_list_of_jobs_says_which_cannot_run_and_in_which_zone_another_is_mea
         rows = {one: page.partition(f'name="job:{one}"')[2].partition("</tr>")[0] for one in jobs}
         assert "30 2 * * * Australia/Lord_Howe</small>" in rows["there"]
         assert "30 2 * * *</small>" in rows["here"]
-        assert "no function &#39;not_here&#39; is registered" in rows["unbound"]
+        assert '<small class="why" title="no function &#39;not_here&#39; is registered">' in rows["unbound"]
         assert re.findall("<time[^>]*>|in [0-9]+s", rows["unbound"]) == []
 
 
