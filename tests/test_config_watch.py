@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import stat
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -528,6 +530,33 @@ def test_what_is_not_put_in_place_leaves_nothing_behind(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), replacing(file, "new"):
         raise RuntimeError
     assert [(one.name, one.read_text("utf-8")) for one in tmp_path.iterdir()] == [("jobs.json", "old")]
+
+
+def test_a_copy_that_cannot_be_kept_leaves_nothing_behind(tmp_path: Path) -> None:
+    file, kept = tmp_path / "jobs.json", tmp_path / "jobs.json.bak"
+    file.write_text("old", "utf-8")
+    kept.mkdir()
+    with replacing(file, "new") as put_in_place, pytest.raises(ConfigError, match="cannot be replaced"):
+        put_in_place()
+    assert file.read_text("utf-8") == "old"
+    assert sorted(tmp_path.iterdir()) == [file, kept]
+
+
+def test_a_folder_that_cannot_be_flushed_does_not_make_a_replaced_file_one_that_was_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some file systems refuse it; the file holds the new text all the same."""
+    file, flush = tmp_path / "jobs.json", os.fsync
+
+    def refused(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        flush(handle)
+
+    monkeypatch.setattr(os, "fsync", refused)
+    with replacing(file, "new") as put_in_place:
+        put_in_place()
+    assert file.read_text("utf-8") == "new"
 
 
 def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from loguru import logger
 
+from atlas.cli import planning
 from atlas.scheduler.config.advice import advise
 from atlas.scheduler.config.changes import differences
 from atlas.scheduler.errors import ConfigError
@@ -370,6 +371,23 @@ def test_without_a_scheduler_an_apply_waits_for_one(tmp_path: Path) -> None:
     assert "No scheduler runs: it counts when one starts" in applied.out
     with Served(made):
         assert [one["author"].partition(":")[0] for one in made.atlas("revisions", "--json").json] == ["cli"]
+
+
+def test_what_is_saved_while_an_apply_looks_at_the_file_is_not_written_over(
+    tmp_path: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Installation(tmp_path / "atlas", {"greet": GREET})
+    looked, saved = planning.preview_of, document(greet={**GREET, "timeout": 7})
+
+    def slow(*args: Any) -> Any:
+        made.jobs_file.write_text(saved, "utf-8")
+        return looked(*args)
+
+    monkeypatch.setattr(planning, "preview_of", slow)
+    refused = typed("apply", at=made)
+    assert (refused.code, "changed while it was looked at; apply it again" in refused.err) == (2, True)
+    assert made.jobs_file.read_text("utf-8") == saved
+    assert "it counts when one starts" in typed("apply", at=made).out
 
 
 def test_check_warns_of_what_is_hardly_meant(tmp_path: Path, typed: Typed) -> None:

@@ -12,9 +12,9 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
 from atlas.scheduler.config.preview import Preview, make_preview
-from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace
+from atlas.scheduler.config.requests import ANSWER_S, await_answer, request, request_replace
 from atlas.scheduler.definition_text import digest_of
-from atlas.scheduler.errors import ConfigError, UnknownRevisionError
+from atlas.scheduler.errors import ConfigError, Problem, UnknownRevisionError
 from atlas.scheduler.jobs import read_jobs_text
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.revisions import latest_revision, revision_numbered
@@ -98,8 +98,14 @@ def bring(
     if not preview.is_new_text and on_disk is not None and digest_of(on_disk) == wanted.digest:
         say(f"revision {preview.revision} has this text already; nothing to do")
         return Exit.OK
-    print_preview(preview, local_times(settings))
-    asked = request_replace(client.store, configured, wanted.text, by=who(), action=action, detail=detail)
+    if file.resolve() != configured.resolve():
+        print_preview(preview, local_times(settings))
+        asked = request_replace(client.store, configured, wanted.text, by=who(), action=action, detail=detail)
+    elif on_disk is not None and digest_of(on_disk) == wanted.digest:
+        print_preview(preview, local_times(settings))
+        asked = request(client.store, wanted.text, by=who(), action=action, detail=detail)
+    else:  # what an editor saved meanwhile is not written over
+        raise ConfigError([Problem(file=file, path="", message="changed while it was looked at; apply it again")])
     if client.scheduler() is None:
         say(f"{_sum(preview)}. No scheduler runs: it counts when one starts ('atlas serve').")
         return Exit.OK

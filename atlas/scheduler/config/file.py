@@ -166,7 +166,7 @@ def replacing(path: Path, text: str) -> Iterator[Callable[[], Path | None]]:
             old = target.read_bytes() if target.is_file() else None
             if old is not None and old != text.encode():
                 written.append(_write(kept, old, like=target))
-                written.pop().replace(kept)
+                written[-1].replace(kept)
             fresh.replace(target)
             reached(CrashPoint.APPLY_FILE_REPLACED)
             _flush_folder(target.parent)
@@ -210,11 +210,13 @@ def _write(place: Path, raw: bytes, *, like: Path) -> Path:
 
 
 def _flush_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    """Make a new name in it outlast a power failure, where its file system can: the file stands there in any case."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:

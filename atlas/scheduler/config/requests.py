@@ -34,16 +34,11 @@ def request_replace(store: Store, path: Path, text: str, *, by: str, action: Act
         ConfigError: The file cannot be replaced; nothing changed.
         StoreUnavailableError: The database did not take the request; nothing changed.
     """
-    digest, now = text_digest(text), store.clock.now()
-
-    def put(connection: Connection) -> int:
-        return ask(connection, at=now, by=by or CODE, action=action, digest=digest, detail=detail)
-
     if read_content(path, len(text.encode())).raw == text.encode():
-        return store.write(put)
+        return request(store, text, by=by, action=action, detail=detail)
     with replacing(path, text) as put_in_place:
         reached(CrashPoint.APPLY_BEFORE_REQUEST)
-        asked = store.write(put)
+        asked = request(store, text, by=by, action=action, detail=detail)
         reached(CrashPoint.APPLY_REQUESTED)
         try:
             put_in_place()
@@ -51,6 +46,20 @@ def request_replace(store: Store, path: Path, text: str, *, by: str, action: Act
             store.write(lambda connection: withdraw(connection, asked))
             raise
     return asked
+
+
+def request(store: Store, text: str, *, by: str, action: Action, detail: str) -> int:
+    """Ask the scheduler for a checked ``text`` that the file holds; returns the request's number.
+
+    Raises:
+        StoreUnavailableError: The database did not take the request.
+    """
+    digest, now = text_digest(text), store.clock.now()
+
+    def put(connection: Connection) -> int:
+        return ask(connection, at=now, by=by or CODE, action=action, digest=digest, detail=detail)
+
+    return store.write(put)
 
 
 def await_answer(store: Store, number: int) -> Request | None:
