@@ -8,20 +8,31 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text, update
 
+from atlas.scheduler.context import current_task
 from atlas.scheduler.cron_manager import CronManager
-from atlas.scheduler.errors import FunctionRefusedError, JobOwnershipError, StoreUnavailableError, UnknownTaskError
+from atlas.scheduler.errors import (
+    FunctionRefusedError,
+    JobOwnershipError,
+    ResultNotReadyError,
+    StoreUnavailableError,
+    TaskCancelledError,
+    UnknownTaskError,
+)
 from atlas.scheduler.job_store.job_store import JobStore
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
+from atlas.scheduler.standby import Standby
 from atlas.scheduler.store.leases import LEASE_S, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import leases
+from atlas.scheduler.store.task_rows import fetch
 from tests.queue_bench import Gate, eventually
 
 if TYPE_CHECKING:
@@ -107,6 +118,16 @@ def second(database: str, leader: subprocess.Popen[str]) -> Iterator[tuple[TaskQ
 Second = tuple[TaskQueue, CronManager, Role]
 
 
+def result_once_it_is_served(queue: TaskQueue, task_id: str) -> object:
+    until_s = time.monotonic() + LIMIT_S
+    while True:
+        try:
+            return queue.sync.get_task_result(task_id, timeout=LIMIT_S)
+        except ResultNotReadyError:
+            assert time.monotonic() < until_s, "nobody serves it"
+            threading.Event().wait(0.05)
+
+
 @pytest.mark.timeout(120)
 def test_who_stands_by_submits_cancels_and_asks_as_the_leader_does(second: Second) -> None:
     queue, cron, _role = second
@@ -152,6 +173,49 @@ def test_the_death_of_the_leader_is_noticed_at_once_and_its_jobs_go_on(
     assert lease is not None
     assert (lease.owner, lease.token) == (store.owner, 2)
     assert store.read(standbys) == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("what", ["submit", "retry", "cancel"])
+def test_what_is_asked_of_a_standby_while_it_takes_the_lead_is_done(
+    second: Second, leader: subprocess.Popen[str], what: str
+) -> None:
+    queue, _cron, role = second
+    done = queue.sync.submit("echo", "before")
+    assert queue.sync.get_task_result(done, timeout=LIMIT_S) == "leader before"
+    standby, store = queue.desk, queue.store
+    assert isinstance(standby, Standby)
+    assert store is not None
+    leader.send_signal(signal.SIGKILL)
+    leader.wait(LIMIT_S)
+    assert role.leads.wait(LEASE_S / 2)
+    store.write(lambda _connection: None)  # what was looked at behind the change is behind us
+    if what == "submit":
+        lives = queue._prepare("echo", [["late"]], {})
+        standby.submit(lives, unique=False, loop=None).wait(LIMIT_S)
+        assert result_once_it_is_served(queue, lives[0].task.id) == "standby late"
+        return
+    if what == "retry":
+        found = store.read(lambda connection: fetch(connection, done))
+        assert found is not None
+        task, ticket = standby.retry(found, by="", loop=None)
+        ticket.wait(LIMIT_S)
+        assert result_once_it_is_served(queue, task.id) == "standby before"
+        return
+    runs = threading.Event()
+
+    def goes_on() -> None:
+        runs.set()
+        while True:
+            current_task().check()
+            threading.Event().wait(0.01)
+
+    queue.registry.add("goes on", goes_on)
+    running = queue.sync.submit("goes on")
+    assert runs.wait(LIMIT_S)
+    assert standby.cancel(running)
+    with pytest.raises(TaskCancelledError):
+        queue.sync.get_task_result(running, timeout=LIMIT_S)
 
 
 @pytest.mark.timeout(120)

@@ -46,6 +46,7 @@ class Standby:
         self.store = store
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Ticket]] = {}
+        self._closed = False
 
     def start(self, waiting: Mapping[str, Sequence[Ticket]] | None = None) -> None:
         """Hear of what the leader commits; ``waiting`` are tickets that a leader's desk held."""
@@ -56,8 +57,15 @@ class Standby:
         """Hear no more; returns who waits still."""
         self.store.off_foreign(self._look)
         with self._lock:
+            self._closed = True
             waiting, self._waiting = self._waiting, {}
+        self._written()
         return waiting
+
+    def _written(self, _value: object = None) -> None:
+        """What was written here for the leader is looked for, should that be this process now: it hears of others."""
+        if self._closed:
+            self.store.writer.look_again()
 
     def submit(
         self,
@@ -93,7 +101,7 @@ class Standby:
                 also(connection)
 
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
-        self.store.writer.work(insert, ticket)
+        self.store.writer.work(insert, ticket, after=self._written)
         return ticket
 
     def retry(self, task: Task, *, by: str, loop: asyncio.AbstractEventLoop | None) -> tuple[Task, Ticket]:
@@ -104,7 +112,9 @@ class Standby:
 
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         self.store.writer.work(
-            lambda connection: put(connection, new, action=Action.RETRY, by=by, subject=task.id), ticket
+            lambda connection: put(connection, new, action=Action.RETRY, by=by, subject=task.id),
+            ticket,
+            after=self._written,
         )
         return new, ticket
 
@@ -116,7 +126,9 @@ class Standby:
         if task.status.is_final or task.origin is Origin.MANUAL:
             return False
         now = self.store.clock.now()
-        return bool(self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now)))
+        return self.store.write(
+            lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now), after=self._written
+        )
 
     def watch(self, task_id: str, ticket: Ticket) -> bool:
         """Settle ``ticket`` with the task once its end is on disk; False if it is final or unknown."""

@@ -27,6 +27,7 @@ class WriterConnection:
         self._engine, self._is_sqlite = engine, engine.dialect.name == "sqlite"
         self._connection: Connection | None = None
         self._data_version: int | None = None
+        self._forgot_seen = True
         self.file = DatabaseFile(file_of(engine.url))
 
     def get(self) -> Connection:
@@ -52,8 +53,8 @@ class WriterConnection:
                 connection.close()
 
     def forget_seen(self) -> None:
-        """Take other processes' commits for unseen."""
-        self._data_version = None
+        """Take other processes' commits for unseen; from any thread."""
+        self._forgot_seen = True
 
     def others_committed(self) -> bool:
         """True if another process may have committed since the last call: SQLite counts, PostgreSQL is always asked."""
@@ -61,4 +62,6 @@ class WriterConnection:
             return True
         version: int = self.get().connection.cursor().execute("PRAGMA data_version").fetchone()[0]
         changed, self._data_version = version != self._data_version, version
+        if self._forgot_seen:  # another thread that says so from here on is heard next time
+            self._forgot_seen, changed = False, True
         return changed
