@@ -127,6 +127,15 @@ def test_the_list_of_jobs_says_which_cannot_run_and_in_which_zone_another_is_mea
         assert re.findall("<time[^>]*>|in [0-9]+s", rows["unbound"]) == []
 
 
+def test_a_job_that_starts_on_a_leap_day_has_a_page(settings: Settings) -> None:
+    """On the day before, that is every daily job."""
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    leap = {"cron_expression": "0 0 29 2 *", "function": "health"}
+    settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": {"leap": leap}}))
+    with AtlasScheduler(settings).in_thread() as atlas:
+        assert "02-29" in signed_in(atlas).get("/jobs/leap").text.partition(">Next fires<")[2]
+
+
 def test_a_forecast_of_many_jobs_comes_in_pages_of_bounded_size(settings: Settings) -> None:
     jobs = {f"job{number:04d}": {"cron_expression": "0 0 1 1 *", "function": "health"} for number in range(1500)}
     busy = {"cron_expression": "*/20 * * * *", "function": "health"}

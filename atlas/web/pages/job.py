@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
@@ -35,6 +35,7 @@ ROWS: Final = 20
 _SHOWN: Final = ("SUCCESS", "RETRYING", "TIMEOUT", "FAILED", "CANCELLED")
 _FIRES: Final = 8
 _MICROSECOND: Final = timedelta(microseconds=1)
+_END: Final = datetime(9000, 1, 1, tzinfo=UTC)
 _SKIP_COLUMNS: Final = (
     *(fires.c[name] for name in ("fire_time", "skip_reason", "detail", "last")),
     fires.c.count.label("times"),
@@ -185,7 +186,7 @@ def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, s
     """The next starts, each with another job that starts at the same moment."""
     if record.next_run is None or row.job.state in {JobState.PAUSED, JobState.UNBOUND, JobState.PARKED}:
         return []
-    found = start_times(record.trigger, record.next_run - _MICROSECOND, record.next_run.replace(year=9000), _FIRES)
+    found = start_times(record.trigger, record.next_run - _MICROSECOND, _END, _FIRES)
     wanted = {at.timestamp() for at in found}
     beside: dict[float, str] = {}
     for other in view.desk.records()[:_WITH]:
