@@ -669,7 +669,8 @@ def test_an_instant_is_read_as_people_write_it(text: str, ahead: bool, expected:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "garbage", "25:00", "2026-02-30", "1h1h", "-5", "99999-01-01", "0001-01-01", "数据"]
+    "text",
+    ["", "garbage", "25:00", "2026-02-30", "1h1h", "-5", "99999-01-01", "9999-12-31T23:59", "0001-01-01", "数据"],
 )
 def test_any_other_text_is_refused_by_name(text: str) -> None:
     with pytest.raises(ArgumentsError, match="is no instant"):

@@ -200,7 +200,7 @@ def test_more_starts_than_can_be_looked_at_end_the_forecast_earlier(monkeypatch:
     assert (found.tasks, sum(bucket.starts for bucket in found.buckets)) == (600, 600)
 
 
-def test_holidays_have_no_starts_and_cost_one_look_a_day() -> None:
+def test_holidays_have_no_starts_and_cost_one_look() -> None:
     closed = Calendar("closed", exclude=((date(2026, 11, 1), date(2027, 11, 1)),))
     trigger = job("job", "* * * * * *", timezone="Asia/Shanghai", calendar=closed).trigger
     found = start_times(trigger, NOW, NOW + timedelta(days=400), 2)
@@ -208,6 +208,39 @@ def test_holidays_have_no_starts_and_cost_one_look_a_day() -> None:
         "2027-11-02T00:00:00+08:00",
         "2027-11-02T00:00:01+08:00",
     ]
+
+
+def test_a_calendar_that_leaves_out_all_that_is_to_come_costs_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two minutes a look it was, at two million days."""
+    looks: list[datetime] = []
+    monkeypatch.setattr(Schedule, "is_excluded", lambda _schedule, at: bool(looks.append(at)) or at > NOW)
+    for last in (date.max, date(9999, 12, 30)):
+        closed = Calendar("closed", exclude=((date(2026, 1, 1), last),))
+        trigger = job("job", "* * * * * *", timezone="Asia/Shanghai", calendar=closed).trigger
+        assert start_times(trigger, NOW, NOW + timedelta(days=1), 2) == []
+    assert len(looks) == 2
+
+
+@pytest.mark.parametrize(
+    ("day", "opens"),
+    [
+        pytest.param("2026-01-01", "2026-01-01", id="open"),
+        pytest.param("2026-03-02", "2026-03-08", id="within one stretch"),
+        pytest.param("2026-03-09", "2026-03-20", id="over three that touch or overlap"),
+        pytest.param("2026-12-31", None, id="to the end of all calendars"),
+    ],
+)
+def test_a_calendar_knows_the_first_open_day(day: str, opens: str | None) -> None:
+    excluded = ("2026-03-01/2026-03-12", "2026-03-10/2026-03-15", "2026-03-16/2026-03-19", "2026-12-01/9999-12-31")
+    stretches = (one.split("/") for one in excluded)
+    closed = Calendar(
+        "closed",
+        exclude=tuple((date.fromisoformat(first), date.fromisoformat(last)) for first, last in stretches),
+        include=((date(2026, 3, 8), date(2026, 3, 8)), (date(2026, 1, 1), date(2026, 1, 9))),
+    )
+    found = closed.first_open(date.fromisoformat(day))
+    assert found == (None if opens is None else date.fromisoformat(opens))
+    assert found is None or not closed.excludes(found)
 
 
 def test_start_times_hold_the_spread_and_the_limit() -> None:

@@ -1110,6 +1110,24 @@ async def test_progress_is_shown_while_it_runs(queue: TaskQueue) -> None:
     await queue.get_task_result(task_id)
 
 
+async def test_progress_that_is_not_finite_is_not_shown(queue: TaskQueue) -> None:
+    """JSON has no such number: while it was shown the queue could not be asked for by the API."""
+    gate = Gate()
+
+    def work() -> None:
+        for done, total in ((3, math.inf), (math.nan, 4), (-math.inf, None), (10**400, 5), (3, math.nan)):
+            current_task().progress(done, total)
+        gate()
+
+    task_id = await queue.submit(work)
+    await gate.entered_async()
+    (running,) = queue.get_queue_status()["running"]
+    assert (running["done"], running["total"]) == (3.0, None)
+    json.dumps(queue.get_queue_status(), allow_nan=False)
+    gate.open()
+    await queue.get_task_result(task_id)
+
+
 async def test_progress_that_is_no_number_is_the_functions_own_error(queue: TaskQueue) -> None:
     """It would go into the lease, and a lease that cannot be written looks like a dead scheduler."""
     task_id = await queue.submit(lambda: current_task().progress("half"), max_retries=0)  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -98,7 +99,7 @@ class LocalTimes:
 
     def _clock(self, words: str, text: str, *, ahead: bool) -> datetime:
         here = self.now.astimezone(self.zone)
-        try:
+        with suppress(ValueError, OverflowError):
             if "-" not in words and ":" in words:
                 time = datetime.strptime(words, "%H:%M" if words.count(":") == 1 else "%H:%M:%S")  # noqa: DTZ007
                 moment = here.replace(hour=time.hour, minute=time.minute, second=time.second, microsecond=0, fold=0)
@@ -107,6 +108,6 @@ class LocalTimes:
             else:
                 moment = datetime.fromisoformat(words.upper())
                 moment = moment if moment.tzinfo else moment.replace(tzinfo=self.zone)
-            return moment.astimezone(UTC)
-        except (ValueError, OverflowError):
-            raise ArgumentsError(f"{text!r} is no instant; {_HINT}") from None
+            if 1970 < moment.year < 9000:  # what is behind cannot be shown in every zone
+                return moment.astimezone(UTC)
+        raise ArgumentsError(f"{text!r} is no instant; {_HINT}")

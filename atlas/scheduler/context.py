@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
+from math import isfinite
 from typing import TYPE_CHECKING, Protocol
 
 from atlas.scheduler.errors import TaskStopped
@@ -86,16 +87,29 @@ class TaskContext:
             raise TaskStopped(self._stop_reason)
 
     def progress(self, done: float, total: float | None = None) -> None:
-        """Show how far the task is: ``done`` of ``total`` (in any unit), then do what `check` does."""
-        self.done, self.total = float(done), None if total is None else float(total)
-        if self._on_progress is not None:
-            self._on_progress(self.done, self.total)
+        """Show how far the task is: ``done`` of ``total`` (in any unit), then do what `check` does.
+
+        What is not finite cannot be shown: such a ``total`` is none, and such a ``done`` leaves what was shown before.
+        """
+        shown = _finite(done)
+        if shown is not None:
+            self.done, self.total = shown, None if total is None else _finite(total)
+            if self._on_progress is not None:
+                self._on_progress(self.done, self.total)
         self.check()
 
     def ask_to_stop(self, reason: str) -> None:
         """Let the next `check` raise; the first reason stays."""
         if self._stop_reason is None:
             self._stop_reason = reason
+
+
+def _finite(value: float) -> float | None:
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number of more than three hundred digits
+        return None
+    return number if isfinite(number) else None
 
 
 _current: ContextVar[TaskContext | None] = ContextVar("atlas_current_task", default=None)

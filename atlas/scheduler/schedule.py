@@ -77,6 +77,16 @@ class Calendar:
         """True if ``day`` stands in an excluded stretch and in no included one."""
         return _within(day, self.exclude) and not _within(day, self.include)
 
+    def first_open(self, day: date) -> date | None:
+        """The first date from ``day`` on that is not excluded; None where all are, to the end of all calendars."""
+        while self.excludes(day):
+            last = max(last for first, last in self.exclude if first <= day <= last)
+            opens = min((first for first, _ in self.include if day < first <= last), default=None)
+            if opens is None and last == date.max:
+                return None
+            day = opens or last + timedelta(days=1)
+        return day
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Schedule:

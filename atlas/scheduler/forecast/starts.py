@@ -35,7 +35,7 @@ def start_times(trigger: AtlasTrigger, after: datetime, until: datetime, limit: 
 
 
 def starts_after(trigger: AtlasTrigger, after: datetime) -> Iterator[datetime]:
-    """Starts after ``after``; a day that the calendar excludes is one look, however often the job fires on it.
+    """Starts after ``after``; a stretch that the calendar excludes is one look, however long it is.
 
     They end where the schedule raises: the job is set apart for it, and what is foreseen of the others stands.
     """
@@ -44,10 +44,13 @@ def starts_after(trigger: AtlasTrigger, after: datetime) -> Iterator[datetime]:
     try:
         fire_time = schedule.next_after(trigger.fire_time_of(after))
         while fire_time is not None:
-            if schedule.is_excluded(fire_time):
-                midnight = fire_time.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-                tomorrow = (midnight + timedelta(days=1)).astimezone(UTC) - timedelta(microseconds=1)
-                fire_time = schedule.next_after(max(tomorrow, fire_time))
+            if schedule.calendar is not None and schedule.is_excluded(fire_time):
+                opens = schedule.calendar.first_open(fire_time.astimezone(zone).date())
+                if opens is None:
+                    return
+                midnight = datetime(opens.year, opens.month, opens.day, tzinfo=zone)
+                before = midnight.astimezone(UTC) - timedelta(microseconds=1)
+                fire_time = schedule.next_after(max(before, fire_time))
                 continue
             yield trigger.run_time_of(fire_time)
             fire_time = schedule.next_after(fire_time)
