@@ -14,7 +14,6 @@ from atlas.builtin.binding import bind_builtins
 from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, QueueStoppedError
-from atlas.scheduler.event_log import EventLog
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.lease_facts import config_said, troubles_of
@@ -81,6 +80,7 @@ class AtlasScheduler:
                 prints=settings.logging.prints,
                 redact=settings.logging.redact,
             ),
+            log_level=settings.logging.level,
         )
         self.cron = CronManager(self.queue, timezone=self.timezone)
         self.reconciler = Reconciler(self.cron.sync, settings.persistence.cron_config, self.policy_defaults())
@@ -172,7 +172,6 @@ class AtlasScheduler:
         prepare_folders(settings)
         persistence = settings.persistence
         store = self._store = open_store(persistence.database, durability=persistence.durability)
-        store.events.subscribe(EventLog(settings.logging.level))
         self._status = StatusManager(
             persistence.status_file,
             store=store,

@@ -1,4 +1,7 @@
-"""One line of log for each thing that happened; a constant message, facts as bound fields."""
+"""One line of log for each thing that happened; a constant message, facts as bound fields and as text behind it.
+
+An app has its own loguru handlers, and most formats show the message alone.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 from loguru import logger
 
 from atlas.scheduler.error_text import named_error
+from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.log_lines import TOGETHER, Together, with_fields
 from atlas.scheduler.task import TaskStatus
@@ -17,7 +21,7 @@ from atlas.scheduler.task import TaskStatus
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from loguru import Record
+    from loguru import Logger, Record
 
     from atlas.scheduler.events import Event
 
@@ -61,57 +65,72 @@ class EventLog:
     """A subscriber that logs events of ``level`` and above.
 
     Two of three events of a task are of level DEBUG: a line that nobody reads costs more than the move it tells of.
+
+    Raises:
+        ArgumentsError: loguru knows no such level.
     """
 
     def __init__(self, level: str) -> None:
         """Log what is at least as important as ``level``."""
-        least = logger.level(level).no
-        self._heard = frozenset(
-            status for status, (name, _message) in TASK_LINES.items() if logger.level(name).no >= least
-        )
+        try:
+            self._least = logger.level(level).no
+        except (TypeError, ValueError):
+            msg = f"{level!r} is no level of the log, such as DEBUG, INFO, WARNING, ERROR"
+            raise ArgumentsError(msg) from None
+        self._heard = frozenset(status for status, (name, _message) in TASK_LINES.items() if self._is_heard(name))
 
     def tell(self, events: Sequence[Event]) -> None:
         """Log the events of a commit, in order."""
         heard = self._heard
         wanted = [event for event in events if not isinstance(event, TaskEvent) or event.status in heard]
         for line, alike in groupby(wanted, _line_of):
-            if line is None:
-                for event in alike:
-                    _log_scheduler_event(cast("SchedulerEvent", event))
-            else:
-                _log_lines(*line, (facts_of(cast("TaskEvent | JobEvent", event)) for event in alike))
+            if line is not None and self._is_heard(line[0]):
+                _log_lines(*line, map(facts_of, alike))
+
+    def _is_heard(self, level: str) -> bool:
+        return logger.level(level).no >= self._least
 
 
 def _line_of(event: Event) -> tuple[str, str] | None:
-    """Level and message; None for what has words of its own."""
+    """Level and message; None for what is logged elsewhere."""
     match event:
         case TaskEvent():
             return TASK_LINES[event.status]
         case JobEvent():
             return "WARNING" if event.kind in LOUD_JOB_EVENTS else "INFO", f"job {event.kind}"
         case SchedulerEvent():
-            return None
+            if event.kind in TOLD_ALREADY:
+                return None
+            words = "; ".join(event.detail.get("words", "").splitlines())  # a new line would be shown as two characters
+            told = str(event.kind) if event.kind.startswith("config") else f"scheduler {event.kind}"
+            return SCHEDULER_LEVELS.get(event.kind, "INFO"), f"{told}: {words}" if words else told
         case _:
             assert_never(event)
 
 
 def _log_lines(level: str, message: str, lines: Iterator[dict[str, Any]]) -> None:
-    """Log lines that differ only in their bound fields."""
+    """Log lines that differ only in their fields."""
     while some := list(islice(lines, AT_ONCE)):
         if len(some) < MANY:
             for fields in some:
-                logger.bind(**fields).log(level, message)
+                _log(logger.bind(**fields), level, Together(message, [fields]))
         else:
-            text = "\n".join([with_fields(message, fields) for fields in some])
-            logger.patch(partial(_put, Together(message, some))).log(level, text)
+            _log(logger, level, Together(message, some))
+
+
+def _log(to: Logger, level: str, together: Together) -> None:
+    text = "\n".join([with_fields(together.message, fields) for fields in together.fields])
+    to.patch(partial(_put, together)).log(level, text)
 
 
 def _put(together: Together, record: Record) -> None:
     cast("dict[str, Any]", record)[TOGETHER] = together
 
 
-def facts_of(event: TaskEvent | JobEvent) -> dict[str, Any]:
-    """The bound fields of its line."""
+def facts_of(event: Event) -> dict[str, Any]:
+    """The fields of its line."""
+    if isinstance(event, SchedulerEvent):
+        return {name: value for name, value in event.detail.items() if name != "words"}
     if isinstance(event, JobEvent):
         return {"job_id": event.job_id} | {name: value for name, value in event.detail.items() if value is not None}
     facts: dict[str, Any] = {"task_id": event.task_id, "name": event.name, "attempt": event.attempt}
@@ -126,13 +145,3 @@ def facts_of(event: TaskEvent | JobEvent) -> dict[str, Any]:
     if event.error:
         facts["error"] = named_error(event.error) or event.error.strip().rsplit("\n", 1)[-1]
     return facts
-
-
-def _log_scheduler_event(event: SchedulerEvent) -> None:
-    if event.kind in TOLD_ALREADY:
-        return
-    level = SCHEDULER_LEVELS.get(event.kind, "INFO")
-    facts = dict(event.detail)
-    words = "; ".join(facts.pop("words", "").splitlines())  # a log file shows a new line as two characters
-    told = str(event.kind) if event.kind.startswith("config") else f"scheduler {event.kind}"
-    logger.bind(**facts).log(level, "{}: {}" if words else "{}", told, words)

@@ -221,7 +221,9 @@ class EventStream:
         self.dropped += count
 
     def drain(self, timeout_s: float = 5.0) -> bool:
-        """Wait until everything published so far was told; False when ``timeout_s`` passed first."""
+        """Wait until all that was published is told; False when ``timeout_s`` passed first, and for a subscriber."""
+        if threading.current_thread() is self._thread:
+            return False
         with self._ready:
             return self._ready.wait_for(lambda: not self._queue and not self._busy, timeout_s)
 

@@ -24,11 +24,11 @@ takes ten times as long.
 """
 
 TOGETHER: Final = "together"
-"""The key of a loguru record that stands for several lines; its value is a `Together`."""
+"""The key of a loguru record whose message holds its fields already; its value is a `Together`."""
 
 
 class Together(NamedTuple):
-    """Lines that say the same of several things, logged as one record: loguru takes 15 µs for a record, 1 for a line.
+    """Lines that say the same, one of each thing, logged as one record: loguru takes 15 µs for a record, 1 for a line.
 
     The record's message holds them all, as `with_fields` writes them, one behind the other.
 

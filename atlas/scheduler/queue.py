@@ -16,6 +16,7 @@ from atlas.scheduler.errors import (
     StoreMismatchError,
     UnknownTaskError,
 )
+from atlas.scheduler.event_log import EventLog
 from atlas.scheduler.leadership import Leadership
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.serving import Serving
@@ -84,9 +85,11 @@ class TaskQueue:
         standby: Where another process serves the store, `start` stands by and takes over when that one ends; without
             it, `start` raises.
         log_rules: What is kept of what tasks log.
+        log_level: What happens is logged from this level on, by loguru: WARNING tells of failures, retries and skips,
+            INFO of each task's end too. None logs nothing.
 
     Raises:
-        ArgumentsError: A limit has no meaning.
+        ArgumentsError: A limit or level has no meaning.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class TaskQueue:
         stop_grace_s: float = 5.0,
         executor_limits: Mapping[ExecutorKind, int] | Mapping[str, int] | None = None,
         log_rules: LogRules | None = None,
+        log_level: str | None = "WARNING",
         standby: bool = False,
     ) -> None:
         """Describe the queue; `start` starts it."""
@@ -116,6 +120,8 @@ class TaskQueue:
         self._max_waiting, self._stop_grace_s = max_waiting, _seconds("stop_grace_s", stop_grace_s)
         self.executor_limits = limits
         self._log_rules = log_rules or LogRules()
+        self._event_log = None if log_level is None else EventLog(log_level)
+        self._unsubscribe: Callable[[], None] | None = None
         self._desk: Serving | Standby | None = None
         self.standby = standby
         self._store: Store | None = None  # opened here
@@ -205,18 +211,20 @@ class TaskQueue:
                 self._store = open_store(self._target)
             store = self._target if isinstance(self._target, Store) else self._store
             assert store is not None
+            if self._event_log is not None:
+                self._unsubscribe = store.events.subscribe(self._event_log)
             serving = self._new_serving(store)
             desk: Serving | Standby = serving
             try:
                 serving.start()
             except StoreHeldError:
                 if not self.standby or store.holds_claim:
-                    self._close_store()
+                    self._leave(store)
                     raise
                 desk = Standby(store)
                 desk.start()
             except BaseException:
-                self._close_store()
+                self._leave(store)
                 raise
             self._desk = desk
             if not store.is_private:
@@ -238,7 +246,7 @@ class TaskQueue:
     def _leave_behind(self) -> None:
         """In a fork of the process that started it: forget what runs there."""
         if self._desk is not None and self._desk.store.was_left_behind:
-            self._desk = self._leadership = self._store = None
+            self._desk = self._leadership = self._store = self._unsubscribe = None
             self._starting = threading.Lock()
 
     def _stop(self, *, drain: bool, timeout_s: float) -> None:
@@ -256,12 +264,18 @@ class TaskQueue:
                     ticket.settle(None, QueueStoppedError("the queue stopped before the task ended"))
                 wake_all(tickets)
         if desk is not None:
-            self._close_store()
+            self._leave(desk.store)
 
-    def _close_store(self) -> None:
-        store, self._store = self._store, None
-        if store is not None:
-            store.close()
+    def _leave(self, store: Store) -> None:
+        """Close the store if it was opened here, and log no more of it once what has happened is told."""
+        mine, self._store = self._store, None
+        unsubscribe, self._unsubscribe = self._unsubscribe, None
+        if mine is not None:
+            mine.close()
+        elif unsubscribe is not None:
+            store.events.drain()
+        if unsubscribe is not None:
+            unsubscribe()
 
     # --- leader and standby -------------------------------------------------------------------------------------------
 

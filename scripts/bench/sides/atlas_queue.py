@@ -33,7 +33,6 @@ def running_queue(
     slots: int = SLOTS,
 ) -> Iterator[TaskQueue]:
     """A started queue on ``folder/atlas.db``; left, it has stopped and everything is on the disk."""
-    from atlas.scheduler.event_log import EventLog
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import open_store
@@ -44,8 +43,7 @@ def running_queue(
         registry.add(name, function)
     store = open_store(folder / "atlas.db", durability=durability)
     try:
-        store.events.subscribe(EventLog("INFO"))
-        queue = TaskQueue(slots, store=store, registry=registry)
+        queue = TaskQueue(slots, store=store, registry=registry, log_level="INFO")
         with queue.sync:
             yield queue
     finally:
