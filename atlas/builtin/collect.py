@@ -56,7 +56,7 @@ class CollectError(AtlasError):
         """Compose the message, at most some 4,000 characters of it."""
         lines = [f"{name}: {reason}" for name, reason in reasons.items()]
         shown = lines[:20] + ([f"and {len(lines) - 20} more"] if len(lines) > 20 else [])
-        super().__init__(f"all {len(lines)} sources failed\n" + "\n".join(line[:200] for line in shown))
+        super().__init__(f"all {len(lines)} sources failed:\n" + "\n".join(line[:200] for line in shown))
         self.reasons = dict(reasons)
 
 
