@@ -25,7 +25,7 @@ from atlas.scheduler.job_store import job_store as job_store_module
 from atlas.scheduler.job_store import passes as passes_module
 from atlas.scheduler.job_store.due import DueJobs
 from atlas.scheduler.job_store.job_store import MAX_SLEEP_S, PASS_JOBS, SERVE, served_by_the_bridge
-from atlas.scheduler.job_store.records import JobChange, make_record
+from atlas.scheduler.job_store.records import JobChange, JobRecord, make_record
 from atlas.scheduler.job_store.rows import restore
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.schedule import Schedule
@@ -468,6 +468,58 @@ def test_a_pass_that_cannot_be_written_is_decided_again(clockwork: Clockwork, mo
     assert clockwork.decisions("paused") == ["12:01 skip paused"]
     clockwork.at("12:02", "12:03")
     assert clockwork.decisions("paused") == ["12:01-12:03 skip paused x3"]
+
+
+def test_an_error_while_a_pass_opens_keeps_it_from_no_other_time(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """APScheduler logs it and asks again; with the door left shut it would do so for ever, and fire nothing."""
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    pop_due = clockwork.jobs._table.pop_due
+
+    def breaks(*_args: object) -> None:
+        monkeypatch.setattr(clockwork.jobs._table, "pop_due", pop_due)
+        raise MemoryError
+
+    monkeypatch.setattr(clockwork.jobs._table, "pop_due", breaks)
+    assert clockwork.at("12:01") == pytest.approx(10.0)
+    clockwork.at("12:01:10")
+    assert clockwork.decisions() == ["12:01 task"]
+
+
+def test_what_a_loop_takes_out_that_was_given_up_meanwhile_is_due_still(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    pop_due = clockwork.jobs._table.pop_due
+
+    def late(now_s: float, limit: int) -> list[JobRecord]:
+        monkeypatch.setattr(clockwork.jobs._table, "pop_due", pop_due)
+        assert clockwork.jobs.door.give_up_pass()  # the watch, while this thread stood still
+        return pop_due(now_s, limit)
+
+    monkeypatch.setattr(clockwork.jobs._table, "pop_due", late)
+    clockwork.at("12:01", "12:01:01")
+    assert clockwork.decisions() == ["12:01 task"]
+
+
+def test_what_is_told_of_a_job_that_is_set_apart_stops_no_other(
+    clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails() -> None:
+        raise ZeroDivisionError
+
+    clockwork.cron.add_job("good", "* * * * *", "nothing")
+    clockwork.cron.add_job("bad", "* * * * *", "nothing")
+    following = passes_module.Pass.following
+
+    def raises(self: passes_module.Pass, record: JobRecord) -> datetime | None:
+        return 1 / 0 if record.id == "bad" else following(self, record)  # type: ignore[return-value]
+
+    monkeypatch.setattr(passes_module.Pass, "following", raises)
+    clockwork.cron.more_figures = fails  # type: ignore[assignment]
+    clockwork.at("12:01")
+    assert clockwork.decisions("good") == ["12:01 task"]
 
 
 def test_a_pass_whose_commit_was_made_but_not_answered_keeps_its_tasks(

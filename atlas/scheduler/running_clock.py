@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from datetime import UTC
 from typing import TYPE_CHECKING
 
@@ -59,9 +58,13 @@ class RunningClock:
 
     def _renew(self) -> None:
         """Let other processes know now which jobs are set apart."""
-        with suppress(AtlasError):  # it stops
+        try:
             if self.serving.acceptance.taking:
                 self.serving.renew()
+        except AtlasError:
+            pass  # it stops
+        except Exception:  # noqa: BLE001 - the app has figures of its own there; the pass must go on
+            logger.exception("which jobs are set apart could not be told to other processes")
 
     def _hear(self) -> None:
         """Take in what another process wrote: pauses, and that a job which is set apart is to be tried."""

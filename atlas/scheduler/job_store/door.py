@@ -107,13 +107,17 @@ class Door:
             self._looping = None
             return True
 
-    def give_up_pass(self) -> bool:
-        """Forget the pass that a dead or stalled loop has open, if it has one: the next loop decides it again."""
+    def give_up_pass(self, error: BaseException | None = None) -> bool:
+        """Forget the pass that the loop has open, if it has one: it is decided again.
+
+        Args:
+            error: What the loop raised; None for one that is dead or stands still.
+        """
         with self._giving_up:
             decided, self._looping = self._looping, None
         if decided is None:
             return False
-        self.not_written(decided, TimeoutError("the loop that decided on it is dead or stands still"))
+        self.not_written(decided, error or TimeoutError("the loop that decided on it is dead or stands still"))
         return True
 
     # --- the commit of a pass -----------------------------------------------------------------------------------------
@@ -150,8 +154,9 @@ class Door:
         return True
 
     def drop(self, decided: Pass) -> None:
-        """Let go of the tasks of a pass that another loop decides again."""
+        """Let go of the tasks of a pass that another loop decides again, and of the jobs it took out since."""
         self._on_dropped(decided.tasks)
+        self._table.rebuild()
 
     def _written(self, decided: Pass, shared: Shared) -> None:
         reached(CrashPoint.PASS_COMMITTED)

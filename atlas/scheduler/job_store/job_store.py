@@ -219,12 +219,18 @@ class JobStore(SQLAlchemyJobStore):
         next_s, now_s = self._table.next_s(), now.timestamp()
         if next_s is None or next_s > now_s or (decided := self.door.enter_loop(now)) is None:
             return []
-        taken = self._table.pop_due(now_s, PASS_JOBS)
-        due = [job for record in taken if (job := self._due_job(decided, record)) is not None]
+        try:
+            taken = self._table.pop_due(now_s, PASS_JOBS)
+            due = [job for record in taken if (job := self._due_job(decided, record)) is not None]
+        except BaseException as error:  # APScheduler asks again in 10 s, and must not find the door shut
+            self.door.give_up_pass(error)
+            raise
         if due or decided.job_ids:
             self.door.current = decided
         elif self.door.is_loops(decided):
             self.door.leave()
+        else:
+            self.door.drop(decided)
         return due
 
     def _due_job(self, decided: Pass, record: JobRecord) -> Job | None:
