@@ -57,7 +57,7 @@ def feed(text: str | bytes, kind: str = "application/xml") -> list[Article]:
     """The articles of a document, without a server."""
     body = text.encode() if isinstance(text, str) else text
     fetched = Fetched(address="https://news.example/feed", body=body, content_type=kind, validators=NOTHING)
-    return read_feed(fetched, source="example", fetched_at=NOW)
+    return read_feed(fetched, source="example", fetched_at=NOW).articles
 
 
 # --- feeds of every kind ---------------------------------------------------------------------------------------------
@@ -320,6 +320,25 @@ async def test_an_unchanged_feed_is_not_sent_twice(server: FeedServer) -> None:
         assert await collector.read(Source(server.base + "/conditional"), first.validators) is None
 
 
+async def test_a_feed_that_was_cut_off_is_sent_again_as_a_whole(server: FeedServer) -> None:
+    def once_cut(handler: Handler) -> None:
+        text = RSS if len(server.requests) > 1 else RSS[: RSS.index("</item>") + 30]
+        if handler.headers.get("If-None-Match") == '"v1"':
+            handler.start("", 304)
+        else:
+            handler.send(text.encode(), ETag='"v1"')
+
+    server.routes["/cut"] = once_cut
+    async with Fetcher(FetchLimits(allow_hosts=LOOPBACK), SystemClock()) as fetcher:
+        collector = RSSCollector(fetcher, SystemClock())
+        first = await collector.read(Source(server.base + "/cut"))
+        assert first is not None
+        again = await collector.read(Source(server.base + "/cut"), first.validators)
+        assert again is not None
+        assert (len(first.articles), len(again.articles)) == (1, 2)
+        assert again.validators == Validators(etag='"v1"')
+
+
 async def test_not_modified_without_a_question_is_a_failure(server: FeedServer) -> None:
     server.routes["/304"] = lambda handler: handler.start("", 304)
     assert "304" in await reason(server, "/304")
@@ -350,7 +369,7 @@ def test_two_sources_with_the_same_page_store_it_once(store: Store) -> None:
         content_type="",
         validators=NOTHING,
     )
-    theirs = read_feed(fetched, source="other", fetched_at=NOW)
+    theirs = read_feed(fetched, source="other", fetched_at=NOW).articles
     assert store.write(lambda connection: store_articles(connection, ours)) == 1
     assert store.write(lambda connection: store_articles(connection, theirs)) == 0
     assert store.read(lambda connection: connection.execute(select(articles.c.title)).scalars().all()) == ["A"]
@@ -388,7 +407,7 @@ def test_an_article_that_still_stands_in_its_source_is_marked_as_seen(store: Sto
     store.write(lambda connection: store_articles(connection, feed(RSS)))
     later = datetime(2026, 11, 25, tzinfo=UTC)
     fetched = Fetched(address="https://news.example/feed", body=RSS.encode(), content_type="", validators=NOTHING)
-    again = read_feed(fetched, source="example", fetched_at=later)
+    again = read_feed(fetched, source="example", fetched_at=later).articles
     store.write(lambda connection: store_articles(connection, again))
     rows = store.read(lambda connection: connection.execute(select(articles.c.fetched_at, articles.c.seen_at)).all())
     assert {tuple(row) for row in rows} == {(NOW.timestamp(), later.timestamp())}

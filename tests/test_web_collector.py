@@ -221,6 +221,36 @@ def test_hostile_markup_takes_bounded_time(piece: str) -> None:
     assert time.monotonic() - start_s < 40  # as a rule under two
 
 
+@pytest.mark.parametrize(
+    ("markup", "why"),
+    [
+        pytest.param("<div " + "a{}=1 " * 20_000 + ">", "attributes", id="attributes"),
+        pytest.param("<div x='>' \" < " + "a{} " * 20_000 + ">", "attributes", id="attributes behind quotes"),
+        pytest.param("<div " + "a{}/" * 20_000 + ">", "attributes", id="attributes between slashes"),
+        pytest.param("<div " + 'a{}="1"' * 20_000 + ">", "attributes", id="attributes side by side"),
+        pytest.param("<p>same</p>" * 200_000, "tags", id="tags"),
+    ],
+)
+def test_what_would_hold_the_extractor_for_minutes_is_refused_at_once(markup: str, why: str) -> None:
+    numbers = iter(range(20_000))
+    start_s = time.monotonic()
+    with pytest.raises(SourceError, match=f"more than .* {why}"):
+        read("<html><body>" + re.sub(r"\{\}", lambda _: str(next(numbers)), markup) + f"<p>{TEXT}")
+    assert time.monotonic() - start_s < 3  # as a rule under a tenth
+
+
+def test_long_pages_that_are_no_trick_are_read() -> None:
+    data = "<script>" + "var x = {a: 1, b: 'two three'};\n" * 5000 + "</script>"
+    picture = "<img alt='" + "word " * 5000 + "' src='data:image/png;base64," + "A/" * 50_000 + "'>"
+    found = read(page("A long day", TEXT + data + picture + "|".join([TEXT] * 50)))
+    assert found.is_article
+    assert len(found.text) > 20_000
+
+
+def test_a_base_that_is_no_address_counts_for_nothing() -> None:
+    assert len(read(index(*LINKS, head="<base href='http://[x'>"), address="https://news.example/").links) == len(LINKS)
+
+
 @given(noise=st.binary(max_size=300))
 def test_any_bytes_are_a_page_or_a_named_failure(noise: bytes) -> None:
     with suppress(SourceError):  # nothing else comes out
@@ -298,6 +328,20 @@ async def test_one_bad_page_takes_no_other_with_it_and_is_not_asked_for_ever(ser
     server.requests.clear()
     await collection(server, store, barren=barren).run()
     assert server.paths() == ["/"]
+
+
+async def test_a_page_that_breaks_its_reader_takes_no_other_with_it(
+    server: FeedServer, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    news_site(server)
+
+    def broken(fetched: Fetched, *, now: datetime) -> Page:
+        if fetched.address.endswith(LINKS[0][0]):
+            raise KeyError("nobody thought of it")
+        return read_page(fetched, now=now)
+
+    monkeypatch.setattr("atlas.collectors.web.read_page", broken)
+    assert (await collection(server, store).run())["by_source"]["site"] == {"status": "ok", "fetched": 4, "new": 4}
 
 
 async def test_an_index_none_of_whose_pages_can_be_read_is_a_failure(server: FeedServer, store: Store) -> None:

@@ -7,6 +7,7 @@ trafilatura finds the main text; what a page says of itself (title, time, langua
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urljoin, urlsplit
@@ -27,6 +28,10 @@ MAX_MARKUP: Final = 3_000_000
 """Characters of a page that are read; a longer one is a list of everything, or made to be slow."""
 MAX_DEPTH: Final = 400
 """Elements inside each other; more make parsers slow, and no page has them."""
+MAX_TAGS: Final = 50_000
+"""Tags of a page; twenty times as many hold the extractor for minutes."""
+MAX_ATTRIBUTES: Final = 2000
+"""Attributes of one element; the parser compares each with all before it, and cannot be stopped."""
 MAX_LINKS: Final = 500
 ENOUGH_TEXT: Final = 300
 """Characters that make a text an article where nothing else says what the page is; a Chinese one counts as two."""
@@ -38,6 +43,9 @@ _FEED: Final = re.compile(r"\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:rss|feed|rd
 _DECLARATION: Final = re.compile(r"^\s*<\?xml[^>]*\?>")
 _CHARSET: Final = re.compile(r"<meta\b[^<>]{0,300}\bcharset\s*=[^<>]{0,300}>", re.IGNORECASE)
 _PASSWORD: Final = re.compile(r"type\s*=\s*[\"']?password", re.IGNORECASE)
+_START: Final = re.compile(r"<[a-zA-Z](?:=\s*+(?:\"[^\"]*+\"|'[^']*+')|[^>])*+")
+"""A start tag as lxml sees it: only a quoted value holds what does not end it."""
+_QUOTED: Final = re.compile(r"=\s*+(?:\"[^\"]*+\"|'[^']*+')")
 _META: Final = re.compile(r"<meta\b([^<>]{0,2000})>", re.IGNORECASE)
 _ATTRIBUTE: Final = re.compile(
     r"([\w:-]{1,40})\s*=\s*(?:\"([^\"<>]{0,1000})\"|'([^'<>]{0,1000})'|([^\s\"'<>]{1,1000}))"
@@ -109,7 +117,7 @@ def read_page(fetched: Fetched, *, now: datetime) -> Page:
         raise SourceError(f"it is no web page: it begins with {clean(markup[:60])!r}")
     if _FEED.match(markup[:5000]):
         raise SourceError("it is a feed: its source should have the type rss")
-    _refuse_depth(markup)
+    _refuse_slow(markup)
     found, tree = _extract(markup, fetched.address)
     text = plain(found.text or "") if found is not None else ""
     first, _, rest = text.partition("\n")
@@ -159,7 +167,11 @@ def _extract(markup: str, address: str) -> tuple[Any, Any]:
     return found, tree
 
 
-def _refuse_depth(markup: str) -> None:
+def _refuse_slow(markup: str) -> None:
+    if len(re.findall(r"<[a-zA-Z/]", markup)) > MAX_TAGS:
+        raise SourceError(f"it has more than {MAX_TAGS:,} tags")
+    if any(len(re.split(r"[\s/]+", _QUOTED.sub(" ", tag[0]))) > MAX_ATTRIBUTES for tag in _START.finditer(markup)):
+        raise SourceError(f"an element has more than {MAX_ATTRIBUTES:,} attributes")
     depth = most = 0
     for tag in re.finditer(r"<(/?)(?:div|span|table|ul|ol|section|blockquote|font|b|i|em|strong|a)\b", markup):
         depth = max(0, depth - 1) if tag[1] else depth + 1
@@ -190,8 +202,9 @@ def _links(tree: Any, address: str) -> tuple[tuple[str, ...], int]:
     """The addresses that look like articles of the same site, and how long their names are together."""
     if tree is None:
         return (), 0
-    base = next((one.get("href") for one in tree.iter("base") if one.get("href")), None)
-    base, own = urljoin(address, base or ""), link_key(address)
+    base, own = address, link_key(address)
+    with suppress(ValueError):  # a base that is no address counts for nothing
+        base = urljoin(address, next((one.get("href") for one in tree.iter("base") if one.get("href")), ""))
     host = _site(address)
     found: dict[str, tuple[str, int]] = {}
     for anchor in tree.iter("a"):

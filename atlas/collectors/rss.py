@@ -6,6 +6,7 @@ import asyncio
 import io
 import re
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from feedparser.api import parse
@@ -50,6 +51,19 @@ class Source(Protocol):
         """Its address."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feed:
+    """What a feed holds.
+
+    Attributes:
+        articles: In its order; none if it is valid and empty.
+        whole: False if it was cut off in the middle.
+    """
+
+    articles: list[Article]
+    whole: bool = True
+
+
 class RSSCollector:
     """Reads RSS 0.9–2.0, Atom and RDF feeds.
 
@@ -78,11 +92,12 @@ class RSSCollector:
                 found = await asyncio.to_thread(read_feed, fetched, source=source.name, fetched_at=at)
         except TimeoutError as error:
             raise SourceError(f"it could not be parsed within {PARSE_S:g} s") from error
-        return Reading(articles=found, at=at, validators=fetched.validators)
+        # "Nothing changed" must not hide what was cut off.
+        return Reading(articles=found.articles, at=at, validators=fetched.validators if found.whole else NOTHING)
 
 
-def read_feed(fetched: Fetched, *, source: str, fetched_at: datetime) -> list[Article]:
-    """The articles of a fetched feed, in its order; none if it is valid and empty.
+def read_feed(fetched: Fetched, *, source: str, fetched_at: datetime) -> Feed:
+    """What a fetched feed holds.
 
     Raises:
         SourceError: It is empty, a web page, or no feed of a known kind.
@@ -103,11 +118,12 @@ def read_feed(fetched: Fetched, *, source: str, fetched_at: datetime) -> list[Ar
     if not parsed.version:
         raise SourceError(f"it is no feed: it begins with {clean(text[:60])!r}")
     entries, trouble = parsed.entries, parsed.get("bozo_exception")
-    if trouble is not None and f"</{root}" not in text[-1000:]:
-        entries = entries[:-1]  # cut off in the middle: half an article would be kept as the whole one
+    whole = trouble is None or f"</{root}" in text[-1000:]
+    if not whole:
+        entries = entries[:-1]  # half an article would be kept as the whole one
     if trouble is not None and not entries:
         raise SourceError(f"its XML is broken ({trouble})")
-    return _articles(entries, parsed.feed, source=source, fetched_at=fetched_at)
+    return Feed(articles=_articles(entries, parsed.feed, source=source, fetched_at=fetched_at), whole=whole)
 
 
 def _page_instead(page: str) -> SourceError:

@@ -125,6 +125,11 @@ class WebCollector:
                 return await asyncio.to_thread(read_page, fetched, now=now)
         except TimeoutError as error:
             raise SourceError(f"it could not be parsed within {PARSE_S:g} s") from error
+        except SourceError:
+            raise
+        except Exception as error:  # a page nobody thought of must not take the others of its index with it
+            logger.opt(exception=error).error("a page made its collector fail", page=fetched.address)
+            raise SourceError(f"unexpected {type(error).__name__}: {error}") from error
 
 
 def _article(page: Page, source: str, link: str, address: str, at: datetime) -> Article:
