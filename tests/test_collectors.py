@@ -26,7 +26,7 @@ from atlas.collectors.links import link_key, normalised, web_address
 from atlas.collectors.markup import MAX_TEXT, text_of
 from atlas.collectors.memory import NOTHING, Validators, recall, remember_failure, remember_reading, remember_unchanged
 from atlas.collectors.repair import mended, root_at
-from atlas.collectors.rss import RSSCollector, read_feed
+from atlas.collectors.rss import Feed, RSSCollector, read_feed
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.store.tables import articles, sources
 from tests.feed_server import CHINESE, LOOPBACK, RSS, FeedServer, Handler, Item, Source, document, redirect, rss
@@ -712,7 +712,7 @@ def test_any_bytes_are_a_feed_or_a_named_failure(noise: bytes) -> None:
 async def test_parsing_does_not_hold_the_loop(server: FeedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[int] = []
 
-    def reading(fetched: Fetched, **more: Any) -> list[Article]:
+    def reading(fetched: Fetched, **more: Any) -> Feed:
         threads.append(threading.get_ident())
         return read_feed(fetched, **more)
 
