@@ -138,6 +138,7 @@ def test_wrong_usage_exits_2_with_one_line(argv: list[str], message: str, typed:
         pytest.param(["submit", "f", "--kwargs", '{"a": NaN}'], "NaN is no JSON value", id="NaN"),
         pytest.param(["run", "j", "--timeout", "5"], "needs --wait", id="a limit without a wait"),
         pytest.param(["tasks", "--since", "recently"], "'recently' is no instant", id="an instant in words"),
+        pytest.param(["why", "greet_job", "--at", "9999-12-31T23:59Z"], "is no instant", id="beyond all calendars"),
         pytest.param(["explain", "61 * * * *"], "minute 61 is above 59", id="a wrong expression"),
         pytest.param(
             ["explain", "@daily", "--timezone", "Asia/Shangai"], "did you mean 'Asia/Shanghai'?", id="a wrong zone"
@@ -295,6 +296,13 @@ def test_explain_takes_an_expression_without_quotes_and_another_zone(installatio
     assert ", 1,440 times a day" in typed("explain", "* * * * *", at=installation).out
 
 
+def test_explain_says_of_a_rare_date_that_it_is_far_off(installation: Installation, typed: Typed) -> None:
+    """29 February on given weekdays: of these two at least one is years ahead, whenever this runs."""
+    never = [typed("explain", f"0 0 29 2 */{weekday}", at=installation).lines[0] for weekday in (5, 6)]
+    assert any(line.endswith("not within the next 365 days") for line in never)
+    assert not any("0 times" in line for line in never)
+
+
 def test_explain_knows_the_jobs_of_the_file_before_any_start(installation: Installation, typed: Typed) -> None:
     assert (
         typed("explain", "greet_job", at=installation)
@@ -324,6 +332,14 @@ def test_forecast_says_what_starts_and_who_waits(tmp_path: Path, typed: Typed) -
     raw = typed("forecast", "--json", at=made).json
     assert (raw["slots"], raw["tasks"], raw["peak"]) == (10, 744, 30)
     assert not (made.folder / "data").exists()
+
+
+def test_forecast_before_any_start_is_that_of_the_file_whoever_has_made_the_database(
+    tmp_path: Path, typed: Typed
+) -> None:
+    made = Installation(tmp_path / "atlas", {"one": {"cron_expression": "@hourly", "function": "work_of_tests:greet"}})
+    assert typed("jobs", at=made).code == 0
+    assert typed("forecast", "--json", at=made).json["tasks"] == 24
 
 
 def test_forecast_takes_durations_from_the_history_and_leaves_out_what_makes_no_tasks(

@@ -143,6 +143,18 @@ def test_doctor_names_what_is_wrong_and_what_to_do(tmp_path: Path, typed: Typed)
     assert done.lines[-1] == "failing"
 
 
+def test_doctor_says_what_the_jobs_file_waits_for_where_no_scheduler_runs(tmp_path: Path, typed: Typed) -> None:
+    made = Installation(tmp_path / "atlas", JOBS)
+    assert "no scheduler has taken the jobs file yet" in typed("doctor", at=made).out
+    with Served(made):
+        assert "✓ config     the jobs file is in force" in typed("doctor", at=made).out
+    assert "✓ config     the jobs file is in force" in typed("doctor", at=made).out
+    made.jobs_file.write_text('{"cron_jobs": {}}', "utf-8")
+    assert "! config     the file differs from revision 1" in typed("doctor", at=made).out
+    made.jobs_file.unlink()
+    assert "no such file" in typed("doctor", at=made).out
+
+
 def test_a_killed_scheduler_is_told_at_once_however_long_its_lease_lasts(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", JOBS)
     with Served(made) as one:

@@ -312,6 +312,8 @@ GREET = {"cron_expression": "0 9 * * *", "function": "work_of_tests:greet"}
 def test_the_file_is_planned_applied_listed_compared_and_taken_back(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", {"greet": GREET})
     assert "no revision yet" in typed("revisions", at=made).out
+    beyond = typed("diff", "9" * 30, "1", at=made)
+    assert (beyond.code, f"no revision {'9' * 30}" in beyond.err) == (3, True)
     planned = made.atlas("plan")
     assert planned.code == 0
     assert planned.out.startswith("config/cron_jobs.json against nothing yet\n+ greet  daily at 09:00")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,10 +12,12 @@ from atlas.builtin.health.look import health
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, print_json, say
+from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+from atlas.scheduler.jobs import PolicyDefaults, load_jobs, read_jobs_text
 from atlas.scheduler.lease_facts import config_facts, tick_age_s, troubles_of
 from atlas.scheduler.store.leases import scheduler_lease, standbys
+from atlas.scheduler.store.revisions import latest_revision
 
 if TYPE_CHECKING:
     import argparse
@@ -113,9 +116,19 @@ class _FromOutside:
         return None
 
     def config_drift(self) -> str | None:
-        """In words that the file waits for `atlas apply`."""
-        drift = config_facts(self._lease).get("drift")
-        return None if drift is None else str(drift)
+        """In words that the file waits for `atlas apply` or, where no scheduler runs, for one."""
+        facts = config_facts(self._lease)
+        if facts:
+            drift = facts.get("drift")
+            return None if drift is None else str(drift)
+        latest = self._client.store.read(latest_revision)
+        if latest is None:
+            return "no scheduler has taken the jobs file yet; it counts when one starts"
+        with suppress(ConfigError):  # told as an error already
+            text = read_jobs_text(self._settings.persistence.cron_config)
+            if digest_of(text) == latest.digest:
+                return None
+        return f"the file differs from revision {latest.number}, which was in force when the scheduler ended"
 
     def each_job(self) -> Sequence[Job]:
         """Every job as it stands in the store."""

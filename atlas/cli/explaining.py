@@ -44,8 +44,7 @@ def explain(args: argparse.Namespace) -> int:
     following = list(islice(fire_times(schedule, here.now), args.count))
     yearly, _exact = times_a_year(schedule, here.now)
     change = next_clock_change(schedule, here.now)
-    often = f"{yearly:,} times a year" if yearly < MANY else _per_day(yearly)
-    say(Cell(schedule.describe("en"), "bold"), f", {schedule.timezone}, {often if yearly != 1 else 'once a year'}")
+    say(Cell(schedule.describe("en"), "bold"), f", {schedule.timezone}, {_often(yearly)}")
     say(schedule.describe("zh"))
     say(Cell("next  ", "dim"), "   ".join(map(times.day, following)) or "never again")
     if change is None:
@@ -84,5 +83,8 @@ def _schedule_of(job_id: str, args: argparse.Namespace, settings: Settings, here
     raise unknown
 
 
-def _per_day(yearly: int) -> str:
+def _often(yearly: int) -> str:
+    if yearly < MANY:
+        few = {0: "not within the next 365 days", 1: "once a year"}
+        return few.get(yearly, f"{yearly:,} times a year")
     return f"{'about ' * bool(yearly % 365)}{round(yearly / 365):,} times a day"

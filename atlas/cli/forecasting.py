@@ -14,6 +14,7 @@ from atlas.scheduler.durations import format_duration
 from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
 from atlas.scheduler.forecast.making import LONGEST_BY_HOURS, forecast
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
+from atlas.scheduler.store.revisions import latest_revision
 
 if TYPE_CHECKING:
     import argparse
@@ -65,7 +66,8 @@ def _jobs(args: argparse.Namespace, settings: Settings) -> list[ForecastJob]:
     if not isinstance(database, Path) or database.exists():
         with opened(args) as (client, _settings):
             known = client.jobs()
-            return client.store.read(lambda connection: forecast_jobs(connection, known))
+            if known or client.store.read(latest_revision) is not None:
+                return client.store.read(lambda connection: forecast_jobs(connection, known))
     defaults = PolicyDefaults(timezone=local_times(settings).zone.key)
     loaded = load_jobs(settings.persistence.cron_config, defaults=defaults)
     return [ForecastJob(one) for one in loaded.definitions.values()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from atlas.cli.checking import functions_of
 from atlas.cli.exits import Exit
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.definition import JobDefinition
     from atlas.settings import Settings
+
+
+MANY: Final = 12
+"""Digits that no revision's number has, and no database's."""
 
 
 def revisions(args: argparse.Namespace) -> int:
@@ -87,7 +91,7 @@ def _text(client: SyncAtlasClient, settings: Settings, which: str, newest: int) 
     if not (which.isascii() and which.lstrip("-").isdigit()):
         raise ArgumentsError(f"{which!r} is no revision: write its number, or 'file' for the file on disk")
     number = int(which)
-    found = client.store.read(lambda connection: revision_numbered(connection, number))
+    found = client.store.read(lambda connection: revision_numbered(connection, number)) if len(which) < MANY else None
     if found is None:
         raise UnknownRevisionError(number, newest=newest or None)
     return found.text
