@@ -198,6 +198,26 @@ def test_without_events_there_is_no_thread() -> None:
     stream.close()
 
 
+def test_a_moment_without_room_for_a_thread_costs_no_event_and_no_producer(
+    stream: EventStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer tells of its commits: an error there ended it, and nothing was written any more."""
+    heard, refused, start = told(stream), [event(0)], threading.Thread.start
+
+    def start_later(thread: threading.Thread) -> None:
+        if refused:
+            refused.clear()
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_later)
+    stream.publish(event(1))
+    assert heard == []
+    stream.publish(event(2))
+    assert stream.drain(LIMIT_S)
+    assert heard == [event(1), event(2)]
+
+
 def test_what_a_stuck_subscriber_does_not_hear_is_bounded_and_counted(
     stream: EventStream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

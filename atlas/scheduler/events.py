@@ -204,8 +204,7 @@ class EventStream:
             if self._closed:
                 return
             if self._thread is None:
-                self._thread = threading.Thread(target=self._loop, name="atlas-events", daemon=True)
-                self._thread.start()
+                self._start()
             before = self.dropped
             while self._queue and self._untold + count > MAX_UNTOLD:
                 self._drop_oldest()
@@ -214,6 +213,15 @@ class EventStream:
             self._ready.notify()
         if self.dropped and not before:
             logger.error("a subscriber stands still or is too slow; the oldest events are dropped", kept=MAX_UNTOLD)
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._loop, name="atlas-events", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:  # no thread is left on this machine: whoever publishes next tries again, and none suffers
+            logger.exception("nobody can be told of events just now; they are kept")
+        else:
+            self._thread = thread
 
     def _drop_oldest(self) -> None:
         _make, count = self._queue.popleft()
