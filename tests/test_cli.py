@@ -294,6 +294,9 @@ def test_explain_takes_an_expression_without_quotes_and_another_zone(installatio
     assert len(done.json["next"]) == 2
     assert all(re.search(r"T04:30:00\+0[12]:00$", text) for text in done.json["next"])
     assert ", 1,440 times a day" in typed("explain", "* * * * *", at=installation).out
+    assert typed("explain", "0 0 1 1 *", at=installation).lines[0].endswith(", once a year")
+    sunday_in_2032 = typed("explain", "0 0 29 2 */7", at=installation)
+    assert sunday_in_2032.lines[0].endswith(", not within the next 365 days")
 
 
 def test_explain_says_of_a_rare_date_that_it_is_far_off(installation: Installation, typed: Typed) -> None:
@@ -412,7 +415,8 @@ def test_run_wait_of_a_failing_job_exits_1_with_the_reason_on_stderr(served: Ins
     shown = typed("task", task_id, at=served)
     assert "✗ failed" in shown.out
     assert "raise ValueError(text)" in shown.out
-    assert re.search(r"^  1  \S+ \S+ +error", shown.out, re.MULTILINE)
+    assert re.search(r"^  1  \S+ \S+ +error +\S+ +ValueError: boom", shown.out, re.MULTILINE)
+    assert re.search(r"^  2  \S+ \S+ +failed +ValueError: boom", shown.out, re.MULTILINE)
     told = typed("task", task_id, "--json", at=served).json
     assert (told["status"], told["attempt"], len(told["attempts"]), told["policy"]["max_retries"]) == (
         "FAILED",

@@ -49,7 +49,7 @@ def task(args: argparse.Namespace) -> int:
     print_facts((name, value) for name, value in _task_facts(found, times) if value)
     if attempts:
         say()
-        print_table(_ATTEMPTS, [_attempt_row(one, times) for one in attempts])
+        print_table(_ATTEMPTS, [_attempt_row(one, times) for one in [*attempts, *_latest(found, attempts)]])
     say(Cell(times.words, "dim"))
     return Exit.OK
 
@@ -114,6 +114,16 @@ def _task_facts(task: Task, times: LocalTimes) -> list[tuple[str, str | Cell | N
         ("cancel", "asked for" if task.cancel_requested and not task.status.is_final else None),
         ("error", Cell(task.error.strip(), "red") if task.error else None),
         ("result", "not kept: not JSON, or over 64 kB" if task.result_omitted else result),
+    ]
+
+
+def _latest(task: Task, earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The attempt that runs, or ended the task: it is no row of its own."""
+    if task.started_at is None or task.attempt in {one["attempt"] for one in earlier}:
+        return []
+    outcome, error = task.status.value, task.error
+    return [
+        {"attempt": task.attempt, "started_at": task.started_at, "outcome": outcome, "wait_s": None, "error": error}
     ]
 
 

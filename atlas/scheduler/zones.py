@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
 
 from atlas.scheduler.errors import ScheduleError
@@ -33,6 +34,11 @@ class Shift(NamedTuple):
     after: datetime
 
 
+_OFFSET: Final = re.compile(r"(?:UTC|GMT)? ?([+-])(\d{1,2})(?::?([0-5]\d))?", re.IGNORECASE)
+_MOST_EAST, _MOST_WEST = 14, 12
+"""Hours of the zones Etc/GMT-14 to Etc/GMT+12."""
+
+
 def zone_named(timezone: str | tzinfo) -> ZoneInfo:
     """The zone of the tz database with this name; a `ZoneInfo` and plain UTC are taken by their names.
 
@@ -51,9 +57,17 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
     if not name.startswith(("right/", "posix/")):
         with suppress(KeyError, OSError, ValueError):  # no such file, a directory, a path that leaves the database
             return ZoneInfo(name)
-    meant = _meant(name)
-    looks = Told("names look like 'Asia/Shanghai' or 'UTC'")
-    hint = Told("did you mean {name}?", name=repr(meant)) if meant else looks
+    hint = Told("names look like 'Asia/Shanghai' or 'UTC'")
+    if offset := _OFFSET.fullmatch(name.strip()):  # the nearest name would be UTC, hours away
+        sign, most = ("-", _MOST_EAST) if offset[1] == "+" else ("+", _MOST_WEST)
+        if int(offset[2]) <= most and offset[3] in {None, "00"}:
+            hint = Told(
+                "a fixed offset is written {name}, with its sign turned round; a place such as 'Asia/Shanghai' follows"
+                " the clock there",
+                name=repr(f"Etc/GMT{sign}{int(offset[2])}"),
+            )
+    elif meant := _meant(name):
+        hint = Told("did you mean {name}?", name=repr(meant))
     msg = Told("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint)
     raise ScheduleError(msg)
 

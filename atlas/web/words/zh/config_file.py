@@ -151,6 +151,7 @@ CONFIG_FILE: Final[dict[str, str]] = {
     # time zones
     "a time zone is a name of the tz database such as 'Asia/Shanghai', not {given}": "时区应为 tz 数据库中的名称，如 'Asia/Shanghai'，而不是 {given}",
     "names look like 'Asia/Shanghai' or 'UTC'": "名称形如 'Asia/Shanghai' 或 'UTC'",
+    "a fixed offset is written {name}, with its sign turned round; a place such as 'Asia/Shanghai' follows the clock there": "固定偏移写作 {name}，正负号相反；'Asia/Shanghai' 这样的地名则跟随当地时钟",
     "no time zone {name}; {hint}": "没有时区 {name}；{hint}",
     # schedules
     "nothing says when: give a cron expression, an interval or a date": "没有说明何时触发：请给出 cron 表达式、间隔或日期",
