@@ -43,6 +43,7 @@ from atlas.settings_input.values import (
     HttpUrl,
     PackageName,
     ProjectPath,
+    Size,
     TimeLimit,
     UpperCase,
     UrlPrefix,
@@ -123,7 +124,7 @@ class LoggingSettings(_Section):
     )
     file: ProjectPath | None = Field(Path("logs/scheduler.log"), description="log file; null: none")
     json_file: ProjectPath | None = Field(None, description="the same lines as JSON objects; null: none")
-    rotation: ByteSize = Field(
+    rotation: Size = Field(
         ByteSize(20_000_000), ge=10_000, description='size at which a new file begins, such as "20 MB"'
     )
     retention: TimeLimit = Field(14 * 86_400.0, description='how long old files are kept, such as "14 days"')
@@ -132,7 +133,7 @@ class LoggingSettings(_Section):
         description="regular expressions; what the first group matches is hidden, without a group the whole match",
     )
 
-    log_max_bytes: ByteSize = Field(
+    log_max_bytes: Size = Field(
         ByteSize(1_000_000), ge=0, description='most that is kept of what one task logs, such as "1 MB"; 0: nothing'
     )
     prints: bool = Field(False, description="keep what tasks print to stdout as well")
@@ -161,7 +162,7 @@ class CollectSettings(_Section):
     per_host: Count = Field(2, ge=1, le=100, description="requests to one host at once, 1–100")
     max_pages: Count = Field(20, ge=1, le=500, description="new pages of one index page (type web) read at once, 1–500")
     timeout: TimeLimit = Field(30.0, description='longest read of one source: seconds or "30s"')
-    max_bytes: ByteSize = Field(ByteSize(10_000_000), ge=1000, description='largest answer read, such as "10 MB"')
+    max_bytes: Size = Field(ByteSize(10_000_000), ge=1000, description='largest answer read, such as "10 MB"')
     user_agent: HeaderText = Field("AtlasScheduler", description="how we name ourselves to servers")
     allow_hosts: tuple[HostName, ...] = Field((), description="hosts with private addresses that may be read")
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, PlainValidator
 
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.zones import zone_named
 
+MOST: Final = 10**15
+"""Largest number that is counted with: a petabyte, and far below what a database holds."""
 _PACKAGE: Final = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _PREFIX: Final = re.compile(r"(/(?!\.{1,2}(/|$))[\w.~-]+)+", re.ASCII)
 _POSTGRES: Final = re.compile(r"postgres(ql)?(\+psycopg)?://", re.IGNORECASE)
@@ -38,7 +40,10 @@ def _path(value: object) -> Path:
     """A path, with ``~`` expanded; anchored later."""
     if not isinstance(value, str | Path) or not str(value).strip() or "\0" in str(value):
         raise ValueError("a path is wanted")
-    return Path(value).expanduser()
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise ValueError("~ stands for a home folder that is not known here; write the whole path") from None
 
 
 def _database(value: object) -> Path | str:
@@ -72,6 +77,7 @@ def _url(text: str) -> str:
         raise ValueError("wanted is an address that begins with http:// or https://")
     if not parts.hostname:
         raise ValueError("the address names no host")
+    _ = parts.port  # raises what is wrong with it
     return text
 
 
@@ -114,7 +120,8 @@ def _upper(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-Count = Annotated[int, BeforeValidator(_number)]
+Count = Annotated[int, BeforeValidator(_number), Field(le=MOST)]
+Size = Annotated[ByteSize, BeforeValidator(_number), Field(le=MOST)]
 Duration = Annotated[float, BeforeValidator(parse_duration)]
 TimeLimit = Annotated[float, BeforeValidator(_limit)]
 ProjectPath = Annotated[Path, BeforeValidator(_path)]
