@@ -5,7 +5,7 @@
     AtlasError
     ├── ConfigError (ValueError)            a file or setting is wrong; carries located problems
     ├── UnknownRevisionError (LookupError)  no such version of the config file
-    ├── RevisionRefusedError                the process that leads refused a text
+    ├── RevisionRefusedError                a text is refused as things stand
     ├── CronExpressionError (ValueError)    a cron text is wrong; names field, token, range
     ├── ScheduleError (ValueError)          zone, interval, date, calendar: not the cron text itself
     ├── FunctionError
@@ -156,7 +156,7 @@ class ConfigError(AtlasError, ValueError):
 
 
 class RevisionRefusedError(AtlasError):
-    """The process that leads refused the text of a config file; what runs goes on."""
+    """The text of a config file is refused as things stand, by the process that leads or for a newer revision."""
 
 
 class UnknownRevisionError(AtlasError, LookupError):

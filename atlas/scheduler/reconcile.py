@@ -38,6 +38,7 @@ from atlas.scheduler.store.revisions import (
     open_requests,
     revision_numbered,
 )
+from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -173,7 +174,9 @@ class Reconciler:
             self.known = seen.digest
             return True
 
-    def replace(self, text: str, *, by: str, action: Action = Action.APPLY, detail: str = "") -> Plan:
+    def replace(
+        self, text: str, *, by: str, action: Action = Action.APPLY, detail: str = "", over: int | None = None
+    ) -> Plan:
         """Put ``text`` in the file's place, all at once, and in force; what was replaced is kept beside it.
 
         Args:
@@ -181,15 +184,25 @@ class Reconciler:
             by: Who.
             action: What the audit calls it.
             detail: What the audit says of it.
+            over: The revision it was made from; None for whichever is in force.
 
         Raises:
             ConfigError: The text, or the file, cannot be used; nothing changed.
             StoreUnavailableError: The file is replaced, the database did not take it; with ``reload: auto`` it is
                 applied as soon as it does.
-            RevisionRefusedError: This process stands by, and the one that leads refused the text.
+            RevisionRefusedError: Another revision than ``over`` is in force: it would be lost. Or this process stands
+                by, and the one that leads refused the text.
         """
         store = self._store
         with self._lock:
+            if over is not None and over != (in_force := self._in_force_number()):
+                raise RevisionRefusedError(
+                    Told(
+                        "this text was made from r{over}, and r{n} is in force by now: look at what it would change",
+                        over=over,
+                        n=in_force,
+                    )
+                )
             if self._cron.queue.stands_by:
                 return self._ask_leader(self.parse(text), by=by, action=action, detail=detail)
             wanted = self._read(text)
@@ -209,6 +222,10 @@ class Reconciler:
         """
         wanted = self.revision(number)
         return self.replace(wanted.text, by=by, action=Action.ROLLBACK, detail=f"back to revision {number}")
+
+    def _in_force_number(self) -> int:
+        latest = self.latest_revision()
+        return 0 if latest is None else latest.number
 
     def _ask_leader(self, wanted: JobsFile, *, by: str, action: Action, detail: str) -> Plan:
         store, plan = self._store, self.plan(wanted)

@@ -44,12 +44,14 @@ class Action:
         path: Where it is posted to.
         do: Does it and says what happened; it may block, and raises `AtlasError` where it is refused.
         again: The address of the form as it was sent, below the prefix; by default the page it came from.
+        keeper: The page that is sent the same form where it is refused, so that a long text is not lost.
     """
 
     name: str
     path: str
     do: Callable[[Visit, Speech], Note]
     again: Callable[[Visit], str] | None = None
+    keeper: str = ""
 
     def route(self, site: Site) -> Route:
         """The action as a route: it leads back to where the form says, or to the form when it was refused."""
@@ -58,13 +60,16 @@ class Action:
             form = await read_form(request)
             visit = visit_of(site, request, form=form)
             say = Speech(visit.language)
+            status = 303
             try:
                 note = await asyncio.to_thread(self.do, visit, say)
                 back = back_of(request, form)
             except AtlasError as error:
                 again = {} if self.again is None else {"back": self.again(visit)}
                 note, back = Note("error", say.told(told_of(error))), back_of(request, again)
-            response = RedirectResponse(back, 303)
+                if self.keeper:
+                    back, status = visit.url(self.keeper), 307  # with which a browser sends the form once more
+            response = RedirectResponse(back, status)
             leave_note(request, response, note)
             return response
 
@@ -201,8 +206,9 @@ def _submit(visit: Visit, say: Speech) -> Note:
 
 def _apply(visit: Visit, say: Speech) -> Note:
     # A textarea loses the line break it begins with; the form gives one more to lose.
-    text = visit.form.get("text", "")
-    plan = visit.atlas.reconciler.replace(text, by=visit.by)
+    text, over = visit.form.get("text", ""), visit.form.get("over", "")
+    known = over.isascii() and over.isdigit() and len(over) < 10
+    plan = visit.atlas.reconciler.replace(text, by=visit.by, over=int(over) if known else None)
     return Note("ok", say("The config is applied: {what}", what=plan.summary[:300]))
 
 
@@ -227,7 +233,7 @@ ACTIONS: Final = (
     Action("cancel_task", "/act/cancel", _cancel),
     Action("retry_task", "/act/retry", _retry),
     Action("submit_task", "/act/submit", _submit),
-    Action("apply_config", "/act/apply", _apply),
+    Action("apply_config", "/act/apply", _apply, keeper="config"),
     Action("rollback", "/act/rollback", _rollback),
 )
 

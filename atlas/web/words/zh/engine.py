@@ -159,6 +159,8 @@ ENGINE: Final[dict[str, str]] = {
     "retry_jitter {value} is not in 0 to 1": "retry_jitter {value} 不在 0 到 1 之间",
     "max_instances {n} is less than 1": "max_instances {n} 小于 1",
     "{job} ({why})": "{job}（{why}）",
+    "this text was made from r{over}, and r{n} is in force by now: look at what it would change": "此文本基于 r{over}，"
+    "而现在生效的是 r{n}：请先查看它会改变什么",
     "revision {text} is no number": "版本 {text} 不是数字",
     # why the operating system refuses
     "Permission denied": "权限不足",
