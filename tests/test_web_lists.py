@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 import threading
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from atlas.scheduler.errors import QueueStoppedError
+from atlas.scheduler.store.tables import fires
 from atlas.scheduler.store.task_queries import TaskFilter, page_of_tasks
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import Task
@@ -87,6 +89,33 @@ def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_other
             seen = keys_of(client, path, name, limit=3, between=disturb)
             assert len(seen) == len(set(seen)), path
             assert set(stood) <= set(seen), path
+
+
+def test_no_task_of_a_job_that_was_caught_up_is_left_out_of_its_history(settings: Settings) -> None:
+    """Fifty tasks are accepted at one moment, for fire times of two days before; so are the skips between them."""
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    now = datetime.now(UTC)
+    due = [now - timedelta(hours=number) for number in range(50)]
+    made = [
+        full_row(Task(id=f"t{number:02d}", job_id="health", name="x", function="f", created_at=now, fire_time=at))
+        for number, at in enumerate(due)
+    ]
+    skip = {"job_id": "health", "skip_reason": "coalesced", "decided_at": now.timestamp()}
+    skips = [{**skip, "fire_time": (at - timedelta(minutes=30)).timestamp()} for at in due]
+    with AtlasScheduler(settings).in_thread() as atlas:
+        atlas.store.write(lambda connection: insert_tasks(connection, made))
+        atlas.store.write(lambda connection: connection.execute(fires.insert(), skips))
+        client, address, seen, skipped = signed_in(atlas), "/jobs/health", list[str](), list[str]()
+        while address:
+            page = client.get(address).text
+            rows = page[page.index('id="b-rows"') :].partition("</section>")[0]
+            seen += re.findall(r'<td><a href="/tasks/(\w+)"', rows)
+            skipped += re.findall(r'class="mark-row".*?datetime="([^"]+)"', rows)
+            older = re.search(r'href="([^"]+)">Older', rows)
+            address = html.unescape(older[1]) if older else ""
+        assert sorted(seen) == [f"t{number:02d}" for number in range(50)]
+        assert len(skipped) == len(set(skipped)) == 50
 
 
 def test_a_job_that_makes_no_task_is_in_no_plan(settings: Settings) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Final
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from atlas.scheduler.definition import BUILT_IN
-from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.errors import ArgumentsError, UnknownJobError
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import attempts, fires, tasks
+from atlas.scheduler.store.task_queries import behind, cursor
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.web.pages import charts, ranges
@@ -56,9 +58,15 @@ SKIPS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """One line of a job's history: a task, or a skip."""
+    """One line of a job's history: a task, or a skip.
+
+    Attributes:
+        at: When it was due, or asked for.
+        place: Where it stands in the history: when it was accepted, or due if it is a skip; and the task's id.
+    """
 
     at: datetime
+    place: tuple[float, str]
     status: str
     task_id: str = ""
     delay_s: float | None = None
@@ -79,9 +87,9 @@ def job(visit: Visit) -> Shown:
         return _without_record(view, job_id)
     row = rows_of(desk, [record], view.now)[0]
     only = view.asked("only")
-    before_s = _number(view.asked("before"))
-    happened = desk.store.read(lambda connection: _history(connection, view, job_id, only, before_s))
-    older = view.visit.here(before=repr(happened[-1].at.timestamp())) if len(happened) >= ROWS else ""
+    before = view.asked("before")
+    happened = desk.store.read(lambda connection: _history(connection, view, job_id, only, before))
+    older = view.visit.here(before=cursor(*happened[-1].place)) if len(happened) >= ROWS else ""
     definition = row.definition
     return view.shown(
         "job.html",
@@ -98,11 +106,10 @@ def job(visit: Visit) -> Shown:
         short_json=short_json,
         definition=definition,
         metrics=desk.store.totals.metrics(job_id),
-        happened=happened,
+        happened=sorted(happened, key=lambda one: one.at, reverse=True),
         only=only,
         older=older,
         skip_words=SKIPS,
-        live=not before_s,
         **_why(view, job_id),
     )
 
@@ -173,13 +180,6 @@ def _without_record(view: View, job_id: str) -> Shown:
         if parked.id == job_id:
             return view.shown("job_parked.html", job_id, "jobs", job_id=job_id, error=parked.error)
     raise UnknownJobError(job_id)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text) if text and abs(float(text)) < 1e11 else None
-    except ValueError:
-        return None
 
 
 def _ahead(view: View, record: JobRecord, row: JobRow) -> list[tuple[datetime, str]]:
@@ -253,9 +253,17 @@ _CATCHUP: Final = {
 }
 
 
-def _history(connection: Connection, view: View, job_id: str, only: str, before_s: float | None) -> list[Happened]:
-    """Tasks and skips of the job, newest first."""
+def _history(connection: Connection, view: View, job_id: str, only: str, before: str) -> list[Happened]:
+    """Tasks and skips of the job behind the place ``before``, newest first by their places.
+
+    By place, not by due time: what is caught up is accepted hours after its due time, many tasks at one moment.
+    """
     found: list[Happened] = []
+    of_tasks, of_skips = [tasks.c.job_id == job_id], [fires.c.job_id == job_id, fires.c.skip_reason.is_not(None)]
+    with suppress(ArgumentsError):
+        of_tasks.append(behind(before))
+        at, _, task_id = before.partition(",")
+        of_skips.append(fires.c.fire_time <= float(at) if task_id else fires.c.fire_time < float(at))
     if only != "skips":
         columns = (
             "id",
@@ -273,9 +281,7 @@ def _history(connection: Connection, view: View, job_id: str, only: str, before_
         )
         earlier = select(func.min(attempts.c.started_at)).where(attempts.c.task_id == tasks.c.id).scalar_subquery()
         first_start = func.coalesce(earlier, tasks.c.started_at).label("first_start")
-        statement = select(*(tasks.c[name] for name in columns), first_start).where(tasks.c.job_id == job_id)
-        if before_s is not None:
-            statement = statement.where(tasks.c.created_at < before_s)
+        statement = select(*(tasks.c[name] for name in columns), first_start).where(*of_tasks)
         if only == "bad":
             statement = statement.where(tasks.c.status.in_(("FAILED", "TIMEOUT", "CANCELLED")))
         if only == "manual":
@@ -283,18 +289,23 @@ def _history(connection: Connection, view: View, job_id: str, only: str, before_
         statement = statement.order_by(tasks.c.created_at.desc(), tasks.c.id.desc()).limit(ROWS)
         found += [_task_line(view, row) for row in connection.execute(statement)]
     if only in {"", "skips"}:
-        skips = select(*_SKIP_COLUMNS).where(fires.c.job_id == job_id, fires.c.skip_reason.is_not(None))
-        if before_s is not None:
-            skips = skips.where(fires.c.fire_time < before_s)
+        skips = select(*_SKIP_COLUMNS).where(*of_skips)
         for row in connection.execute(skips.order_by(fires.c.fire_time.desc()).limit(ROWS)):
             at = instant(row.fire_time)
             if at is not None:
                 words = view.say(SKIPS.get(row.skip_reason, row.skip_reason))
                 detail = f"{words}: {row.detail}" if row.detail and row.skip_reason != "overlap" else words
                 found.append(
-                    Happened(at=at, status="SKIPPED", outcome=detail, count=row.times or 1, last=instant(row.last))
+                    Happened(
+                        at=at,
+                        place=(row.fire_time, ""),
+                        status="SKIPPED",
+                        outcome=detail,
+                        count=row.times or 1,
+                        last=instant(row.last),
+                    )
                 )
-    return sorted(found, key=lambda one: one.at, reverse=True)[:ROWS]
+    return sorted(found, key=lambda one: one.place, reverse=True)[:ROWS]
 
 
 def _task_line(view: View, row: Any) -> Happened:
@@ -303,6 +314,7 @@ def _task_line(view: View, row: Any) -> Happened:
     first = instant(row.first_start)
     return Happened(
         at=fire or created,
+        place=(row.created_at, row.id),
         status="RETRYING" if row.status == "SUCCESS" and row.failures else row.status,
         task_id=row.id,
         delay_s=None if first is None else max(0.0, (first - (fire or created)).total_seconds()),
