@@ -260,6 +260,66 @@ def test_focus_and_what_is_selected_stay_through_a_live_update(
         assert complaints == []
 
 
+def test_a_marked_text_stays_until_it_is_let_go_of_and_then_shows_what_came_meanwhile(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    seeded.HOLD.clear()
+    settings = seeded.bare(tmp_path_factory.mktemp("marked"), {"nightly": ENTRY})
+    with serving(settings) as running, tab(window) as (page, complaints), tab(window) as (other, _complaints):
+        task = aside(running.atlas.cron.sync.run_job_now, "nightly")
+        address = f"{running.base}/tasks/{task}"
+        for one in (page, other):
+            live(one, address)
+            expect(one.locator("#k-head")).to_contain_text("Running")
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('#k-head h1'))")
+        aside(running.atlas.queue.cancel_task, task)
+        expect(other.locator("#k-head")).to_contain_text("Cancelled")
+        expect(page.locator("#k-facts")).to_have_text(other.locator("#k-facts").inner_text(), use_inner_text=True)
+        assert "Running" in page.evaluate("String(getSelection())")
+        page.evaluate("getSelection().removeAllRanges()")
+        expect(page.locator("#k-head")).to_contain_text("Cancelled")
+        # where a menu opens, nobody tells that the right button was let go of
+        live(page, f"{running.base}/jobs")
+        chrome = page.context.new_cdp_session(page)
+        right = {"type": "mousePressed", "x": 300, "y": 300, "button": "right", "buttons": 2, "clickCount": 1}
+        chrome.send("Input.dispatchMouseEvent", right)
+        aside(running.atlas.cron.sync.pause_job, "nightly", by="mei")
+        expect(page.locator("tbody")).to_contain_text("mei")
+        assert complaints == []
+
+
+def test_a_table_that_is_moved_sideways_stays_there(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("sideways"), {"nightly": {**ENTRY, "name": "a long name " * 9}})
+    with serving(settings) as running, tab(window, viewport={"width": 740, "height": 800}) as (page, complaints):
+        live(page, f"{running.base}/jobs")
+        moved = page.locator("#j-rows .scroll").evaluate("one => { one.scrollLeft = 90; return one.scrollLeft; }")
+        assert moved == 90
+        aside(running.atlas.cron.sync.pause_job, "nightly", by="mei")
+        expect(page.locator("tbody")).to_contain_text("mei")
+        assert page.locator("#j-rows .scroll").evaluate("one => one.scrollLeft") == 90
+        assert complaints == []
+
+
+def test_a_form_is_sent_once_however_often_it_is_clicked(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    settings = seeded.bare(tmp_path_factory.mktemp("once"), {"nightly": {**ENTRY, "function": "seeded", "args": []}})
+    sent: list[str] = []
+    with serving(settings) as running, tab(window) as (page, complaints):
+        page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+        visit(page, f"{running.base}/ask/submit?function=seeded")
+        page.wait_for_load_state("load")
+        page.evaluate("for (const one of [1, 2]) setTimeout(() => document.querySelector('.btn.primary').click(), one)")
+        expect(page.locator("p.note")).to_contain_text("accepted")
+        assert len(sent) == 1
+        page.go_back()
+        page.locator(".btn.primary").click()
+        expect(page.locator("p.note")).to_contain_text("accepted")
+        assert len(sent) == 2
+        assert len(aside(running.atlas.status.get_tasks)) == 2
+        assert complaints == []
+
+
 def test_the_config_page_shows_at_once_what_is_applied_or_refused_elsewhere_and_leaves_a_draft_alone(
     window: Browser, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -67,23 +67,38 @@ document.addEventListener("click", async event => {
   } catch { location.href = link.href; }
 });
 
+// --- a form is sent once: a second click while the answer is awaited would do everything twice
+document.addEventListener("submit", event => {
+  const form = event.target, now = Date.now();
+  if (form.method !== "post") return;
+  if (now - (form.dataset.sent ?? 0) < 10_000) event.preventDefault(); else form.dataset.sent = now;
+});
+addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").forEach(one => delete one.dataset.sent));
+
 // --- live: finished fragments by server-sent events; a hidden tab closes its stream and catches up when it is seen
 const light = document.getElementById("live");
 const told = on => { if (light) { light.hidden = false; light.classList.toggle("off", !on); light.lastElementChild.textContent = on ? light.dataset.on : light.dataset.off; } };
 let stream = null, pressed = false;
-const held = new Map(); // a press whose element is replaced before it is let go of is no click: fragments wait for its end
-const released = () => { pressed = false; setTimeout(() => { const all = [...held.values()]; held.clear(); all.forEach(patch); }); };
-addEventListener("pointerdown", () => { pressed = true; });
-for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, released);
+// A press whose element is replaced before it is let go of is no click, and a text that is replaced cannot be copied: fragments
+// wait for the end of both. Of the right button's press nobody is told the end, where a menu opens.
+const held = new Map();
+const release = () => setTimeout(() => { const all = [...held.values()]; held.clear(); all.forEach(patch); });
+addEventListener("pointerdown", event => { pressed = event.button < 2; });
+for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => { pressed = false; release(); });
+document.addEventListener("selectionchange", () => { if (held.size && !pressed) release(); });
+const marked = part => !getSelection().isCollapsed && getSelection().containsNode(part, true);
 const patch = event => {
   const { id, html } = JSON.parse(event.data);
-  if (pressed) { held.set(id, event); return; }
   const part = document.getElementById(id), here = document.activeElement;
-  if (!part || part.contains(getSelection()?.anchorNode) && !getSelection().isCollapsed) return;
+  if (!part) return;
+  if (pressed || marked(part)) { held.set(id, event); return; }
+  held.delete(id);
   const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
   const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), opened = [...part.querySelectorAll("details")].map(one => one.open);
   const picked = new Set(picks().filter(one => part.contains(one) && one.checked).map(one => one.name));
+  const boxes = () => [...part.querySelectorAll(".scroll, .log, .tb, .diff, .json")], seen = boxes().map(one => [one.scrollLeft, one.scrollTop]);
   part.innerHTML = html;
+  boxes().forEach((one, at) => one.scrollTo(...(seen[at] ?? [0, 0])));
   part.querySelectorAll("details").forEach((one, at) => { if (opened[at]) one.open = true; });
   if (picked.size) picks().forEach(one => { if (picked.has(one.name)) one.checked = true; });
   if (at >= 0) (link && part.querySelector(`[href="${CSS.escape(link)}"]`) || part.querySelectorAll(parts)[at])?.focus();
