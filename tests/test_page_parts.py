@@ -6,6 +6,7 @@ import ast
 import pickle
 import re
 import string
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -454,6 +455,21 @@ def test_a_file_is_drawn_line_by_line_up_to_what_a_page_holds(text: str, width: 
         patch.setattr(config, "MOST_WIDE", width)
         drawn = [(line.new, line.parts) for line in config._numbered(text)]
     assert drawn == [(n, ((line[:width], False),)) for n, line in enumerate(text.split("\n")[:5], 1)]
+
+
+@pytest.mark.parametrize("lines", [1_990, 20_000])
+def test_a_draft_of_equal_lines_is_compared_at_once(lines: int) -> None:
+    """It took a minute, on the thread that makes all pages."""
+    job = '  "job_{}": {{\n    "cron_expression": "@hourly",\n    "function": "health"\n  }},\n'
+    old = "".join(map(job.format, range(300)))
+    start = time.thread_time()
+    _shown, added, removed, _is_cut = config.diff_lines(old, "  },\n" * lines)
+    assert time.thread_time() - start < 3.0
+    assert added - removed == lines - 1_200
+    changed = old.replace(
+        '"job_150": {\n    "cron_expression": "@hourly"', '"job_150": {\n    "cron_expression": "@daily"'
+    )
+    assert config.diff_lines(old, changed)[1:] == (1, 1, False)
 
 
 def test_a_diff_marks_the_words_that_differ_within_a_line() -> None:

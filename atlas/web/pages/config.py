@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -13,7 +14,7 @@ from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import read_jobs_text
 from atlas.scheduler.store.tables import revisions
 from atlas.scheduler.store.task_rows import instant
-from atlas.web.pages.view import View
+from atlas.web.pages.view import View, number_in
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ MOST_CHANGES: Final = 60
 MOST_LINES: Final = 800
 MOST_WIDE: Final = 500
 """Characters of a line that are shown."""
+MOST_ALIKE: Final = 200_000
+"""Pairs of equal lines, such as empty ones, beyond which the most frequent lines are not looked for: it takes minutes."""
 MOST_COMPARED: Final = 200_000
 """Characters of each text beyond which no diff is made."""
 
@@ -74,20 +77,19 @@ def config(visit: Visit) -> Shown:
     )
     in_force = _text_of(view, kept[0].number) if kept else ""
     wanted, label, digest = in_force, "", kept[0].digest if kept else ""
-    number = view.asked("revision", 9)
-    on_disk = None if "text" in visit.form or number or atlas.stands_by else _read(path)
-    if atlas.stands_by:  # whoever leads checks and applies
-        number = ""
-    elif "text" in visit.form:
+    leads = not atlas.stands_by  # whoever leads checks and applies
+    number = number_in(view.asked("revision")) if leads else None
+    on_disk = _read(path) if leads and number is None and "text" not in visit.form else None
+    if leads and "text" in visit.form:
         wanted, label = visit.form["text"].replace("\r\n", "\n"), view.say("draft")
-    elif number.isdigit() and any(row.number == int(number) for row in kept):
-        wanted, label = _text_of(view, int(number)), f"r{number}"
+    elif number is not None and any(row.number == number for row in kept):
+        wanted, label = _text_of(view, number), f"r{number}"
     elif on_disk is not None and digest_of(on_disk) != digest:
         wanted, label = on_disk, view.say("file on disk")
     same = bool(label) and digest_of(wanted) == digest
     draft = _look(view, in_force, wanted) if label and not same else None
     editing = (bool(view.asked("edit")) or label == view.say("draft")) and len(wanted) <= MAX_EDITED
-    editing = editing and not atlas.stands_by
+    editing = editing and leads
     return view.shown(
         "config.html",
         view.say("Config"),
@@ -101,7 +103,7 @@ def config(visit: Visit) -> Shown:
         editing=editing,
         posted="text" in visit.form,
         wanted=wanted,
-        back_to=int(number) if label == f"r{number}" else None,
+        back_to=number if label == f"r{number}" else None,
         kept=[
             {
                 "number": row.number,
@@ -209,7 +211,9 @@ def diff_lines(old: str, new: str) -> tuple[list[Line], int, int, bool]:
     a, b = old.split("\n"), new.split("\n")
     found: list[Line] = []
     added = removed = 0
-    for group in difflib.SequenceMatcher(None, a, b, autojunk=len(a) > 2000).get_grouped_opcodes(3):
+    lines_of_b = Counter(b)
+    alike = sum(count * lines_of_b[line] for line, count in Counter(a).items())
+    for group in difflib.SequenceMatcher(None, a, b, autojunk=alike > MOST_ALIKE).get_grouped_opcodes(3):
         found.append(Line("h", None, None, ((f"@@ {group[0][1] + 1} → {group[0][3] + 1}", False),)))
         for tag, i1, i2, j1, j2 in group:
             if tag == "equal":

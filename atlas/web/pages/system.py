@@ -11,7 +11,7 @@ from atlas import __version__
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
-from atlas.web.pages.view import View, breaking, in_words, short_json
+from atlas.web.pages.view import View, breaking, in_words, number_in, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -25,10 +25,8 @@ def system(visit: Visit) -> Shown:
     """The state of the whole."""
     view = View.of(visit)
     atlas, store, say, said = visit.atlas, view.desk.store, view.say, view.said
-    before = view.asked("before", 20)
-    lines = store.read(
-        lambda connection: read_audit(connection, before_id=int(before) if before.isdigit() else None, limit=LINES + 1)
-    )
+    before = number_in(view.asked("before"))
+    lines = store.read(lambda connection: read_audit(connection, before_id=before, limit=LINES + 1))
     tick_s = atlas.last_tick_s()
     figures = atlas.get_queue_status()
     owners = store.read(

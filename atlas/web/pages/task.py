@@ -19,7 +19,7 @@ from atlas.scheduler.why.answer import why_task
 from atlas.web.pages import charts
 from atlas.web.pages.course import ENDED_AS, MOST_ASKED, between, course_of
 from atlas.web.pages.errors import folded
-from atlas.web.pages.view import View, short_json
+from atlas.web.pages.view import View, number_in, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -47,12 +47,8 @@ def task(visit: Visit) -> Shown:
     if found is None:
         raise UnknownTaskError(task_id)
     earlier = store.read(lambda connection: find_attempts(connection, task_id))
-    after = view.asked("after", 20)
-    lines = store.read(
-        lambda connection: read_logs(
-            connection, task_id, after_id=int(after) if after.isdigit() else 0, limit=LOG_LINES + 1
-        )
-    )
+    after = number_in(view.asked("after")) or 0
+    lines = store.read(lambda connection: read_logs(connection, task_id, after_id=after, limit=LOG_LINES + 1))
     warnings = view.asked("level") == "warnings"
     shown = [line for line in lines[:LOG_LINES] if not warnings or line.level in {"WARNING", "ERROR", "CRITICAL"}]
     result = _pretty(found.result)

@@ -149,9 +149,12 @@ class View:
 
 def page_number(view: View, total: int, per_page: int) -> int:
     """The page that is asked for, within what there is; 1 for nonsense."""
-    text = view.asked("page", 9)
-    number = int(text) if text.isascii() and text.isdigit() else 1
-    return max(1, min(number, (total - 1) // per_page + 1))
+    return max(1, min(number_in(view.asked("page")) or 1, (total - 1) // per_page + 1))
+
+
+def number_in(text: str) -> int | None:
+    """The whole number that an address holds, None where that is none or no database has one so large."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
 def short_json(value: Any, limit: int = 400) -> str:
