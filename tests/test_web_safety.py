@@ -147,6 +147,25 @@ def test_a_form_of_more_jobs_than_it_may_have_is_refused_in_clear_words(site: St
         assert (huge.status_code, "a request here is at most" in huge.text) == (413, True)
 
 
+def test_a_browser_keeps_static_files_under_the_address_of_their_content_and_no_page(
+    site: Starlette, token: str
+) -> None:
+    client = browser(site, token)
+    page = client.get("/")
+    assert page.headers["cache-control"] == "no-store"
+    addresses = re.findall(r'"(/static/[^"]+)"', page.text)
+    assert len(addresses) >= 3
+    for address in addresses:
+        assert client.get(address).headers["cache-control"] == "max-age=31536000, immutable"
+    newer = re.sub("v=.*", "v=0123456789", addresses[0])  # of another version, which is served beside this one
+    for address in (newer, "/static/inter.woff2"):
+        answer = client.get(address)
+        assert answer.headers["cache-control"] == "no-cache"
+        again = client.get(address, headers={"if-none-match": answer.headers["etag"]})
+        assert (again.status_code, again.headers["cache-control"]) == (304, "no-cache")
+    assert client.get("/static/nothing.js?v=1").headers["cache-control"] == "no-store"
+
+
 def test_every_answer_lets_a_browser_load_nothing_from_elsewhere(site: Starlette, token: str) -> None:
     client, stranger = browser(site, token), browser(site)
     answers = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -21,12 +22,15 @@ from atlas.web.guards import Guard
 from atlas.web.live import Live
 from atlas.web.rendering import MAX_CHORES, BusyError, Renders
 from atlas.web.site import Site
-from atlas.web.templating import STATIC, Templates
+from atlas.web.templating import STATIC, Templates, static_version
 
 if TYPE_CHECKING:
+    import os
+
     from starlette.requests import Request
     from starlette.responses import Response
     from starlette.routing import BaseRoute
+    from starlette.types import Scope
 
     from atlas.service import AtlasScheduler
 
@@ -76,7 +80,7 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
         *health.routes(site),
         *metrics.routes(site),
         *api.routes(site),
-        Mount("/static", StaticFiles(directory=STATIC), name="static"),
+        Mount("/static", _Static(directory=STATIC), name="static"),
         Route("/favicon.ico", _favicon),
     ]
     app = Starlette(
@@ -91,6 +95,19 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
     app.state.site = site
     app.state.routes = {route.name: route for route in routes if isinstance(route, Route)}
     return app
+
+
+class _Static(StaticFiles):
+    """Static files that browsers keep: for ever under the address of this content, else until it is another one."""
+
+    def file_response(
+        self, full_path: str | os.PathLike[str], stat_result: os.stat_result, scope: Scope, status_code: int = 200
+    ) -> Response:
+        response = super().file_response(full_path, stat_result, scope, status_code)
+        # Beside this process another version may serve the same address: what is here is not what its pages mean.
+        is_meant = scope["query_string"] == f"v={static_version(Path(full_path).name)}".encode()
+        response.headers["cache-control"] = "max-age=31536000, immutable" if is_meant else "no-cache"
+        return response
 
 
 async def _favicon(_request: Request) -> Response:

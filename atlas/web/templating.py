@@ -99,9 +99,10 @@ def _environment() -> jinja2.Environment:
 
 def static_address(root: str, name: str) -> str:
     """The address of a static file; it changes with the content, so that browsers may keep it for ever."""
-    return f"{quote(root)}/static/{quote(name)}?v={_digest(name)}"
+    return f"{quote(root)}/static/{quote(name)}?v={static_version(name)}"
 
 
 @cache
-def _digest(name: str) -> str:
+def static_version(name: str) -> str:
+    """What changes with the content of a static file."""
     return hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]
