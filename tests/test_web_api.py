@@ -222,6 +222,15 @@ def test_a_body_that_cannot_be_meant_is_refused(settings: Settings, body: bytes)
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_request")
 
 
+def test_letters_that_only_look_like_a_nul_are_text(settings: Settings) -> None:
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client, reason = signed_in(atlas), r"what matches [\u0000-\u001f] is refused: \\u0000"
+        assert client.post("/api/v1/jobs/health/pause", json={"reason": reason}).status_code == 200
+        assert client.get("/api/v1/jobs/health").json()["pause"]["reason"] == reason
+        for nul in ("\0", "\\\0", {"\0": 1}):
+            assert client.post("/api/v1/jobs/health/run", json={"args": [nul]}).status_code == 400
+
+
 def test_without_the_token_every_route_asks_for_it(settings: Settings) -> None:
     with AtlasScheduler(settings).in_thread() as atlas:
         app = create_app(atlas)

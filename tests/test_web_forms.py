@@ -1,4 +1,4 @@
-"""Forms of the pages: nothing that somebody else wrote meanwhile is lost, and nothing that was written here."""
+"""What is sent to the pages: forms that lose nothing of anybody, addresses that mean nothing, people behind a proxy."""
 
 from __future__ import annotations
 
@@ -69,3 +69,34 @@ def test_a_draft_that_is_refused_is_not_lost(site: tuple[AtlasScheduler, TestCli
     shown = client.post("/act/apply", data={"back": "/config", "text": bad, "over": "1"}).text
     assert 'role="status"' in shown
     assert "61 9 * * *" in shown[shown.index('id="text"') :]
+
+
+@pytest.mark.parametrize("number", ["²", "9" * 20, "-1", "1e3", "0x1"])
+def test_a_number_in_an_address_that_is_none_is_left_out(site: tuple[AtlasScheduler, TestClient], number: str) -> None:
+    atlas, client = site
+    task = atlas.cron.sync.run_job_now("health")
+    for path in (
+        f"/tasks/{task}?after=",
+        "/system?before=",
+        "/config?revision=",
+        "/jobs?page=",
+        "/config/file?revision=",
+    ):
+        assert client.get(path + number).status_code in {200, 404}, path
+
+
+def test_a_tab_with_many_values_in_its_address_is_live(site: tuple[AtlasScheduler, TestClient]) -> None:
+    _atlas, client = site
+    live = client.app.state.site.live  # type: ignore[attr-defined]
+    live.close()  # it would never end: a stopped server says 503 once it has found the page
+    many = "%26".join(f"a{number}=1" for number in range(200))
+    assert client.get(f"/live?of=/jobs%3F{many}").status_code == 503
+
+
+def test_who_comes_through_a_proxy_that_asks_for_a_password_gets_pages(site: tuple[AtlasScheduler, TestClient]) -> None:
+    _atlas, client = site
+    client.headers["authorization"] = "Basic bWVpOnNlY3JldA=="
+    missing = client.get("/jobs/nope")
+    assert (missing.status_code, missing.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    client.post("/act/pause", data={"job": "health"})
+    assert client.get("/api/v1/audit").json()["items"][0]["actor"] == "web"

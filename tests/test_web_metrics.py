@@ -29,6 +29,7 @@ STRANGE = 'a "b" \\ {c}'
 async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Path) -> None:
     entry = {"cron_expression": "0 9 * * *", "max_retries": 0}
     jobs = {STRANGE: {**entry, "function": "seeded"}, "broken": {**entry, "function": "fails"}}
+    jobs["other"] = jobs[STRANGE]  # as further jobs are summed
     scheduler = AtlasScheduler.from_settings(seeded.bare(tmp_path, jobs))
     transport = httpx.ASGITransport(create_app(scheduler))
     async with scheduler as atlas:
@@ -46,6 +47,10 @@ async def test_the_figures_of_a_mixed_day_are_those_of_get_metrics(tmp_path: Pat
         assert answer.status_code == 200
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
         families = {family.name: family for family in text_string_to_metric_families(answer.text)}
+        series = Counter(
+            (one.name, *sorted(one.labels.items())) for family in families.values() for one in family.samples
+        )
+        assert series.total() == len(series)  # Prometheus takes none twice
         ended = Counter[str]()
         by_job = Counter[tuple[str, str]]()
         for sample in families["atlas_tasks"].samples:

@@ -132,10 +132,12 @@ class Guard:
         site, access = self._site, self._site.access
         kind, _, given = request.headers.get("authorization", "").partition(" ")
         cookie = request.cookies.get(access.cookie, "")
-        request.scope["atlas.by"] = "api" if kind else "web"
+        # A browser sends what a proxy before us asked it for: "Basic …" is no program's.
+        is_program = kind.lower() == "bearer"
+        request.scope["atlas.by"] = "api" if is_program else "web"
         if access.is_open or path in OPEN or path.startswith("/static/"):
             return None
-        if kind.lower() == "bearer":
+        if is_program:
             if access.is_token(given.strip()):
                 return None
             key = client_of(request)

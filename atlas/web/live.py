@@ -108,7 +108,7 @@ class Live:
         if not is_local(asked):
             raise HTTPException(400, "'of' is the path of a page of this site")
         parts = urlsplit(asked)
-        query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=50))
+        query = dict(parse_qsl(parts.query, keep_blank_values=True))
         root = str(request.scope.get("root_path", ""))
         scope = {
             **request.scope,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
@@ -169,6 +170,10 @@ def _finite(text: str) -> float:
     return value if math.isfinite(value) else _no_number(text)
 
 
+_NUL: Final = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""A NUL as JSON writes it; the same letters behind a backslash of their own are text."""
+
+
 def _storable(given: Any) -> Any:
     """Refuses text that no database keeps: a NUL, half a character."""
     try:
@@ -176,7 +181,7 @@ def _storable(given: Any) -> Any:
         text.encode()
     except (UnicodeEncodeError, RecursionError, ValueError) as error:
         raise HTTPException(400, "a text here holds half a character, or values are nested too deep") from error
-    if "\\u0000" in text:
+    if _NUL.search(text):
         raise HTTPException(400, "a text here holds a NUL")
     return given
 
