@@ -36,7 +36,7 @@ MOST_LINES: Final = 800
 MOST_WIDE: Final = 500
 """Characters of a line that are shown."""
 MOST_ALIKE: Final = 200_000
-"""Pairs of equal lines, such as empty ones, beyond which the most frequent lines are not looked for: it takes minutes."""
+"""Pairs of equal lines beyond which the most frequent ones, such as empty lines, are not looked for."""
 MOST_COMPARED: Final = 200_000
 """Characters of each text beyond which no diff is made."""
 
