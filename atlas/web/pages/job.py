@@ -262,8 +262,8 @@ def _history(connection: Connection, view: View, job_id: str, only: str, before:
     of_tasks, of_skips = [tasks.c.job_id == job_id], [fires.c.job_id == job_id, fires.c.skip_reason.is_not(None)]
     with suppress(ArgumentsError):
         of_tasks.append(behind(before))
-        at, _, task_id = before.partition(",")
-        of_skips.append(fires.c.fire_time <= float(at) if task_id else fires.c.fire_time < float(at))
+        place, _, task_id = before.partition(",")
+        of_skips.append(fires.c.fire_time <= float(place) if task_id else fires.c.fire_time < float(place))
     if only != "skips":
         columns = (
             "id",
