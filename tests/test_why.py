@@ -107,6 +107,21 @@ def test_what_is_left_to_a_newer_fire_time_names_the_rule_that_the_job_has(clock
     assert "a newer fire time was served in its place, as catch-up is all" in ask(clockwork, "13:00").words
 
 
+def test_a_fire_time_behind_a_holiday_within_a_range_of_skips_is_told(clockwork: Clockwork, tmp_path: Path) -> None:
+    file = tmp_path / "jobs.json"
+    job = {"cron_expression": "0 */8 * * *", "function": "nothing", "calendar": "closed", "catchup": "none"}
+    calendars = {"closed": {"exclude": ["2026-03-03"]}}
+    file.write_text(json.dumps({"calendars": calendars, "cron_jobs": {"job": job}}), "utf-8")
+    Reconciler(clockwork.cron, file, PolicyDefaults()).reload()
+    clockwork.tick(utc("2026-03-05 07:00"))
+    for at, reason in (
+        ("2026-03-02 16:00", "missed"),
+        ("2026-03-03 16:00", "calendar"),
+        ("2026-03-04 16:00", "missed"),
+    ):
+        assert (ask(clockwork, at).verdict, ask(clockwork, at).facts["skip_reason"]) == ("skipped", reason)
+
+
 def test_a_run_by_hand_names_who_asked_and_each_attempt(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "@daily", "broken", max_retries=1, retry_delay=0)
     clockwork.cron.run_job_now("job", by="web")

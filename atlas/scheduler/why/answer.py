@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.task import Task
+
+
+MOST_WITHIN: Final = 1000
+"""Rows that may stand within a range of skips: days that a calendar leaves out have their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +170,9 @@ def _fire(ask: Inquiry) -> Row[Any] | None:
     exact = ask.connection.execute(mine.where(fires.c.fire_time >= begin, fires.c.fire_time < end)).first()
     if exact is not None:
         return exact
-    before = ask.connection.execute(mine.where(fires.c.fire_time < end)).first()
-    return before if before is not None and before.last is not None and before.last >= begin else None
+    before = mine.where(fires.c.fire_time < end).limit(MOST_WITHIN + 1).subquery()
+    held = select(before).where(before.c.last >= begin).order_by(before.c.fire_time.desc()).limit(1)
+    return ask.connection.execute(held).first()
 
 
 def _task(ask: Inquiry, fire: Row[Any] | None) -> Task | None:
