@@ -41,7 +41,8 @@ def serve(
     """Run the scheduler until a signal; returns the exit code.
 
     SIGTERM and SIGINT drain: nothing more is taken, running tasks get ``drain_timeout`` seconds, are then asked to
-    stop, and what is left is released. A second one ends the process at once. SIGHUP reloads the config file.
+    stop, and what is left is released. A second one ends the process at once. SIGHUP reloads the config file, once
+    it runs.
 
     Args:
         settings: What to run.
@@ -64,7 +65,7 @@ async def _serve(
     beside: Callable[[AtlasScheduler], AbstractContextManager[object]],
 ) -> int:
     loop = asyncio.get_running_loop()
-    atlas, stopping = AtlasScheduler(settings), asyncio.Event()
+    atlas, started, stopping = AtlasScheduler(settings), asyncio.Event(), asyncio.Event()
 
     def end(number: int) -> None:
         if stopping.is_set():
@@ -77,10 +78,11 @@ async def _serve(
     reloads: set[asyncio.Task[None]] = set()
 
     def hang_up() -> None:
-        task = loop.create_task(_reload(atlas))
+        task = loop.create_task(_reload(atlas, started, stopping))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 
+    loop.add_signal_handler(signal.SIGHUP, hang_up)  # from now on: it would end a process that starts
     companion, around = ExitStack(), beside(atlas)
 
     async def accompany() -> None:
@@ -91,7 +93,7 @@ async def _serve(
             return 0
         _Roles(atlas, note)
         shorten_pauses(atlas)
-        loop.add_signal_handler(signal.SIGHUP, hang_up)
+        started.set()
         if atlas.is_first_start and not atlas.stands_by:
             await _collect_at_once(atlas)
         if on_ready is not None:
@@ -169,7 +171,10 @@ class _Roles:
         self._note("another process took over while this one was silent; standing by")
 
 
-async def _reload(atlas: AtlasScheduler) -> None:
+async def _reload(atlas: AtlasScheduler, started: asyncio.Event, stopping: asyncio.Event) -> None:
+    await started.wait()
+    if stopping.is_set():
+        return
     try:
         await asyncio.to_thread(atlas.reload)
     except ConfigError:

@@ -112,6 +112,22 @@ def test_a_signal_ends_the_wait(tmp_path: Path) -> None:
         assert "Traceback" not in served.log
 
 
+def test_a_hang_up_does_not_end_a_start(tmp_path: Path) -> None:
+    file = tmp_path / "here" / "data" / "atlas.db"
+    made = installation(tmp_path, str(file))
+    open_store(file).close()
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with Served(made, ready=WAITS) as served:
+            served.process.send_signal(signal.SIGHUP)
+            other.execute("ROLLBACK")
+            other.close()
+            served.wait_for(READY)
+            assert served.stop(signal.SIGTERM) == 0
+            assert "Traceback" not in served.log
+
+
 def test_a_locked_file_is_waited_for(tmp_path: Path) -> None:
     file = tmp_path / "here" / "data" / "atlas.db"
     made = installation(tmp_path, str(file))
