@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from loguru import logger
-from tzlocal import get_localzone_name
 
 from atlas.builtin.binding import bind_builtins
 from atlas.scheduler.config.watch import ConfigWatch
@@ -28,6 +27,7 @@ from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.capture import LogRules
 from atlas.scheduler.tasks.submission import QueueDefaults
 from atlas.scheduler.told import Told, told_of
+from atlas.scheduler.zones import local_zone_name
 from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class AtlasScheduler:
         """Describe the scheduler; `start` builds and starts it."""
         self.settings = settings
         self.registry = Registry(allow=settings.functions.allow, parent=REGISTRY)
-        self.timezone = settings.scheduler.timezone or get_localzone_name()
+        self.timezone = settings.scheduler.timezone or local_zone_name()
         self.is_first_start = False
         self.waits_for: str | None = None
         self._store: Store | None = None

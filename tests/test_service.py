@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from atlas.pauses import collect_rarely, shorten_pauses
-from atlas.scheduler.errors import ConfigError, QueueStoppedError, StoreHeldError, UnknownJobError
+from atlas.scheduler import zones
+from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError, StoreHeldError, UnknownJobError
 from atlas.scheduler.job_view import JobState
 from atlas.service import AtlasScheduler
+from tests.installations import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -186,3 +188,30 @@ async def test_what_starts_and_configs_bring_is_set_aside_and_their_garbage_is_n
         assert await asyncio.to_thread(atlas.store.events.drain, 20)
         assert gc.get_freeze_count() > aside
         assert left() is None
+
+
+# --- the zone of the machine ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("tz", ["CST-8", "EST5EDT,M3.2.0,M11.1.0", "Mars/Olympus"])
+def test_a_machine_whose_zone_has_no_name_says_what_to_set(tmp_path: Path, tz: str) -> None:
+    made = Installation(tmp_path / "here", {"health_check": HEALTH}, {"scheduler": {}})
+    for command in ("serve", "jobs"):
+        done = made.atlas(command, env={**made.environment, "TZ": tz})
+        assert done.code == 2, command
+        assert f"the time zone of this machine has no name (TZ='{tz}', " in done.err
+        assert "set scheduler.timezone" in done.err
+    named = {**made.environment, "TZ": tz, "ATLAS_SCHEDULER__TIMEZONE": "Asia/Shanghai"}
+    assert made.atlas("jobs", env=named).code == 0
+
+
+def test_a_machine_without_a_zone_is_on_utc_and_a_copied_one_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TZ", raising=False)
+    monkeypatch.setattr(zones, "get_localzone_name", lambda: None)  # what tzlocal says in both cases
+    monkeypatch.setattr(zones, "LOCAL_TIME", tmp_path / "localtime")
+    assert zones.local_zone_name() == "UTC"
+    (tmp_path / "localtime").write_bytes(b"TZif2")
+    with pytest.raises(ScheduleError, match=r"has no name .*localtime\); set scheduler\.timezone"):
+        zones.local_zone_name()

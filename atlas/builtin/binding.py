@@ -8,11 +8,9 @@ from __future__ import annotations
 import random
 import socket
 from typing import TYPE_CHECKING, Any, Final
-from zoneinfo import ZoneInfo
-
-from tzlocal import get_localzone
 
 from atlas.collectors.barren import Barren
+from atlas.scheduler.zones import local_zone_name, zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +36,7 @@ def bind_builtins(
 ) -> None:
     """Register `collect`, `cleanup`, `health` and `report`, each under its job id (`ALIASES`) as well."""
     collected = settings.collect.collected
-    zone = ZoneInfo(settings.scheduler.timezone) if settings.scheduler.timezone else get_localzone()
+    zone = zone_named(settings.scheduler.timezone or local_zone_name())
     reports = settings.paths.reports
 
     draw = random.Random().random  # noqa: S311 - for waits; the app may seed the module's own, or draw from it

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from loguru import logger
-from tzlocal import get_localzone_name
 
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.tasks.submission import QueueDefaults
-from atlas.scheduler.zones import zone_named
+from atlas.scheduler.zones import local_zone_name, zone_named
 from atlas.settings import DEFAULT_FILE, load_settings, prepare_folders
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
 
 def local_times(settings: Settings) -> LocalTimes:
     """The zone of the settings, this machine's where they name none, at this moment."""
-    return LocalTimes(zone_named(settings.scheduler.timezone or get_localzone_name() or "UTC"), datetime.now(UTC))
+    return LocalTimes(zone_named(settings.scheduler.timezone or local_zone_name()), datetime.now(UTC))
 
 
 @contextmanager

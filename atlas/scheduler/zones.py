@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple
 from zoneinfo import ZoneInfo, available_timezones
+
+from tzlocal import get_localzone, get_localzone_name
 
 from atlas.scheduler.errors import ScheduleError
 from atlas.scheduler.nearest import nearest
@@ -15,6 +19,8 @@ from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+LOCAL_TIME: Final = Path("/etc/localtime")
 
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
@@ -69,6 +75,27 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
     elif meant := _meant(name):
         hint = Told("did you mean {name}?", name=repr(meant))
     msg = Told("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint)
+    raise ScheduleError(msg)
+
+
+def local_zone_name() -> str:
+    """The name of this machine's zone, by the variable ``TZ`` or the system's files; ``UTC`` where neither says one.
+
+    Raises:
+        ScheduleError: It has no name: ``/etc/localtime`` is a copied file, or ``TZ`` holds rules such as ``CST-8``.
+    """
+    with suppress(KeyError, OSError, ValueError):
+        # Where it cannot read TZ, the first passes over it and names a zone that is not in force; the second refuses.
+        if os.environ.get("TZ") or get_localzone_name() is not None:
+            return zone_named(get_localzone().key).key
+    if not os.environ.get("TZ") and not LOCAL_TIME.exists():
+        return "UTC"  # tzset(3)
+    msg = Told(
+        "the time zone of this machine has no name (TZ={tz}, {file}); set scheduler.timezone, or the variable TZ, to"
+        " one such as 'Asia/Shanghai'",
+        tz=repr(os.environ.get("TZ", "")),
+        file=str(LOCAL_TIME),
+    )
     raise ScheduleError(msg)
 
 

@@ -149,6 +149,7 @@ CONFIG_FILE: Final[dict[str, str]] = {
     "unit {unit} stands after a shorter one or twice; {hint}": "单位 {unit} 排在更小的单位之后，或重复出现；{hint}",
     "an empty text is no duration; {hint}": "内容为空，不是时长；{hint}",
     # time zones
+    "the time zone of this machine has no name (TZ={tz}, {file}); set scheduler.timezone, or the variable TZ, to one such as 'Asia/Shanghai'": "本机的时区没有名称（TZ={tz}，{file}）；请将 scheduler.timezone 或变量 TZ 设为时区名称，如 'Asia/Shanghai'",
     "a time zone is a name of the tz database such as 'Asia/Shanghai', not {given}": "时区应为 tz 数据库中的名称，如 'Asia/Shanghai'，而不是 {given}",
     "names look like 'Asia/Shanghai' or 'UTC'": "名称形如 'Asia/Shanghai' 或 'UTC'",
     "a fixed offset is written {name}, with its sign turned round; a place such as 'Asia/Shanghai' follows the clock there": "固定偏移写作 {name}，正负号相反；'Asia/Shanghai' 这样的地名则跟随当地时钟",
