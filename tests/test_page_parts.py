@@ -31,13 +31,13 @@ from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
-from atlas.scheduler.task import Cause, Task, TaskStatus
+from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
 from atlas.scheduler.told import told_of
 from atlas.service import AtlasScheduler
 from atlas.settings import CollectSettings, Source
 from atlas.web.app import create_app
 from atlas.web.health import look
-from atlas.web.pages import asking, config, course, finding, job, jobs, lanes, overview, ranges, tasks
+from atlas.web.pages import asking, charts, config, course, finding, job, jobs, lanes, overview, ranges, tasks
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
 from atlas.web.pages.history import Histories
@@ -304,6 +304,49 @@ def test_the_figures_of_days_are_those_of_a_plain_count_newest_first(week: tuple
     while rollup.read_on(NOW):
         pass
     assert total_of(rollup.steps(NOW)).total == sum(task.finished_at is not None for task in made.tasks)
+
+
+def ended(task_id: str, at: datetime, **values: Any) -> Task:
+    times = {"created_at": at, "started_at": at, "finished_at": at, "attempt": 1}
+    return Task(**{"id": task_id, "name": "x", "function": "f", "status": TaskStatus.SUCCESS, **times, **values})
+
+
+def keep(store: Store, *some: Task) -> None:
+    store.write(lambda connection: insert_tasks(connection, [full_row(task) for task in some]))
+
+
+def test_what_ends_after_the_clock_was_set_back_is_counted(store: Store) -> None:
+    keep(store, ended("t0", NOW - timedelta(minutes=5)))
+    rollup = Rollup(store)
+    while rollup.read_on(NOW):
+        pass
+    back = NOW - timedelta(hours=1)
+    keep(store, *(ended(f"t{number}", back + timedelta(seconds=number)) for number in range(1, 10)))
+    while rollup.read_on(back + timedelta(minutes=1)):
+        pass
+    assert total_of(rollup.steps(back + timedelta(minutes=1))).total == 10
+    assert total_of(rollup.steps(NOW)).total == 10
+
+
+def test_what_is_moved_by_hand_counts_on_no_day(store: Store) -> None:
+    for name, at in (("a", NOW - timedelta(hours=2)), ("b", NOW - timedelta(hours=30))):
+        by_hand = [ended(f"{name}{n}", at, status=TaskStatus.FAILED, origin=Origin.MANUAL) for n in range(3)]
+        keep(store, ended(name, at), *by_hand)
+    rollup = Rollup(store)
+    while rollup.read_on(NOW):
+        pass
+    assert total_of(rollup.steps(NOW)).success_rate == rollup.day_before(NOW) == 100.0
+
+
+@pytest.mark.parametrize("now", [datetime(2026, 4, 3, 10, tzinfo=UTC), datetime(2026, 10, 29, 11, tzinfo=UTC)])
+def test_a_day_of_a_chart_has_its_name_behind_a_change_of_the_clock_too(store: Store, now: datetime) -> None:
+    berlin = ZoneInfo("Europe/Berlin")
+    days = [now.astimezone(berlin).replace(hour=11) - timedelta(days=number) for number in range(10)]
+    keep(store, *(ended(f"t{day:%d}", day.astimezone(UTC), job_id="j") for day in days))
+    found = Histories(store).of("j", 30 * 86_400, 86_400, now.astimezone(berlin))
+    said = Said(berlin, "Europe/Berlin", "en", now)
+    drawn = str(charts.history(found, said, Speech("en"), timeout_s=None, days=30))
+    assert re.findall(r"<title>([^:]+):", drawn) == [said.day(day) for day in reversed(days)]
 
 
 def test_the_days_of_a_job_are_those_of_a_plain_count(week: tuple[Store, Week]) -> None:

@@ -102,7 +102,8 @@ def history(found: History, said: Said, say: Speech, *, timeout_s: float | None,
             f"{bucket.by_status[status]} {say(WORD[status])}" for status in WORD if bucket.by_status[status]
         )
         begin = datetime.fromtimestamp(bucket.start_s, UTC)
-        when = said.day(begin) if found.size_s == DAY_S else said.moment(begin, seconds=False)
+        noon = begin + timedelta(hours=12)  # behind a change of the clock a day here begins an hour beside midnight
+        when = said.day(noon) if found.size_s == DAY_S else said.moment(begin, seconds=False)
         text = f"{when}{say(': ')}{parts}{say('; mean {s}', s=said.duration(mean))}"
         text += say(", longest {s}", s=said.duration(bucket.longest_s))
         middle = f"{x + width * 0.36:.2f}%"

@@ -170,6 +170,7 @@ class Rollup:
                     tasks.c.status.in_(("SUCCESS", "FAILED", "TIMEOUT")),
                     tasks.c.created_at >= until_s - DAY_S,
                     tasks.c.created_at < until_s,
+                    tasks.c.origin != "manual",
                 )
                 .group_by(tasks.c.status)
             )
@@ -181,6 +182,8 @@ class Rollup:
         """What ended since the last look. A step that is over is summed for good; what may still come is read again."""
         if 0 <= now_s - self._looked_s < LOOKS_S:
             return
+        if now_s < self._closed_to_s:  # the clock was set back: what ends now lies before what is summed for good
+            self.forget()
         if not self._from_s:
             self._from_s = self._closed_to_s = float(now_s // self._step_s * self._step_s)
         until_s = max(self._closed_to_s, now_s - SETTLES_S)
