@@ -7,6 +7,7 @@ import signal
 import socket
 import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -431,3 +432,52 @@ def test_a_tab_whose_session_ends_changes_nothing_and_lives_again_after_a_sign_i
         page.keyboard.press("Enter")
         expect(page.locator("#live")).to_contain_text("Live")
         assert served.stop() == 0
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Another site: a page with a link."""
+
+    link = ""
+
+    def do_GET(self) -> None:
+        """The page."""
+        self.send_response(200)
+        self.send_header("content-type", "text/html")
+        self.end_headers()
+        self.wfile.write(f'<link rel="icon" href="data:,"><a href="{self.link}">there</a>'.encode())
+
+    def log_message(self, *_args: object) -> None:
+        """Nothing is logged."""
+
+
+@pytest.mark.parametrize("javascript", [True, False], ids=["script", "no-script"])
+def test_a_link_of_another_site_signs_in_and_finds_who_is_signed_in(
+    window: Browser, tmp_path: Path, javascript: bool
+) -> None:
+    bare = seeded.bare(tmp_path, {"nightly": ENTRY})
+    settings = bare.model_copy(update={"web": bare.web.model_copy(update={"token_file": tmp_path / "token"})})
+    with (
+        serving(settings) as running,
+        ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as elsewhere,
+        tab(window, java_script_enabled=javascript) as (page, complaints),
+    ):
+        threading.Thread(target=elsewhere.serve_forever, daemon=True).start()
+
+        def follow(link: str) -> None:
+            Elsewhere.link = link
+            page.goto(f"http://localhost:{elsewhere.server_port}/")  # another name: another site
+            page.get_by_text("there").click()
+
+        follow(f"{running.base}/jobs/nightly?range=7d")
+        expect(page.locator("input[name=token]")).to_be_visible()
+        follow(running.server.sign_in_link())
+        expect(page.locator("h1")).to_have_text("Overview")
+        follow(f"{running.base}/jobs/nightly?range=7d")
+        expect(page.locator("h1")).to_contain_text("nightly")
+        assert page.url == f"{running.base}/jobs/nightly?range=7d"
+        page.goto(f"{running.base}/system")
+        page.get_by_role("button", name="Sign out").click()
+        page.goto(f"{running.base}/jobs")
+        expect(page.locator("input[name=token]")).to_be_visible()
+        assert complaints == []
+        elsewhere.shutdown()

@@ -101,6 +101,15 @@ def test_a_sign_in_link_works_once_and_for_fifteen_minutes(site: Starlette) -> N
     assert not access.is_session(session)
 
 
+def test_a_stranger_who_comes_by_a_link_is_led_to_the_sign_in_and_nowhere_else(site: Starlette) -> None:
+    client = browser(site)
+    client.headers["sec-fetch-site"] = "cross-site"
+    assert 'content="0;url=/jobs/a%22b?x=%22%3E"' in client.get('/jobs/a%22b?x=">').text
+    for path in ("//evil.example/", "/%5Cevil.example"):
+        assert client.get(f"{BASE}{path}").headers.get("location", "").startswith("/sign-in"), path
+    assert client.get("/api/v1/jobs").status_code == 401
+
+
 @pytest.mark.parametrize("how", ["form", "link", "program"])
 def test_guessing_is_slowed_down(site: Starlette, token: str, how: str) -> None:
     client = browser(site)

@@ -102,6 +102,17 @@ def refusal(
     return HTMLResponse(html, status, headers)
 
 
+def comes_from_elsewhere(request: Request) -> bool:
+    """True if a browser comes by a link of another site: it leaves its session at home, since no other site may use it."""
+    return request.headers.get("sec-fetch-site") == "cross-site"
+
+
+def once_more(request: Request, address: str) -> Response:
+    """A page that asks for ``address`` of this site by itself: then the browser brings its session."""
+    site: Site = request.app.state.site
+    return HTMLResponse(site.templates.render("once_more.html", visit_of(site, request), {"address": address}))
+
+
 async def on_error(request: Request, error: Exception) -> Response:
     """The answer for an error that a route raised on purpose."""
     if isinstance(error, HTTPException):

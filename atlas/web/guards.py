@@ -20,9 +20,9 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
 from atlas.scheduler.told import Told
-from atlas.web.answers import refusal
+from atlas.web.answers import comes_from_elsewhere, once_more, refusal
 from atlas.web.prefix import placed
-from atlas.web.site import local_path
+from atlas.web.site import is_local, local_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
@@ -150,6 +150,8 @@ class Guard:
         if request.method == "GET" and not path.startswith(("/api/", "/metrics", "/live")):
             root = quote(str(request.scope.get("root_path", "")).rstrip("/"))
             asked = local_path(request)
+            if comes_from_elsewhere(request) and is_local(asked):
+                return once_more(request, root + asked)
             after = "" if asked == "/" else f"?next={quote(asked, safe='')}"
             return RedirectResponse(f"{root}/sign-in{after}", 303)
         return refusal(request, 401, "sign_in", Told("sign in, or send 'Authorization: Bearer TOKEN'"))

@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from atlas.web.access import SESSION_S
+from atlas.web.answers import comes_from_elsewhere, once_more
 from atlas.web.forms import read_form
 from atlas.web.guards import client_of
 from atlas.web.rendering import remember
@@ -50,7 +51,8 @@ def routes(site: Site) -> list[Route]:
         return remember(request, HTMLResponse(site.templates.render("sign_in.html", visit, context), status))
 
     def enter(request: Request, after: str) -> Response:
-        response = RedirectResponse(after, 303)
+        # A redirect would go on from that other site, without the cookie.
+        response = once_more(request, after) if comes_from_elsewhere(request) else RedirectResponse(after, 303)
         response.set_cookie(
             site.access.cookie,
             site.access.new_session(),

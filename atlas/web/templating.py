@@ -20,7 +20,7 @@ FOLDER: Final = Path(__file__).resolve().parent
 STATIC: Final = FOLDER / "static"
 
 
-_SELDOM: Final = ("ask", "error", "find", "help", "job_parked", "several/", "sign_in")
+_SELDOM: Final = ("ask", "error", "find", "help", "job_parked", "once_more", "several/", "sign_in")
 """How the names of templates begin that most processes never show: forms for actions, what was not found."""
 
 

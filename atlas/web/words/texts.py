@@ -19,5 +19,6 @@ TEXTS: Final[dict[str, tuple[str, str]]] = {
     ),
     "sign_in.wait": ("Too many tries: wait {seconds} s.", "尝试次数过多：请等待 {seconds} 秒。"),
     "sign_out": ("Sign out", "退出"),
+    "go_on": ("Go on", "继续"),
     "error.back": ("To the first page", "返回首页"),
 }
