@@ -25,7 +25,6 @@ STALLED_S: Final = 60.0
 def look(site: Site) -> dict[str, Any]:
     """Every check of `health`, now; it writes to the store and looks at disks, so ask seldom."""
     store = site.store
-    folder = site.settings.persistence.cron_config.parent if store.path is None else store.path.parent
     more = {}
     if site.atlas.stands_by:
         more["scheduler"] = lambda: standby_check(store.read(scheduler_lease), site.atlas, store.clock)
@@ -33,7 +32,7 @@ def look(site: Site) -> dict[str, Any]:
         store=store,
         source=site.atlas,
         clock=store.clock,
-        folder=folder,
+        folder=site.settings.root,
         collected=site.settings.collect.collected,
         more=more,
     )

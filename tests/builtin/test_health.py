@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from atlas.builtin.health import machine
+from atlas.builtin.health import look, machine
+from atlas.builtin.health.check import Check
 from atlas.builtin.health.jobs import failing_jobs
 from atlas.builtin.health.look import health
 from atlas.scheduler.events import SchedulerEventKind
@@ -148,6 +149,21 @@ def test_a_check_that_cannot_look_hides_no_other(store: Store, clock: SetClock, 
     assert checks["queue"]["status"] == "failing"
     assert "KeyError" in checks["queue"]["detail"]
     assert checks["store"]["status"] == "ok"
+
+
+def test_the_disk_that_counts_is_that_of_the_database(
+    store: Store, clock: SetClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Path] = []
+
+    def disk(folder: Path) -> Check:
+        looked.append(folder)
+        return Check(name="disk", detail="")
+
+    monkeypatch.setattr(look, "disk_check", disk)
+    assert store.path is not None
+    looked_at(store, Running(), clock, tmp_path / "another disk")
+    assert looked == [store.path.parent]
 
 
 def test_a_full_disk_and_scarce_memory_are_seen(

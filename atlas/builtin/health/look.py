@@ -38,7 +38,7 @@ def health(
         store: The database.
         source: The running scheduler.
         clock: Time.
-        folder: Where its files are; the disk that counts is the one below it.
+        folder: The project; the disk that counts is that of the database, or of this where the database is a server.
         collected: Names of the sources that are collected.
         more: Further checks by name; one of a known name takes its place.
     """
@@ -50,7 +50,7 @@ def health(
         "threads": lambda: threads_check(source),
         "jobs": lambda: jobs_check(store, source, clock),
         "sources": lambda: sources_check(store, collected),
-        "disk": lambda: disk_check(folder),
+        "disk": lambda: disk_check(folder if store.path is None else store.path.parent),
         "memory": memory_check,
         **(more or {}),
     }
