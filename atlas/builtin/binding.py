@@ -82,6 +82,7 @@ def bind_builtins(
             language=language,
             jobs=list(health_source.each_job()),
             slots=settings.scheduler.max_workers,
+            collected=collected,
         )
 
     functions: tuple[Callable[..., Any], ...] = (collect, cleanup, health, report)

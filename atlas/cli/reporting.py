@@ -28,6 +28,7 @@ def report(args: argparse.Namespace) -> int:
             language=args.lang,
             jobs=client.jobs(),
             slots=settings.scheduler.max_workers,
+            collected=settings.collect.collected,
         )
     markdown, page = map(Path, result["files"])
     if args.format:

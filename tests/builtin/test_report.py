@@ -5,6 +5,7 @@ from __future__ import annotations
 import html.parser
 import re
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -14,6 +15,7 @@ from atlas.builtin.report.figures import last_line, share
 from atlas.builtin.report.pages import sparkline
 from atlas.builtin.report.words import WORDS, change, percent
 from atlas.builtin.report.write import day_named, midnight, report
+from atlas.collectors.memory import remember_failure
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.task import TaskStatus
 from tests.builtin.rows import DAY, SHANGHAI, SetClock, add_articles, add_tasks, task
@@ -26,7 +28,8 @@ if TYPE_CHECKING:
 
 def written(store: Store, clock: SetClock, tmp_path: Path, **more: Any) -> tuple[dict[str, Any], str, str]:
     """The result, the Markdown and the HTML of yesterday in Shanghai (23 November)."""
-    result = report(store=store, clock=clock, zone=SHANGHAI, folder=tmp_path / "reports", host="atlas-01", **more)
+    given: dict[str, Any] = {"folder": tmp_path / "reports", "host": "atlas-01", "collected": ["bbc"], **more}
+    result = report(store=store, clock=clock, zone=SHANGHAI, **given)
     markdown, page = ((tmp_path / "reports" / name.rsplit("/", 1)[1]).read_text() for name in result["files"])
     return result, markdown, page
 
@@ -150,7 +153,33 @@ def test_a_day_has_a_name_or_a_date(text: str | None, day: date) -> None:
     assert day_named(text, date(2026, 11, 24)) == day
 
 
-@pytest.mark.parametrize("bad", [{"day": "tomorrowish"}, {"day": "2026-02-30"}, {"day": 20261123}, {"language": "fr"}])
+def test_only_sources_that_are_collected_are_told_to_keep_failing(
+    store: Store, clock: SetClock, tmp_path: Path
+) -> None:
+    for name in ("bbc", "removed long ago") * 3:
+        store.write(partial(remember_failure, name=name, address="http://x/", reason="it is gone", at=clock.now()))
+    _result, markdown, page = written(store, clock, tmp_path)
+    for text in (markdown, page):
+        assert "bbc" in text
+        assert "removed long ago" not in text
+
+
+@pytest.mark.parametrize("day", ["1970-01-01", "9998-12-31"])
+def test_the_first_and_the_last_day_have_a_report(store: Store, clock: SetClock, tmp_path: Path, day: str) -> None:
+    assert written(store, clock, tmp_path, day=day)[0]["tasks"] == 0
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"day": "tomorrowish"},
+        {"day": "2026-02-30"},
+        {"day": 20261123},
+        {"day": "9999-12-31"},
+        {"day": "0001-01-05"},
+        {"language": "fr"},
+    ],
+)
 def test_what_is_no_day_or_language_is_refused(
     store: Store, clock: SetClock, tmp_path: Path, bad: dict[str, Any]
 ) -> None:

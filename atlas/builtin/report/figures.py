@@ -16,7 +16,7 @@ from atlas.scheduler.store.tables import articles, fires, sources, tasks
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import tzinfo
 
     from sqlalchemy import ColumnElement, Connection
@@ -184,9 +184,10 @@ def read_skips(connection: Connection, start: datetime, end: datetime) -> list[t
     return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
 
 
-def read_failing_sources(connection: Connection, least: int) -> list[tuple[str, int, str]]:
-    """(source, failures in a row, the last reason) of the sources that failed ``least`` times or more in a row."""
-    bad = select(sources).where(sources.c.failures >= least).order_by(sources.c.failures.desc(), sources.c.name)
+def read_failing_sources(connection: Connection, least: int, collected: Collection[str]) -> list[tuple[str, int, str]]:
+    """(source, failures in a row, the last reason) of those in ``collected`` that failed so often, or more."""
+    bad = select(sources).where(sources.c.failures >= least, sources.c.name.in_(list(collected)))
+    bad = bad.order_by(sources.c.failures.desc(), sources.c.name)
     return [(row.name, row.failures, last_line(row.last_error)) for row in connection.execute(bad)]
 
 

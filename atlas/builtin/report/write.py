@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from atlas.builtin.health.jobs import FAILING_AFTER
 from atlas.builtin.report.document import Compared, compose
@@ -17,7 +18,7 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.snapshot import write_private
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
     from datetime import tzinfo
     from pathlib import Path
 
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.store.store import Store
+
+FIRST_DAY: Final = date(1970, 1, 1)
+LAST_DAY: Final = date(9998, 12, 31)
+"""Beyond them a day has no week before it, or no end."""
 
 
 def report(
@@ -39,6 +44,7 @@ def report(
     language: str = "en",
     jobs: Sequence[Job] = (),
     slots: int = 1,
+    collected: Collection[str],
 ) -> dict[str, Any]:
     """Write a day's report as Markdown and HTML.
 
@@ -56,6 +62,7 @@ def report(
         language: ``"en"`` or ``"zh"``.
         jobs: Every job as it stands, for what comes next.
         slots: Tasks that run at once.
+        collected: Names of the sources that are collected.
 
     Raises:
         ArgumentsError: The day or the language is none.
@@ -71,7 +78,9 @@ def report(
     document = compose(
         which,
         figures,
-        store.read(lambda connection: _compared(connection, which, zone, now=now, jobs=jobs, slots=slots)),
+        store.read(
+            lambda connection: _compared(connection, which, zone, now=now, jobs=jobs, slots=slots, collected=collected)
+        ),
         words=words,
         host=host,
         zone=zone,
@@ -92,14 +101,21 @@ def report(
 
 
 def _compared(
-    connection: Connection, day: date, zone: tzinfo, *, now: datetime, jobs: Sequence[Job], slots: int
+    connection: Connection,
+    day: date,
+    zone: tzinfo,
+    *,
+    now: datetime,
+    jobs: Sequence[Job],
+    slots: int,
+    collected: Collection[str],
 ) -> Compared:
     start, end = midnight(day, zone), midnight(day + timedelta(days=1), zone)
     return Compared(
         before=read_totals(connection, midnight(day - timedelta(days=1), zone), start),
         week=read_week(connection, midnight(day - timedelta(days=7), zone), start),
         skips=read_skips(connection, start, end),
-        failing=read_failing_sources(connection, FAILING_AFTER),
+        failing=read_failing_sources(connection, FAILING_AFTER, collected),
         forecast=forecast(forecast_jobs(connection, jobs), now=now, hours=24, slots=slots, zone=zone) if jobs else None,
         paused=[job.name for job in jobs if job.state is JobState.PAUSED],
     )
@@ -115,10 +131,12 @@ def day_named(text: str | None, today: date) -> date:
         return today - timedelta(days=1)
     if text == "today":
         return today
-    try:
-        return date.fromisoformat(text)
-    except (ValueError, TypeError):
-        raise ArgumentsError(f"day {text!r} is neither a date such as 2026-11-23 nor 'today' nor 'yesterday'") from None
+    with suppress(ValueError, TypeError):
+        if FIRST_DAY <= (day := date.fromisoformat(text)) <= LAST_DAY:
+            return day
+    raise ArgumentsError(
+        f"day {text!r} is neither a date, such as 2026-11-23, in 1970 to 9998 nor 'today' nor 'yesterday'"
+    )
 
 
 def midnight(day: date, zone: tzinfo) -> datetime:
