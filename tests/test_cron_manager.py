@@ -22,6 +22,7 @@ from atlas.scheduler.definition import JobSource
 from atlas.scheduler.errors import (
     ArgumentsError,
     CronExpressionError,
+    DuplicateTaskError,
     FunctionRefusedError,
     JobBusyError,
     JobOwnershipError,
@@ -56,6 +57,16 @@ def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock
 
 
 # --- adding and updating ---------------------------------------------------------------------------------------------
+
+
+def test_an_id_is_taken_once_even_where_time_stands_still(clockwork: Clockwork) -> None:
+    """As in tests: a row of the same instant was taken for this call's own, whose reply had been lost."""
+    submit = clockwork.queue.sync.submit
+    submit("nothing", task_id="mine")
+    clockwork.settle()
+    with pytest.raises(DuplicateTaskError):
+        submit("nothing", task_id="mine")
+    assert clockwork.store.totals.metrics().total_tasks == 1
 
 
 def test_an_added_job_is_described_as_it_was_given(clockwork: Clockwork) -> None:

@@ -283,15 +283,18 @@ class Serving:
     def _accept_with(
         self, tasks: Sequence[Task], ticket: Ticket, *, unique: bool, also: Callable[[Connection], None] | None
     ) -> None:
+        is_repeated = False
+
         def insert(connection: Connection) -> list[Task]:
-            first = tasks[0]
+            nonlocal is_repeated
+            first, was_tried, is_repeated = tasks[0], is_repeated, True
             found = fetch(connection, first.id)
             if found is None:
                 with naming_the_job(first.job_id):
                     insert_as_new(connection, tasks)
                 if also is not None:
                     also(connection)
-            elif unique and (found.owner, found.created_at) != (first.owner, first.created_at):
+            elif unique and not (was_tried and (found.owner, found.created_at) == (first.owner, first.created_at)):
                 raise DuplicateTaskError(first.id)
             return list(tasks)  # found: the reply to COMMIT was lost
 
