@@ -455,6 +455,41 @@ def test_a_row_that_cannot_be_read_is_shown_as_parked(alone: SyncAtlasClient) ->
     assert [(job.id, job.state) for job in alone.jobs()] == [("bad", JobState.PARKED)]
 
 
+async def test_calls_that_are_awaited_together_share_one_store(tmp_path: Path) -> None:
+    async with AtlasClient(tmp_path / "atlas.db") as client:
+        await asyncio.gather(*(client.submit("work") for _ in range(4)))
+    assert not [thread for thread in threading.enumerate() if thread.name == "atlas-writer"]
+
+
+async def test_those_who_wait_for_tasks_hold_up_no_other_call(tmp_path: Path) -> None:
+    async with asyncio.timeout(LIMIT_S), AtlasClient(tmp_path / "atlas.db") as client:
+        ids = [await client.submit("work") for _ in range(40)]
+        waits = [asyncio.create_task(client.wait(task_id)) for task_id in ids]
+        late = asyncio.create_task(client.wait(ids[0], 0.05))
+        assert await client.scheduler() is None
+        with pytest.raises(ResultNotReadyError):
+            await late
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+        assert all(wait.cancelled() for wait in waits)
+        assert await client.cancel(ids[0])
+
+
+def test_a_cancelled_wait_keeps_no_program_from_its_end(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with AtlasClient(tmp_path / "atlas.db") as client:
+            task_id = await client.submit("work")
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.05):
+                    await client.wait(task_id)
+
+    runner = threading.Thread(target=asyncio.run, args=(main(),), daemon=True)
+    runner.start()
+    runner.join(LIMIT_S)
+    assert not runner.is_alive()
+
+
 def test_waiting_tells_each_change_once(
     alone: SyncAtlasClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

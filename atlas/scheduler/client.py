@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from math import inf
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from loguru import logger
@@ -33,7 +35,7 @@ from atlas.scheduler.registry import is_within, not_allowed
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
 from atlas.scheduler.store.leases import Lease, last_lease, scheduler_lease
-from atlas.scheduler.store.news import news_of
+from atlas.scheduler.store.news import news_for_loop, news_of
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
@@ -52,6 +54,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.clock import Clock
     from atlas.scheduler.store.lock_holders import Holder
 
 
@@ -70,6 +73,31 @@ def _refuse_unknown(function: str, figures: Mapping[str, Any]) -> None:
         raise UnknownFunctionError(function, nearest=nearest(function, known))
 
 
+class _Wait:
+    """One wait for a task's end."""
+
+    def __init__(self, clock: Clock, timeout_s: float | None, on_change: Callable[[Task], None] | None) -> None:
+        self._clock, self._timeout_s, self._on_change = clock, timeout_s, on_change
+        self._end_s = inf if timeout_s is None else clock.monotonic() + timeout_s
+        self._last: tuple[TaskStatus, int] | None = None
+
+    def look(self, task: Task) -> float | None:
+        """Tell how the task stands, if that is news; returns the seconds left, None if it is final.
+
+        Raises:
+            ResultNotReadyError: None are left.
+        """
+        if self._on_change is not None and (task.status, task.attempt) != self._last:
+            self._last = (task.status, task.attempt)
+            self._on_change(task)
+        if task.status.is_final:
+            return None
+        left_s = self._end_s - self._clock.monotonic()
+        if left_s <= 0:
+            raise ResultNotReadyError(task.id, f"not final after {self._timeout_s:g} s")
+        return left_s
+
+
 class SyncAtlasClient:
     """`AtlasClient` for code without an event loop; a context manager.
 
@@ -84,6 +112,7 @@ class SyncAtlasClient:
         self._target = target
         self._defaults = defaults or QueueDefaults()
         self._store: Store | None = None
+        self._opening = threading.Lock()  # calls that are awaited run on several threads
         self.on_wait: Callable[[Holder | None], None] | None = None
 
     @classmethod
@@ -100,14 +129,16 @@ class SyncAtlasClient:
         It is the client's own even where this process serves the same database: a scheduler looks for commits of
         others, and those of its own store are none.
         """
-        if self._store is None:
-            self._store = Store(self._target, follows=False)
-            self._store.on_wait = self.on_wait
-        return self._store
+        with self._opening:
+            if self._store is None:
+                self._store = Store(self._target, follows=False)
+                self._store.on_wait = self.on_wait
+            return self._store
 
     def close(self) -> None:
         """Give the store up. Closing twice does nothing."""
-        store, self._store = self._store, None
+        with self._opening:
+            store, self._store = self._store, None
         if store is not None:
             store.close()
 
@@ -384,21 +415,14 @@ class SyncAtlasClient:
             UnknownTaskError: No such task.
             ResultNotReadyError: ``timeout`` seconds passed first.
         """
-        clock = self.store.clock
-        end_s = None if timeout is None else clock.monotonic() + timeout
-        last = None
+        wait = _Wait(self.store.clock, timeout, on_change)
         with news_of(self.store) as news:
             while True:
                 news.seen()
                 task = self.task(task_id)
-                if on_change is not None and (task.status, task.attempt) != last:
-                    last = (task.status, task.attempt)
-                    on_change(task)
-                if task.status.is_final:
+                left_s = wait.look(task)
+                if left_s is None:
                     return task
-                left_s = float("inf") if end_s is None else end_s - clock.monotonic()
-                if left_s <= 0:
-                    raise ResultNotReadyError(task_id, f"not final after {timeout:g} s")
                 news.wait(left_s)
 
     def _put(self, task: Task, *, action: Action, by: str, unique: bool = False, subject: str | None = None) -> str:
@@ -468,4 +492,22 @@ class AtlasClient:
     pause_jobs = awaited(SyncAtlasClient.pause_jobs)
     resume_job = awaited(SyncAtlasClient.resume_job)
     resume_jobs = awaited(SyncAtlasClient.resume_jobs)
-    wait = awaited(SyncAtlasClient.wait)
+
+    async def wait(
+        self,
+        task_id: str,
+        timeout: float | None = None,
+        *,
+        on_change: Callable[[Task], None] | None = None,
+    ) -> Task:
+        """`SyncAtlasClient.wait`; no thread waits: neither many such calls nor a cancelled one hold up others."""
+        store = await asyncio.to_thread(lambda: self._sync.store)
+        wait = _Wait(store.clock, timeout, on_change)
+        with news_for_loop(store) as news:
+            while True:
+                news.seen()
+                task = await self.task(task_id)
+                left_s = wait.look(task)
+                if left_s is None:
+                    return task
+                await news.wait(left_s)

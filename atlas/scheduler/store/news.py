@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -38,16 +39,53 @@ class News:
 
     def wait(self, timeout_s: float) -> None:
         """Wait until somebody committed, or it is time to look all the same."""
-        look_s = TOLD_LOOK_S if self._store.hears else LOOK_S
         with self._changed:
             if not self._told:
-                self._store.clock.wait(self._changed, min(look_s, timeout_s))
+                self._store.clock.wait(self._changed, min(_look_s(self._store), timeout_s))
+
+
+class LoopNews:
+    """`News` for a coroutine of the running loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self._loop = store, asyncio.get_running_loop()
+        self._told = asyncio.Event()
+
+    def tell(self) -> None:
+        """Somebody committed; from any thread."""
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._told.set)
+
+    def seen(self) -> None:
+        """See `News.seen`."""
+        self._told.clear()
+
+    async def wait(self, timeout_s: float) -> None:
+        """See `News.wait`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(min(_look_s(self._store), timeout_s)):
+                await self._told.wait()
+
+
+def _look_s(store: Store) -> float:
+    return TOLD_LOOK_S if store.hears else LOOK_S
 
 
 @contextmanager
 def news_of(store: Store) -> Iterator[News]:
     """What other processes commit to ``store`` meanwhile."""
     news = News(store)
+    store.on_foreign(news.tell)
+    try:
+        yield news
+    finally:
+        store.off_foreign(news.tell)
+
+
+@contextmanager
+def news_for_loop(store: Store) -> Iterator[LoopNews]:
+    """The same for a coroutine."""
+    news = LoopNews(store)
     store.on_foreign(news.tell)
     try:
         yield news
