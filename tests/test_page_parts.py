@@ -30,6 +30,7 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.store.store import open_store
+from atlas.scheduler.store.tables import fires
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
 from atlas.scheduler.told import told_of
@@ -380,6 +381,33 @@ def test_a_lane_follows_its_job_and_equals_one_that_is_read_anew(week: tuple[Sto
     assert after.cells == anew.cells
     assert after.shown == "RUNNING"
     assert sum(sum(cell.values()) for cell in after.cells.values()) == old + 1
+
+
+def test_a_range_of_skips_lies_where_its_fire_times_were(store: Store) -> None:
+    """Paused for three days until an hour ago, or for twenty hours of which nobody counted the fire times."""
+    on_hour = NOW.timestamp() // 3600 * 3600
+    skip = {"skip_reason": "paused", "decided_at": NOW.timestamp()}
+    rows = [
+        {**skip, "job_id": "long", "fire_time": on_hour - 72 * 3600, "last": on_hour - 3600, "count": 72},
+        {**skip, "job_id": "cut", "fire_time": on_hour - 4 * 3600, "last": on_hour - 3 * 3600, "count": None},
+        {**skip, "job_id": "single", "fire_time": on_hour - 3600, "last": on_hour - 3600, "count": 1},
+        {**skip, "job_id": "over", "fire_time": on_hour - 72 * 3600, "last": on_hour - 48 * 3600, "count": 25},
+    ]
+    store.write(lambda connection: connection.execute(fires.insert(), rows))
+    kept = Recent(store)
+    found = kept.of(["long", "cut", "single", "over"], NOW)
+    key = int(on_hour // CELL_S)
+    assert found["long"].cells == {key - 2 * hour: {"SKIPPED": 1} for hour in range(1, 24)}
+    assert found["cut"].cells == {key - step: {"SKIPPED": 1} for step in (8, 7, 6)}
+    assert found["single"].cells == {key - 2: {"SKIPPED": 1}}
+    assert found["over"].cells == {}
+    words = lanes.told_past(Speech("en"), "long", found["long"].cells)
+    assert words == "long: 0 tasks in the last 24 hours; 23 fire times were skipped"
+    longer = {"last": on_hour, "count": 73}
+    store.write(lambda connection: connection.execute(fires.update().where(fires.c.job_id == "long").values(longer)))
+    kept.hear(moved("long", TaskStatus.SUCCESS))
+    assert kept.of(["long"], NOW)["long"].cells[key] == {"SKIPPED": 1}
+    assert kept.of(["long"], NOW)["long"].cells == Recent(store).of(["long"], NOW)["long"].cells
 
 
 def add(store: Store, job_id: str, status: TaskStatus, *, number: int = 0, **more: Any) -> Task:

@@ -121,10 +121,16 @@ def told_past(say: Speech, title: str, cells: Mapping[int, Mapping[str, int]]) -
         for status, count in cell.items():
             total["RETRYING" if status == "WAITING" else status] += count
     done = sum(total.values()) - total["SKIPPED"]
-    parts = [f"{total[status]} {say(_WORD[status])}" for status in WORST if total[status] and status != "SUCCESS"]
+    parts = [
+        f"{total[status]} {say(_WORD[status])}"
+        for status in WORST
+        if total[status] and status not in {"SUCCESS", "SKIPPED"}
+    ]
     text = say("{title}: 1 task in the last 24 hours|{title}: {n} tasks in the last 24 hours", title=title, n=done)
     if parts:
         text += say(", of them {what}", what=say(", ").join(parts))
+    if total["SKIPPED"]:
+        text += say("; 1 fire time was skipped|; {n} fire times were skipped", n=total["SKIPPED"])
     return text
 
 

@@ -6,6 +6,7 @@ moves.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import bindparam, case, func, select
+from sqlalchemy import BindParameter, bindparam, case, func, select
 
 from atlas.scheduler.events import JobEvent, TaskEvent
 from atlas.scheduler.store.tables import fires, tasks
@@ -21,9 +22,9 @@ from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages.rollup import step_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import BindParameter, Connection
+    from sqlalchemy import Connection
 
     from atlas.scheduler.events import Event
     from atlas.scheduler.store.store import Store
@@ -198,6 +199,7 @@ class Recent:
             together.setdefault(first, {})[job_id] = mine
             mine.version, mine.read_at = version, now_s
         cells, skips = _statements(connection.dialect.name)
+        last = int(now_s // CELL_S)
         for first, jobs in together.items():
             values = {"job_ids": list(jobs), "since": first * CELL_S}
             for job_id, key, shown, count in connection.execute(cells, values):
@@ -206,6 +208,26 @@ class Recent:
             for job_id, key, count in connection.execute(skips, values):
                 cell = jobs[job_id].cells.setdefault(max(first, key), {})
                 cell["SKIPPED"] = cell.get("SKIPPED", 0) + int(count)
+            ranges = list(connection.execute(_RANGES, values))
+            for job_id in jobs:  # a range that began before is the last thing that was decided before
+                ranges += connection.execute(_BEFORE, {"job_id": job_id, "since": values["since"]})
+            for row in ranges:
+                for key, count in _by_cell(row, first, last):
+                    cell = jobs[row.job_id].cells.setdefault(key, {})
+                    cell["SKIPPED"] = cell.get("SKIPPED", 0) + count
+
+
+def _by_cell(row: Any, first: int, last: int) -> Iterator[tuple[int, int]]:
+    """A range of skips by the cells from ``first`` to ``last``: evenly; one in each where their number is not known."""
+    begin_s, end_s, count = float(row.fire_time), float(row.last), int(row.times or 0)
+
+    def before(at_s: float) -> int:
+        return max(0, min(count, math.ceil((at_s - begin_s) / (end_s - begin_s) * (count - 1) - 1e-6)))
+
+    for key in range(max(first, int(begin_s // CELL_S)), min(last, int(end_s // CELL_S)) + 1):
+        here = 1 if not count else before((key + 1) * CELL_S) - before(key * CELL_S)
+        if here:
+            yield key, here
 
 
 _COLUMNS: Final = tuple(tasks.c[name] for name in Brief.__slots__)
@@ -215,26 +237,44 @@ _NEWEST: Final = (
     .order_by(tasks.c.created_at.desc(), tasks.c.id.desc())
     .limit(NEWEST)
 )
+_SPAN: Final = select(fires.c.job_id, fires.c.fire_time, fires.c.last, fires.c.count.label("times"))
+_IS_RANGE: Final = fires.c.skip_reason.is_not(None) & (fires.c.last > fires.c.fire_time)
+_OF_JOBS: Final[BindParameter[str]] = bindparam("job_ids", expanding=True)
+_RANGES: Final = _SPAN.where(fires.c.job_id.in_(_OF_JOBS), fires.c.fire_time >= bindparam("since"), _IS_RANGE)
+_latest: Final = (
+    select(fires)
+    .where(fires.c.job_id == bindparam("job_id"), fires.c.fire_time < bindparam("since"))
+    .order_by(fires.c.fire_time.desc())
+    .limit(1)
+    .subquery()
+)
+_BEFORE: Final = select(_latest.c.job_id, _latest.c.fire_time, _latest.c.last, _latest.c.count.label("times")).where(
+    _latest.c.skip_reason.is_not(None), _latest.c.last >= bindparam("since")
+)
 
 
 @cache
 def _statements(dialect: str) -> tuple[Any, Any]:
-    """Cells of tasks, and of skips, of several jobs at once."""
+    """Cells of tasks, and of single skips, of several jobs at once."""
     cell = step_of(tasks.c.created_at, CELL_S, dialect).label("cell")
     shown = case(
         (tasks.c.status == "RETRYING", "WAITING"),
         ((tasks.c.status == "SUCCESS") & (tasks.c.failures > 0), "RETRYING"),
         else_=tasks.c.status,
     ).label("shown")
-    of_jobs: BindParameter[str] = bindparam("job_ids", expanding=True)
     since: BindParameter[float] = bindparam("since")
     of_skips = step_of(fires.c.fire_time, CELL_S, dialect).label("cell")
     return (
         select(tasks.c.job_id, cell, shown, func.count())
-        .where(tasks.c.job_id.in_(of_jobs), tasks.c.created_at >= since)
+        .where(tasks.c.job_id.in_(_OF_JOBS), tasks.c.created_at >= since)
         .group_by(tasks.c.job_id, cell, shown),
-        select(fires.c.job_id, of_skips, func.sum(func.coalesce(fires.c.count, 1)))
-        .where(fires.c.job_id.in_(of_jobs), fires.c.fire_time >= since, fires.c.skip_reason.is_not(None))
+        select(fires.c.job_id, of_skips, func.count())
+        .where(
+            fires.c.job_id.in_(_OF_JOBS),
+            fires.c.fire_time >= since,
+            fires.c.skip_reason.is_not(None),
+            func.coalesce(fires.c.last, fires.c.fire_time) <= fires.c.fire_time,
+        )
         .group_by(fires.c.job_id, of_skips),
     )
 

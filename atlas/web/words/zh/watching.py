@@ -95,6 +95,7 @@ WATCHING: Final[dict[str, str]] = {
     "Run now": "立即运行",
     "{title}: 1 task in the last 24 hours|{title}: {n} tasks in the last 24 hours": "{title}：过去 24 小时 {n} 个任务",
     ", of them {what}": "，其中 {what}",
+    "; 1 fire time was skipped|; {n} fire times were skipped": "；跳过 {n} 次触发",
     "; 1 start planned in the next 24 hours|; {n} starts planned in the next 24 hours": "；未来 24 小时计划启动 {n} 次",
     "tasks at once, of {n} slots": "同时任务数，共 {n} 个槽位",
     "; the plan peaks at {peak}, {when}": "；计划峰值 {peak}，{when}",
