@@ -17,6 +17,7 @@ from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.config import file as config_file
 from atlas.scheduler.config import watch as config_watch
 from atlas.scheduler.config.file import FileWatch, is_being_written, replacing
+from atlas.scheduler.config.requests import text_digest
 from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, StoreUnavailableError, UnknownRevisionError
@@ -444,6 +445,20 @@ def test_a_request_that_nobody_heard_counts_at_the_next_start(manual: Edited) ->
     manual.start()
     assert set(manual.rows()) == {"one", "two"}
     assert manual.revisions()[0].author == "cli:root"
+
+
+def test_an_edit_while_a_start_reads_the_file_is_seen(manual: Edited, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read is what is known: the watch finds the rest, and a file that is gone ends no start."""
+    manual.stop()
+
+    def slow(text: str) -> str:
+        manual.file.unlink(missing_ok=True)
+        return text_digest(text)
+
+    monkeypatch.setattr("atlas.scheduler.reconcile.text_digest", slow)
+    manual.start(text_of(reload="manual", one=HEALTH, two=HEALTH))
+    assert "no such file" in manual.wait_for(REFUSED).detail["words"]
+    assert set(manual.rows()) == {"one"}
 
 
 def test_hang_up_applies_whatever_the_file_says(manual: Edited) -> None:

@@ -7,11 +7,12 @@ import re
 import signal
 import threading
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from atlas.scheduler.errors import QueueFullError
+from atlas.scheduler.errors import QueueFullError, StoreUnavailableError
 from atlas.service import AtlasScheduler
 from atlas.settings import load_settings
 from atlas.web import create_app
@@ -24,6 +25,9 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from atlas.scheduler.config.plan import Plan
+    from atlas.scheduler.jobs import JobsFile
 
 LIMIT_S = 40.0
 JOBS = {"health": {"cron_expression": "@yearly"}, "echo": {"cron_expression": "@yearly", "function": "report"}}
@@ -153,6 +157,23 @@ def test_a_standby_has_the_config_applied_by_the_leader(pair: Pair) -> None:
     file.write_text(third)
     assert pair.standby.reload(author="test")
     assert pair.standby.reconciler.latest_revision().number == 4  # type: ignore[union-attr]
+
+
+@pytest.mark.timeout(120)
+def test_what_is_saved_while_a_standby_reloads_is_not_written_over(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, reconciler = pair.leader.installation.jobs_file, pair.standby.reconciler
+    saved = json.dumps({"cron_jobs": {**JOBS, "saved": {"cron_expression": "@monthly", "function": "health"}}})
+    looked = reconciler.plan
+
+    def slow(wanted: JobsFile) -> Plan:
+        file.write_text(saved)
+        return looked(wanted)
+
+    monkeypatch.setattr(reconciler, "plan", slow)
+    monkeypatch.setattr("atlas.scheduler.config.requests.ANSWER_S", 0.5)
+    with suppress(StoreUnavailableError):  # the text that was asked for is gone
+        pair.standby.reload(author="test")
+    assert file.read_text() == saved
 
 
 @pytest.mark.timeout(120)

@@ -19,7 +19,7 @@ from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_content
 from atlas.scheduler.config.plan import Plan, function_lost, make_plan
 from atlas.scheduler.config.reading import JobsReader, mode_in
-from atlas.scheduler.config.requests import ANSWER_S, await_answer, request_replace, text_digest
+from atlas.scheduler.config.requests import ANSWER_S, await_answer, request, request_replace, text_digest
 from atlas.scheduler.config.standing import Standing
 from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEventKind
@@ -94,9 +94,9 @@ class Reconciler:
         try:
             if latest is not None and self.standing.mode == "manual":
                 try:
-                    text = read_jobs_text(self.path)
+                    text, known = self._on_disk()
                     if text_digest(text) != latest.digest and self._asked(text_digest(text)) is None:
-                        self.known = content_digest(self.path.read_bytes())
+                        self.known = known
                         self.plan(self._read(text))
                         self.standing.drifted()
                         return None
@@ -120,19 +120,21 @@ class Reconciler:
             StoreUnavailableError: The database, or the process that leads, does not answer.
         """
         if self._cron.queue.stands_by:
-            return self._ask_leader(self.parse(read_jobs_text(self.path)), by=author, action=Action.APPLY, detail="")
+            wanted = self.parse(read_jobs_text(self.path))
+            plan = self.plan(wanted)
+            # What an editor saves meanwhile is not written over.
+            self._answered(request(self._store, wanted.text, by=author, action=Action.APPLY, detail=""))
+            return plan
         with self._lock:
             try:
                 self.known = None  # whatever goes wrong now, the watcher looks again
-                seen = read_content(self.path, MAX_BYTES)
-                text = read_jobs_text(self.path) if seen.raw is None else decode_jobs_text(seen.raw, file=self.path)
+                text, known = self._on_disk()
                 try:
                     plan = self._bring_in(text, author=author)
                 except ConfigError as error:
                     self._answer(text_digest(text), None, str(error))
                     raise
-                if seen.raw is not None:
-                    self.known = seen.digest
+                self.known = known
                 return plan
             except ConfigError as error:
                 self.standing.refused(error)
@@ -229,14 +231,22 @@ class Reconciler:
 
     def _ask_leader(self, wanted: JobsFile, *, by: str, action: Action, detail: str) -> Plan:
         store, plan = self._store, self.plan(wanted)
-        asked = request_replace(store, self.path, wanted.text, by=by, action=action, detail=detail)
-        answered = await_answer(store, asked)
+        self._answered(request_replace(store, self.path, wanted.text, by=by, action=action, detail=detail))
+        return plan
+
+    def _answered(self, asked: int) -> None:
+        """Wait for the process that leads to bring in what it was asked for.
+
+        Raises:
+            StoreUnavailableError: It does not answer.
+            RevisionRefusedError: It refused it.
+        """
+        answered = await_answer(self._store, asked)
         if answered is None:
             message = f"the process that leads did not answer within {ANSWER_S:g} s; the file holds the new text"
             raise StoreUnavailableError(message, waited_s=ANSWER_S)
         if answered.revision is None:
             raise RevisionRefusedError(f"the process that leads refused it: {answered.error}")
-        return plan
 
     def look_for_requests(self) -> None:
         """Let the file be dealt with again where another process asks for it."""
@@ -317,6 +327,17 @@ class Reconciler:
     @property
     def _store(self) -> Store:
         return self._cron.queue.desk.store
+
+    def _on_disk(self) -> tuple[str, str | None]:
+        """The file's text and the digest of its content, of one reading; the digest is None if that was its second.
+
+        Raises:
+            ConfigError: It cannot be read.
+        """
+        seen = read_content(self.path, MAX_BYTES)
+        if seen.raw is None:
+            return read_jobs_text(self.path), None  # which says why, or finds it after all
+        return decode_jobs_text(seen.raw, file=self.path), seen.digest
 
     def _bring_in(self, text: str, *, author: str) -> Plan:
         """Make the scheduler equal to ``text``, which is not read where it is known to say what runs."""
