@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from sqlalchemy import text, update
+from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.context import current_task
 from atlas.scheduler.cron_manager import CronManager
@@ -310,6 +311,35 @@ def test_a_frozen_leader_is_taken_over_from_and_steps_down_when_it_goes_on(
     assert leader.wait(LIMIT_S) == 0
     assert not queue.stands_by
     assert not role.left.is_set()
+
+
+def test_a_leader_writes_on_where_no_further_connection_is_to_be_had(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock that tells of its death has a connection of its own; only the row says who leads."""
+    registry = Registry()
+    registry.add("echo", lambda word: word)
+    queue = TaskQueue(1, store=postgres_url, registry=registry)
+    with queue.sync:
+        claim = queue.serving._claim
+        engine = claim._engine
+
+        class Full:
+            dialect = engine.dialect
+
+            def connect(self) -> None:
+                raise OperationalError("", {}, Exception("too many connections"))
+
+        claim.release()
+        monkeypatch.setattr(claim, "_engine", Full())
+        queue.serving.renew()
+        task_id = queue.sync.submit("echo", "a")
+        assert queue.sync.get_task_result(task_id, timeout=LIMIT_S) == "a"
+        assert queue.get_queue_status()["store_fault"] is None
+        assert claim._connection is None
+        monkeypatch.undo()
+        queue.serving.renew()
+        eventually(lambda: claim._connection is not None)
 
 
 def test_postgres_takes_the_locks_of_a_frozen_commit_before_its_lease_is_over(postgres_url: str) -> None:

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from loguru import logger
 from sqlalchemy import bindparam, delete, insert, or_, select, text, update
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import LeaseLostError, StoreHeldError
@@ -201,7 +202,10 @@ class Claim:
         """Say that this process lives, with its live figures."""
         now_s = now.timestamp()
         _RENEW.run(connection, [(now_s, now_s + LEASE_S, json.dumps(figures), self._owner)])
-        self._hold()
+        try:
+            self._hold()
+        except SQLAlchemyError as error:  # no further connection is to be had; everything else must be written
+            logger.debug("the lock that tells of this leader's death is not held: {}", error)
 
     def leave(self, connection: Connection, now: datetime) -> None:
         """Mark a clean stop: nothing was running and everything is written."""
