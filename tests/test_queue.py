@@ -15,6 +15,7 @@ import pytest
 from loguru import logger
 from sqlalchemy.exc import OperationalError
 
+from atlas.scheduler import serving as serving_module
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
     ArgumentsError,
@@ -41,6 +42,7 @@ from atlas.scheduler.store import writer
 from atlas.scheduler.store.intake import MAX_BEHIND
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Cause, ExecutorKind, Task, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.lifecycle import MAX_LIVE_RESULTS
 from atlas.scheduler.tasks.submission import QueueDefaults
@@ -50,6 +52,8 @@ from tests.queue_bench import LIMIT_S, Gate, Outage, eventually, nothing, settle
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
 SOON = RetryPolicy(max_retries=3, delay_s=0.01, jitter=0.0)
 
@@ -393,6 +397,32 @@ def test_threads_that_submit_the_same_id_at_once_make_one_task(plain: TaskQueue)
             made = [future.result() for future in [pool.submit(submit) for _ in range(4)]]
         assert made.count(True) == 1
         assert plain.sync.get_task_result(str(number), timeout=LIMIT_S) == 1
+
+
+def test_a_submit_behind_a_commit_that_hangs_is_withdrawn(plain: TaskQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving_module, "ACCEPT_S", 0.05)
+    monkeypatch.setattr(writer, "LONG_COMMIT_S", 0.0)
+    entered, hangs = threading.Event(), threading.Event()
+
+    def hang(_connection: Connection) -> None:
+        entered.set()
+        assert hangs.wait(LIMIT_S)
+
+    def renewed() -> bool:
+        plain.serving.renew()
+        return submit.done()
+
+    store_of(plain).writer.work(hang, Ticket())
+    assert entered.wait(LIMIT_S)
+    with ThreadPoolExecutor(1) as pool:
+        submit = pool.submit(plain.sync.submit, "add", 1, task_id="a")
+        try:
+            eventually(renewed)
+        finally:
+            hangs.set()
+        with pytest.raises(StoreUnavailableError, match="withdrawn"):
+            submit.result()
+    assert plain.sync.submit("add", 1, task_id="a") == "a", "nothing is left of it"
 
 
 def test_a_second_submit_between_the_look_and_the_reservation_does_not_lose_the_first(

@@ -679,6 +679,18 @@ def test_urgent_tasks_one_behind_the_other_hold_back_the_rest_for_a_moment_only(
     assert store.writer._urgent_since_s > begun_s
 
 
+def test_what_waits_behind_a_commit_that_hangs_is_withdrawn(store: Store) -> None:
+    """A server that stands still answers neither with an error nor at all; its commit may yet be made."""
+    door = Door(store)
+    try:
+        with pytest.raises(StoreUnavailableError, match="withdrawn"):
+            store.write(nothing, wait_s=0.05)
+        assert not door.ticket.done
+    finally:
+        door.open()
+    assert store.write(lambda _connection: "goes on") == "goes on"
+
+
 @pytest.mark.usefixtures("impatient")
 def test_an_urgent_task_that_was_withdrawn_holds_up_nobody(
     path: Path, lock: Callable[[], Lock], monkeypatch: pytest.MonkeyPatch

@@ -235,6 +235,8 @@ class Serving:
 
     def renew(self) -> None:
         """Tell other processes that this one lives, and its live figures."""
+        if self.store.writer.fault is not None:
+            self.store.writer.withdraw_expired()
         if self._renewal is not None and not self._renewal.done:
             self._renew_again = True  # the last one waits still, with the figures of its time
             return

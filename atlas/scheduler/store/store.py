@@ -165,6 +165,11 @@ class Store:
             except TimeoutError:
                 if not ticket.done:
                     self.on_wait(self.lock_holder())
+        try:
+            return ticket.wait(wait_s)  # type: ignore[no-any-return]
+        except TimeoutError:
+            if not ticket.done:  # behind a commit that fails or hangs
+                self.writer.withdraw_expired()
         return ticket.wait()  # type: ignore[no-any-return]
 
     async def write_async(self, work: Work[T]) -> T:

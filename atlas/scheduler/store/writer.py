@@ -361,9 +361,18 @@ class Writer(Intake):
                 batch.put_before(self._batch)
                 self._batch = batch
             self._under_way = NOTHING if doubt is None else doubt.batch
-            expired = self._batch.withdraw_expired(now_s)  # what may be committed is waited for
+        self.withdraw_expired()
+
+    def withdraw_expired(self) -> None:
+        """Withdraw what waits here for too long; what a commit holds may be on disk yet, and is waited for.
+
+        For whoever waits behind a commit that hangs; one that fails sees to it itself.
+        """
+        now_s, fault = self._clock.monotonic(), self.fault
+        with self._lock:
+            expired = self._batch.withdraw_expired(now_s)
         for ticket in expired:
-            message = f"the database did not take the change within {ticket.waited_s:g} s ({text}); it was withdrawn"
+            message = f"the database did not take the change within {ticket.waited_s:g} s ({fault}); it was withdrawn"
             ticket.settle(None, StoreUnavailableError(message, waited_s=ticket.waited_s))
         wake_all(expired)
 
