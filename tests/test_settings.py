@@ -213,9 +213,28 @@ def test_atlas_config_names_the_file(write: Callable[[str], Path]) -> None:
     assert problems_of(None, ATLAS_CONFIG=str(file) + "x")[0].message.startswith("cannot be read")
 
 
+@pytest.mark.parametrize("service", ["ATLAS", "ATLAS_WEB"])
+def test_what_kubernetes_tells_of_a_service_of_our_name_is_no_setting(
+    service: str, write: Callable[[str], Path]
+) -> None:
+    told = {
+        "SERVICE_HOST": "10.0.0.1",
+        "SERVICE_PORT": "8787",
+        "SERVICE_PORT_HTTP": "8787",
+        "PORT": "tcp://10.0.0.1:8787",
+        "PORT_8787_TCP": "tcp://10.0.0.1:8787",
+        "PORT_8787_TCP_PROTO": "tcp",
+        "PORT_8787_TCP_PORT": "8787",
+        "PORT_8787_TCP_ADDR": "10.0.0.1",
+    }
+    environ = {f"{service}_{name}": value for name, value in told.items()}
+    assert load_settings(write(""), environ).web.port == 8787
+
+
 @pytest.mark.parametrize(
     ("name", "value", "path", "said"),
     [
+        ("ATLAS_WEB_PORT", "9000", "ATLAS_WEB_PORT", "mean ATLAS_WEB__PORT?"),
         ("ATLAS_SCHEDULER__MAX_WORKERS", "0", "ATLAS_SCHEDULER__MAX_WORKERS", "1–1000"),
         ("ATLAS_SCHEDULER__MAX_WORKERS", "four", "ATLAS_SCHEDULER__MAX_WORKERS", "1–1000"),
         ("ATLAS_SCHEDULER__MAX_WORKER", "4", "ATLAS_SCHEDULER__MAX_WORKER", "mean ATLAS_SCHEDULER__MAX_WORKERS?"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, get_args, get_origin
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 PREFIX: Final = "ATLAS_"
 FILE_VARIABLE: Final = "ATLAS_CONFIG"
 """Names the settings file; the one variable under our prefix that is no setting."""
+_SERVICE_LINK: Final = re.compile(
+    r"ATLAS(?:_[A-Z0-9]+)*?_(?:SERVICE_HOST=|SERVICE_PORT(?:_[A-Z0-9_]+)?=|PORT=(?:tcp|udp|sctp)://"
+    r"|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?=)"
+)
+"""What Kubernetes and Docker's links tell every container of a service named ``atlas…``; nobody wrote it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,8 @@ def read_variables(environ: Mapping[str, str], settings: type[BaseModel]) -> tup
     problems: list[Problem] = []
     for name in sorted(environ):
         if not name.upper().startswith(PREFIX) or name.upper() == FILE_VARIABLE:
+            continue
+        if _SERVICE_LINK.match(f"{name}={environ[name]}"):
             continue
         if name.upper() not in places:
             near = nearest(name, places, cutoff=LIKE)
