@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -306,6 +309,27 @@ async def test_one_private_address_among_public_ones_is_enough_to_refuse() -> No
 async def test_proxies_of_the_environment_are_not_used(server: FeedServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
     assert len(await collected(server, "/rss")) == 2
+
+
+async def test_a_name_server_that_does_not_answer_holds_no_thread_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answers = threading.Semaphore(0), threading.Event()
+
+    def silent(*_args: object, **_more: object) -> list[Any]:
+        asked.release()
+        answers.wait(30)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+
+    monkeypatch.setattr(socket, "getaddrinfo", silent)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    async with Fetcher(FetchLimits(), SystemClock()) as fetcher, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(fetcher.fetch(f"http://{host}.example/")) for host in "abc"]
+        try:
+            async with asyncio.timeout(10):
+                assert await asyncio.to_thread(asked.acquire, timeout=15)
+            for task in tasks:
+                task.cancel()
+        finally:
+            answers.set()
 
 
 # --- asking again ----------------------------------------------------------------------------------------------------

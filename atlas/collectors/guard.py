@@ -6,7 +6,6 @@ addresses. A name that answers differently the second time (DNS rebinding) gains
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import httpx
 
 from atlas.collectors.errors import SourceError
+from atlas.collectors.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -59,9 +59,7 @@ async def resolve(host: str, port: int) -> list[str]:
         SourceError: The name has no address, or no name server answers.
     """
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
+        found = await in_thread(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
     except socket.gaierror as error:
         again = error.errno == socket.EAI_AGAIN
         raise SourceError(f"host {host} has no address ({error.strerror})", transient=again) from error

@@ -19,6 +19,7 @@ from atlas.collectors.links import digest, link_key, web_address
 from atlas.collectors.markup import clean, plain, text_of
 from atlas.collectors.memory import NOTHING
 from atlas.collectors.repair import mended, root_at
+from atlas.collectors.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -89,7 +90,7 @@ class RSSCollector:
         try:
             # The parser takes seconds for a long feed: it must not hold the loop.
             async with asyncio.timeout(PARSE_S):
-                found = await asyncio.to_thread(read_feed, fetched, source=source.name, fetched_at=at)
+                found = await in_thread(read_feed, fetched, source=source.name, fetched_at=at)
         except TimeoutError as error:
             raise SourceError(f"it could not be parsed within {PARSE_S:g} s") from error
         # "Nothing changed" must not hide what was cut off.

@@ -13,6 +13,7 @@ from atlas.collectors.errors import SourceError
 from atlas.collectors.links import digest, link_key, web_address
 from atlas.collectors.memory import NOTHING
 from atlas.collectors.page import read_page
+from atlas.collectors.threads import in_thread
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -122,7 +123,7 @@ class WebCollector:
     async def _page(self, fetched: Fetched, now: datetime) -> Page:
         try:
             async with asyncio.timeout(PARSE_S):
-                return await asyncio.to_thread(read_page, fetched, now=now)
+                return await in_thread(read_page, fetched, now=now)
         except TimeoutError as error:
             raise SourceError(f"it could not be parsed within {PARSE_S:g} s") from error
         except SourceError:
