@@ -36,7 +36,7 @@ ON_TIME_S: Final = 30.0
 """A start no later than this counts as on time: the scheduler looks up at least that often."""
 _ON_TIME: Final = timedelta(seconds=ON_TIME_S)
 MAX_COUNTED: Final = 1000
-"""A range of skips is counted up to this many fire times."""
+"""So many fire times of a job are looked at, the newest: a range of skips is counted, and caught up, no further."""
 
 
 class SkipReason(enum.StrEnum):

@@ -51,7 +51,7 @@ class JobPolicies:
         max_instances: For ``overlap: allow``, unfinished tasks at once.
         catchup: What becomes of fire times nobody could serve.
         catchup_window_s: How old a missed fire time may be to be caught up, seconds.
-        catchup_limit: How many missed fire times ``all`` catches up.
+        catchup_limit: How many missed fire times ``all`` catches up, of the newest 1,000.
         keep_days: How long its final tasks stay, days; None leaves it to the settings.
         keep_tasks: How many of its final tasks stay at most; None leaves it to the settings.
         log_max_bytes: Most that is kept of what one of its tasks logs, bytes; None leaves it to the settings.

@@ -57,7 +57,7 @@ class JobOptions(TypedDict, total=False):
         max_instances: For ``allow``, unfinished tasks at once.
         catchup: ``none``, ``latest`` or ``all``.
         catchup_window: How old a missed fire time may be.
-        catchup_limit: How many missed fire times ``all`` makes up for.
+        catchup_limit: How many missed fire times ``all`` makes up for, of the newest 1,000.
         keep_days: How long final tasks stay.
         keep_tasks: How many final tasks stay.
         log_max_bytes: Most that is kept of what one task logs, bytes; 0 keeps nothing. By default the queue's limit.

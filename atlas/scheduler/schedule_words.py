@@ -51,7 +51,8 @@ def _duration(seconds: float, *, english: bool) -> str:
     for size, name, name_zh in _UNITS:
         count, left = divmod(left, size) if size > 1 else (left, 0.0)
         if count:
-            words.append(f"{count:g} {name}{'' if count == 1 else 's'}" if english else f"{count:g} {name_zh}")
+            number = f"{count:.6f}".rstrip("0").rstrip(".")
+            words.append(f"{number} {name}{'' if number == '1' else 's'}" if english else f"{number} {name_zh}")
     return " ".join(words)
 
 

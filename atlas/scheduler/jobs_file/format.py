@@ -106,7 +106,7 @@ class Policies(_Entry):
     catchup_window: Duration | None = None
     """How old a missed fire time may be to be caught up. Default 3600 s."""
     catchup_limit: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """How many missed fire times catchup all serves at most. Default 100."""
+    """How many missed fire times catchup all serves at most; the newest 1,000 are looked at. Default 100."""
     keep_days: Annotated[float, Field(gt=0, le=36_500)] | None = None
     """Days for which finished tasks are kept. Default: that of config.yaml, else 30."""
     keep_tasks: Annotated[int, Field(ge=0, le=1_000_000_000)] | None = None
