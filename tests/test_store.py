@@ -30,6 +30,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler.errors import (
+    LeaseLostError,
     QueueStoppedError,
     StoreError,
     StoreHeldError,
@@ -677,6 +678,26 @@ def test_urgent_tasks_one_behind_the_other_hold_back_the_rest_for_a_moment_only(
     store.write(nothing)
     accept(store, a_task("three", priority=TaskPriority.URGENT)).wait(LIMIT_S)
     assert store.writer._urgent_since_s > begun_s
+
+
+def test_what_was_accepted_by_a_leader_is_not_written_late_under_the_next_one(tmp_path: Path) -> None:
+    """A queue was stopped while the database was locked: its submit was told as accepted, and nobody ever served it."""
+    path = tmp_path / "atlas.db"
+    store, elsewhere = Store(path), sqlite3.connect(path, isolation_level=None)
+    try:
+        store.claim()
+        elsewhere.execute("BEGIN IMMEDIATE")
+        late = accept(store, a_task("late"))
+        store.unclaim(clean=False)
+        elsewhere.execute("UPDATE leases SET owner = 'another', token = token + 1")
+        elsewhere.execute("COMMIT")
+        with pytest.raises(LeaseLostError):
+            late.wait(LIMIT_S)
+        assert store.read(lambda connection: fetch(connection, "late")) is None
+        assert store.write(lambda _connection: "its own") == "its own"
+    finally:
+        elsewhere.close()
+        store.close()
 
 
 def test_what_waits_behind_a_commit_that_hangs_is_withdrawn(store: Store) -> None:

@@ -138,6 +138,7 @@ class Batch:
         works: What else runs in it.
         is_awaited: Somebody waits for one of the changes.
         is_urgent: One of the new tasks is URGENT.
+        fence: Raises where the lead under which it was put together is another process's by now.
     """
 
     accepts: list[Accept] = field(default_factory=list)
@@ -147,6 +148,7 @@ class Batch:
     works: list[Work] = field(default_factory=list)
     is_awaited: bool = False
     is_urgent: bool = False
+    fence: Callable[[Connection], None] | None = None
 
     def __bool__(self) -> bool:
         """True if there is something to commit."""
@@ -171,6 +173,7 @@ class Batch:
         self.works += newer.works
         self.is_awaited |= newer.is_awaited
         self.is_urgent |= newer.is_urgent
+        self.fence = self.fence or newer.fence
 
     def counted(self) -> Moves:
         """What it changes in the counters."""

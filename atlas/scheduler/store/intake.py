@@ -54,11 +54,22 @@ class Intake:
         self._ready = self._lock.condition()
         self._batch = Batch()
         self._under_way = NOTHING
+        self._fence: Callable[[Connection], None] | None = None
         self._oldest_s: float | None = None
         self._urgent_since_s = 0.0  # of those that are on their way
         self._asleep = self._gathering = False
         self._closing = False
         self._deaf = False  # behind an outage: what others asked for meanwhile is not heard yet
+
+    def set_fence(self, fence: Callable[[Connection], None] | None) -> None:
+        """Let ``fence`` look at each commit from now on; None ends that, but for what was put in under the last one.
+
+        That may be written late, when another process leads: it would neither know of these tasks nor serve them.
+        """
+        with self._lock:
+            self._fence = fence
+            if fence is not None or not self._batch:
+                self._batch.fence = fence
 
     def accept(self, tasks: Sequence[Task], rows: Sequence[Row], ticket: Ticket) -> None:
         """Insert new tasks; behind the commit they go to ``on_accepted`` and ``ticket`` gets the value None."""
@@ -186,8 +197,8 @@ class Intake:
             self._asleep = False
             if not batch:
                 # Not this one: what comes meanwhile goes into it.
-                return None if self._closing and not goes_on else Batch()
-            self._batch = Batch()
+                return None if self._closing and not goes_on else Batch(fence=self._fence)
+            self._batch = Batch(fence=self._fence)
             self._under_way = batch
             return batch
 

@@ -289,12 +289,12 @@ class Store:
         claim = Claim(self.engine, self.owner, self.clock.now())
 
         def entered(_clean: object) -> None:
-            self.writer.fence = claim.check
+            self.writer.set_fence(claim.check)
 
         try:
             clean = self.write(lambda connection: claim.enter(connection, self.clock.now(), silent), after=entered)
         except BaseException:
-            self.writer.fence = None
+            self.writer.set_fence(None)
             claim.release()
             raise
         self._claim = claim
@@ -314,7 +314,7 @@ class Store:
             if clean:
                 self.write(lambda connection: claim.leave(connection, self.clock.now()))
         finally:
-            self.writer.fence = None
+            self.writer.set_fence(None)
             claim.release()
 
     @property

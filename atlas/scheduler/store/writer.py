@@ -91,7 +91,6 @@ class Writer(Intake):
         self.on_written: Callable[[list[Move]], None] | None = None
         self.on_foreign: Callable[[], None] | None = None
         self.on_lost: Callable[[str], None] | None = None
-        self.fence: Callable[[Connection], None] | None = None
         self.on_fenced: Callable[[], None] | None = None
         self.guard: threading.RLock | None = None
         self.notices: Notices | None = None
@@ -250,8 +249,8 @@ class Writer(Intake):
             connection = self._connection.get()
             reached(CrashPoint.COMMIT_BEFORE_BEGIN)
             with connection.begin():
-                if self.fence is not None:
-                    self.fence(connection)
+                if batch.fence is not None:
+                    batch.fence(connection)
                 insert_new_tasks(connection, [row for accept in batch.accepts for row in accept.rows])
                 ends = crash_points.armed is not None and any(event.status in FINAL for _task, event in batch.moves)
                 if ends:

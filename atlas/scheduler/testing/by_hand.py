@@ -133,7 +133,7 @@ class HandWriter(Writer):
                 taken = True
                 while taken and self._batch:
                     with self._lock:
-                        batch, self._batch = self._batch, Batch()
+                        batch, self._batch = self._batch, Batch(fence=self._fence)
                         self._under_way = batch
                     taken = self._commit(batch)
             except Killed:
