@@ -11,14 +11,15 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from atlas.builtin.report.figures import last_line, share
+from atlas.builtin.report.figures import last_line, read_skips, share
 from atlas.builtin.report.pages import sparkline
 from atlas.builtin.report.words import WORDS, change, percent
 from atlas.builtin.report.write import day_named, midnight, report
 from atlas.collectors.memory import remember_failure
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.store.tables import fires
 from atlas.scheduler.task import TaskStatus
-from tests.builtin.rows import DAY, SHANGHAI, SetClock, add_articles, add_tasks, task
+from tests.builtin.rows import DAY, SHANGHAI, SetClock, add_articles, add_rows, add_tasks, task
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,6 +163,28 @@ def test_only_sources_that_are_collected_are_told_to_keep_failing(
     for text in (markdown, page):
         assert "bbc" in text
         assert "removed long ago" not in text
+
+
+def test_a_long_stop_is_told_on_each_of_its_days(store: Store) -> None:
+    begin = datetime(2026, 11, 20, tzinfo=UTC)
+
+    def skip(job: str, count: int | None, hours: int | None, after: int = 0) -> dict[str, Any]:
+        first_s = (begin + timedelta(hours=after)).timestamp()
+        last_s = None if hours is None else first_s + 3600 * hours
+        more = {"skip_reason": "missed", "count": count, "last": last_s, "decided_at": first_s}
+        return {"job_id": job, "fire_time": first_s, **more}
+
+    rows = [skip("hourly", 60, 59, 12), skip("daily", 3, 48, 9), skip("once", None, None, 30), skip("two", 2, 0, 71)]
+    add_rows(store, fires, *rows)
+    begins = [begin + day * DAY for day in range(-1, 4)]
+    told = store.read(lambda connection: [read_skips(connection, one, one + DAY) for one in begins])
+    assert told == [
+        [],
+        [("hourly", "missed", 12), ("daily", "missed", 1)],
+        [("hourly", "missed", 24), ("daily", "missed", 1), ("once", "missed", 1)],
+        [("hourly", "missed", 24), ("two", "missed", 2), ("daily", "missed", 1)],
+        [],
+    ]
 
 
 @pytest.mark.parametrize("day", ["1970-01-01", "9998-12-31"])

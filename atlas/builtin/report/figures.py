@@ -173,15 +173,32 @@ def read_week(connection: Connection, start: datetime, end: datetime) -> dict[st
 
 
 def read_skips(connection: Connection, start: datetime, end: datetime) -> list[tuple[str, str, int]]:
-    """(job, reason, how many) of the fire times from ``start`` up to ``end`` that made no task, the most first."""
-    at = fires.c.fire_time
+    """(job, reason, how many) of the fire times from ``start`` up to ``end`` that made no task, the most first.
+
+    What is stored as a range is taken to lie evenly in it: each day of a long stop has its share.
+    """
+    at, last = fires.c.fire_time, fires.c.last
+    skipped = fires.c.skip_reason.is_not(None)
     counted = (
-        select(fires.c.job_id, fires.c.skip_reason, func.sum(func.coalesce(fires.c.count, 1)).label("skipped"))
-        .where(at >= start.timestamp(), at < end.timestamp(), fires.c.skip_reason.is_not(None))
+        select(fires.c.job_id, fires.c.skip_reason, func.count().label("skipped"))
+        .where(at >= start.timestamp(), at < end.timestamp(), skipped, last.is_(None))
         .group_by(fires.c.job_id, fires.c.skip_reason)
     )
-    found = [(row.job_id, row.skip_reason, int(row.skipped)) for row in connection.execute(counted)]
-    return sorted(found, key=lambda one: (-one[2], one[0], one[1]))
+    found = Counter({(row.job_id, row.skip_reason): row.skipped for row in connection.execute(counted)})
+    columns = (fires.c.job_id, fires.c.skip_reason, at, last, func.coalesce(fires.c.count, 1).label("skipped"))
+    ranges = select(*columns).where(at < end.timestamp(), last >= start.timestamp(), skipped)
+    for row in connection.execute(ranges):
+        found[row.job_id, row.skip_reason] += _evenly(row.fire_time, row.last, row.skipped, start, end)
+    told = [(job, reason, count) for (job, reason), count in found.items() if count]
+    return sorted(told, key=lambda one: (-one[2], one[0], one[1]))
+
+
+def _evenly(first_s: float, last_s: float, count: int, start: datetime, end: datetime) -> int:
+    """How many of ``count`` instants that lie evenly from ``first_s`` to ``last_s`` are in ``start`` up to ``end``."""
+    step_s = (last_s - first_s) / max(1, count - 1) or 1.0
+    before = (math.ceil((limit.timestamp() - first_s) / step_s) for limit in (end, start))
+    until, since = (min(max(0, number), count) for number in before)
+    return until - since
 
 
 def read_failing_sources(connection: Connection, least: int, collected: Collection[str]) -> list[tuple[str, int, str]]:
