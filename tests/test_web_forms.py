@@ -42,7 +42,9 @@ def fields(page: str, action: str) -> dict[str, str]:
     form = page[page.index(f'action="{action}"') :].partition("</form>")[0]
     found = dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', form))
     # A text area loses the line break it begins with.
-    found |= {name: text.removeprefix("\n") for name, text in re.findall(r'<textarea name="(\w+)"[^>]*>([^<]*)<', form)}
+    found |= {
+        name: text.removeprefix("\n") for name, text in re.findall(r'<textarea[^>]* name="(\w+)"[^>]*>([^<]*)<', form)
+    }
     return {name: unescape(value) for name, value in found.items()}
 
 
@@ -69,6 +71,23 @@ def test_a_draft_that_is_refused_is_not_lost(site: tuple[AtlasScheduler, TestCli
     shown = client.post("/act/apply", data={"back": "/config", "text": bad, "over": "1"}).text
     assert 'role="status"' in shown
     assert "61 9 * * *" in shown[shown.index('id="text"') :]
+
+
+def test_nothing_written_in_a_form_is_lost_when_it_is_refused(site: tuple[AtlasScheduler, TestClient]) -> None:
+    _atlas, client = site
+    sent = {"job": "health", "back": "/jobs/health", "kwargs": '{"a": 1,}', "args": "[7"}
+    run = client.post("/act/run", data=sent)
+    assert "this is not JSON" in run.text
+    assert fields(run.text, "/act/run") == sent
+    assert run.request.url.query == b"job=health&back=%2Fjobs%2Fhealth"  # a reader may reload, or change the language
+    sent = {"job": "health", "reason": "搬家 <&>", "until": "2001-01-01T00:00"}
+    pause = client.post("/act/pause", data=sent).text
+    assert ('value="搬家 &lt;&amp;&gt;"' in pause, 'value="2001-01-01T00:00"' in pause) == (True, True)
+    sent = {"function": "report", "kwargs": '{"b": 2}', "args": "[8]", "timeout": "9 moons", "max_retries": "5"}
+    submit = client.post("/act/submit", data={**sent, "priority": "LOW"}).text
+    assert fields(submit, "/act/submit") == {"back": "/queue", "kwargs": '{"b": 2}', "args": "[8]"}
+    for shown in ("<option selected>report<", 'value="9 moons"', 'value="5"', '<option value="LOW" selected>'):
+        assert shown in submit
 
 
 @pytest.mark.parametrize("number", ["²", "9" * 20, "-1", "1e3", "0x1"])

@@ -44,14 +44,14 @@ class Action:
         path: Where it is posted to.
         do: Does it and says what happened; it may block, and raises `AtlasError` where it is refused.
         again: The address of the form as it was sent, below the prefix; by default the page it came from.
-        keeper: The page that is sent the same form where it is refused, so that a long text is not lost.
+        keeper: The address that is sent the same form where it is refused, so that nothing written in it is lost.
     """
 
     name: str
     path: str
     do: Callable[[Visit, Speech], Note]
     again: Callable[[Visit], str] | None = None
-    keeper: str = ""
+    keeper: Callable[[Visit], str] | None = None
 
     def route(self, site: Site) -> Route:
         """The action as a route: it leads back to where the form says, or to the form when it was refused."""
@@ -67,8 +67,8 @@ class Action:
             except AtlasError as error:
                 again = {} if self.again is None else {"back": self.again(visit)}
                 note, back = Note("error", say.told(told_of(error))), back_of(request, again)
-                if self.keeper:
-                    back, status = visit.url(self.keeper), 307  # with which a browser sends the form once more
+                if self.keeper is not None:
+                    back, status = self.keeper(visit), 307  # with which a browser sends the form once more
             response = RedirectResponse(back, status)
             leave_note(request, response, note)
             return response
@@ -225,15 +225,25 @@ def _below(visit: Visit, name: str, **params: str) -> str:
     return visit.url(name, **params).removeprefix(visit.root)
 
 
+def _asking(page: str, name: str) -> Callable[[Visit], str]:
+    """The page that asks, about the same thing."""
+
+    def address(visit: Visit) -> str:
+        form = visit.form
+        return visit.url(page, **{name: form.get(name, "")[:MOST_ADDRESS], "back": form.get("back", "")[:MOST_ADDRESS]})
+
+    return address
+
+
 ACTIONS: Final = (
-    Action("run_job", "/act/run", _run),
-    Action("pause_job", "/act/pause", _pause),
+    Action("run_job", "/act/run", _run, keeper=_asking("ask_run", "job")),
+    Action("pause_job", "/act/pause", _pause, keeper=_asking("ask_pause", "job")),
     Action("resume_job", "/act/resume", _resume),
     Action("several_jobs", "/act/several", _several, _several_again),
     Action("cancel_task", "/act/cancel", _cancel),
     Action("retry_task", "/act/retry", _retry),
-    Action("submit_task", "/act/submit", _submit),
-    Action("apply_config", "/act/apply", _apply, keeper="config"),
+    Action("submit_task", "/act/submit", _submit, keeper=_asking("ask_submit", "function")),
+    Action("apply_config", "/act/apply", _apply, keeper=lambda visit: visit.url("config")),
     Action("rollback", "/act/rollback", _rollback),
 )
 

@@ -1,6 +1,7 @@
 """Pages that ask before something is done: each shows what will happen, and its form is one action.
 
-The forms' addresses and fields are those of `atlas.web.actions`; without a script they are plain POSTs.
+The forms' addresses and fields are those of `atlas.web.actions`; without a script they are plain POSTs. A form that was
+refused comes back as a POST to its own page, which shows what was written in it.
 """
 
 from __future__ import annotations
@@ -74,8 +75,8 @@ def ask_run(visit: Visit) -> Shown:
         "jobs",
         job=row.job,
         definition=row.definition,
-        args=json.dumps(arguments["args"], ensure_ascii=False),
-        kwargs=json.dumps(arguments["kwargs"], ensure_ascii=False, indent=2),
+        args=visit.form.get("args", json.dumps(arguments["args"], ensure_ascii=False)),
+        kwargs=visit.form.get("kwargs", json.dumps(arguments["kwargs"], ensure_ascii=False, indent=2)),
         busy=running if row.definition.policies.overlap.value == "skip" else [],
         back=_back(view, view.url("job", job=row.job.id)),
         median=row.recent.duration_s(0.5),
@@ -94,7 +95,7 @@ def ask_pause(visit: Visit) -> Shown:
         "jobs",
         job=row.job,
         back=_back(view, view.url("job", job=row.job.id)),
-        unfinished=[task for task in row.recent.tasks if task.status in {"PENDING", "RUNNING", "RETRYING"}],
+        given={name: visit.form.get(name, "") for name in ("reason", "until")},
     )
 
 
@@ -112,6 +113,10 @@ def _resume(view: View, row: JobRow) -> Shown:
         job=row.job,
         back=_back(view, view.url("job", job=row.job.id)),
     )
+
+
+SUBMITTED: Final = {"kwargs": "{}", "args": "[]", "timeout": "", "max_retries": "", "priority": "NORMAL"}
+"""Fields of a task that is submitted → what stands in them at first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,17 +220,18 @@ def ask_submit(visit: Visit) -> Shown:
         "queue",
         functions=sorted(registry.names()),
         function=view.asked("function"),
+        given={name: visit.form.get(name, value) for name, value in SUBMITTED.items()},
         priorities=[priority.name for priority in TaskPriority],
         back=_back(view, view.url("queue")),
     )
 
 
 ASKING: Final = (
-    Page("ask_run", "/ask/run", ask_run),
-    Page("ask_pause", "/ask/pause", ask_pause),
+    Page("ask_run", "/ask/run", ask_run, methods=("GET", "POST")),
+    Page("ask_pause", "/ask/pause", ask_pause, methods=("GET", "POST")),
     Page("ask_resume", "/ask/resume", ask_resume),
     Page("ask_several", "/ask/several", ask_several, methods=("GET", "POST")),
     Page("ask_cancel", "/ask/cancel", ask_cancel),
     Page("ask_retry", "/ask/retry", ask_retry),
-    Page("ask_submit", "/ask/submit", ask_submit),
+    Page("ask_submit", "/ask/submit", ask_submit, methods=("GET", "POST")),
 )
