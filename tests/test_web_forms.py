@@ -6,8 +6,11 @@ import re
 import warnings
 from html import unescape
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from atlas.service import AtlasScheduler
 from atlas.web import create_app
@@ -88,6 +91,26 @@ def test_nothing_written_in_a_form_is_lost_when_it_is_refused(site: tuple[AtlasS
     assert fields(submit, "/act/submit") == {"back": "/queue", "kwargs": '{"b": 2}', "args": "[8]"}
     for shown in ("<option selected>report<", 'value="9 moons"', 'value="5"', '<option value="LOW" selected>'):
         assert shown in submit
+
+
+@pytest.mark.parametrize("prefix", ["/调度", "/two words"])
+def test_cookies_are_for_the_address_that_a_browser_asks_for(
+    site: tuple[AtlasScheduler, TestClient], prefix: str
+) -> None:
+    atlas, _client = site
+    file = atlas.settings.web.token_file
+    assert file is not None
+    mounted = Starlette(routes=[Mount(prefix, create_app(atlas))])
+    client = TestClient(mounted, base_url=BASE, headers={"origin": BASE}, follow_redirects=False)
+    answers = [
+        client.post(f"{prefix}/sign-in", data={"token": file.read_text().strip()}),
+        client.post(f"{prefix}/act/pause", data={"job": "health"}),
+        client.get(f"{prefix}/jobs?lang=en&theme=dark"),
+        client.post(f"{prefix}/sign-out"),
+    ]
+    paths = [re.findall(r"Path=([^;,]+)", answer.headers["set-cookie"]) for answer in answers]
+    assert [set(some) for some in paths] == [{quote(prefix)}] * 4
+    assert f'data-root="{quote(prefix)}"' in answers[2].text
 
 
 @pytest.mark.parametrize("number", ["²", "9" * 20, "-1", "1e3", "0x1"])

@@ -67,7 +67,7 @@ class Action:
             except AtlasError as error:
                 again = {} if self.again is None else {"back": self.again(visit)}
                 note, back = Note("error", say.told(told_of(error))), back_of(request, again)
-                if self.keeper is not None:
+                if self.keeper is not None and not isinstance(error, LookupError):  # of what is not there is no page
                     back, status = self.keeper(visit), 307  # with which a browser sends the form once more
             response = RedirectResponse(back, status)
             leave_note(request, response, note)

@@ -14,7 +14,16 @@ from starlette.routing import Route
 
 from atlas.scheduler.turns import giving_way
 from atlas.web.forms import read_form
-from atlas.web.site import LANGUAGE_COOKIE, LANGUAGES, NOTE_COOKIE, SESSION_COOKIES_S, THEME_COOKIE, THEMES, visit_of
+from atlas.web.site import (
+    LANGUAGE_COOKIE,
+    LANGUAGES,
+    NOTE_COOKIE,
+    SESSION_COOKIES_S,
+    THEME_COOKIE,
+    THEMES,
+    cookie_path,
+    visit_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -158,7 +167,7 @@ class Page:
 def remember(request: Request, response: Response) -> Response:
     """Keep ``?lang=`` and ``?theme=`` in cookies, and forget the note that was shown."""
     lang, theme = request.query_params.get("lang"), request.query_params.get("theme")
-    path = request.scope.get("root_path") or "/"
+    path = cookie_path(request)
     if lang in LANGUAGES:
         response.set_cookie(LANGUAGE_COOKIE, lang, max_age=SESSION_COOKIES_S, path=path, samesite="lax")
     if theme in THEMES:

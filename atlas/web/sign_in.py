@@ -13,7 +13,7 @@ from atlas.web.answers import comes_from_elsewhere, once_more
 from atlas.web.forms import read_form
 from atlas.web.guards import client_of
 from atlas.web.rendering import remember
-from atlas.web.site import is_local, visit_of
+from atlas.web.site import cookie_path, is_local, visit_of
 from atlas.web.words import words
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def routes(site: Site) -> list[Route]:
             site.access.cookie,
             site.access.new_session(),
             max_age=int(SESSION_S),
-            path=request.scope.get("root_path") or "/",
+            path=cookie_path(request),
             secure=request.url.scheme == "https",
             httponly=True,
             samesite="strict",
@@ -67,7 +67,7 @@ def routes(site: Site) -> list[Route]:
     async def sign_out(request: Request) -> Response:
         root = str(request.scope.get("root_path", "")).rstrip("/")
         response = RedirectResponse(f"{root}/sign-in", 303)
-        response.delete_cookie(site.access.cookie, path=root or "/", httponly=True, samesite="strict")
+        response.delete_cookie(site.access.cookie, path=cookie_path(request), httponly=True, samesite="strict")
         return response
 
     return [

@@ -202,11 +202,16 @@ def back_of(request: Request, form: Mapping[str, str]) -> str:
     return root + (asked if is_local(asked) else "/")
 
 
+def cookie_path(request: Request) -> str:
+    """The path of the site's cookies, as a browser compares it with the address."""
+    return quote(str(request.scope.get("root_path", "")).rstrip("/")) or "/"
+
+
 def leave_note(request: Request, response: Response, note: Note) -> None:
     """Let the page that ``response`` leads to show ``note``."""
     packed = json.dumps([note.kind, note.text[:MAX_NOTE], note.link[:MAX_NOTE]], ensure_ascii=True)
     value = urlsafe_b64encode(packed.encode()).decode()
-    path = request.scope.get("root_path") or "/"
+    path = cookie_path(request)
     response.set_cookie(NOTE_COOKIE, value, max_age=60, path=path, httponly=True, samesite="strict")
 
 
