@@ -84,6 +84,12 @@ def test_seeds_differ_and_none_breaks_a_promise() -> None:
     assert all(report.counts["calls"] for report in reports)
 
 
+@pytest.mark.timeout(300)
+def test_times_that_several_jobs_have_are_not_taken_from_one_of_them() -> None:
+    """Seed 301 draws two jobs with equal schedules; poisoned for one, they raised for both."""
+    assert run_seed(301, 60).problems == ()
+
+
 # --- what the model must not ask for: each was once taken for a broken promise ---------------------------------------
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)

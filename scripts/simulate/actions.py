@@ -378,6 +378,9 @@ class Actions:
             return
         _at, name, schedule = self.draw.choice(soon[:3])
         kind = self.draw.choice(KINDS)
+        alike = [one.id for one in self.alive.cron.sync.running.jobs.records() if one.trigger.schedule == schedule]
+        if kind == TIMES and len(alike) > 1:  # it would befall them all
+            return
         self.poisoned.give(name, kind, schedule)
         self.expected.falls_ill(name, kind)
         self.trace.add(self.now, "poisoned", name, kind)
