@@ -14,7 +14,7 @@ import textwrap
 import threading
 import weakref
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from atlas.scheduler.errors import (
     LeaseLostError,
@@ -678,6 +679,19 @@ def test_urgent_tasks_one_behind_the_other_hold_back_the_rest_for_a_moment_only(
     store.write(nothing)
     accept(store, a_task("three", priority=TaskPriority.URGENT)).wait(LIMIT_S)
     assert store.writer._urgent_since_s > begun_s
+
+
+def test_a_reader_for_whom_no_connection_is_left_is_told_that_the_store_does_not_answer(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store.engine.pool, "_timeout", 0.05)
+    with ExitStack() as taken:
+        with suppress(NoConnectionError):
+            for _ in range(100):
+                taken.enter_context(store.engine.connect())
+        with pytest.raises(StoreUnavailableError, match="cannot be read: QueuePool limit"):
+            store.read(nothing)
+    store.read(nothing)
 
 
 def test_what_was_accepted_by_a_leader_is_not_written_late_under_the_next_one(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from loguru import logger
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import QueueStoppedError, StoreHeldError, StoreUnavailableError
@@ -134,8 +135,8 @@ class Store:
         try:
             with self._readers, self._guard or nullcontext(), self.engine.connect() as connection:
                 return work(connection)
-        except DBAPIError as error:
-            message = f"{self.url} cannot be read: {error.orig}"
+        except (DBAPIError, NoConnectionError) as error:
+            message = f"{self.url} cannot be read: {getattr(error, 'orig', error)}"
             raise StoreUnavailableError(message, waited_s=0.0) from error
 
     async def read_async(self, work: Work[T]) -> T:
