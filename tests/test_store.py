@@ -582,6 +582,33 @@ def test_a_hook_that_raises_ends_neither_the_writer_nor_the_wait(store: Store) -
     assert store.write(lambda connection: connection.execute(text("SELECT 7")).scalar()) == 7
 
 
+def test_whatever_breaks_behind_a_commit_those_who_wait_for_it_hear_of_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_given: object) -> None:
+        raise ValueError("out of order")
+
+    for holder, name in ((store.totals, "add"), (store.events, "publish_later"), (writer, "wake_all")):
+        monkeypatch.setattr(holder, name, broken)
+    accept(store, a_task("a")).wait(LIMIT_S)
+    assert store.write(lambda connection: connection.execute(text("SELECT 7")).scalar()) == 7
+    assert store.writer.fault is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_writer_that_ends_all_the_same_does_not_end_in_silence(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_given: object, **_more: object) -> None:
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(store.writer, "_take", broken)
+    store.writer.look_soon()  # wakes it
+    thread = store.writer._thread
+    assert thread is not None
+    thread.join(LIMIT_S)
+    assert store.writer.fault == "the writer ended by MemoryError: no room; restart this process"
+    assert store.writer.failing_s >= 0.0
+
+
 def test_attempts_that_did_not_end_their_task_are_kept_beside_it(store: Store) -> None:
     task = a_task("a")
     accept(store, task).wait(LIMIT_S)

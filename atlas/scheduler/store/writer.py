@@ -156,8 +156,14 @@ class Writer(Intake):
 
     def _loop(self) -> None:
         pause_s: float | None = 0.0
-        while pause_s is not None:
-            pause_s = self._round(pause_s)  # nothing of its batch is kept while the writer sleeps
+        try:
+            while pause_s is not None:
+                pause_s = self._round(pause_s)  # nothing of its batch is kept while the writer sleeps
+        except Exception as error:
+            logger.exception("the writer ended; nothing is written any more until this process starts anew")
+            self._failing_since_s = self._clock.monotonic()
+            self._fault = f"the writer ended by {type(error).__name__}: {error}; restart this process"
+            raise
         self._connection.drop()
 
     def _round(self, pause_s: float) -> float | None:
@@ -280,7 +286,8 @@ class Writer(Intake):
         return counts
 
     def _after(self, batch: Batch, counts: Moves) -> None:
-        self._totals.add(counts)
+        """Tell everybody what is on disk now; whatever one of them raises, the others are told."""
+        self._guarded(self._totals.add, counts)
         self._note_written()
         accepted, moves = batch.accepted, batch.moves
         if accepted and self.on_accepted is not None:
@@ -288,8 +295,7 @@ class Writer(Intake):
         if self.on_written is not None:  # before anybody wakes, who may then take the queue apart
             self._guarded(self.on_written, moves)
         reached(CrashPoint.COMMIT_AFTER_HAND_OVER)
-        if accepted or moves:
-            self._events.publish_later(lambda: events_of(accepted, moves), len(accepted) + len(moves))
+        self._guarded(self._publish, batch)
         for accept in batch.accepts:
             accept.ticket.settle(None)
         for work in batch.works:
@@ -298,9 +304,14 @@ class Writer(Intake):
             elif work.error is None and work.after is not None:
                 self._guarded(work.after, work.value)
             work.ticket.settle(work.value, work.error)
-        wake_all(batch.tickets)
+        self._guarded(wake_all, batch.tickets)
         if self.bells is not None and batch.tells:
             self.bells.ring()
+
+    def _publish(self, batch: Batch) -> None:
+        accepted, moves = batch.accepted, batch.moves
+        if accepted or moves:
+            self._events.publish_later(lambda: events_of(accepted, moves), len(accepted) + len(moves))
 
     @staticmethod
     def _guarded(call: Callable[[Any], None], value: Any) -> None:
