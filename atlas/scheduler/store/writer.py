@@ -164,7 +164,8 @@ class Writer(Intake):
             self._failing_since_s = self._clock.monotonic()
             self._fault = f"the writer ended by {type(error).__name__}: {error}; restart this process"
             raise
-        self._connection.drop()
+        finally:
+            self._connection.drop()
 
     def _round(self, pause_s: float) -> float | None:
         """Take what waits, behind a pause, and write it; returns the pause before the next turn, None at the end."""
