@@ -16,6 +16,7 @@ from loguru import logger
 from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler import serving as serving_module
+from atlas.scheduler.awaited import done_or_undone
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
     ArgumentsError,
@@ -365,6 +366,51 @@ async def test_policies_come_from_the_call_then_from_the_queue(registry: Registr
         (7.0, 3, 0.01),
         (7.0, 9, 0.01),
     ]
+
+
+@pytest.mark.parametrize("when", ["before it has started", "just when it has"])
+async def test_a_start_that_is_cancelled_leaves_no_queue_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Its thread goes on: it once held the store, with a queue that nobody had, until the program's end."""
+    begun, goes_on, start = threading.Event(), threading.Event(), TaskQueue._start
+
+    def slow(self: TaskQueue, loop: asyncio.AbstractEventLoop | None) -> bool:
+        if when == "just when it has":
+            start(self, loop)
+        begun.set()
+        assert goes_on.wait(LIMIT_S)
+        return start(self, loop) or when == "just when it has"
+
+    monkeypatch.setattr(TaskQueue, "_start", slow)
+    queue = TaskQueue(1, store=tmp_path / "atlas.db")
+    starting = asyncio.create_task(queue.start())
+    assert await asyncio.to_thread(begun.wait, LIMIT_S)
+    starting.cancel()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    monkeypatch.undo()
+    assert queue.get_queue_status()["state"] == "stopped"
+    async with TaskQueue(1, store=tmp_path / "atlas.db") as other:
+        assert other.get_queue_status()["state"] == "running"
+
+
+async def test_a_cancel_that_meets_the_end_undoes_it_all_the_same() -> None:
+    done: list[str] = []
+    loop, turned = asyncio.get_running_loop(), asyncio.Event()
+
+    def do() -> bool:
+        done.append("done")
+        loop.call_soon_threadsafe(turned.set)
+        return True
+
+    waiting = asyncio.create_task(done_or_undone(do, lambda: done.append("undone")))
+    await turned.wait()
+    waiting.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await waiting
+    assert done == (["done", "undone"] if waiting.cancelled() else ["done"])
 
 
 async def test_without_a_word_a_task_has_three_retries_and_ten_minutes(queue: TaskQueue) -> None:

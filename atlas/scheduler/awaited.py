@@ -1,9 +1,12 @@
-"""The async face of a class: its synchronous methods, awaited."""
+"""The async face of a class: its synchronous methods, awaited, and undone where that is cancelled."""
 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
+import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -34,3 +37,36 @@ def awaited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[HasS
         return await asyncio.to_thread(method, self.sync, *args, **kwargs)
 
     return call
+
+
+async def done_or_undone(do: Callable[[], bool], undo: Callable[[], None]) -> None:
+    """Run ``do`` in a thread; where that is cancelled, ``undo`` behind it: a thread cannot be stopped half-way.
+
+    Args:
+        do: Returns False if there is nothing to undo.
+        undo: Runs in a thread as well.
+    """
+    turn, is_cancelled, is_done = threading.Lock(), False, False
+
+    def work() -> None:
+        nonlocal is_done
+        done = do()
+        with turn:
+            is_done = done
+            too_late = is_cancelled
+        if done and too_late:
+            undo()
+
+    loop = asyncio.get_running_loop()
+    thread = loop.run_in_executor(None, contextvars.copy_context().run, work)
+    try:
+        await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        with turn:
+            is_cancelled = True
+            came_first = is_done
+        if came_first:
+            thread = loop.run_in_executor(None, undo)
+        with suppress(asyncio.CancelledError):  # once more: then it is not waited for
+            await asyncio.wait([thread])
+        raise

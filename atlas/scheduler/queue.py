@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from loguru import logger
 
+from atlas.scheduler.awaited import done_or_undone
 from atlas.scheduler.errors import (
     ArgumentsError,
     QueueStoppedError,
@@ -167,12 +169,15 @@ class TaskQueue:
     async def start(self) -> None:
         """Open the store, recover what is in it and serve; coroutines run on this loop. Starting twice does nothing.
 
+        Where it is cancelled the queue is stopped again.
+
         Raises:
             StoreHeldError: Another process, or another queue, serves this store.
         """
         self._leave_behind()
         if self._desk is None:
-            await asyncio.to_thread(self._start, asyncio.get_running_loop())
+            start = partial(self._start, asyncio.get_running_loop())
+            await done_or_undone(start, partial(self._stop, drain=False, timeout_s=0.0))
 
     async def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
         """Take nothing more, let running tasks end for ``timeout`` seconds, then stop them and release the rest.
@@ -201,11 +206,12 @@ class TaskQueue:
         """`stop`; an error in the block stops running tasks at once."""
         await self.stop(drain=kind is None)
 
-    def _start(self, loop: asyncio.AbstractEventLoop | None) -> None:
+    def _start(self, loop: asyncio.AbstractEventLoop | None) -> bool:
+        """`start`; False if it was started already."""
         self._leave_behind()
         with self._starting:
             if self._desk is not None:
-                return
+                return False
             self._loop = loop
             if not isinstance(self._target, Store):
                 self._store = open_store(self._target)
@@ -230,6 +236,7 @@ class TaskQueue:
             if not store.is_private:
                 self._leadership = Leadership(store, lead=self._lead, tell=self._tell_lead, step_down=self._step_down)
                 self._leadership.start(leads=desk is serving)
+            return True
 
     def _new_serving(self, store: Store) -> Serving:
         return Serving(

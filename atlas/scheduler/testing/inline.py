@@ -352,7 +352,7 @@ class InlineQueue(TaskQueue):
         await self.serving.run_async()
         return new_id
 
-    def _start(self, loop: asyncio.AbstractEventLoop | None) -> None:  # noqa: ARG002 - it runs where it is called
+    def _start(self, loop: asyncio.AbstractEventLoop | None) -> bool:  # noqa: ARG002 - it runs where it is called
         if self._opened is None:
             store = open_store(self._path, durability="normal", clock=self.clock, kind=HandStore)
             if store.clock is not self.clock:
@@ -360,7 +360,7 @@ class InlineQueue(TaskQueue):
                 msg = f"{store.url} is open in this process on another clock; close it there first"
                 raise StoreMismatchError(msg)
             self._target = self._opened = store
-        super()._start(None)
+        return super()._start(None)
 
     def _stop(self, *, drain: bool, timeout_s: float) -> None:
         super()._stop(drain=drain, timeout_s=timeout_s)
