@@ -413,6 +413,17 @@ async def test_a_cancel_that_meets_the_end_undoes_it_all_the_same() -> None:
     assert done == (["done", "undone"] if waiting.cancelled() else ["done"])
 
 
+async def test_a_function_whose_name_no_row_can_hold_stops_nobody(queue: TaskQueue) -> None:
+    def odd() -> str:
+        return "ran"
+
+    odd.__qualname__ = "f\ud800\x00"
+    async with asyncio.timeout(LIMIT_S / 2):
+        task_id = await queue.submit(odd)
+        assert await queue.get_task_result(task_id) == "ran"
+    assert row_of(store_of(queue), task_id).function == f"{__name__}:f\\ud800\\x00"
+
+
 async def test_without_a_word_a_task_has_three_retries_and_ten_minutes(queue: TaskQueue) -> None:
     policy = row_of(store_of(queue), await queue.submit("add", 1)).policy
     assert (policy.retry.max_retries, policy.timeout_s) == (3, 600.0)

@@ -157,7 +157,10 @@ def _written_at(call: Callable[..., Any]) -> tuple[str, str] | str:
 def describe(call: Callable[..., Any]) -> str:
     """A readable name of any callable, for rows and messages."""
     call = call.func if isinstance(call, partial) else call
-    return f"{getattr(call, '__module__', '?')}:{getattr(call, '__qualname__', type(call).__qualname__)}"
+    name = f"{getattr(call, '__module__', '?')}:{getattr(call, '__qualname__', type(call).__qualname__)}"
+    if name.isprintable():
+        return name
+    return "".join(one if one.isprintable() else ascii(one)[1:-1] for one in name)  # as no row could hold it
 
 
 class Registry:
