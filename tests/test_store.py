@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+    from tests.postgres import Postgres
+
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LIMIT_S = 40.0
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
@@ -738,6 +740,28 @@ def test_what_was_accepted_by_a_leader_is_not_written_late_under_the_next_one(tm
         assert store.write(lambda _connection: "its own") == "its own"
     finally:
         elsewhere.close()
+        store.close()
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_a_server_that_cannot_hold_every_text_is_refused(postgres: Postgres, encoding: str) -> None:
+    name = f"of_{encoding.lower()}"
+    engine = create_engine(postgres.url("postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        made = f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0"
+        connection.execute(text(made))
+    engine.dispose()
+    with pytest.raises(StoreError, match=f"its encoding is {encoding}, .*'createdb -E UTF8"):
+        Store(postgres.url(name))
+
+
+def test_texts_are_utf8_whatever_the_environment_says(postgres_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    store = Store(postgres_url)
+    try:
+        accept(store, a_task("one", name="采集")).wait(LIMIT_S)
+        assert store.read(lambda connection: fetch(connection, "one")).name == "采集"  # type: ignore[union-attr]
+    finally:
         store.close()
 
 

@@ -78,6 +78,7 @@ def file_of(url: URL) -> Path | None:
 def _postgres_options(url: URL) -> dict[str, Any]:
     options: dict[str, Any] = {
         "connect_timeout": 5,
+        "client_encoding": "utf8",  # whatever PGCLIENTENCODING or the database says
         # A server that vanished without a word is noticed within a minute, also by a connection that only listens.
         "keepalives_idle": 30,
         "keepalives_interval": 10,
@@ -97,10 +98,12 @@ def open_engine(url: URL, durability: Durability) -> Engine:
     """
     if url.get_backend_name() == "postgresql":
         try:
-            return create_engine(url, pool_pre_ping=True, pool_size=5, connect_args=_postgres_options(url))
+            engine = create_engine(url, pool_pre_ping=True, pool_size=5, connect_args=_postgres_options(url))
         except ModuleNotFoundError as error:
             msg = f"PostgreSQL needs the extra: pip install 'atlas-scheduler[postgres]' ({error})"
             raise StoreError(msg) from error
+        event.listen(engine, "connect", _refuse_encoding)
+        return engine
     path = file_of(url)
     given: dict[str, Any] = {"timeout": BUSY_S, "check_same_thread": False}
     options: dict[str, Any] = {"connect_args": given, "poolclass": StaticPool}
@@ -127,6 +130,17 @@ def open_engine(url: URL, durability: Durability) -> Engine:
         run_driver(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN")
 
     return engine
+
+
+def _refuse_encoding(connection: Any, _record: object) -> None:
+    """Raise for a database that cannot hold every text: the first one it cannot would keep each commit from it."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding not in {None, "UTF8"}:
+        msg = (
+            f"database {connection.info.dbname}: its encoding is {encoding}, texts of all languages need UTF8; "
+            "make another one with 'createdb -E UTF8 -T template0 NAME'"
+        )
+        raise StoreError(msg)
 
 
 def _write_ahead(connection: Any) -> None:
