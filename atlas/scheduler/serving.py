@@ -285,18 +285,19 @@ class Serving:
     def _accept_with(
         self, tasks: Sequence[Task], ticket: Ticket, *, unique: bool, also: Callable[[Connection], None] | None
     ) -> None:
-        is_repeated = False
+        was_inserted = False  # in a transaction of which it is not known what became of it
 
         def insert(connection: Connection) -> list[Task]:
-            nonlocal is_repeated
-            first, was_tried, is_repeated = tasks[0], is_repeated, True
+            nonlocal was_inserted
+            first = tasks[0]
             found = fetch(connection, first.id)
             if found is None:
                 with naming_the_job(first.job_id):
                     insert_as_new(connection, tasks)
                 if also is not None:
                     also(connection)
-            elif unique and not (was_tried and (found.owner, found.created_at) == (first.owner, first.created_at)):
+                was_inserted = True
+            elif unique and not (was_inserted and (found.owner, found.created_at) == (first.owner, first.created_at)):
                 raise DuplicateTaskError(first.id)
             return list(tasks)  # found: the reply to COMMIT was lost
 
