@@ -295,6 +295,10 @@ def test_a_table_that_is_moved_sideways_stays_there(window: Browser, tmp_path_fa
     settings = seeded.bare(tmp_path_factory.mktemp("sideways"), {"nightly": {**ENTRY, "name": "a long name " * 9}})
     with serving(settings) as running, tab(window, viewport={"width": 740, "height": 800}) as (page, complaints):
         live(page, f"{running.base}/jobs")
+        page.evaluate("document.fonts.ready")
+        page.wait_for_function(
+            "(one => one.scrollWidth - one.clientWidth >= 90)(document.querySelector('#j-rows .scroll'))"
+        )
         moved = page.locator("#j-rows .scroll").evaluate("one => { one.scrollLeft = 90; return one.scrollLeft; }")
         assert moved == 90
         aside(running.atlas.cron.sync.pause_job, "nightly", by="mei")
