@@ -51,7 +51,8 @@ def submit(queue: TaskQueue) -> None:
         ("once", {"on_crash": "fail"}),
     )
     for kind, options in kinds:
-        print("accepted", queue.sync.submit("work", kind, **options), kind, flush=True)
+        # One write: what is printed piece by piece may be out in part when the process dies.
+        print(f"accepted {queue.sync.submit('work', kind, **options)} {kind}\n", end="", flush=True)
 
 
 def main() -> None:

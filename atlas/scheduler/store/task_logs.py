@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, select
 
 from atlas.scheduler.errors import AtlasError
+from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import task_logs
 from atlas.scheduler.store.tickets import Ticket
 
@@ -24,7 +25,12 @@ if TYPE_CHECKING:
 GROUP: Final = 500
 """Lines of one commit: some 5 ms, so that a task which logs a lot holds up nobody's commit for longer."""
 
-_INSERT: Final = insert(task_logs)
+_LINE: Final = ("task_id", "attempt", "logged_at", "level", "message")
+_INSERT: Final = Statement(
+    lambda database: database.insert(task_logs).values({name: bindparam(name) for name in _LINE})
+)
+"""Not ``executemany``: beside a function that does nothing but log, each row would wait for its turn of 5 ms, and with
+them every commit."""
 _READ: Final = (
     select(task_logs)
     .where(task_logs.c.task_id == bindparam("task"), task_logs.c.id > bindparam("after"))
@@ -151,7 +157,7 @@ class LogBuffer:
         failed: Callable[[BaseException], None],
     ) -> None:
         def write(connection: Connection) -> None:
-            connection.execute(_INSERT, rows)
+            _INSERT.run(connection, rows)
 
         try:
             self._store.writer.work(write, Ticket(), after=after, failed=failed)
