@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 
 from atlas.builtin.report.figures import last_line
-from atlas.cli.tables import error_line
-from atlas.scheduler.error_text import named_error
+from atlas.scheduler.error_text import error_line, named_error
 from atlas.scheduler.errors import TaskFailedError
 from atlas.scheduler.event_log import facts_of
 from atlas.scheduler.events import TaskEvent

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.results import SAID
-from atlas.cli.tables import Cell, Column, counted, error_line, print_facts, print_json, print_table, say, state_cell
+from atlas.cli.tables import Cell, Column, counted, print_facts, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
+from atlas.scheduler.error_text import error_line
 from atlas.scheduler.job_view import JobState, task_json
 from atlas.scheduler.task import ExecutorKind
 

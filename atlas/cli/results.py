@@ -6,7 +6,8 @@ import json
 import re
 from typing import Any, Final
 
-from atlas.cli.tables import LOOK, Cell, Column, error_line, first_line, print_facts, print_table, say
+from atlas.cli.tables import LOOK, Cell, Column, first_line, print_facts, print_table, say
+from atlas.scheduler.error_text import error_line
 from atlas.scheduler.task import Task, TaskStatus
 
 LONGEST_LINE: Final = 200

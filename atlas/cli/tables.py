@@ -89,14 +89,6 @@ def first_line(text: str | None) -> str:
     return next((line.strip() for line in (text or "").splitlines() if line.strip()), "")
 
 
-def error_line(error: str | None) -> str:
-    """The line of an error text that names it, else the last one that says something."""
-    from atlas.scheduler.error_text import named_error
-
-    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
-    return named_error(error or "") or (lines[-1] if lines else "")
-
-
 def print_json(value: Any) -> None:
     """``value`` as indented JSON on stdout; text stays readable where stdout is UTF-8."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"

@@ -35,6 +35,12 @@ def named_error(text: str) -> str | None:
     return _first_named(told.split("\n"))
 
 
+def error_line(text: str | None) -> str:
+    """`named_error`, else the last line that says something; empty where none does."""
+    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    return named_error(text or "") or (lines[-1] if lines else "")
+
+
 def _first_named(lines: list[str]) -> str | None:
     cut = False
     for number, line in enumerate(lines):

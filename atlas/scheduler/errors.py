@@ -47,7 +47,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
-from atlas.scheduler.error_text import named_error
+from atlas.scheduler.error_text import error_line
 from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
@@ -288,8 +288,7 @@ class TaskFailedError(TaskError):
 
     def __init__(self, task_id: str, error: str, *, cause: str = "error") -> None:
         """Compose the message from the cause and the line of ``error`` that names it."""
-        named = named_error(error) or (error.strip().rsplit("\n", 1)[-1] if error else "no error text")
-        super().__init__(task_id, f"failed ({cause}): {named}")
+        super().__init__(task_id, f"failed ({cause}): {error_line(error) or 'no error text'}")
         self.error, self.cause = error, cause
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
 from loguru import logger
 
-from atlas.scheduler.error_text import named_error
+from atlas.scheduler.error_text import error_line
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.log_lines import TOGETHER, Together, with_fields
@@ -143,5 +143,5 @@ def facts_of(event: Event) -> dict[str, Any]:
     if event.cause is not None:
         facts["cause"] = str(event.cause)
     if event.error:
-        facts["error"] = named_error(event.error) or event.error.strip().rsplit("\n", 1)[-1]
+        facts["error"] = error_line(event.error)
     return facts

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import func, select
 
-from atlas.scheduler.error_text import named_error
+from atlas.scheduler.error_text import error_line
 from atlas.scheduler.store.tables import articles, fires, sources, tasks
 from atlas.scheduler.task import TaskStatus
 
@@ -248,7 +248,5 @@ def _add(day: DayFigures, groups: dict[tuple[str, str], ErrorGroup], row: Any, z
 
 def last_line(error: str | None) -> str:
     """The line of an error text that names it, else the last one; at most 160 characters."""
-    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
-    line = named_error(error or "") or (lines[-1] if lines else "")
-    line = "".join(character if character.isprintable() else " " for character in line)
+    line = "".join(character if character.isprintable() else " " for character in error_line(error))
     return line if len(line) <= 160 else line[:159] + "…"

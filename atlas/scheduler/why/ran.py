@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from sqlalchemy import func, select
 
 from atlas.scheduler.durations import format_duration
-from atlas.scheduler.error_text import named_error
+from atlas.scheduler.error_text import error_line
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import find_attempts
@@ -183,10 +183,10 @@ def _cancelled(ask: Inquiry, task: Task) -> str:
 
 def _error(ask: Inquiry, error: str | None) -> str:
     """What an attempt failed of, in short; an error that was told before is not told again."""
-    lines = [line.strip() for line in (error or "").splitlines() if line.strip()]
-    if not lines:
+    line = error_line(error)
+    if not line:
         return ""
-    named = _PATH_OF_CLASS.sub("", (named_error(error or "") or lines[-1]).rstrip("."))
+    named = _PATH_OF_CLASS.sub("", line.rstrip("."))
     if named in ask.told_errors:
         return Told(" (the same error)")
     ask.told_errors.add(named)
