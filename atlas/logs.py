@@ -12,20 +12,23 @@ import logging
 import math
 import os
 import sys
+import time
 from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Any, Final, TextIO, cast
 
 from loguru import logger
+from loguru._file_sink import FileSink
 
 from atlas.scheduler.context import running_task
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.log_lines import TOGETHER, Together, hide, one_line, traceback_lines, with_fields
+from atlas.scheduler.log_lines import TOGETHER, Together, hide, one_line, said, traceback_lines, with_fields
 from atlas.scheduler.tasks.capture import FORWARDED
 
 if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from loguru import Record
 
@@ -38,6 +41,8 @@ _LINE: Final = (
     "<green>{time:YYYY-MM-DD HH:mm:ss.SSS}</green> | <level>{level: <8}</level> | <cyan>{name}</cyan> | {text}\n"
 )
 _JSON: Final = "{json}\n"
+_TOLD_EVERY_S: Final = 60.0
+"""A disk that is nearly full takes one line and refuses the next; that is not told each time."""
 
 _undo_last: Callable[[], None] | None = None
 
@@ -81,13 +86,15 @@ def configure_logging(settings: Settings, *, console: bool = True) -> Callable[[
         try:
             handlers.append(
                 logger.add(
-                    file,
+                    _LogFile(
+                        file,
+                        rotation=_fuller_than(wanted.rotation),
+                        retention=timedelta(seconds=wanted.retention),
+                        watch=True,  # another process may have rotated it
+                        encoding="utf-8",
+                        opener=_open_private,
+                    ),
                     format=form,
-                    rotation=_fuller_than(wanted.rotation),
-                    retention=timedelta(seconds=wanted.retention),
-                    watch=True,  # another process may have rotated it
-                    encoding="utf-8",
-                    opener=_open_private,
                     **always,
                 )
             )
@@ -98,6 +105,47 @@ def configure_logging(settings: Settings, *, console: bool = True) -> Callable[[
                 [Problem(file=settings.file, path=f"logging.{key}", value=str(file), message=message)]
             ) from error
     return undo
+
+
+class _LogFile(FileSink):
+    """loguru's file, which keeps an error of the disk to itself: a handler that fails shows the whole record on stderr.
+
+    What cannot be written is left out, and the next line is tried again; stderr is told when that begins and ends.
+    """
+
+    def __init__(self, path: Path, **how: Any) -> None:
+        super().__init__(path, **how)  # type: ignore[no-untyped-call]
+        self._left_out, self._told, self._told_at = 0, False, -math.inf
+
+    def write(self, message: str) -> None:
+        """Append a line, or count one that is left out."""
+        try:
+            super().write(message)  # type: ignore[no-untyped-call]
+        except Exception as error:  # noqa: BLE001 - whatever it is, the caller has nothing to do with it
+            self._left_out += 1
+            if time.monotonic() - self._told_at > _TOLD_EVERY_S:
+                self._told, self._told_at = True, time.monotonic()
+                why = error.strerror if isinstance(error, OSError) and error.strerror else type(error).__name__
+                self._tell(f"cannot be written: {why}; lines are left out there until it can")
+        else:
+            if self._told:
+                self._tell(f"is written again; up to {self._left_out} lines are missing in it")
+                self._told = False
+            self._left_out = 0
+
+    def _close_file(self) -> None:
+        """Close it although its end finds no room: a file that was deleted keeps its own as long as it is open."""
+        file = cast("TextIO", self._file)
+        try:
+            super()._close_file()  # type: ignore[no-untyped-call]
+        except OSError:
+            with suppress(OSError):
+                file.close()
+            self._file = self._file_path = None
+
+    def _tell(self, words: str) -> None:
+        with suppress(OSError, ValueError, AttributeError):  # stderr is full, closed or none
+            sys.stderr.write(f"atlas: {one_line(self._path)} {words}\n")
 
 
 class _Layout:
@@ -148,7 +196,7 @@ class _Layout:
         """``value`` as JSON can hold it."""
         if value is None or isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
             return value
-        return self._hide(one_line(str(value)))
+        return self._hide(one_line(said(value)))
 
     def _traceback(self, record: Record) -> list[str]:
         """The lines of the record's traceback; none without an exception."""

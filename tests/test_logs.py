@@ -234,6 +234,41 @@ def test_a_log_file_that_cannot_be_opened_names_its_key(tmp_path: Path) -> None:
     assert lines(tmp_path) == []
 
 
+def test_a_disk_without_room_shows_no_secret_fails_nobody_and_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    undo = configure_logging(logging_to(tmp_path, json_file=None))
+    for _ in range(50):
+        logger.bind(url="postgresql://me:hunter2@h/d").error("password=hunter2")
+    shown = capsys.readouterr().err
+    assert "hunter2" not in shown
+    told = [line for line in shown.splitlines() if not LINE.fullmatch(line)]
+    assert told == [
+        f"atlas: {tmp_path / 'a.log'} cannot be written: No space left on device; lines are left out there until it can"
+    ]
+    (tmp_path / "a.log").unlink()  # somebody makes room
+    logger.info("there is room again")
+    undo()
+    assert lines(tmp_path)[-1].endswith("| there is room again")
+    assert capsys.readouterr().err.splitlines()[-1].endswith("a.log is written again; up to 50 lines are missing in it")
+
+
+class Unsayable:
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize("value", [Unsayable(), [Unsayable()]], ids=["itself", "within"])
+def test_a_field_that_cannot_be_said_costs_no_line_and_shows_no_secret(
+    files: Path, capsys: pytest.CaptureFixture[str], value: object
+) -> None:
+    logger.bind(what=value).warning("password=hunter2")
+    assert "hunter2" not in capsys.readouterr().err
+    (line,) = lines(files)
+    assert f"password={HIDDEN} | what=" in line
+
+
 def test_the_console_gets_plain_text_when_it_is_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     undo = configure_logging(logging_to(tmp_path, file=None, json_file=None))
     logger.bind(n=1).info("hello")

@@ -74,11 +74,19 @@ def traceback_lines(error: BaseException | None) -> list[str]:
     return [one_line(line) for line in text.rstrip().split("\n")]
 
 
+def said(value: object) -> str:
+    """``str(value)``, or the kind of what raises when it is asked: its line is wanted all the same."""
+    try:
+        return str(value)
+    except Exception:  # noqa: BLE001 - whatever somebody's __str__ raises
+        return f"<{type(value).__name__}>"
+
+
 def _shown(value: object) -> str:
     """``value`` as a field shows it: quoted where it would not be one word."""
     if type(value) in _NUMBERS:
         return str(value)
-    text = one_line(str(value))
+    text = one_line(said(value))
     return json.dumps(text, ensure_ascii=False) if not text or _SPLITS.search(text) else text
 
 
