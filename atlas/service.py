@@ -32,7 +32,6 @@ from atlas.settings import Settings, load_settings, prepare_folders
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from types import TracebackType
 
     from atlas.scheduler.events import Event
     from atlas.scheduler.job_view import Job
@@ -57,7 +56,6 @@ class AtlasScheduler:
     """
 
     def __init__(self, settings: Settings) -> None:
-        """Describe the scheduler; `start` builds and starts it."""
         self.settings = settings
         self.registry = Registry(allow=settings.functions.allow, parent=REGISTRY)
         self.timezone = settings.scheduler.timezone or local_zone_name()
@@ -226,13 +224,10 @@ class AtlasScheduler:
             await asyncio.to_thread(store.close)
 
     async def __aenter__(self) -> Self:
-        """`start`."""
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         await self.stop(drain=kind is None)
 
@@ -306,7 +301,6 @@ class ThreadedScheduler:
     """
 
     def __init__(self, atlas: AtlasScheduler) -> None:
-        """Wrap ``atlas``."""
         self.atlas = atlas
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread()
@@ -339,11 +333,8 @@ class ThreadedScheduler:
         self._loop = None
 
     def __enter__(self) -> AtlasScheduler:
-        """`start`."""
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         self.stop(drain=kind is None)

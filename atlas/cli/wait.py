@@ -36,7 +36,6 @@ class ProgressBar:
     """
 
     def __init__(self, label: str, typical_s: float | None) -> None:
-        """Describe the bar; entering shows it."""
         from rich.progress import BarColumn, Progress, TextColumn
 
         self._typical_s = typical_s
@@ -50,12 +49,10 @@ class ProgressBar:
         self._bar = self._progress.add_task(one_line(label), total=None, words="")
 
     def __enter__(self) -> Self:
-        """Show it."""
         self._progress.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Take it away."""
         self._progress.stop()
 
     def show(self, status: TaskStatus, running_s: float, done: float = 0.0, total: float | None = None) -> None:

@@ -11,7 +11,6 @@ class Barren:
     """Pages of this process's past collections that gave no article: they are not asked again."""
 
     def __init__(self) -> None:
-        """Know none."""
         self._keys: dict[str, None] = {}  # ordered, so that the oldest goes first
 
     def __contains__(self, key: str) -> bool:

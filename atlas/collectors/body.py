@@ -26,7 +26,6 @@ class Body:
     """
 
     def __init__(self, encoding: str, *, max_bytes: int, max_ratio: int) -> None:
-        """Start empty."""
         self._encoding = encoding.strip().lower()
         if self._encoding not in {"", "identity", "deflate", *_GZIP}:
             raise SourceError(f"the answer is packed as {encoding!r}, which was not asked for")

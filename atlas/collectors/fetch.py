@@ -16,8 +16,6 @@ from atlas.collectors.guard import GuardedTransport, resolve
 from atlas.collectors.memory import NOTHING, Validators
 
 if TYPE_CHECKING:
-    from types import TracebackType
-
     from atlas.collectors.guard import Resolve
     from atlas.scheduler.clock import Clock
 
@@ -80,7 +78,6 @@ class Fetcher:
     """
 
     def __init__(self, limits: FetchLimits, clock: Clock, *, resolve: Resolve = resolve) -> None:
-        """Prepare; nothing is connected yet."""
         self._limits, self._clock = limits, clock
         # A kept connection belongs to an address; behind a CDN it would serve another host's name. So none is kept.
         inner = httpx.AsyncHTTPTransport(limits=httpx.Limits(max_keepalive_connections=0))
@@ -94,9 +91,7 @@ class Fetcher:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
     async def fetch(self, address: str, *, accept: str = "*/*", known: Validators = NOTHING) -> Fetched | None:

@@ -80,7 +80,6 @@ class GuardedTransport(httpx.AsyncBaseTransport):
     def __init__(
         self, inner: httpx.AsyncBaseTransport, *, allow_hosts: Collection[str] = (), resolve: Resolve = resolve
     ) -> None:
-        """Keep what is given."""
         self._inner, self._resolve = inner, resolve
         self._allow = frozenset(host.lower().rstrip(".") for host in allow_hosts)
 

@@ -74,7 +74,6 @@ class RSSCollector:
     """
 
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
-        """Keep what is given."""
         self._fetcher, self._clock = fetcher, clock
 
     async def read(self, source: Source, known: Validators = NOTHING) -> Reading | None:

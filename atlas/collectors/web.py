@@ -58,7 +58,6 @@ class WebCollector:
         pages_s: float = 120.0,
         barren: Barren | None = None,
     ) -> None:
-        """Keep what is given."""
         self._fetcher, self._clock, self._known_pages = fetcher, clock, known_pages
         self._max_pages, self._pages_s = max_pages, pages_s
         self._barren = Barren() if barren is None else barren

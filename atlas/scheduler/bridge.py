@@ -75,7 +75,6 @@ class Bridge(BaseExecutor):
     """
 
     def __init__(self, job_store: JobStore, states: JobStates, acceptance: Acceptance) -> None:
-        """Connect the parts."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._job_store, self._states, self._acceptance = job_store, states, acceptance
         self._open_ranges: dict[str, tuple[SkipReason, datetime]] = {}

@@ -49,7 +49,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
-    from types import TracebackType
     from typing import Unpack
 
     from sqlalchemy import Connection
@@ -143,13 +142,9 @@ class SyncAtlasClient:
             store.close()
 
     def __enter__(self) -> Self:
-        """The client itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """`close`."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _read(self, action: Callable[[Connection], T]) -> T:
@@ -460,13 +455,9 @@ class AtlasClient:
         return self._sync
 
     async def __aenter__(self) -> Self:
-        """The client itself."""
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the store up."""
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def close(self) -> None:

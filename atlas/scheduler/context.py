@@ -61,7 +61,6 @@ class TaskContext:
         logs: LineKeeper | None = None,
         log_max_bytes: int = 0,
     ) -> None:
-        """Describe one attempt."""
         self.task_id, self.job_id, self.attempt = task_id, job_id, attempt
         self.deadline, self.fire_time = deadline, fire_time
         self.done: float = 0.0

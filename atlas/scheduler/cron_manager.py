@@ -23,7 +23,6 @@ from atlas.scheduler.triggers import trigger_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
-    from types import TracebackType
     from typing import Unpack
 
     from atlas.scheduler.job_options import JobOptions
@@ -36,7 +35,6 @@ class SyncCronManager:
     """`CronManager` for code without an event loop; every method raises `RuntimeError` on a running loop."""
 
     def __init__(self, queue: TaskQueue, *, timezone: str) -> None:
-        """Describe the manager; `open` and `start` set it going."""
         self.queue, self.timezone = queue, timezone
         self._running: RunningClock | None = None
         self._leaders_jobs: LeadersJobs | None = None
@@ -52,14 +50,10 @@ class SyncCronManager:
     # --- start and stop -------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """`start`."""
         self.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """`stop`."""
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     def open(self) -> None:
@@ -440,7 +434,6 @@ class CronManager:
     def __init__(
         self, task_queue: TaskQueue, status_manager: StatusManager | None = None, *, timezone: str = "UTC"
     ) -> None:
-        """Connect the parts; `start` sets the clock going."""
         if not hasattr(task_queue, "bind"):  # a caller without type checks, and two arguments that are easily swapped
             msg = f"task_queue is a {type(task_queue).__name__}: it is CronManager(task_queue, status_manager)"
             raise ArgumentsError(msg)
@@ -454,14 +447,10 @@ class CronManager:
         return self._sync
 
     async def __aenter__(self) -> Self:
-        """`start`."""
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """`stop`."""
+    async def __aexit__(self, *_: object) -> None:
         await self.stop()
 
     async def disable_job(self, name: str, *, by: str = "code") -> None:

@@ -85,7 +85,6 @@ class TaskStopped(_Copied):
     """
 
     def __init__(self, reason: str) -> None:
-        """Keep ``reason``."""
         super().__init__(f"the task was asked to stop: {reason}")
         self.reason = reason
 
@@ -168,7 +167,6 @@ class UnknownRevisionError(AtlasError, LookupError):
     """
 
     def __init__(self, number: int, *, newest: int | None) -> None:
-        """Say which there are."""
         none = Told("no revision {number}: there is none yet", number=number)
         some = Told(
             "no revision {number}: the newest is {newest}; 'atlas revisions' lists them", number=number, newest=newest
@@ -191,7 +189,6 @@ class CronExpressionError(AtlasError, ValueError):
     def __init__(
         self, expression: str, reason: str, *, field: str | None = None, token: str = "", offset: int = 0
     ) -> None:
-        """Compose the message from the parts."""
         super().__init__(Told("{text}: {reason}", text=repr(expression), reason=reason))
         self.expression, self.reason, self.field, self.token, self.offset = expression, reason, field, token, offset
 
@@ -242,7 +239,6 @@ class TaskError(AtlasError):
     """
 
     def __init__(self, task_id: str, message: str) -> None:
-        """Keep ``task_id`` and compose the message."""
         super().__init__(Told("task {task}: {what}", task=task_id, what=message))
         self.task_id = task_id
 
@@ -341,7 +337,6 @@ class JobError(AtlasError):
     """
 
     def __init__(self, job_id: str, message: str) -> None:
-        """Keep ``job_id`` and compose the message."""
         super().__init__(Told("job {job}: {what}", job=job_id, what=message))
         self.job_id = job_id
 
@@ -419,7 +414,6 @@ class StoreUnavailableError(StoreError, TimeoutError):
     """
 
     def __init__(self, message: str, *, waited_s: float, may_pass: bool = True) -> None:
-        """Keep ``waited_s`` and ``may_pass``."""
         super().__init__(message)
         self.waited_s, self.may_pass = waited_s, may_pass
 

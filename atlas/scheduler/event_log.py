@@ -71,7 +71,6 @@ class EventLog:
     """
 
     def __init__(self, level: str) -> None:
-        """Log what is at least as important as ``level``."""
         try:
             self._least = logger.level(level).no
         except (TypeError, ValueError):

@@ -42,7 +42,6 @@ class JobDesk:
     """The calls of `CronManager` on the jobs of ``running``; what they promise is said there."""
 
     def __init__(self, running: RunningClock) -> None:
-        """Take orders for the jobs of this open manager."""
         self._running = running
 
     def remove_job(self, name: str, *, by: str) -> None:

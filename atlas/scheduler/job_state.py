@@ -111,7 +111,6 @@ class JobStates:
     """
 
     def __init__(self, store: Store, registry: Registry) -> None:
-        """Start empty; `load` reads the pauses."""
         self._store, self._registry = store, registry
         self._lock = threading.Lock()
         self._pauses: dict[str, Pause] = {}

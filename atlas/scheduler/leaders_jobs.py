@@ -103,7 +103,6 @@ class LeadersJobs:
     """
 
     def __init__(self, store: Store) -> None:
-        """Read nothing yet; hear of commits of the leader."""
         self.store = store
         self._lock = threading.Lock()
         self._is_old = True

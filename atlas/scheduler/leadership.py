@@ -48,7 +48,6 @@ class Leadership:
         tell: Callable[[], None],
         step_down: Callable[[], None],
     ) -> None:
-        """Describe it; `start` starts the thread."""
         self._store, self._lead, self._tell, self._step_down = store, lead, tell, step_down
         self._changed = threading.Condition()
         self._leads = self._fenced = self._closed = False

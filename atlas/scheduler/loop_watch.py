@@ -89,7 +89,6 @@ class LoopWatch:
     def __init__(
         self, loop: WatchedLoop, clock: Clock, events: EventStream, *, boot: Callable[[], float] = boot_s
     ) -> None:
-        """Prepare; `start` starts the thread."""
         self._loop, self._clock, self._events, self._boot = loop, clock, events, boot
         self._ready = threading.Condition(threading.Lock())
         self._closed = False

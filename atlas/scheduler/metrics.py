@@ -225,7 +225,6 @@ class Totals:
     """The figures of everything on disk, overall and per job, answered without asking the disk."""
 
     def __init__(self) -> None:
-        """Start at zero."""
         self._lock = threading.Lock()
         self._unfinished: dict[tuple[str, TaskStatus], int] = {}
         self._all_unfinished: Counter[TaskStatus] = Counter()

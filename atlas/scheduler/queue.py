@@ -41,7 +41,6 @@ from atlas.scheduler.tasks.submission import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
     from typing import Unpack
 
     from atlas.scheduler.store.leases import Lease
@@ -108,7 +107,6 @@ class TaskQueue:
         log_level: str | None = "WARNING",
         standby: bool = False,
     ) -> None:
-        """Describe the queue; `start` starts it."""
         limits = {executor_named(kind): limit for kind, limit in (executor_limits or {}).items()}
         counts = {f"executor_limits[{kind.value!r}]": limit for kind, limit in limits.items()}
         for name, count in {"max_workers": max_workers, "max_waiting": max_waiting, **counts}.items():
@@ -196,13 +194,10 @@ class TaskQueue:
             await asyncio.to_thread(self._stop, drain=drain, timeout_s=timeout)
 
     async def __aenter__(self) -> Self:
-        """`start`."""
         await self.start()
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         await self.stop(drain=kind is None)
 

@@ -71,7 +71,6 @@ class Reconciler:
     """
 
     def __init__(self, cron: SyncCronManager, path: Path, defaults: PolicyDefaults) -> None:
-        """Describe it; `start` or `reload` does the work."""
         self._cron, self.path, self._defaults = cron, path, defaults
         self._reader = self._new_reader()
         self._lock = threading.RLock()

@@ -172,7 +172,6 @@ class Registry:
     """
 
     def __init__(self, *, allow: Iterable[str] = (), parent: Registry | None = None) -> None:
-        """Start empty."""
         self._lock = threading.Lock()
         self._functions: dict[str, Function] = {}
         self._names: dict[int, str] = {}

@@ -37,7 +37,6 @@ class RetryPolicy:
     retry_on: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
         retries: object = self.max_retries  # a caller without type checks may give anything
         if not isinstance(retries, int) or not 0 <= retries <= 1_000_000:
             bounds = {"low": "0", "high": "1,000,000"}

@@ -80,7 +80,6 @@ class Serving:
         stop_grace_s: float,
         log_rules: LogRules,
     ) -> None:
-        """Put the parts together; `start` sets them going."""
         self.store = store
         self._stop_grace_s = stop_grace_s
         self.line = Line(max_workers, limits=limits, may_start=self._may_start, clock=store.clock)

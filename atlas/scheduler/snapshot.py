@@ -47,7 +47,6 @@ class Snapshot:
     """
 
     def __init__(self, store: Store, path: Path) -> None:
-        """Listen to the store's events."""
         self._store, self._path = store, path
         self._lock = threading.Lock()
         self._writing = threading.Lock()

@@ -42,7 +42,6 @@ class Standby:
     """
 
     def __init__(self, store: Store) -> None:
-        """Start without waiters."""
         self.store = store
         self._lock = threading.Lock()
         self._waiting: dict[str, list[Ticket]] = {}

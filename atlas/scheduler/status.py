@@ -38,7 +38,6 @@ from atlas.scheduler.tasks.submission import MAX_ID
 if TYPE_CHECKING:
     from collections.abc import Callable
     from datetime import datetime
-    from types import TracebackType
 
     from sqlalchemy import Connection
 
@@ -72,7 +71,6 @@ class StatusManager:
         keep_days: float | None = 30.0,
         keep_tasks: int | None = 100_000,
     ) -> None:
-        """Open the store."""
         path = None if status_file is None else Path(status_file)
         self._owns_store = store is None
         to_import: list[Task] = []
@@ -112,13 +110,9 @@ class StatusManager:
             self.store.close()
 
     def __enter__(self) -> Self:
-        """The manager itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """`close`."""
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # --- tasks moved by hand ------------------------------------------------------------------------------------------

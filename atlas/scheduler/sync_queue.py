@@ -23,7 +23,6 @@ from atlas.scheduler.tasks.submission import SubmitOptions, submitted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from types import TracebackType
     from typing import Unpack
 
     from atlas.scheduler.queue import TaskQueue
@@ -38,7 +37,6 @@ class SyncTaskQueue:
     """
 
     def __init__(self, queue: TaskQueue) -> None:
-        """Wrap ``queue``."""
         self._queue = queue
 
     def start(self) -> Self:
@@ -53,12 +51,9 @@ class SyncTaskQueue:
         self._queue._stop(drain=drain, timeout_s=timeout)
 
     def __enter__(self) -> Self:
-        """`start`."""
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """`stop`; an error in the block stops running tasks at once."""
         self.stop(drain=kind is None)
 

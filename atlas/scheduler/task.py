@@ -186,7 +186,6 @@ class TaskPolicy:
     _json: str | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Refuse values that have no meaning."""
         timeout_s: object = self.timeout_s  # a caller without type checks may give anything
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
             msg = Told("timeout {value} is not a positive number of seconds", value=repr(timeout_s))

@@ -39,7 +39,6 @@ class Access:
     """
 
     def __init__(self, token: str | None, clock: Clock) -> None:
-        """Derive the keys."""
         self._token, self._clock = token, clock
         self._key = hashlib.sha256(b"atlas web key\0" + (token or "").encode()).digest()
         self._used: dict[str, float] = {}
@@ -150,7 +149,6 @@ class Brake:
     """
 
     def __init__(self, limit: int, window_s: float, clock: Clock, *, keys: int = 10_000) -> None:
-        """Start with nothing counted."""
         self._limit, self._window_s, self._clock, self._keys = limit, window_s, clock, keys
         self._seen: dict[str, deque[float]] = {}
         self._lock = threading.Lock()

@@ -56,7 +56,6 @@ class Guard:
     """The middleware; pure ASGI, so that streams stay streams."""
 
     def __init__(self, app: ASGIApp, site: Site) -> None:
-        """Stand before ``app``."""
         self._app, self._site = app, site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -62,7 +62,6 @@ class Live:
     """The open streams of one site."""
 
     def __init__(self) -> None:
-        """Start with none."""
         self._streams: set[_Stream] = set()
         self._pages: Sequence[Page] = ()
         self._store: Store | None = None

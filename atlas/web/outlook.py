@@ -28,7 +28,6 @@ class Outlooks:
     """Keeps the newest forecasts; used by one thread at a time."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self._kept: dict[float, tuple[float, object, Forecast]] = {}
 
     def of(self, atlas: AtlasScheduler, hours: float) -> Forecast:

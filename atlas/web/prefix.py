@@ -42,7 +42,6 @@ class Prefixed:
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
-        """Stand before ``app``."""
         self._app, self._root_path = app, root_path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -82,7 +82,6 @@ class WebServer:
     """
 
     def __init__(self, atlas: AtlasScheduler) -> None:
-        """Make the app; `start` opens the port."""
         self._settings = atlas.settings.web
         self.app: Starlette = create_app(atlas)
         self._socket: socket.socket | None = None

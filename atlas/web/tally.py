@@ -79,7 +79,6 @@ class Tally:
     """
 
     def __init__(self, since_s: float) -> None:
-        """Nothing is counted yet."""
         self._closed, self._closed_to_s = Counted(), since_s
 
     def look(self, store: Store) -> Counted:

@@ -67,7 +67,6 @@ class EditReader:
     """
 
     def __init__(self, accepted: RevisionText, defaults: PolicyDefaults, registry: Registry) -> None:
-        """Find the entries of ``accepted``."""
         self._defaults, self._registry = defaults, registry
         self._rest, self._entries = _walk(accepted)
         self._edited = self._entries

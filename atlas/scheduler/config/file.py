@@ -66,7 +66,6 @@ class FileWatch:
     """
 
     def __init__(self, path: Path, clock: Clock, *, max_bytes: int) -> None:
-        """Nothing is looked at yet."""
         self._path, self._clock, self._max_bytes = path, clock, max_bytes
         self._signature: Signature | None = None
         self._read_at_s = float("-inf")

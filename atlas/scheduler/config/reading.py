@@ -39,7 +39,6 @@ class JobsReader:
     """
 
     def __init__(self, path: Path, defaults: PolicyDefaults, registry: Registry) -> None:
-        """Know no text yet."""
         self._path, self._defaults, self._registry = path, defaults, registry
         self._edits: EditReader | None = None
         self._clean_for: int | None = None  # the registry's version with which the text in force had no warning

@@ -35,7 +35,6 @@ class Standing:
     """
 
     def __init__(self, cron: SyncCronManager, path: Path) -> None:
-        """Nothing is known of the file yet."""
         self._cron, self._path = cron, path
         self.error: ConfigError | None = None
         self.drift: str | None = None

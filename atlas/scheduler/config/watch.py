@@ -29,7 +29,6 @@ class ConfigWatch:
     """
 
     def __init__(self, reconciler: Reconciler, store: Store) -> None:
-        """Describe it; `start` starts the thread."""
         self._reconciler, self._store = reconciler, store
         self._watch = FileWatch(reconciler.path, store.clock, max_bytes=MAX_BYTES)
         self._ready = threading.Condition()

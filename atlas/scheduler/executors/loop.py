@@ -28,7 +28,6 @@ class LoopExecutor:
     """Runs coroutines on the loop that started the queue, or on a private loop made when one is first needed."""
 
     def __init__(self, line: Line, lifecycle: Lifecycle, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Serve the async lane of ``line`` on ``loop``."""
         self._line, self._lifecycle = line, lifecycle
         self._loop = loop
         self._private: threading.Thread | None = None

@@ -61,7 +61,6 @@ class ThreadExecutor:
     """Slot threads, made when a task waits and none is idle. A thread cannot be stopped, only asked and abandoned."""
 
     def __init__(self, line: Line, lifecycle: Lifecycle) -> None:
-        """Serve the thread lane of ``line``."""
         self._line, self._lifecycle = line, lifecycle
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()

@@ -72,7 +72,6 @@ class ExpectedLine:
     """
 
     def __init__(self, slots: int, limits: Mapping[str, int], load: Load, *, singly: bool = True) -> None:
-        """An empty line."""
         self._slots, self._limits, self._load = slots, limits, load
         self._starts: list[Start] | None = [] if singly else None
         self._ends: list[tuple[float, int, ForecastJob]] = []

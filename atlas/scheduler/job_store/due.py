@@ -19,7 +19,6 @@ class DueJobs:
     __slots__ = ("_instants", "_jobs")
 
     def __init__(self) -> None:
-        """Hold none."""
         self._instants: list[float] = []
         self._jobs: dict[float, str | list[str]] = {}  # one that has its instant for itself needs no list
 

@@ -100,7 +100,6 @@ class JobStore(SQLAlchemyJobStore):
         on_dropped: Callable[[Sequence[Task]], None],
         on_replaced: Callable[[Sequence[str]], None],
     ) -> None:
-        """Prepare; `load` reads the rows."""
         super().__init__(  # type: ignore[no-untyped-call]
             engine=store.engine, metadata=MetaData(), tablename=jobs.name
         )

@@ -24,7 +24,6 @@ class JobTable:
     """
 
     def __init__(self) -> None:
-        """Hold no job."""
         self._lock = threading.Lock()
         self._records: dict[str, JobRecord] = {}
         self._parked: dict[str, Parked] = {}

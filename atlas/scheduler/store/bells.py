@@ -44,7 +44,6 @@ class Bells(Hearing):
     safety_s = 6.0  # a scheduler is awake each five seconds for its lease
 
     def __init__(self, database: Path, heard: Callable[[], None]) -> None:
-        """Prepare; `start` hangs the bell of this process."""
         super().__init__(heard)
         self._folder = database.with_name(database.name + ".bells")
         self._name = f"{os.getpid()}-{secrets.token_hex(4)}"

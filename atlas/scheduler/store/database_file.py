@@ -53,7 +53,6 @@ class DatabaseFile:
     """
 
     def __init__(self, path: Path | None) -> None:
-        """Describe it; `remember` says that what is there now is meant."""
         self.path = path
         self._name = "" if path is None else str(path)
         self._id: tuple[int, int] | None = None

@@ -30,7 +30,6 @@ class Hearing(ABC):
     safety_s: ClassVar[float] = 30.0
 
     def __init__(self, heard: Callable[[], None]) -> None:
-        """Prepare; `start` starts to listen."""
         self._heard = heard
         self._listens = self._closed = False
         self._thread: threading.Thread | None = None

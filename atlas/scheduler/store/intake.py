@@ -48,7 +48,6 @@ class Intake:
     """
 
     def __init__(self, clock: Clock) -> None:
-        """Nothing waits."""
         self._clock = clock
         self._lock = BargingLock()  # entered by itself: a condition's own way in can be left by Ctrl-C with it taken
         self._ready = self._lock.condition()

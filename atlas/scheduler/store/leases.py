@@ -101,7 +101,6 @@ class Claim:
     """
 
     def __init__(self, engine: Engine, owner: str, now: datetime) -> None:
-        """Describe the claimant; `enter` claims."""
         self._engine, self._owner = engine, owner
         self.holder = _this_process(now)
         self.token = 0

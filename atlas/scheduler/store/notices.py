@@ -69,7 +69,6 @@ class Notices(Hearing):
     """
 
     def __init__(self, engine: Engine, owner: str, clock: Clock, heard: Callable[[], None]) -> None:
-        """Prepare; `start` starts to listen."""
         super().__init__(heard)
         self._engine, self._owner, self._clock = engine, owner, clock
         self._numbers = itertools.count(1)

@@ -16,7 +16,6 @@ class Readers:
     """Readings of one store, each entered with ``with``."""
 
     def __init__(self) -> None:
-        """Open, with nobody reading."""
         self._left = threading.Condition()
         self._reading = 0
         self._closed = False
@@ -33,7 +32,6 @@ class Readers:
             self._reading += 1
 
     def __exit__(self, *_: object) -> None:
-        """End it."""
         with self._left:
             self._reading -= 1
             self._left.notify_all()

@@ -105,7 +105,6 @@ class LogBuffer:
     """
 
     def __init__(self, store: Store) -> None:
-        """Start empty."""
         self._store = store
         self._lock = threading.Lock()
         self._waiting: list[dict[str, Any]] = []

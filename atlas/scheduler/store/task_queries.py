@@ -54,7 +54,6 @@ class TaskFilter:
     limit: int = 100
 
     def __post_init__(self) -> None:
-        """Refuse what has no meaning."""
         if self.status is not None:
             try:
                 object.__setattr__(self, "status", TaskStatus(self.status.upper()))

@@ -76,7 +76,6 @@ class Writer(Intake):
     """
 
     def __init__(self, engine: Engine, clock: Clock, totals: Totals, events: EventStream) -> None:
-        """Prepare; `start` starts the thread."""
         super().__init__(clock)
         self._totals, self._events = totals, events
         self._failing_since_s: float | None = None

@@ -56,7 +56,6 @@ class Acceptance:
     def __init__(
         self, live_tasks: LiveTasks, store: Store, line: Line, registry: Registry, *, max_waiting: int
     ) -> None:
-        """Take nothing yet."""
         self._store, self._line, self._registry = store, line, registry
         self._max_waiting = max_waiting
         self._tasks, self._lock, self._idle = live_tasks, live_tasks.lock, live_tasks.idle

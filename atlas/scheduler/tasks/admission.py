@@ -57,7 +57,6 @@ class Admission:
     """
 
     def __init__(self) -> None:
-        """Hold nothing."""
         self._jobs: dict[str, _JobTasks] = {}
         self._suspects: list[tuple[int, int, Live]] = []  # a heap; the number keeps equal priorities in order
         self._numbers = itertools.count()

@@ -38,7 +38,6 @@ class Cancellation:
     """
 
     def __init__(self, live_tasks: LiveTasks, store: Store, stopping: Stopping, logs: TaskLogs) -> None:
-        """Connect the parts."""
         self._tasks, self._store, self._stopping, self._logs = live_tasks, store, stopping, logs
 
     def cancel(

@@ -82,7 +82,6 @@ class AttemptLines:
     __slots__ = ("_keep", "_last", "_last_bytes", "_left_out", "_max_first", "_max_last", "used")
 
     def __init__(self, max_bytes: int, keep: Callable[[float, str, str], None]) -> None:
-        """Start without lines."""
         self._keep = keep
         self._max_last = max_bytes // 4
         self._max_first = max_bytes - self._max_last
@@ -132,7 +131,6 @@ class Capture:
     """
 
     def __init__(self, keeper: LineKeeper, rules: LogRules) -> None:
-        """Start capturing."""
         self._keeper, self._rules = keeper, rules
         self._keeping = threading.local()
         self._handler = logger.add(

@@ -77,7 +77,6 @@ class Lifecycle:
         on_timer: Callable[[float], None],
         logs: TaskLogs,
     ) -> None:
-        """Start without tasks."""
         self._store, self._line, self._registry = store, line, registry
         self._clock = store.clock
         self._draw, self._on_timer = draw, on_timer

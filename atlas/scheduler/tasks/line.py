@@ -77,7 +77,6 @@ class Line:
         may_start: Callable[[int], bool],
         clock: Clock,
     ) -> None:
-        """An empty line with ``max_running`` free slots."""
         self._lock = BargingLock()
         self._clock = clock
         self._may_start = may_start

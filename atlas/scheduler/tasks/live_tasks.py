@@ -51,7 +51,6 @@ class LiveTasks:
     """
 
     def __init__(self, clock: Clock, line: Line, on_timer: Callable[[float], None]) -> None:
-        """No task."""
         self._clock, self._line, self._on_timer = clock, line, on_timer
         self.lock = BargingLock()
         self.idle = self.lock.condition()
@@ -86,7 +85,6 @@ class Waiting:
     """How many tasks wait, by status and priority. Not thread-safe: see `LiveTasks`."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
         self.clear()
 
     def clear(self) -> None:

@@ -35,7 +35,6 @@ class LiveView:
     def __init__(
         self, live_tasks: LiveTasks, line: Line, clock: Clock, stopping: Stopping, *, max_waiting: int
     ) -> None:
-        """Connect the parts."""
         self._tasks, self._line, self._clock, self._stopping = live_tasks, line, clock, stopping
         self._max_waiting = max_waiting
 

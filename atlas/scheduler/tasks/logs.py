@@ -27,7 +27,6 @@ class TaskLogs:
     """
 
     def __init__(self, store: Store, rules: LogRules) -> None:
-        """Keep nothing yet; `start` begins to capture."""
         self.rules = rules
         self._buffer = LogBuffer(store)
         self._lock = threading.Lock()

@@ -33,7 +33,6 @@ class Shutdown:
     """
 
     def __init__(self, live_tasks: LiveTasks, store: Store, acceptance: Acceptance, lifecycle: Lifecycle) -> None:
-        """Connect the parts."""
         self._tasks, self._store = live_tasks, store
         self._acceptance, self._lifecycle, self._stopping = acceptance, lifecycle, lifecycle.stopping
 

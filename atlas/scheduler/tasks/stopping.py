@@ -46,7 +46,6 @@ class Stopping:
         settle: Callable[[Live, Outcome], None],
         on_timer: Callable[[float], None],
     ) -> None:
-        """Nothing was asked to stop."""
         self._clock, self._line, self._grace_s = clock, line, grace_s
         self._settle, self._on_timer = settle, on_timer
         self.abandoned = self.left_running = 0

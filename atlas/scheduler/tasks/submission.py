@@ -108,7 +108,6 @@ class Submission:
     """
 
     def __init__(self, registry: Registry, defaults: QueueDefaults) -> None:
-        """Remember both."""
         self._registry, self._defaults = registry, defaults
         self._noted: set[str] = set()
         self._known: dict[str, _Order] = {}

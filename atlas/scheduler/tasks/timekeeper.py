@@ -28,7 +28,6 @@ class Timekeeper:
     def __init__(
         self, clock: Clock, tick: Callable[[], float | None], renew: Callable[[], None], renew_s: float
     ) -> None:
-        """Prepare; `start` starts the thread."""
         self._clock, self._tick, self._renew, self._renew_s = clock, tick, renew, renew_s
         self._ready = threading.Condition(threading.Lock())
         self._next_s: float = 0.0

@@ -40,7 +40,6 @@ class HandStream(EventStream):
     """Tells subscribers in the thread that publishes, or that writes, once it has written."""
 
     def __init__(self) -> None:
-        """Start without subscribers."""
         super().__init__()
         self.held = False
         self._telling = False

@@ -17,7 +17,6 @@ class SetClock(SystemClock):
     __slots__ = ("instant",)
 
     def __init__(self, instant: datetime) -> None:
-        """Stand at ``instant``."""
         self.instant = instant
 
     def now(self) -> datetime:
@@ -40,7 +39,6 @@ class VirtualClock(SetClock):
     __slots__ = ("_monotonic_s", "_slept_s")
 
     def __init__(self, start: datetime | None = None) -> None:
-        """Stand at ``start``."""
         if start is not None and start.tzinfo is None:
             msg = f"start {start} has no zone: datetime(…, tzinfo=UTC)"
             raise ValueError(msg)

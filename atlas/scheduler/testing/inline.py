@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
-    from types import TracebackType
     from typing import Unpack
 
     from sqlalchemy import Connection
@@ -62,7 +61,6 @@ class InlineServing(Serving):
     """
 
     def __init__(self, store: Store, clock: VirtualClock, *, jumps: bool, **options: Any) -> None:
-        """Put the parts together; `start` sets them going."""
         super().__init__(store, loop=None, **options)
         self.clock, self.jumps = clock, jumps
         self._timekeeper = _HandTimekeeper(clock, self._tick, self.renew, renew_s=0.0)
@@ -282,7 +280,6 @@ class InlineQueue(TaskQueue):
         max_workers: int = 10,
         jumps: bool = True,
     ) -> None:
-        """Describe the queue; ``with`` or `start` starts it."""
         super().__init__(max_workers, store=store, registry=registry, defaults=defaults)
         self.clock = VirtualClock(start)
         self._path, self._opened, self._jumps = store, None, jumps
@@ -290,14 +287,10 @@ class InlineQueue(TaskQueue):
     _opened: Store | None
 
     def __enter__(self) -> Self:
-        """`start`, without an event loop."""
         self.sync.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """`stop`."""
+    def __exit__(self, *_: object) -> None:
         self.sync.stop()
 
     @property

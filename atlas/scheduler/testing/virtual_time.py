@@ -25,7 +25,6 @@ from atlas.scheduler.testing.looking import decision, fires_of, tasks_of
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
-    from types import TracebackType
 
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.config.plan import Plan
@@ -131,7 +130,6 @@ class VirtualTime:
         timezone: str = "UTC",
         max_workers: int = 10,
     ) -> None:
-        """Describe it; ``with`` starts it."""
         self.queue = InlineQueue(
             store=store, registry=registry, defaults=defaults, start=start, max_workers=max_workers, jumps=False
         )
@@ -140,7 +138,6 @@ class VirtualTime:
         self._killed = False
 
     def __enter__(self) -> Self:
-        """Start: with what the store holds."""
         self.queue.sync.start()
         try:
             open_by_hand(self.cron.sync, self.queue.clock)
@@ -153,9 +150,7 @@ class VirtualTime:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop; what waits stays in the store. After `kill` there is nothing to stop."""
         if not self._killed:
             close_by_hand(self.cron.sync)

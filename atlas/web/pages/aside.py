@@ -29,7 +29,6 @@ class Aside(Generic[T]):
     """
 
     def __init__(self, name: str, told: Callable[[], None]) -> None:
-        """Know nothing yet."""
         self._name, self._told = name, told
         self._lock = threading.Lock()
         self._kept: tuple[float, object, T] | None = None

@@ -128,7 +128,6 @@ class Errors:
     """
 
     def __init__(self, store: Store) -> None:
-        """Know nothing yet."""
         self._store = store
         self._said: dict[tuple[str, int], _Said] = {}
         self._tried_again: set[str] = set()

@@ -49,7 +49,6 @@ class Failing:
     """Keeps which jobs fail, and how often they did in the last 24 hours."""
 
     def __init__(self, store: Store) -> None:
-        """Know nothing yet."""
         self._store = store
         self._found: dict[str, int] = {}
         self._until_s = 0.0

@@ -94,7 +94,6 @@ class Histories:
     """Keeps what was read of jobs."""
 
     def __init__(self, store: Store) -> None:
-        """Know nothing yet."""
         self._store = store
         self._known: OrderedDict[tuple[str, int], tuple[float, History]] = OrderedDict()
 

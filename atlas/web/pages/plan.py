@@ -47,7 +47,6 @@ class Plans:
     """Keeps starts, so that a page only looks at what time has used up; jobs that start together share them."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
         self._known: OrderedDict[tuple[int, float], tuple[AtlasTrigger, float, Starts]] = OrderedDict()
 
     def of(self, record: JobRecord, now: datetime) -> Starts:

@@ -148,7 +148,6 @@ class Recent:
     """Keeps what was read of the jobs that pages show."""
 
     def __init__(self, store: Store) -> None:
-        """Know nothing yet."""
         self._store = store
         self._lock = threading.Lock()
         self._jobs: OrderedDict[str, JobRecent] = OrderedDict()

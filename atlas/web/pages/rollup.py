@@ -113,7 +113,6 @@ class Rollup:
     """
 
     def __init__(self, store: Store, span_s: int = DAY_S, step_s: int = STEP_S) -> None:
-        """Read nothing yet."""
         self._store, self._span_s, self._step_s = store, span_s, step_s
         self._closed: dict[int, Step] = {}
         self._open: dict[int, Step] = {}

@@ -26,7 +26,6 @@ class Said:
     """
 
     def __init__(self, zone: tzinfo, zone_name: str, language: str, now: datetime) -> None:
-        """Say nothing yet."""
         self.zone, self.zone_name, self.now = zone, zone_name, now
         self.zh = language == "zh"
 

@@ -98,7 +98,6 @@ class ProcessExecutor:
         on_progress: OnProgress | None = None,
         on_line: OnLine | None = None,
     ) -> None:
-        """Start nothing yet."""
         if max_workers < 1:
             msg = f"max_workers {max_workers} is less than 1"
             raise ValueError(msg)

@@ -21,7 +21,6 @@ class ProcessSlots:
     """Serves the process lane; the pool and its thread are made when the first such task waits."""
 
     def __init__(self, line: Line, lifecycle: Lifecycle) -> None:
-        """Serve the process lane of ``line``."""
         self._line, self._lifecycle = line, lifecycle
         self._pool: ProcessExecutor | None = None
         self._thread: threading.Thread | None = None
