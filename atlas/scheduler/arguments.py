@@ -37,8 +37,7 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
             text = json.dumps(given, allow_nan=False, separators=(",", ":"))
         same = _same(_VALUE(text), given)
     except (TypeError, ValueError, RecursionError) as error:
-        msg = Told("arguments are not JSON: {error}", error=error)
-        raise ArgumentsError(msg) from None
+        raise ArgumentsError(Told("arguments are not JSON: {error}", error=error)) from None
     if not same:
         msg = Told("arguments change on their way through JSON (tuples, enums and keys that are not text do)")
         raise ArgumentsError(msg)

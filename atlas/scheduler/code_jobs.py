@@ -75,8 +75,7 @@ class CodeJob:
             AtlasError: They cannot be used, see there.
         """
         if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
-            msg = f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters"
-            raise ArgumentsError(msg)
+            raise ArgumentsError(f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters")
         registry = queue.registry
         func = name if func is None else func
         args, kwargs = _arguments(options)
@@ -92,8 +91,7 @@ class CodeJob:
         function = registry.find(known) if known else function_of(func)  # type: ignore[arg-type]
         refusal = function.refusal(args, kwargs)
         if refusal is not None:
-            msg = f"job {name}: {refusal}"
-            raise ArgumentsError(msg)
+            raise ArgumentsError(f"job {name}: {refusal}")
         executor_for(options.get("executor"), function, volatile_arguments=arguments is None)
         if problem is not None:
             logger.bind(job_id=name, function=function.name).info("the job is volatile: {}", problem)

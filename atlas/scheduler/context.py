@@ -122,8 +122,7 @@ def current_task() -> TaskContext:
     """
     context = _current.get()
     if context is None:
-        msg = "current_task() works only inside a function that Atlas runs as a task"
-        raise LookupError(msg)
+        raise LookupError("current_task() works only inside a function that Atlas runs as a task")
     return context
 
 

@@ -74,8 +74,7 @@ class EventLog:
         try:
             self._least = logger.level(level).no
         except (TypeError, ValueError):
-            msg = f"{level!r} is no level of the log, such as DEBUG, INFO, WARNING, ERROR"
-            raise ArgumentsError(msg) from None
+            raise ArgumentsError(f"{level!r} is no level of the log, such as DEBUG, INFO, WARNING, ERROR") from None
         self._heard = frozenset(status for status, (name, _message) in TASK_LINES.items() if self._is_heard(name))
 
     def tell(self, events: Sequence[Event]) -> None:

@@ -267,13 +267,11 @@ def seconds(name: str, value: float | str) -> float:
     try:
         return parse_duration(value)
     except ValueError as error:
-        msg = Told("{name}: {what}", name=name, what=told_of(error))
-        raise ArgumentsError(msg) from None
+        raise ArgumentsError(Told("{name}: {what}", name=name, what=told_of(error))) from None
 
 
 def _member(kind: type[E], name: str, value: object) -> E:
     try:
         return kind(str(value).lower())
     except ValueError:
-        msg = f"{name} {value!r} is not one of {', '.join(kind)}"
-        raise ArgumentsError(msg) from None
+        raise ArgumentsError(f"{name} {value!r} is not one of {', '.join(kind)}") from None

@@ -63,8 +63,7 @@ class Pause:
             ArgumentsError: ``until`` is not in the future, or more than a hundred years ahead.
         """
         if until is not None and (until.tzinfo is None or until <= now):
-            msg = Told("until {at} must be an instant in the future, with its zone", at=until)
-            raise ArgumentsError(msg)
+            raise ArgumentsError(Told("until {at} must be an instant in the future, with its zone", at=until))
         if until is not None and (until - now).total_seconds() > LONGEST_S:
             msg = Told("until {at} is over a hundred years ahead; leave it out for a pause without end", at=until)
             raise ArgumentsError(msg)

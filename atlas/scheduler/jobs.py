@@ -151,8 +151,7 @@ def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
         message = Told("this is a folder; name a file as persistence.cron_config in config.yaml")
         raise _unreadable(path, message) from None
     except NoFileError:
-        message = Told("this is a pipe, a device or a socket; put a file in its place")
-        raise _unreadable(path, message) from None
+        raise _unreadable(path, Told("this is a pipe, a device or a socket; put a file in its place")) from None
     except (OSError, ValueError) as error:
         message = Told("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
         raise _unreadable(path, message) from None
@@ -171,8 +170,7 @@ def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
         if raw.startswith(mark):
             raise _unreadable(file, Told("this is {name}; save the file as UTF-8", name=name), "")
     if b"\0" in raw[:4]:
-        message = Told("zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8")
-        raise _unreadable(file, message, "")
+        raise _unreadable(file, Told("zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8"), "")
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return raw.decode()

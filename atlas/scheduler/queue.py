@@ -65,8 +65,7 @@ def _seconds(name: str, given: object) -> float:
         ArgumentsError: It is no number.
     """
     if not isinstance(given, int | float) or not (given >= 0 or given < 0):  # NaN is neither
-        msg = f"{name} {given!r} is not a number of seconds"
-        raise ArgumentsError(msg)
+        raise ArgumentsError(f"{name} {given!r} is not a number of seconds")
     return min(max(0.0, given), threading.TIMEOUT_MAX)
 
 
@@ -111,8 +110,7 @@ class TaskQueue:
         counts = {f"executor_limits[{kind.value!r}]": limit for kind, limit in limits.items()}
         for name, count in {"max_workers": max_workers, "max_waiting": max_waiting, **counts}.items():
             if type(count) is not int or count < 1:
-                msg = f"{name} {count!r} is not a whole number of at least 1"
-                raise ArgumentsError(msg)
+                raise ArgumentsError(f"{name} {count!r} is not a whole number of at least 1")
         self.max_workers = max_workers
         self.registry = registry or Registry(parent=REGISTRY)
         self.defaults = defaults or QueueDefaults()
@@ -158,8 +156,7 @@ class TaskQueue:
         named = None if target is None or isinstance(target, Store) else database_url(target)
         if mine is not None or named not in {None, store.engine.url}:
             uses = mine.url if mine else target
-            msg = f"the queue uses {uses}, the status manager {store.url}; give both the same one"
-            raise StoreMismatchError(msg)
+            raise StoreMismatchError(f"the queue uses {uses}, the status manager {store.url}; give both the same one")
         self._target = store
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -354,8 +351,7 @@ class TaskQueue:
         """
         desk = self.desk
         if isinstance(desk, Standby):
-            msg = "the queue stands by: another process serves this store"
-            raise QueueStoppedError(msg)
+            raise QueueStoppedError("the queue stands by: another process serves this store")
         return desk
 
     # --- submit ---------------------------------------------------------------------------------------------------
@@ -407,8 +403,7 @@ class TaskQueue:
         many: bool = False,
     ) -> list[Live]:
         if many and "task_id" in options:
-            msg = "submit_many() takes no task_id: it makes many tasks"
-            raise TypeError(msg)
+            raise TypeError("submit_many() takes no task_id: it makes many tasks")
         store = self.desk.store
         return self._submission.prepare(
             func,

@@ -63,12 +63,10 @@ class RetryPolicy:
                 raise ArgumentsError(msg)
         jitter: object = self.jitter
         if not (isinstance(jitter, int | float) and 0.0 <= jitter <= 1.0):
-            msg = Told("retry_jitter {value} is not in 0 to 1", value=repr(jitter))
-            raise ArgumentsError(msg)
+            raise ArgumentsError(Told("retry_jitter {value} is not in 0 to 1", value=repr(jitter)))
         names: object = self.retry_on
         if isinstance(names, str) or not all(isinstance(name, str) for name in self.retry_on):
-            msg = Told("retry_on {value} is not a list of the names of errors", value=repr(names))
-            raise ArgumentsError(msg)
+            raise ArgumentsError(Told("retry_on {value} is not a list of the names of errors", value=repr(names)))
         object.__setattr__(self, "retry_on", tuple(self.retry_on))  # a list has no hash, and the policy is a key
 
     def allows(self, failures: int) -> bool:

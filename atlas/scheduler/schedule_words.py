@@ -24,8 +24,7 @@ def describe_schedule(schedule: Schedule, language: Literal["en", "zh"]) -> str:
         ValueError: Another language.
     """
     if language not in {"en", "zh"}:
-        msg = f"no language {language!r}; there are 'en' and 'zh'"
-        raise ValueError(msg)
+        raise ValueError(f"no language {language!r}; there are 'en' and 'zh'")
     english = language == "en"
     parts = [parse_cron(text, schedule.timezone).describe(language) for text in schedule.cron]
     parts += [_interval(part, schedule.timezone, english=english) for part in schedule.intervals]

@@ -81,11 +81,10 @@ class Standby:
         """
         for live in lives:
             if live.task.volatile:
-                msg = (
+                raise FunctionRefusedError(
                     f"{live.task.function} lives in this process only, and another one serves this store: "
                     "register the function and give it JSON arguments"
                 )
-                raise FunctionRefusedError(msg)
         made = [live.task for live in lives]
 
         def insert(connection: Connection) -> None:

@@ -79,8 +79,7 @@ class StatusManager:
         elif path is not None:
             database = path.with_suffix(".db")
         else:
-            msg = "a StatusManager needs a status_file or a store"
-            raise ArgumentsError(msg)
+            raise ArgumentsError("a StatusManager needs a status_file or a store")
         if path is not None and database is not None and path.resolve() == database.resolve():
             msg = f"status_file {path} is the database itself; name another file, such as {path.with_suffix('.json')}"
             raise ArgumentsError(msg)
@@ -145,8 +144,7 @@ class StatusManager:
         ids: tuple[tuple[str, object], ...] = (("task_id", task_id), ("job_id", job_id or "-"))
         for what, given in ids:
             if not (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
-                msg = f"{what} {given!r} is not 1 to {MAX_ID} printable characters"
-                raise ArgumentsError(msg)
+                raise ArgumentsError(f"{what} {given!r} is not 1 to {MAX_ID} printable characters")
         now = self.store.clock.now()
         task = Task(
             id=task_id,
@@ -387,8 +385,7 @@ class StatusManager:
 def _check_limits(keep_days: float | None, keep_tasks: int | None) -> None:
     for name, limit in (("keep_days", keep_days), ("keep_tasks", keep_tasks)):
         if limit is not None and not limit >= 0:
-            msg = f"{name} {limit} is negative: it would remove everything"
-            raise ArgumentsError(msg)
+            raise ArgumentsError(f"{name} {limit} is negative: it would remove everything")
 
 
 def _count(moves: list[tuple[Task, TaskStatus | None]]) -> Moves:

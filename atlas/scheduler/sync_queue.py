@@ -147,5 +147,4 @@ def refuse_on_loop(instead: str = "await the method of the same name without '.s
         asyncio.get_running_loop()
     except RuntimeError:
         return
-    msg = f"this call blocks and there is a running event loop: {instead}"
-    raise RuntimeError(msg)
+    raise RuntimeError(f"this call blocks and there is a running event loop: {instead}")

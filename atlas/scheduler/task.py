@@ -188,11 +188,9 @@ class TaskPolicy:
     def __post_init__(self) -> None:
         timeout_s: object = self.timeout_s  # a caller without type checks may give anything
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
-            msg = Told("timeout {value} is not a positive number of seconds", value=repr(timeout_s))
-            raise ArgumentsError(msg)
+            raise ArgumentsError(Told("timeout {value} is not a positive number of seconds", value=repr(timeout_s)))
         if self.max_instances < 1:
-            msg = Told("max_instances {n} is less than 1", n=self.max_instances)
-            raise ArgumentsError(msg)
+            raise ArgumentsError(Told("max_instances {n} is less than 1", n=self.max_instances))
 
     @property
     def abreast(self) -> int:

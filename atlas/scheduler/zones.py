@@ -74,8 +74,7 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
             )
     elif meant := _meant(name):
         hint = Told("did you mean {name}?", name=repr(meant))
-    msg = Told("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint)
-    raise ScheduleError(msg)
+    raise ScheduleError(Told("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint))
 
 
 def local_zone_name() -> str:
@@ -123,8 +122,7 @@ def local_time(instant: datetime, zone: ZoneInfo) -> datetime:
         ValueError: ``instant`` is naive.
     """
     if instant.tzinfo is None or instant.utcoffset() is None:
-        msg = f"{instant!r} has no time zone; give an aware datetime"
-        raise ValueError(msg)
+        raise ValueError(f"{instant!r} has no time zone; give an aware datetime")
     return instant.astimezone(UTC).astimezone(zone)
 
 

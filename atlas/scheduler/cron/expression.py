@@ -96,8 +96,7 @@ class CronExpression:
             raise CronExpressionError(expression, msg, field="hour", token=fields.text)
 
     def __setattr__(self, name: str, value: object) -> None:
-        msg = f"a cron expression does not change; make another one ({name})"
-        raise AttributeError(msg)
+        raise AttributeError(f"a cron expression does not change; make another one ({name})")
 
     def __delattr__(self, name: str) -> None:
         self.__setattr__(name, None)

@@ -49,8 +49,7 @@ def describe_fields(fields: CronFields, language: str) -> str:
         ValueError: ``language`` is neither ``en`` nor ``zh``.
     """
     if language not in {"en", "zh"}:
-        msg = f"no language {language!r}; there are 'en' and 'zh'"
-        raise ValueError(msg)
+        raise ValueError(f"no language {language!r}; there are 'en' and 'zh'")
     return (english if language == "en" else chinese)(shape_of(fields), days_of(fields))
 
 

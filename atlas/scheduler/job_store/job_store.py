@@ -61,8 +61,7 @@ def served_by_the_bridge() -> None:
     Raises:
         AssertionError: Something other than the bridge ran a job.
     """
-    msg = "jobs of Atlas run through its bridge, not through an APScheduler executor"
-    raise AssertionError(msg)
+    raise AssertionError("jobs of Atlas run through its bridge, not through an APScheduler executor")
 
 
 class Answer(BaseTrigger):

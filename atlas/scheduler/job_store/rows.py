@@ -99,8 +99,7 @@ def restore(job_id: str, raw: bytes, next_run_time: float | None, shared: _Share
         return JobRecord(*found, trigger, next_run)
     definition = definition_of(raw)
     if definition.id != job_id:
-        msg = f"the row's definition is of job {definition.id!r}"
-        raise ValueError(msg)
+        raise ValueError(f"the row's definition is of job {definition.id!r}")
     return JobRecord(definition, digest_of(raw), trigger_of(definition), next_run)
 
 

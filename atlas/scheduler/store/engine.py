@@ -61,8 +61,7 @@ def database_url(target: Path | str | None) -> URL:
     else:
         url = make_url(MEMORY_URL).set(database=str(Path(target).expanduser().resolve()))
     if url.get_backend_name() not in {"sqlite", "postgresql"}:
-        msg = f"database {url.render_as_string()}: only sqlite and postgresql are supported"
-        raise StoreError(msg)
+        raise StoreError(f"database {url.render_as_string()}: only sqlite and postgresql are supported")
     if url.get_backend_name() == "sqlite" and url.database not in {None, "", ":memory:"}:
         url = url.set(database=str(Path(str(url.database)).resolve()))
     return url
@@ -136,11 +135,10 @@ def _refuse_encoding(connection: Any, _record: object) -> None:
     """Raise for a database that cannot hold every text: the first one it cannot would keep each commit from it."""
     encoding = connection.info.parameter_status("server_encoding")
     if encoding not in {None, "UTF8"}:
-        msg = (
+        raise StoreError(
             f"database {connection.info.dbname}: its encoding is {encoding}, texts of all languages need UTF8; "
             "make another one with 'createdb -E UTF8 -T template0 NAME'"
         )
-        raise StoreError(msg)
 
 
 def _write_ahead(connection: Any) -> None:

@@ -168,8 +168,7 @@ class Intake:
 
     def _refuse_if_closed(self) -> None:
         if self._closing:
-            msg = "the store is closed"
-            raise QueueStoppedError(msg)
+            raise QueueStoppedError("the store is closed")
 
     def _take(self, pause_s: float, look_in_s: Callable[[], float], *, goes_on: bool) -> Batch | None:
         """The next batch, an empty one when it is time to look around, None when closing and all is written.

@@ -71,11 +71,10 @@ def _brought_up_to_date(engine: Engine) -> bool:
             connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:head)"), {"head": HEAD})
             return True
         if version > HEAD:
-            msg = (
+            raise StoreVersionError(
                 f"{engine.url.render_as_string()} has schema {version}, this program knows up to {HEAD}: "
                 "it was written by a newer Atlas; install that one, or point this one at another database"
             )
-            raise StoreVersionError(msg)
         upgrade(connection)
         return False
 

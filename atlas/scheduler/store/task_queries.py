@@ -58,11 +58,9 @@ class TaskFilter:
             try:
                 object.__setattr__(self, "status", TaskStatus(self.status.upper()))
             except ValueError:
-                msg = f"status {self.status!r} is not one of {', '.join(TaskStatus)}"
-                raise ArgumentsError(msg) from None
+                raise ArgumentsError(f"status {self.status!r} is not one of {', '.join(TaskStatus)}") from None
         if type(self.limit) is not int or self.limit < 0:
-            msg = f"limit {self.limit!r} is not a whole number of at least 0"
-            raise ArgumentsError(msg)
+            raise ArgumentsError(f"limit {self.limit!r} is not a whole number of at least 0")
         object.__setattr__(self, "limit", min(self.limit, MOST_TASKS))
         for name in ("job", "text"):
             said = getattr(self, name)
@@ -70,8 +68,7 @@ class TaskFilter:
                 object.__setattr__(self, name, shorten(said))  # as rows have it: a driver refuses NUL and half a letter
         for name, at in (("since", self.since), ("until", self.until)):
             if at is not None and at.utcoffset() is None:
-                msg = f"{name} {at.isoformat()} has no offset from UTC: give it a zone"
-                raise ArgumentsError(msg)
+                raise ArgumentsError(f"{name} {at.isoformat()} has no offset from UTC: give it a zone")
 
 
 SEARCHED: Final = 20_000
@@ -145,8 +142,7 @@ def behind(place: str) -> ColumnElement[bool]:
     except ValueError:
         at_s = math.nan
     if not math.isfinite(at_s):
-        msg = f"{place!r} is no place in the list: give what the page before named as next"
-        raise ArgumentsError(msg)
+        raise ArgumentsError(f"{place!r} is no place in the list: give what the page before named as next")
     # The first condition says nothing new, but along the index.
     return (tasks.c.created_at <= at_s) & or_(tasks.c.created_at < at_s, tasks.c.id < task_id)
 

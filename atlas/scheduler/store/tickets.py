@@ -89,8 +89,7 @@ class Ticket:
             TimeoutError: ``timeout_s`` passed first; the ticket stays valid.
         """
         if self._latch is None:
-            msg = "this ticket belongs to a loop; await it"
-            raise RuntimeError(msg)
+            raise RuntimeError("this ticket belongs to a loop; await it")
         if self.before_wait is not None:
             timeout_s = self.before_wait(self, timeout_s)
         # A lock refuses to wait longer, and `math.inf`.
@@ -105,8 +104,7 @@ class Ticket:
     def future(self) -> asyncio.Future[Any]:
         """The future a coroutine awaits."""
         if self._future is None:
-            msg = "this ticket belongs to a thread; call wait()"
-            raise RuntimeError(msg)
+            raise RuntimeError("this ticket belongs to a thread; call wait()")
         return self._future
 
 

@@ -98,8 +98,7 @@ class Acceptance:
     def _reserve(self, live: Live, *, bounded: bool, behind_another: bool) -> None:
         task = live.task
         if not self.taking:
-            msg = "the queue takes nothing: it is not started, stopping or stopped"
-            raise QueueStoppedError(msg)
+            raise QueueStoppedError("the queue takes nothing: it is not started, stopping or stopped")
         if task.id in self._by_id:
             raise DuplicateTaskError(task.id)
         if bounded and self._waiting.total >= self._max_waiting:

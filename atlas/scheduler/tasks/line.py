@@ -207,8 +207,7 @@ class Line:
                 _number, task = waiting.popleft()
                 break
         else:
-            msg = "an empty lane was asked for a task"
-            raise AssertionError(msg)
+            raise AssertionError("an empty lane was asked for a task")
         lane.size -= 1
         self._size -= 1
         lane.running += 1

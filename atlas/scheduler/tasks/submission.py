@@ -183,8 +183,7 @@ class Submission:
     def _order(self, func: Callable[..., Any] | str, options: SubmitOptions) -> _Order:
         if not options.keys() <= _OPTIONS:
             names = ", ".join(sorted(options.keys() - _OPTIONS))
-            msg = f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})"
-            raise TypeError(msg)
+            raise TypeError(f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})")
         function, problem = self._function(func)
         return _Order(
             function,
@@ -372,16 +371,14 @@ def _id(task_id: str | None) -> str | None:
     given: object = task_id  # a caller without type checks may give anything
     if task_id is None or (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
         return task_id
-    msg = f"task_id {given!r:.80} is not 1 to {MAX_ID} printable characters"
-    raise ArgumentsError(msg)
+    raise ArgumentsError(f"task_id {given!r:.80} is not 1 to {MAX_ID} printable characters")
 
 
 def _name(name: object) -> str | None:
     if name is None:
         return None
     if not isinstance(name, str) or not name.isprintable():
-        msg = f"name {name!r} is not a line of printable characters"
-        raise ArgumentsError(msg)
+        raise ArgumentsError(f"name {name!r} is not a line of printable characters")
     return name
 
 
@@ -389,8 +386,7 @@ def _on_crash(value: OnCrash | str) -> OnCrash:
     try:
         return OnCrash(value)
     except ValueError:
-        msg = f"on_crash {value!r} is not one of retry, fail"
-        raise ArgumentsError(msg) from None
+        raise ArgumentsError(f"on_crash {value!r} is not one of retry, fail") from None
 
 
 @cache
@@ -407,8 +403,7 @@ def executor_named(asked: ExecutorKind | str) -> ExecutorKind:
     try:
         return ExecutorKind(asked)
     except ValueError:
-        msg = f"executor {asked!r} is not one of thread, process, async"
-        raise ArgumentsError(msg) from None
+        raise ArgumentsError(f"executor {asked!r} is not one of thread, process, async") from None
 
 
 def executor_for(

@@ -39,7 +39,6 @@ _HOMES: Final = MappingProxyType(
 def __getattr__(name: str) -> Any:
     """Import a public name from the module that defines it, once."""
     if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     return value

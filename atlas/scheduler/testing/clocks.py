@@ -40,8 +40,7 @@ class VirtualClock(SetClock):
 
     def __init__(self, start: datetime | None = None) -> None:
         if start is not None and start.tzinfo is None:
-            msg = f"start {start} has no zone: datetime(…, tzinfo=UTC)"
-            raise ValueError(msg)
+            raise ValueError(f"start {start} has no zone: datetime(…, tzinfo=UTC)")
         super().__init__(datetime.now(UTC) if start is None else start.astimezone(UTC))
         self._monotonic_s = self._slept_s = 0.0
 

@@ -32,8 +32,7 @@ def crash_at(point: CrashPoint | str, *, nth: int = 1, how: Literal["kill", "rai
     """
     wanted = CrashPoint(point)
     if nth < 1:
-        msg = f"nth is {nth}; the first passing by is 1"
-        raise ValueError(msg)
+        raise ValueError(f"nth is {nth}; the first passing by is 1")
     left = nth
 
     def look(passed: CrashPoint) -> None:

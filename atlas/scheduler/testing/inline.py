@@ -315,8 +315,7 @@ class InlineQueue(TaskQueue):
         """
         refuse_on_loop()
         if seconds < 0:
-            msg = f"{seconds} s: time does not go back"
-            raise ValueError(msg)
+            raise ValueError(f"{seconds} s: time does not go back")
         serving = self.serving
         end_s = self.clock.monotonic() + seconds
         while (next_s := serving.lifecycle.tick()) is not None and next_s <= end_s:
@@ -350,8 +349,7 @@ class InlineQueue(TaskQueue):
             store = open_store(self._path, durability="normal", clock=self.clock, kind=HandStore)
             if store.clock is not self.clock:
                 store.close()
-                msg = f"{store.url} is open in this process on another clock; close it there first"
-                raise StoreMismatchError(msg)
+                raise StoreMismatchError(f"{store.url} is open in this process on another clock; close it there first")
             self._target = self._opened = store
         return super()._start(None)
 

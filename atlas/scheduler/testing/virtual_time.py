@@ -268,8 +268,7 @@ class VirtualTime:
             ValueError: ``seconds`` is negative.
         """
         if seconds < 0:
-            msg = f"{seconds} s: nobody sleeps backwards"
-            raise ValueError(msg)
+            raise ValueError(f"{seconds} s: nobody sleeps backwards")
         self._befall(lambda: self.queue.clock.sleep_s(seconds))
 
     def _befall(self, change: Callable[[], None]) -> None:

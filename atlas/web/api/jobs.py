@@ -61,8 +61,7 @@ class Several(Taken):
     def _says_which(self) -> Self:
         """Nobody pauses everything by an empty body."""
         if self.all is (self.jobs is not None):
-            msg = "either jobs, a list of ids, or all: true"
-            raise ValueError(msg)
+            raise ValueError("either jobs, a list of ids, or all: true")
         return self
 
 

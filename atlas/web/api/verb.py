@@ -35,8 +35,7 @@ Given = TypeVar("Given", bound="Taken")
 
 def _reckonable(at: datetime) -> datetime:
     if not 1970 < at.year < 9000:
-        msg = "a year from 1971 to 8999 is wanted"
-        raise ValueError(msg)
+        raise ValueError("a year from 1971 to 8999 is wanted")
     return at
 
 

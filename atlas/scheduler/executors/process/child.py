@@ -132,8 +132,7 @@ def _die_with_parent() -> None:
     """
     parent = parent_process()
     if parent is None:
-        msg = "not started by multiprocessing"
-        raise RuntimeError(msg)
+        raise RuntimeError("not started by multiprocessing")
     sentinel = parent.sentinel
     if hasattr(fcntl, "F_SETSIG"):
         fcntl.fcntl(sentinel, fcntl.F_SETOWN, -os.getpgrp())

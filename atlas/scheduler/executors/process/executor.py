@@ -99,8 +99,7 @@ class ProcessExecutor:
         on_line: OnLine | None = None,
     ) -> None:
         if max_workers < 1:
-            msg = f"max_workers {max_workers} is less than 1"
-            raise ValueError(msg)
+            raise ValueError(f"max_workers {max_workers} is less than 1")
         self._max_workers, self._idle_stop_s = max_workers, idle_stop_s
         self._on_progress, self._on_line = on_progress, on_line
         self._behind: dict[int, Callable[[], None]] = {}
@@ -127,8 +126,7 @@ class ProcessExecutor:
         handle = WorkerHandle(call, done, lambda it, reason: self._inbox.put(partial(self._stop, it, reason)))
         with self._gate:
             if self._closed:
-                msg = "the process executor is shut down"
-                raise QueueStoppedError(msg)
+                raise QueueStoppedError("the process executor is shut down")
             if self._keeper is None:
                 self._keeper = self._new_keeper()
                 # Before what Pebble and multiprocessing do there: they would meet these threads at the same work.

@@ -75,7 +75,6 @@ class OneProcess(SpawnContext):
             OSError: It was made before.
         """
         if self.process is not None:
-            msg = "a worker that is dead is not replaced"
-            raise OSError(msg)  # Pebble then ends the pool
+            raise OSError("a worker that is dead is not replaced")  # Pebble then ends the pool
         self.process = WorkerProcess(*args, **kwargs)
         return self.process
