@@ -72,14 +72,7 @@ def cleanup(
 ) -> dict[str, Any]:
     """Remove what is beyond its limit, a thousand rows a commit; returns how many of each kind.
 
-    Args:
-        store: Where the rows are.
-        keep: The limits.
-        clock: Time.
-        collected: Names of the sources that are still collected. What stands in one of them is not removed: it would be
-            collected again as new.
-        reports: Folder with the reports; None leaves them alone.
-        dry_run: Only count.
+    What stands in one of the ``collected`` sources is not removed: it would be collected again as new.
 
     Raises:
         StoreUnavailableError: The database does not answer; what was removed before stays removed.

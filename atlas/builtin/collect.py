@@ -95,9 +95,6 @@ class Collection:
     """Collects the sources of the settings into the store.
 
     Attributes:
-        store: Where articles go.
-        settings: Sources and limits.
-        clock: Time.
         draw: A chance number in 0 to 1, for the waits between tries.
         retry: How often and how soon a source that failed for now is asked again.
         barren: Pages that gave no article in earlier collections.

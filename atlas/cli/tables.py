@@ -41,8 +41,6 @@ class Cell(NamedTuple):
     """A text and, on a terminal, its style.
 
     Attributes:
-        text: The text.
-        style: Of all of it.
         spans: Instead, the style of each of its characters.
     """
 
@@ -56,7 +54,6 @@ class Column:
     """A column.
 
     Attributes:
-        title: Its head.
         right: Whether its texts end on one line, as figures do.
         shrinks: Whether it may be cut on a narrow terminal; the others never are.
         yields: Whether it is left out on a terminal that is too narrow for all; the first of them goes first.

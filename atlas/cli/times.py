@@ -24,12 +24,7 @@ _DAYS: Final = {"yesterday": -1, "today": 0, "tomorrow": 1}
 
 @dataclass(frozen=True, slots=True)
 class LocalTimes:
-    """Instants in one zone, seen from one moment.
-
-    Attributes:
-        zone: Where the reader is.
-        now: The moment of the command.
-    """
+    """Instants in one zone, seen from one moment."""
 
     zone: ZoneInfo
     now: datetime

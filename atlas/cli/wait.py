@@ -31,7 +31,6 @@ class ProgressBar:
     """A line on stderr that moves: what the task says of itself, else the time it usually takes.
 
     Args:
-        label: What is waited for.
         typical_s: Seconds it usually takes, None if it never ran.
     """
 
@@ -56,14 +55,7 @@ class ProgressBar:
         self._progress.stop()
 
     def show(self, status: TaskStatus, running_s: float, done: float = 0.0, total: float | None = None) -> None:
-        """Move it.
-
-        Args:
-            status: Where the task stands.
-            running_s: Seconds its attempt runs.
-            done: How far it says it is.
-            total: Of how much, None if it does not say.
-        """
+        """Move it."""
         spent = format_duration(round(running_s, 1) if running_s < 10 else round(running_s))
         if status is not TaskStatus.RUNNING:
             self._progress.update(self._bar, total=None, words=status.value.lower())
@@ -90,12 +82,7 @@ def wait_for(
 ) -> Task:
     """The task once it is final.
 
-    Args:
-        client: The store.
-        task_id: The task.
-        label: What people call it.
-        limit_s: Seconds to wait at most, None for no limit.
-        typical_s: Seconds it usually takes, for the bar.
+    At most ``limit_s`` seconds, None for no limit; ``typical_s`` is what it usually takes, for the bar.
 
     Raises:
         NoSchedulerError: No scheduler runs (any more); the task stays accepted.

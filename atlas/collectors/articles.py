@@ -29,10 +29,7 @@ class Article:
         identity: Hash of the source and the name it has there; the same article of one source has the same.
         link: Address of its page; None if it has none.
         link_key: Hash of the page that ``link`` means; None where that page is not its own.
-        title: One line.
-        author: One line; None if not given.
         published_at: When it says it was published; None unless that is beyond doubt.
-        fetched_at: When it was collected.
         language: Tag such as ``zh-CN``; None if not given.
         content: Text without markup, a line per paragraph; "" if only the title is known.
     """

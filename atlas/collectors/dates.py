@@ -27,9 +27,7 @@ AHEAD: Final = timedelta(days=1)
 def published_at(text: str, *, now: datetime) -> datetime | None:
     """The instant ``text`` names beyond doubt, aware UTC; None for everything else.
 
-    Args:
-        text: A date as it stands in a feed.
-        now: The time of reading; dates further ahead than `AHEAD` are not believed.
+    Dates further ahead of ``now`` than `AHEAD` are not believed.
     """
     text = text.strip()
     if len(text) > 60:

@@ -53,12 +53,7 @@ FEW_BAD: Final = 0.02
 
 
 def decode(body: bytes, content_type: str = "") -> str:
-    """The text of ``body``; what cannot be read becomes U+FFFD.
-
-    Args:
-        body: A whole document.
-        content_type: Its ``Content-Type`` header.
-    """
+    """The text of ``body``; what cannot be read becomes U+FFFD."""
     for mark, encoding in _BOMS:
         if body.startswith(mark):
             return body[len(mark) :].decode(encoding, "replace")

@@ -38,8 +38,6 @@ class FetchLimits:
         timeout_s: Longest time from the first look-up of the name to the last byte, redirects included, seconds.
         max_bytes: Longest unpacked body.
         max_ratio: Largest unpacked ÷ packed size.
-        max_redirects: Redirects followed.
-        user_agent: How we name ourselves.
         allow_hosts: Hosts that may have private addresses.
     """
 

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validators:
-    """What a server gave us to ask "anything new since?" with.
-
-    Attributes:
-        etag: Its ``ETag``, word for word; None if it gave none.
-        last_modified: Its ``Last-Modified``, word for word; None if it gave none.
-    """
+    """What a server gave us to ask "anything new since?" with."""
 
     etag: str | None = None
     last_modified: str | None = None

@@ -100,9 +100,7 @@ class Page:
 def read_page(fetched: Fetched, *, now: datetime) -> Page:
     """What a fetched page holds; takes up to seconds for a long one.
 
-    Args:
-        fetched: The answer.
-        now: The time of reading; no article is from later.
+    No article is from later than ``now``.
 
     Raises:
         SourceError: It is empty, no web page, a feed, a sign-in page, or has neither a text nor links to articles.

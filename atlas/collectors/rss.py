@@ -70,7 +70,6 @@ class RSSCollector:
 
     Args:
         fetcher: What fetches; open while this collector is in use.
-        clock: Time.
     """
 
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:

@@ -41,11 +41,9 @@ class WebCollector:
 
     Args:
         fetcher: What fetches; open while this collector is in use.
-        clock: Time.
         known_pages: (source, link keys) → those of the keys that are stored already; those pages are not fetched again.
         max_pages: Most pages that one reading of an index fetches; the rest follows with the next one.
         pages_s: Longest time for the pages of one index, seconds; the rest follows with the next reading.
-        barren: Pages not to ask again.
     """
 
     def __init__(

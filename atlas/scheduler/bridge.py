@@ -66,13 +66,7 @@ class _Stretch:
 
 
 class Bridge(BaseExecutor):
-    """Turns a due job into one task or one skip per fire time. It never raises and counts no instances.
-
-    Args:
-        job_store: Whose open pass takes the decisions.
-        states: Pauses and bindings.
-        acceptance: Decides overlap and reserves tasks.
-    """
+    """Turns a due job into one task or one skip per fire time. It never raises and counts no instances."""
 
     def __init__(self, job_store: JobStore, states: JobStates, acceptance: Acceptance) -> None:
         super().__init__()  # type: ignore[no-untyped-call]

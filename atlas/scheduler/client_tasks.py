@@ -80,13 +80,7 @@ def put(
 ) -> None:
     """Write a task, and to the audit who asked for it.
 
-    Args:
-        connection: Of the transaction.
-        task: The task.
-        action: What was asked for.
-        by: Who asked.
-        unique: Its id was given, and may be taken.
-        subject: What the audit names; by default the job or the task.
+    With ``unique`` its id was given, and may be taken; the audit names ``subject``, by default the job or the task.
 
     Raises:
         DuplicateTaskError: A task with this id exists already.

@@ -47,9 +47,7 @@ class CodeJob:
     """A job as code asked for it, to be put among the jobs now, or each time this process takes the lead.
 
     Attributes:
-        definition: What its row holds.
         binding: Its function and arguments, where the row cannot name them: a volatile job's.
-        by: Who adds it.
     """
 
     definition: JobDefinition

@@ -88,8 +88,6 @@ class SharedLines(NamedTuple):
 
     Attributes:
         runs: ``source``, ``function``, ``enabled`` and ``volatile`` of the definition.
-        schedule: When the job fires.
-        policies: How its tasks are run, tried again, caught up and kept.
         digest: Hash of the lines.
     """
 
@@ -116,9 +114,7 @@ class UnreadDefinition(NamedTuple):
     """A definition whose first line is not read yet; what the others say is known.
 
     Attributes:
-        id: The job.
         own: The first line, without its seal.
-        shared: The other lines.
     """
 
     id: str
@@ -167,13 +163,7 @@ KnownDefinition: TypeAlias = JobDefinition | UnreadDefinition
 
 
 def unread(line: bytes, job_id: str, shared: SharedLines) -> tuple[UnreadDefinition, str] | None:
-    """The definition of a row, unread, and its seal; None unless it is sealed and is one of this job.
-
-    Args:
-        line: The row's first line.
-        job_id: The job.
-        shared: What its other lines say.
-    """
+    """The definition of a row, unread, and its seal; None unless it is sealed and is one of this job."""
     if not line.startswith(_SEAL_BYTES):
         return None
     own = line[_SEALED:].decode()

@@ -159,12 +159,7 @@ class RevisionRefusedError(AtlasError):
 
 
 class UnknownRevisionError(AtlasError, LookupError):
-    """There is no such revision of the config file.
-
-    Attributes:
-        number: The number asked for.
-        newest: The newest there is, None without any.
-    """
+    """There is no such revision of the config file."""
 
     def __init__(self, number: int, *, newest: int | None) -> None:
         none = Told("no revision {number}: there is none yet", number=number)
@@ -258,12 +253,7 @@ class DuplicateTaskError(TaskError, ValueError):
 
 
 class TransitionError(TaskError, ValueError):
-    """A status move that is not allowed.
-
-    Attributes:
-        old: Status the task has.
-        new: Status that was asked for.
-    """
+    """A status move that is not allowed."""
 
     def __init__(self, task_id: str, old: str, new: str) -> None:
         super().__init__(task_id, Told("cannot go from {old} to {new}", old=old, new=new))

@@ -130,15 +130,7 @@ def define(
 ) -> JobDefinition:
     """The definition of a job made by code.
 
-    Args:
-        name: The job's id.
-        cron: One expression or several.
-        function: The function's name in rows.
-        description: What it is for.
-        options: See `JobOptions`.
-        defaults: Policies of the queue for what is not given.
-        timezone: Zone for what names none.
-        arguments: The arguments as JSON, None for a volatile job.
+    ``arguments`` is their JSON text, None for a volatile job; ``defaults`` and ``timezone`` are for what is not given.
 
     Raises:
         TypeError: An option is unknown; the nearest one is proposed.

@@ -44,10 +44,7 @@ class Pause:
     """A stored override that wins over the file.
 
     Attributes:
-        paused_at: Since when.
         until: When it ends by itself, None for never.
-        by: Who.
-        reason: Why.
     """
 
     paused_at: datetime
@@ -85,13 +82,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """A function that lives in this process only, with its arguments.
-
-    Attributes:
-        function: The callable.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
-    """
+    """A function that lives in this process only, with its arguments."""
 
     function: Function
     args: Sequence[Any]
@@ -100,10 +91,6 @@ class Binding:
 
 class JobStates:
     """Pauses and bindings of all jobs.
-
-    Args:
-        store: Where pauses live.
-        registry: Functions by name.
 
     Attributes:
         version: A number that changes with every binding and pause.

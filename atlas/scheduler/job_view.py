@@ -98,13 +98,7 @@ class Job:
     ) -> Job:
         """The job of these parts.
 
-        Args:
-            definition: What is fixed about it.
-            trigger: When it starts.
-            next_run: When it starts next.
-            pause: The pause in force.
-            unbound: Why it has no function.
-            apart: Why it is set apart.
+        ``unbound`` says why it has no function, ``apart`` why it is set apart.
         """
         detail: str = ""
         if not definition.enabled:

@@ -68,8 +68,6 @@ class Shown(NamedTuple):
     """The jobs of a store, whoever leads.
 
     Attributes:
-        jobs: The jobs.
-        states: Their pauses and functions.
         revision: The revision of the config file in force.
     """
 
@@ -96,11 +94,7 @@ class _Read(NamedTuple):
 
 
 class LeadersJobs:
-    """`ShownJobs` and `ShownStates` of a process that stands by.
-
-    Args:
-        store: Where the rows are.
-    """
+    """`ShownJobs` and `ShownStates` of a process that stands by."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

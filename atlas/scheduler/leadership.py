@@ -33,7 +33,6 @@ class Leadership:
     """Watches over the lead of one store, from the start of a queue to its stop.
 
     Args:
-        store: The store.
         lead: Takes the lead, given the lease of a leader that fell silent; raises `StoreHeldError` if another process
             was faster.
         tell: Tells those who must know that this process leads; called again until it does not raise.

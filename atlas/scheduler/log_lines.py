@@ -31,10 +31,6 @@ class Together(NamedTuple):
     """Lines that say the same, one of each thing, logged as one record: loguru takes 15 µs for a record, 1 for a line.
 
     The record's message holds them all, as `with_fields` writes them, one behind the other.
-
-    Attributes:
-        message: What each says.
-        fields: The bound fields of each.
     """
 
     message: str

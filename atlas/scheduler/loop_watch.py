@@ -65,7 +65,6 @@ class Trouble:
     Attributes:
         at: When it was noticed, aware UTC.
         kind: RESTARTED, CLOCK_STEPPED or SUSPENDED.
-        words: What it was.
     """
 
     at: datetime
@@ -77,9 +76,6 @@ class LoopWatch:
     """One thread that looks every five seconds.
 
     Args:
-        loop: What is watched.
-        clock: Time.
-        events: Where troubles are told.
         boot: Seconds since the machine started, its sleep included.
 
     Attributes:

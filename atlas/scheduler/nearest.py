@@ -14,10 +14,7 @@ _COMPARED: Final = 200
 def nearest(word: object, known: Iterable[str], *, cutoff: float = 0.6) -> str | None:
     """The name in ``known`` most like ``word``, in any case; None when none is like it, or ``word`` is no text.
 
-    Args:
-        word: What was written.
-        known: What could have been meant.
-        cutoff: How like it must be, 0 to 1.
+    ``cutoff`` is how like it must be, 0 to 1.
 
     >>> nearest("Data_Colection", ["data_collection", "daily_report"])
     'data_collection'

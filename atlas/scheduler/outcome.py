@@ -48,7 +48,6 @@ class Stopped(NamedTuple):
     """The attempt was stopped, or is given up because it does not stop.
 
     Attributes:
-        reason: Why.
         abandoned: True if its code may still be running.
     """
 
@@ -57,11 +56,7 @@ class Stopped(NamedTuple):
 
 
 class Crashed(NamedTuple):
-    """The worker process died in the middle of the attempt.
-
-    Attributes:
-        error: What is known of its death.
-    """
+    """The worker process died in the middle of the attempt."""
 
     error: str
 
@@ -114,9 +109,7 @@ class Verdict(NamedTuple):
     """What becomes of a task after an attempt.
 
     Attributes:
-        status: Where it goes.
         cause: Why, when it is not SUCCESS.
-        error: Text of the error.
         result: JSON text of the result.
         result_omitted: True if there was a result that is not kept.
         wait_s: Seconds until the next attempt, for RETRYING.
@@ -137,10 +130,7 @@ class Verdict(NamedTuple):
 def settle(task: Task, outcome: Outcome, *, draw: float) -> Verdict:
     """Decide what becomes of ``task``; touches nothing.
 
-    Args:
-        task: The task, RUNNING.
-        outcome: How its attempt ended.
-        draw: A chance number in 0 to 1 for the jitter of a retry.
+    ``draw`` is a chance number in 0 to 1, for the jitter of a retry.
     """
     match outcome:
         case Returned(text=text):

@@ -62,7 +62,6 @@ class Reconciler:
 
     Args:
         cron: The manager, opened.
-        path: The file.
         defaults: What holds where neither a job nor the file says anything.
 
     Attributes:
@@ -142,9 +141,7 @@ class Reconciler:
     def notice(self, seen: Seen, stood_s: float) -> bool:
         """Deal with a content that the watcher saw; False to be asked again when it has stood longer.
 
-        Args:
-            seen: The content.
-            stood_s: For how long it has been the same, seconds.
+        It has been the same for ``stood_s`` seconds.
 
         Raises:
             StoreUnavailableError: The database does not answer; ask again.
@@ -180,12 +177,7 @@ class Reconciler:
     ) -> Plan:
         """Put ``text`` in the file's place, all at once, and in force; what was replaced is kept beside it.
 
-        Args:
-            text: The new file.
-            by: Who.
-            action: What the audit calls it.
-            detail: What the audit says of it.
-            over: The revision it was made from; None for whichever is in force.
+        ``over`` is the revision it was made from, None for any. ``action`` and ``detail`` go into the audit.
 
         Raises:
             ConfigError: The text, or the file, cannot be used; nothing changed.

@@ -44,8 +44,6 @@ class Function:
 
     Attributes:
         name: Registered name, or ``package.module:name``.
-        call: The callable.
-        is_async: True for ``async def`` functions.
         reference: ``module:qualname`` by which another process can import it, or None.
     """
 

@@ -28,12 +28,8 @@ class RunningClock:
     """The parts of an open cron manager; for its watch it is the `WatchedLoop`.
 
     Attributes:
-        serving: The queue's running parts.
-        states: Pauses and bindings.
-        jobs: The jobs.
         bridge: Decides what becomes of fire times.
         scheduler: APScheduler; a restart of the loop replaces it.
-        watch: Looks after the loop.
     """
 
     def __init__(self, serving: Serving, registry: Registry) -> None:

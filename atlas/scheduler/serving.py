@@ -58,14 +58,9 @@ class Serving:
     """Everything that lives between a queue's start and its stop.
 
     Args:
-        store: Where tasks live.
-        registry: Functions by name.
         loop: Where coroutines run; None makes a private loop when one is needed.
-        max_workers: Tasks that run at once.
         limits: Tighter bounds per executor.
-        max_waiting: Most tasks that may wait.
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
-        log_rules: What is kept of what tasks log.
     """
 
     def __init__(
@@ -261,11 +256,7 @@ class Serving:
     ) -> Ticket:
         """Reserve tasks and hand their rows to the writer; the ticket is settled by the commit.
 
-        Args:
-            lives: The tasks.
-            unique: The (one) id was chosen by the caller and must be new.
-            loop: Who waits.
-            also: Written in the same commit.
+        With ``unique`` the (one) id was chosen by the caller and must be new; ``also`` is written in the same commit.
         """
         ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
         tasks = [live.task for live in lives]

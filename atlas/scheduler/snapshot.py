@@ -42,7 +42,6 @@ class Snapshot:
     At most once a second, and more rarely where a write takes longer than 10 ms.
 
     Args:
-        store: Whose tasks and metrics it shows.
         path: The file; replaced as a whole, mode 0600.
     """
 

@@ -35,11 +35,7 @@ if TYPE_CHECKING:
 
 
 class Standby:
-    """The desk of a queue that waits for its turn.
-
-    Args:
-        store: Where tasks live.
-    """
+    """The desk of a queue that waits for its turn."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -25,7 +25,6 @@ class AtlasTrigger(BaseTrigger):
     what was missed while nobody ran (`newest_fire_times` does, with a limit).
 
     Args:
-        schedule: When the job fires.
         offset_s: What `stable_offset` gives for the job, seconds.
 
     Raises:

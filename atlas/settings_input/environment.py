@@ -33,8 +33,6 @@ class Variable:
     """One variable that sets one value.
 
     Attributes:
-        name: Its name, as given.
-        text: Its value, as given.
         place: Section and key it sets, and an inner key where the value is a mapping.
         value: ``text`` as data: JSON read, ``null`` as None.
     """

@@ -22,7 +22,6 @@ class LocatedYaml:
     """The mapping a file holds, with the marks of its parts.
 
     Attributes:
-        file: The file as it was named.
         data: What it holds; empty for an empty file.
     """
 

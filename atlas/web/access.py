@@ -35,7 +35,6 @@ class Access:
 
     Args:
         token: The secret; None lets everybody in (only allowed where nobody but this machine can connect).
-        clock: Time.
     """
 
     def __init__(self, token: str | None, clock: Clock) -> None:
@@ -144,7 +143,6 @@ class Brake:
     Args:
         limit: How often a key may within the window.
         window_s: Its length, seconds.
-        clock: Time.
         keys: How many keys are remembered; the oldest are forgotten beyond it.
     """
 

@@ -37,7 +37,6 @@ class Prefixed:
     """``app`` as a reverse proxy shows it.
 
     Args:
-        app: What is shown.
         root_path: The prefix, such as ``/scheduler``; the proxy may strip it or keep it.
     """
 

@@ -50,7 +50,6 @@ class Renders:
     So no number of requests delays the scheduler by more than one render, and no page waits for a forecast.
 
     Args:
-        name: Of the thread.
         most: Requests that may wait for it.
     """
 
@@ -106,8 +105,6 @@ class Shown:
 
     Attributes:
         template: The file below ``templates/``.
-        context: Its values.
-        status: The HTTP status.
     """
 
     template: str

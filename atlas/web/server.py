@@ -74,9 +74,6 @@ def _ahead(what: str) -> Iterator[None]:
 class WebServer:
     """Serves the pages of ``atlas`` until it is stopped.
 
-    Args:
-        atlas: The scheduler.
-
     Raises:
         ConfigError: The token's file cannot be used.
     """

@@ -44,18 +44,14 @@ class Site:
 
     Attributes:
         atlas: The scheduler; it may be stopped, or standing by.
-        access: Who may come in.
         read_only: True if nothing may be changed here.
         allowed_hosts: Host names, besides loopback and plain addresses, under which this site is reached.
-        templates: The template environment.
         renders: Runs whatever is heavier than a handful of lines, one at a time.
         chores: Runs what takes longer than a page may, such as a forecast of many jobs, one at a time.
         live: The streams of open tabs.
         desk: What the pages keep of the started scheduler; see `desk_of`.
         outlooks: The forecasts that programs asked for; for `chores` alone.
         tally: What `/metrics` counts from the beginning of the site on.
-        guesses: Wrong tokens per address.
-        changes: Changes per address.
     """
 
     atlas: AtlasScheduler
@@ -103,8 +99,6 @@ class Visit:
     """One request, as views and templates see it; views run on the render thread and may block.
 
     Attributes:
-        site: What all requests share.
-        request: The request itself.
         path_params: The parts of the path, such as ``job``.
         query: The query, last value per name.
         form: The fields of a POST, last value per name.

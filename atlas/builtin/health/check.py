@@ -41,9 +41,6 @@ class Check:
     """What one look found.
 
     Attributes:
-        name: What was looked at.
-        status: How it is.
-        detail: What was found, in words.
         remedy: What to do, "" while nothing is to be done.
     """
 

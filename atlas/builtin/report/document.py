@@ -36,7 +36,6 @@ class Figure:
     """A number people look at first.
 
     Attributes:
-        value: As text.
         label: What it counts, with the change from the day before.
         bad: True if it should stand out.
     """
@@ -51,7 +50,6 @@ class Share:
     """A rate that a table shows as a bar as well.
 
     Attributes:
-        text: The rate as text.
         percent: 0 to 100, None if there is none.
     """
 
@@ -67,7 +65,6 @@ class Table:
     """Rows under a heading.
 
     Attributes:
-        title: The heading.
         head: Names of the columns; the first is text, the others are numbers.
         rows: Cells as text.
         bad_rows: Numbers of the rows that should stand out.
@@ -121,7 +118,6 @@ class Compared:
         skips: (job, reason, how many) of fire times that made no task.
         failing: (source, failures in a row, reason) of sources that keep failing.
         forecast: The next 24 hours, None if they are not known.
-        paused: Jobs that are paused now.
     """
 
     before: Counter[TaskStatus]
@@ -137,14 +133,10 @@ class Document:
     """The report.
 
     Attributes:
-        words: Its language.
-        title: First heading.
         where: Which scheduler, which span.
         lead: What happened, in words; ``**…**`` stands for emphasis.
-        figures: Key figures.
         hours: Tasks per status for each hour, 24 of them; empty when no task ended.
         attention: What to look into.
-        tables: Details.
         ahead: The next 24 hours, None if they are not known.
         footer: Where it came from.
         command: What makes it again.

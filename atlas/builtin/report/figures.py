@@ -32,7 +32,6 @@ class JobFigures:
 
     Attributes:
         name: The job's id, or the tasks' name.
-        by_status: Tasks per final status.
         durations_s: Seconds the last attempts ran, ascending once the day is read.
     """
 
@@ -53,9 +52,6 @@ class ErrorGroup:
     Attributes:
         job: The job's id, or the tasks' name.
         error: Last line of the first one.
-        count: How many.
-        first_at: End of the first one.
-        last_at: End of the last one.
         is_job: True if ``job`` is a job, False if it is the name of tasks without one.
     """
 
@@ -72,9 +68,7 @@ class DayFigures:
     """What ended on one day.
 
     Attributes:
-        by_status: Tasks per final status.
         by_hour: For each hour of the local clock (0 to 23), tasks per status; those saved by a retry under RETRYING.
-        jobs: By name.
         errors: Groups of failures, the largest first.
         retried: Tasks that failed at least once.
         saved: Those of them that succeeded.
@@ -148,7 +142,6 @@ class JobWeek:
     """One job's seven days before the day of the report.
 
     Attributes:
-        by_status: Tasks per final status.
         median_s: Median seconds of the last attempts; None if none ran.
     """
 

@@ -48,12 +48,7 @@ def advise(
 ) -> tuple[Problem, ...]:
     """Warnings about a file that was accepted, located, in file order.
 
-    Args:
-        wanted: The file.
-        file: Its name, for messages.
-        now: From when to look ahead.
-        slots: Tasks that run at once.
-        limits: Executor → fewer than that.
+    It looks a day ahead from ``now``; ``limits``: executor → fewer tasks at once than ``slots``.
     """
     found = [
         *_herds(wanted, now, slots, limits),

@@ -41,8 +41,6 @@ class _Entries(NamedTuple):
     """The members of ``cron_jobs`` in a text.
 
     Attributes:
-        digest: The text's.
-        keys: Theirs, in order.
         starts: Where each key begins.
         ends: Where each value ends.
         opened: Where the first may begin, behind the brace.
@@ -62,8 +60,6 @@ class EditReader:
 
     Args:
         accepted: The revision in force, which was accepted without a warning.
-        defaults: What it was read with.
-        registry: Where its functions were found.
     """
 
     def __init__(self, accepted: RevisionText, defaults: PolicyDefaults, registry: Registry) -> None:
@@ -80,10 +76,7 @@ class EditReader:
     def read(self, accepted: RevisionText, text: str, known: Mapping[str, JobDefinition]) -> JobsFile | None:
         """``text`` as a jobs file; None if it has to be read as a whole.
 
-        Args:
-            accepted: The revision in force, which it `knows`.
-            text: An edit of it.
-            known: The definitions of its jobs.
+        ``accepted`` is the revision in force, which it `knows`, and ``known`` has the definitions of its jobs.
         """
         try:
             digest = digest_of(text)
@@ -128,8 +121,6 @@ class _Definitions(Mapping[str, JobDefinition]):
 
     Args:
         keys: The text's, in order; some are notes.
-        read: Those that were read.
-        known: Those that run.
     """
 
     def __init__(

@@ -61,7 +61,6 @@ class FileWatch:
 
     Args:
         path: The file; links are followed at every look.
-        clock: Time.
         max_bytes: At most so much is read, and one byte more.
     """
 

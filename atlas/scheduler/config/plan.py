@@ -28,8 +28,6 @@ class Plan:
     """What would change.
 
     Attributes:
-        added: Jobs that are new.
-        changed: Jobs that are different.
         removed: Ids of file jobs that the file has no more; they stop and keep their history.
         unchanged: How many stay as they are.
     """

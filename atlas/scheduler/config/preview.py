@@ -50,9 +50,6 @@ class JobPreview:
     """One job that an edit touches.
 
     Attributes:
-        id: The job.
-        title: Display name.
-        kind: What happens to it.
         differences: What is different; empty unless it is changed.
         words: The schedule it will have (or had), in English and Chinese.
         next_before: Its next start now, None without one.
@@ -60,7 +57,6 @@ class JobPreview:
         a_day_before: Tasks in the next 24 h as it is.
         a_day_after: Tasks in the next 24 h then.
         unfinished: Its tasks that wait or run, with their status; they go on as they are.
-        pause: The pause in force; it stays.
         will_not_run: In words that the edit takes its function from it; None where it does not.
     """
 
@@ -105,13 +101,10 @@ class Preview:
     Attributes:
         revision: The revision in force, None without any.
         is_new_text: False if the text is the one in force.
-        jobs: The jobs it touches, by id.
-        unchanged: How many it does not touch.
         before: The next 24 h as it is.
         after: The next 24 h then.
         collisions: Herds that are not there now.
         paused: Every job that is paused and stays so, with its pause.
-        warnings: What is probably not meant in the text.
     """
 
     revision: int | None
@@ -169,13 +162,7 @@ def make_preview(
 ) -> Preview:
     """What the file ``wanted`` would do to the jobs in the store.
 
-    Args:
-        connection: A reading one.
-        wanted: The checked file.
-        file: Its name, for messages.
-        now: The moment it would be applied.
-        slots: Tasks that run at once.
-        limits: Executor → fewer than that.
+    ``limits``: executor → fewer tasks at once than ``slots``.
 
     Raises:
         ConfigError: A key of the file belongs to a job made by code.

@@ -30,13 +30,7 @@ if TYPE_CHECKING:
 
 
 class JobsReader:
-    """Reads a jobs file for one scheduler. Not thread-safe.
-
-    Args:
-        path: The file, for messages.
-        defaults: What holds where neither a job nor the file says anything.
-        registry: Where functions are looked up.
-    """
+    """Reads a jobs file for one scheduler. Not thread-safe."""
 
     def __init__(self, path: Path, defaults: PolicyDefaults, registry: Registry) -> None:
         self._path, self._defaults, self._registry = path, defaults, registry
@@ -47,10 +41,7 @@ class JobsReader:
     def read(self, text: str, latest: RevisionText | None, records: Sequence[JobRecord]) -> JobsFile:
         """``text`` as a jobs file.
 
-        Args:
-            text: The text.
-            latest: The revision in force, None if there is none.
-            records: Every job as it runs.
+        ``latest`` is the revision in force, and ``records`` are all jobs as they run.
 
         Raises:
             ConfigError: It cannot be used; the error holds everything that is wrong.
@@ -73,11 +64,7 @@ class JobsReader:
     def check_of(self, wanted: JobsFile, plan: Plan, records: Sequence[JobRecord], digests: dict[str, str]) -> Checked:
         """What ``wanted`` is checked against.
 
-        Args:
-            wanted: The file.
-            plan: What it changes.
-            records: Every job before that.
-            digests: Job → digest of its new row, for those that are added or changed.
+        ``records`` are the jobs before ``plan``, and ``digests`` those of the rows that it adds and changes, by job.
         """
         rows = file_digests(records) | digests
         for job_id in plan.removed:

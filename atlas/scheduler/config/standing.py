@@ -25,7 +25,6 @@ class Standing:
 
     Args:
         cron: The manager, opened; its lease tells other processes.
-        path: The file.
 
     Attributes:
         error: Why the file is refused now; None while it is in force.

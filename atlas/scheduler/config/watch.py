@@ -21,12 +21,7 @@ LOOK_S: Final = 1.0
 
 
 class ConfigWatch:
-    """Tells a `Reconciler` of every other content of its file, once it stands still, and of requests about it.
-
-    Args:
-        reconciler: Keeps the scheduler equal to the file.
-        store: Tells of commits of other processes, among them requests.
-    """
+    """Tells a `Reconciler` of every other content of its file, once it stands still, and of requests about it."""
 
     def __init__(self, reconciler: Reconciler, store: Store) -> None:
         self._reconciler, self._store = reconciler, store

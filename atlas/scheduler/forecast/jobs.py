@@ -34,7 +34,6 @@ class ForecastJob:
     """A job as the forecast takes it; of ten thousand there is one each, so it holds nothing that can be looked up.
 
     Attributes:
-        definition: The job.
         duration_s: How long a task of it takes: the median so far; None if it has not run yet.
         may_fire: False for a job that makes no tasks: PAUSED without end, UNBOUND, ENDED.
         paused_until: No start before this instant makes a task: a pause ends then.
@@ -108,9 +107,7 @@ class ForecastJob:
 def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[ForecastJob]:
     """Every job whose row can be read, by id.
 
-    Args:
-        connection: The store.
-        known: The jobs as they stand; those that are not ACTIVE make no tasks, or none before the end of their pause.
+    Those of ``known`` that are not ACTIVE make no tasks, or none before the end of their pause.
     """
     states = {job.name: (job.pause, job.state in MAY_FIRE) for job in known}
     records = [one for one in read_jobs(connection).records.values() if one.id in states]

@@ -65,9 +65,7 @@ class ExpectedLine:
     entry of the line, a number each.
 
     Args:
-        slots: Tasks that run at once.
         limits: Executor → fewer than that.
-        load: Told of everything, as it goes.
         singly: False forgets every start that is over.
     """
 

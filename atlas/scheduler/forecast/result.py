@@ -12,7 +12,6 @@ class Start(NamedTuple):
 
     Attributes:
         at: When it is due, aware UTC.
-        job_id: Of which job.
         late_s: Seconds it waits for a slot.
         skipped: True if its last task is still unfinished and ``overlap`` makes none of it.
     """
@@ -46,7 +45,6 @@ class Crowd:
 
     Attributes:
         at: Its begin, aware UTC.
-        until: Its end.
         needed: Slots that would be enough.
         late_s: Job → its longest wait for a slot, seconds, the longest first.
     """
@@ -81,9 +79,6 @@ class JobOutlook:
     """What a job does in the forecast.
 
     Attributes:
-        id: The job.
-        title: Display name.
-        starts: Tasks it makes.
         skipped: Fire times at which its last task is still unfinished, so that they make none.
         next_at: Its first start, None if it has none.
         duration_s: What a task of it is taken to last.
@@ -106,10 +101,7 @@ class Forecast:
     """What `forecast` found.
 
     Attributes:
-        begin: From when.
-        until: To when.
         is_cut: True if `MAX_STARTS` ended it earlier than was asked for.
-        slots: Tasks that can run at once.
         starts: Every start, in the order of time; none unless they were asked for.
         jobs: Every job, in the order given; likewise.
         buckets: The stretches, without a hole.

@@ -21,7 +21,6 @@ class Apart:
     """Why a job is set apart, since when, and when it is tried again.
 
     Attributes:
-        id: The job.
         error: What went wrong with it, one line.
         since: When that was noticed, aware UTC.
         tried_at: When it was tried last, aware UTC.

@@ -26,10 +26,6 @@ News = list[tuple[Apart, Exception | None]]
 class ApartJobs:
     """Marks jobs that cannot be served in the table, and tells who listens.
 
-    Args:
-        store: Whose events tell of it.
-        table: The jobs in memory.
-
     Attributes:
         on_change: Called when jobs were set apart, or are served again.
     """

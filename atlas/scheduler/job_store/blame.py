@@ -27,7 +27,6 @@ class Shared(NamedTuple):
     """What became of a pass.
 
     Attributes:
-        written: What was written.
         refused: Jobs of which nothing was written → why.
     """
 
@@ -43,11 +42,7 @@ def write_without_refused(
 ) -> Shared:
     """Write a pass, without the jobs that the database refuses or that raise.
 
-    Args:
-        connection: In a transaction.
-        decided: The pass.
-        suspects: Jobs that were refused before: each is written for itself, so that the others need no second try.
-        write: Writes a pass, or a part of one.
+    ``suspects`` were refused before: each is written for itself, so that the others need no second try.
 
     Raises:
         Exception: What ``write`` raised, where no job is to blame: the database is unwell, or refuses an empty pass.

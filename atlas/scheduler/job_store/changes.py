@@ -35,14 +35,7 @@ TOLD_TOGETHER: Final = 256
 
 
 class JobChanges:
-    """Changes jobs from outside of a pass; every method from any thread.
-
-    Args:
-        store: The database and its writer.
-        table: The jobs in memory.
-        apart: Jobs that are set apart.
-        door: Lets one change in at a time.
-    """
+    """Changes jobs from outside of a pass; every method from any thread."""
 
     def __init__(self, store: Store, table: JobTable, apart: ApartJobs, door: Door) -> None:
         self._store, self._table, self._apart, self._door = store, table, apart, door

@@ -38,9 +38,6 @@ class Door:
     """Held by a pass from its opening until its commit, and by a change to jobs; every method from any thread.
 
     Args:
-        store: The database and its writer.
-        table: The jobs in memory.
-        apart: Jobs that are set apart.
         on_released: Takes the tasks of a pass once they are on disk.
         on_dropped: Takes the tasks of a pass that were not written.
         on_replaced: Takes ids of tasks whose end a pass asked for.

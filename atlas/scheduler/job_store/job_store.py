@@ -85,7 +85,6 @@ class JobStore(SQLAlchemyJobStore):
     """APScheduler's SQLAlchemy job store on Atlas's engine: no pickle, no deleted rows, no error into the loop.
 
     Args:
-        store: The database and its writer.
         on_released: Takes the tasks of a pass once they are on disk.
         on_dropped: Takes the tasks of a pass that were not written.
         on_replaced: Takes ids of tasks whose end a pass asked for.

@@ -79,12 +79,7 @@ class JobRecord:
 
 @dataclass(frozen=True, slots=True)
 class Parked:
-    """A row that cannot be read: shown, never deleted.
-
-    Attributes:
-        id: The job.
-        error: Why.
-    """
+    """A row that cannot be read: shown, never deleted."""
 
     id: str
     error: str
@@ -95,7 +90,6 @@ class JobChange:
     """One job to write.
 
     Attributes:
-        record: The job as it shall be.
         kind: ADDED or CHANGED.
         keeps_next_run: With an unchanged schedule the next starting time is the one that holds when it is written,
             whatever the record says: a pass may have moved it since the record was made.

@@ -33,7 +33,6 @@ class Finding(NamedTuple):
 
     Attributes:
         path: The value, or what is missing.
-        message: What is wrong and what would be right.
         on_key: The key is at fault, not its value.
         shown: Whether there is a source text to show.
         inside: 0-based position in the text value where the fault begins.

@@ -20,8 +20,6 @@ class Diagnosis(NamedTuple):
 
     Attributes:
         offset: Where it begins, 0-based.
-        end: Where it ends.
-        message: What is wrong and what would be right.
         mended: The text with the repair, of the same length; None if nothing behind the error can be trusted.
     """
 

@@ -38,8 +38,6 @@ class Fault(NamedTuple):
 
     Attributes:
         offset: Where it begins, 0-based.
-        end: Where it ends.
-        message: What is wrong and what would be right.
         path: The value it makes unusable; empty when it lies between values.
     """
 
@@ -63,7 +61,6 @@ class LocatedJson:
     """A JSON text that was read.
 
     Attributes:
-        text: As given.
         value: What it says; None stands where a fault made a value unusable.
         faults: Everything wrong with the text, in order.
         complete: False if a fault hides the rest, so that ``value`` says nothing.

@@ -89,14 +89,7 @@ def write_audit(
 ) -> None:
     """Write one line, within the transaction of the change that it tells of.
 
-    Args:
-        connection: Of that transaction.
-        action: What is done.
-        subject: To what.
-        by: Who; an empty text is the program itself.
-        at: When.
-        before: What was there, as JSON values.
-        after: What will be there.
+    ``before`` and ``after`` are JSON values; an empty ``by`` is the program itself.
     """
     write_audits(connection, action, [(subject, before, after)], by=by, at=at)
 

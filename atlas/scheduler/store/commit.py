@@ -34,14 +34,11 @@ class Work:
 
     Attributes:
         run: Does it; None only waits for the commit.
-        ticket: Who waits.
         after: Called behind the commit with what ``run`` returned.
         failed: Called behind the commit with what ``run`` raised.
         tells: False if no other process waits for it.
         otherwise: Does it in another way, where ``run`` raised.
         is_urgent: It makes a task that is URGENT.
-        value: What it returned.
-        error: What it raised.
     """
 
     run: Callable[[Connection], Any] | None
@@ -96,13 +93,7 @@ class Work:
 
 
 class Accept(NamedTuple):
-    """New tasks that are committed together.
-
-    Attributes:
-        tasks: The tasks.
-        rows: Their rows.
-        ticket: Who waits.
-    """
+    """New tasks that are committed together."""
 
     tasks: Sequence[Task]
     rows: Sequence[Row]
@@ -131,10 +122,7 @@ class Batch:
     """What one commit holds.
 
     Attributes:
-        accepts: New tasks.
         changes: Task → the row of its newest state.
-        attempts: Rows of ``attempts``.
-        moves: Every move, in order.
         works: What else runs in it.
         is_awaited: Somebody waits for one of the changes.
         is_urgent: One of the new tasks is URGENT.

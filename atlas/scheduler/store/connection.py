@@ -16,11 +16,7 @@ if TYPE_CHECKING:
 
 
 class WriterConnection:
-    """One connection for everything this process writes.
-
-    Args:
-        engine: The database.
-    """
+    """One connection for everything this process writes."""
 
     def __init__(self, engine: Engine) -> None:
         """Connect later; `DatabaseFile.remember` says which file is meant."""

@@ -28,7 +28,6 @@ class Loss:
 
     Attributes:
         at: When it was noticed, aware UTC.
-        why: What had happened to it.
         aside: Where the old file is now; None if nothing was left of it.
         kept: What memory still had, in words.
     """

@@ -41,11 +41,7 @@ _URGENT: Final = TaskPriority.URGENT
 
 
 class Intake:
-    """Where everything goes that this process has to write, and what says whether so much waits that work must rest.
-
-    Args:
-        clock: Time.
-    """
+    """Where everything goes that this process has to write, and what says whether so much waits that work must rest."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

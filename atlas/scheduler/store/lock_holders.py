@@ -25,8 +25,6 @@ class Holder(NamedTuple):
 
     Attributes:
         pid: Its number, on this machine or on the database's.
-        words: What it is.
-        remedy: What to do about it.
     """
 
     pid: int

@@ -62,9 +62,7 @@ class Notices(Hearing):
     """Tells other processes of this one's commits, and hears of theirs.
 
     Args:
-        engine: A PostgreSQL database.
         owner: This process's name; what it told itself it does not hear.
-        clock: Time.
         heard: Called after another process committed, and whenever listening begins or ends.
     """
 

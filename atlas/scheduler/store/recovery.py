@@ -96,11 +96,7 @@ def pick_up(
 ) -> tuple[list[Task], list[Task], Moves]:
     """Claim what other processes put into the store; returns (the tasks to serve, those refused, the counters' moves).
 
-    Args:
-        connection: Within the writer's transaction.
-        owner: This process.
-        now: The instant.
-        accept: Looks at one task; a verdict ends it at once, None serves it.
+    ``accept`` looks at one task: a verdict ends it at once, None serves it.
     """
     rows = connection.execute(
         SELECT.where(*_NEW).order_by(tasks.c.id),

@@ -29,10 +29,8 @@ class Revision:
 
     Attributes:
         number: Its number; later ones are larger.
-        accepted_at: When.
         source: How it came: ``file``, ``cli``, ``web``, ``api``, ``code``.
         author: Who: ``file``, ``cli:root``, ``web``.
-        digest: Hash of the text.
         summary: ``+a ~b -c``: what it added, changed and removed.
         checked: What it was checked against, as JSON; None when nobody knows.
     """
@@ -59,11 +57,7 @@ class Revision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RevisionText(Revision):
-    """A revision with what it says.
-
-    Attributes:
-        text: The whole file.
-    """
+    """A revision with what it says."""
 
     text: str
 
@@ -73,14 +67,10 @@ class Request:
     """Somebody replaced the config file and wants it in force.
 
     Attributes:
-        id: Its number.
-        asked_at: When.
-        actor: Who.
         action: ``apply`` or ``rollback``.
         digest: Hash of the text that is meant.
         detail: What to say of it: ``revision 3``.
         answered_at: When the scheduler answered, None until then.
-        revision: The revision it became.
         error: Why it did not.
     """
 

@@ -66,14 +66,7 @@ class _Doubt(NamedTuple):
 
 
 class Writer(Intake):
-    """Writes everything this process has to write, in groups, on one thread.
-
-    Args:
-        engine: The database.
-        clock: Time.
-        totals: Counters to move behind each commit.
-        events: Where task events go behind each commit.
-    """
+    """Writes everything this process has to write, in groups, on one thread."""
 
     def __init__(self, engine: Engine, clock: Clock, totals: Totals, events: EventStream) -> None:
         super().__init__(clock)

@@ -41,13 +41,6 @@ if TYPE_CHECKING:
 class Acceptance:
     """Decides which tasks a queue takes, and hands those to its line. Every method may be called from any thread.
 
-    Args:
-        live_tasks: The tasks of the queue.
-        store: Where their rows are committed.
-        line: Where they wait for a slot.
-        registry: Functions by name.
-        max_waiting: Most tasks that may wait.
-
     Attributes:
         taking: True while tasks may be reserved.
         live_of: Makes the live task of a row; the cron manager knows the functions of volatile jobs.
@@ -114,9 +107,7 @@ class Acceptance:
     def refusal(self, task: Task, ahead: Sequence[str] = ()) -> Verdict | None:
         """Why a task that another process put into the store is not served; None if it is.
 
-        Args:
-            task: The task.
-            ahead: Ids of tasks of the same job that are taken over together with it.
+        ``ahead`` are tasks of the same job, by id, that are taken over together with it.
         """
         with self._lock:
             try:

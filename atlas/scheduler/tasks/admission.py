@@ -67,9 +67,7 @@ class Admission:
     def decide(self, task: Task, ahead: Sequence[str] = ()) -> None:
         """Apply the job's overlap rule to a further task.
 
-        Args:
-            task: The task.
-            ahead: Ids of tasks of the same job that are taken over together with it.
+        ``ahead`` are tasks of the same job, by id, that are taken over together with it.
 
         Raises:
             JobBusyError: The rule allows no further task now.

@@ -28,14 +28,7 @@ if TYPE_CHECKING:
 
 
 class Cancellation:
-    """Cancels tasks, and ends those that another one replaces. Every method may be called from any thread.
-
-    Args:
-        live_tasks: The tasks of the queue.
-        store: Where every move is written.
-        stopping: Stops running attempts.
-        logs: Keeps what tasks log.
-    """
+    """Cancels tasks, and ends those that another one replaces. Every method may be called from any thread."""
 
     def __init__(self, live_tasks: LiveTasks, store: Store, stopping: Stopping, logs: TaskLogs) -> None:
         self._tasks, self._store, self._stopping, self._logs = live_tasks, store, stopping, logs

@@ -123,12 +123,7 @@ class AttemptLines:
 
 
 class Capture:
-    """Hands lines of those running tasks that name ``keeper`` to it, from this process's loguru, logging and stdout.
-
-    Args:
-        keeper: Gets them.
-        rules: Which, and what is hidden.
-    """
+    """Hands lines of those running tasks that name ``keeper`` to it, from this process's loguru, logging and stdout."""
 
     def __init__(self, keeper: LineKeeper, rules: LogRules) -> None:
         self._keeper, self._rules = keeper, rules

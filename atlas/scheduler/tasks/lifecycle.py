@@ -51,14 +51,9 @@ class Lifecycle:
     """Takes accepted tasks through their attempts to their final row. Every method may be called from any thread.
 
     Args:
-        live_tasks: The tasks of the queue.
-        store: Where every move is written.
-        line: Where tasks wait for a slot.
-        registry: Functions by name.
         stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         draw: Chance numbers in 0 to 1, for the jitter of retries.
         on_timer: Called with a monotonic time at which `tick` has something to do.
-        logs: Keeps what tasks log.
 
     Attributes:
         taking_starts: False once a stop has begun: what waits stays on disk.

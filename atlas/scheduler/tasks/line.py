@@ -66,7 +66,6 @@ class Line:
         max_running: Tasks that may run at once, over all lanes.
         limits: Tighter bounds per lane.
         may_start: Back-pressure: False while no task of this priority should start, and none after it.
-        clock: Time.
     """
 
     def __init__(

@@ -21,10 +21,7 @@ class Live:
     """An unfinished task in memory, with what rows cannot hold.
 
     Attributes:
-        task: The task.
         function: Its callable; durable tasks get it when an attempt begins.
-        args: Positional arguments.
-        kwargs: Keyword arguments.
         claim_first: RUNNING is committed before the function is entered.
         is_suspect: It was running when its process died, so it may be what killed it: see `Admission.may_begin`.
         alone_s: As a suspect it runs so long before the next one may.
@@ -33,7 +30,6 @@ class Live:
         tickets: Who waits for the end.
         context: The running attempt, None while it waits.
         deadline_s: Monotonic time at which the attempt runs out of time.
-        stop: Why the attempt was asked to stop.
         stopped_at_s: Monotonic time of that.
         stopper: How this executor is asked to stop it.
     """
@@ -60,7 +56,6 @@ class Attempt:
     """One try of a live task, as its executor holds it.
 
     Attributes:
-        live: The task.
         number: The attempt's number; a result with an older one is refused.
         context: What its function may ask.
         claim: Waited for before the function is entered, None when it may be entered at once.

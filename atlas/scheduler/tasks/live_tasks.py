@@ -35,12 +35,9 @@ class LiveTasks:
     The containers stay the same objects for good, so that each part keeps those it needs.
 
     Args:
-        clock: Time.
-        line: Where tasks wait for a slot.
         on_timer: Called with the monotonic time at which a retry is due.
 
     Attributes:
-        lock: The one lock.
         idle: Its condition: nothing runs any more, or no task is left.
         by_id: The unfinished tasks, and those whose final row is not on disk yet.
         running: Those that have an attempt, by id.

@@ -22,15 +22,7 @@ NAMED: Final = 3
 
 
 class LiveView:
-    """Looks at the tasks of a queue and moves none. Every method may be called from any thread.
-
-    Args:
-        live_tasks: The tasks of the queue.
-        line: Where they wait for a slot.
-        clock: Time.
-        stopping: Counts attempts that were given up.
-        max_waiting: Most tasks that may wait.
-    """
+    """Looks at the tasks of a queue and moves none. Every method may be called from any thread."""
 
     def __init__(
         self, live_tasks: LiveTasks, line: Line, clock: Clock, stopping: Stopping, *, max_waiting: int

@@ -19,12 +19,7 @@ if TYPE_CHECKING:
 
 
 class TaskLogs:
-    """The lines of one queue's tasks, from the moment one is logged to its row. May be used from any thread.
-
-    Args:
-        store: Where they go.
-        rules: Which are kept.
-    """
+    """The lines of one queue's tasks, from the moment one is logged to its row. May be used from any thread."""
 
     def __init__(self, store: Store, rules: LogRules) -> None:
         self.rules = rules

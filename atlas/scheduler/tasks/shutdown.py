@@ -23,14 +23,7 @@ if TYPE_CHECKING:
 
 
 class Shutdown:
-    """The steps of a queue's end; `Serving.stop` and `Serving.step_down` take them in order, from any thread.
-
-    Args:
-        live_tasks: The tasks of the queue.
-        store: Where every move is written.
-        acceptance: Takes nothing more once another process took over.
-        lifecycle: Starts nothing more then; it has what stops attempts.
-    """
+    """The steps of a queue's end; `Serving.stop` and `Serving.step_down` take them in order, from any thread."""
 
     def __init__(self, live_tasks: LiveTasks, store: Store, acceptance: Acceptance, lifecycle: Lifecycle) -> None:
         self._tasks, self._store = live_tasks, store

@@ -26,7 +26,6 @@ class Stopping:
     """Stops running attempts. Not thread-safe: who calls it holds the lock of `LiveTasks`.
 
     Args:
-        clock: Time.
         line: Gets the slots of abandoned attempts back.
         grace_s: Seconds between asking an attempt to stop and abandoning it.
         settle: Settles an attempt that is abandoned.

@@ -83,11 +83,7 @@ class _Order(NamedTuple):
     """What a call asks for, whatever its arguments.
 
     Attributes:
-        function: What runs.
         problem: Why its tasks are volatile.
-        name: The tasks' name.
-        priority: Theirs.
-        policy: Theirs.
         takes: Numbers of positional arguments that fit: to ask the function takes as long as the rest of a submit.
     """
 
@@ -100,12 +96,7 @@ class _Order(NamedTuple):
 
 
 class Submission:
-    """Makes tasks for one queue.
-
-    Args:
-        registry: Functions by name.
-        defaults: Policies of tasks that do not bring their own.
-    """
+    """Makes tasks for one queue."""
 
     def __init__(self, registry: Registry, defaults: QueueDefaults) -> None:
         self._registry, self._defaults = registry, defaults

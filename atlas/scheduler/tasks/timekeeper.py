@@ -19,10 +19,8 @@ class Timekeeper:
     """Calls ``tick`` at the times it is told, and ``renew`` every ``renew_s`` seconds.
 
     Args:
-        clock: Time.
         tick: Does what is due; returns the monotonic time of what comes next, or None.
         renew: Called regularly, whatever else is due.
-        renew_s: How often.
     """
 
     def __init__(

@@ -39,7 +39,6 @@ class Why:
     """The answer.
 
     Attributes:
-        job_id: The job.
         at: The instant that was asked about, None for the latest decision.
         verdict: ``ran``, ``waits`` (for a slot), ``ended`` (before its start), ``skipped``, ``not_due``, ``undecided``,
             ``not_there``, ``never``.
@@ -107,14 +106,7 @@ def why(
 
 
 def why_task(connection: Connection, task: Task, *, now: datetime, zone: ZoneInfo) -> Why:
-    """Why this task ran as it did, or waits; of a job or submitted.
-
-    Args:
-        connection: A reading one.
-        task: The task.
-        now: The present.
-        zone: Where the reader is.
-    """
+    """Why this task ran as it did, or waits; of a job or submitted."""
     ask = Inquiry(connection, task.job_id or "", task.fire_time or task.created_at, now, zone)
     if not task.status.is_final:
         _tell_of_scheduler(ask)

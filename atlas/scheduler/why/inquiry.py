@@ -30,14 +30,10 @@ class Inquiry:
     """What is asked and what is told.
 
     Attributes:
-        connection: A reading one.
-        job_id: The job.
         at: The instant in question, None for the latest decision.
-        now: The present.
         record: The job as it is, None if it is gone or its row cannot be read.
         zone: Where the reader is.
         verdict: See `Why`.
-        sentences: What is told, in order.
         facts: What the sentences are made of, as JSON values.
         told_errors: Errors that were told already.
     """

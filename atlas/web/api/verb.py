@@ -64,10 +64,8 @@ class Call:
     """One call of a verb.
 
     Attributes:
-        site: What all requests share.
         path: The parts of the path, such as ``job``.
         given: The query of a GET, the body of a POST, checked.
-        by: Who asks, for the audit.
     """
 
     site: Site

@@ -24,7 +24,6 @@ class Aside(Generic[T]):
     """Keeps an answer and finds a new one when the old one has its age.
 
     Args:
-        name: Of the thread.
         told: Called when there is a new answer.
     """
 

@@ -81,12 +81,7 @@ def _across(median_s: float | None, timeout_s: float | None, top_s: float, said:
 def history(found: History, said: Said, say: Speech, *, timeout_s: float | None, days: int) -> Markup:
     """A bar for some hours or a day, as tall as the mean: what ended well below; a thin line to the longest.
 
-    Args:
-        found: What is drawn.
-        said: Says instants and durations.
-        say: Words.
-        timeout_s: The limit.
-        days: How many there are; each, or each fifth of many, is named.
+    It says instants and durations by ``said`` and words by ``say``; of many days each fifth is named.
     """
     longest = max((bucket.longest_s for bucket in found.buckets), default=0.0)
     near = timeout_s is not None and longest > timeout_s / 8
@@ -194,11 +189,7 @@ def durations(tasks: Sequence[Brief], said: Said, say: Speech, *, timeout_s: flo
 def attempts(found: Sequence[tuple[int, str, float, float, str]], said: Said, say: Speech, label: str) -> Markup:
     """Each attempt on its own line over one clock; what lies between them is the wait.
 
-    Args:
-        found: Number, how it ended, begin and end in seconds since the first began, and a short text.
-        said: Says durations.
-        say: Words.
-        label: The chart in words.
+    ``found``: number, how it ended, begin and end in seconds since the first began, and a short text.
     """
     total = max((end for _n, _status, _begin, end, _text in found), default=1.0) or 1.0
     step = _step(total, 6)

@@ -37,9 +37,7 @@ class Event:
     """One thing that happened, or will.
 
     Attributes:
-        at: When.
         status: What to mark it with.
-        words: What.
         more: Why or how, "" if there is nothing to say.
     """
 

@@ -62,9 +62,6 @@ HEALTH_KEEPS_S: Final = 60.0
 class Desk:
     """What pages keep of one started scheduler.
 
-    Args:
-        site: The site; its scheduler is started.
-
     Attributes:
         begun: Set once the first page finds what it shows first, and its statements compiled.
         is_read: True once the errors of the last 24 hours, too, were read for the first time.
@@ -196,12 +193,7 @@ class Desk:
         return self._health.get(lambda: look(self._site), keeps_s=HEALTH_KEEPS_S)
 
     def preview(self, text: str, digest: str) -> Preview | ConfigError | None:
-        """What a text for the config file would do, or why it cannot be used; None while that of many jobs is reckoned.
-
-        Args:
-            text: The text.
-            digest: Its hash.
-        """
+        """What a text for the config file would do, or why it cannot be used; None while it is still reckoned."""
         version = digest, self.atlas.cron.sync.shown.jobs.version
 
         def find() -> Preview | ConfigError:

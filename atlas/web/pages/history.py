@@ -37,7 +37,6 @@ class Bucket:
         start_s: Its begin, seconds since 1970.
         by_status: Ended tasks by how they are shown: RETRYING stands for a success that needed a retry.
         sum_s: Their durations together.
-        longest_s: The longest of them.
     """
 
     start_s: float
@@ -100,11 +99,7 @@ class Histories:
     def of(self, job_id: str, span_s: int, size_s: int, local: datetime) -> History:
         """What the job did in the last ``span_s`` seconds.
 
-        Args:
-            job_id: The job.
-            span_s: How far back.
-            size_s: How long a bucket is; a day holds a whole number of them.
-            local: The present, in the zone whose days are meant.
+        A day holds a whole number of ``size_s``; ``local`` is the present, in the zone whose days are meant.
         """
         key, now_s = (job_id, span_s), local.timestamp()
         kept = self._known.pop(key, None)

@@ -213,13 +213,7 @@ def load_lane(
 ) -> Markup:
     """Under the lanes: how many slots were busy on average, and how many tasks the plan asks for at once.
 
-    Args:
-        span: The time.
-        said: Says instants.
-        say: Words.
-        past: Start of a quarter of an hour (seconds since 1970) → slots busy on average.
-        load: The plan; None while it is being reckoned.
-        slots: How many there are.
+    ``past``: start of a quarter of an hour → slots busy on average; without ``load`` the plan is being reckoned.
     """
     top = max([slots * 1.25, *past.values(), *(bucket.at_once for bucket in (load.buckets if load else ()))]) or 1.0
     step = BUCKET_S * PER_S

@@ -107,7 +107,6 @@ class Rollup:
     """The steps of the last 24 hours, or of more: read once, piece by piece and newest first, then kept up to date.
 
     Args:
-        store: Where the tasks are.
         span_s: How long the past is, seconds.
         step_s: How long a step is, seconds.
     """

@@ -16,14 +16,7 @@ NOTHING: Final = "–"
 
 
 class Said:
-    """Says instants and durations.
-
-    Args:
-        zone: In which clock times are told.
-        zone_name: Its name.
-        language: ``en`` or ``zh``.
-        now: The moment of the page.
-    """
+    """Says instants and durations."""
 
     def __init__(self, zone: tzinfo, zone_name: str, language: str, now: datetime) -> None:
         self.zone, self.zone_name, self.now = zone, zone_name, now

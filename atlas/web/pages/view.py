@@ -45,15 +45,7 @@ SECTIONS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """One visit with its moment, its words and the desk.
-
-    Attributes:
-        visit: The request.
-        desk: What is kept of the scheduler.
-        now: The moment of the page.
-        say: Words.
-        said: Instants and durations.
-    """
+    """One visit with its moment, its words and the desk."""
 
     visit: Visit
     desk: Desk

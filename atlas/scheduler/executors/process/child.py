@@ -49,15 +49,11 @@ class WorkerCall:
     """All that a worker needs for one attempt: plain values, so that nothing of the parent is pickled.
 
     Attributes:
-        task_id: The task.
         attempt: Number of the attempt, from 1.
         reference: The function as ``module:qualname``.
         arguments: JSON object ``{"args": [...], "kwargs": {...}}``.
-        job_id: The task's job, or None.
         deadline: When the attempt runs out of time, for `current_task`; whoever made the call keeps it.
-        fire_time: The fire time it serves, or None.
         log_bytes: Most that is kept of what it logs; 0 keeps nothing.
-        log_rules: What of it is kept.
     """
 
     task_id: str

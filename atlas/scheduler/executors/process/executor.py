@@ -52,7 +52,6 @@ class WorkerHandle:
     """One call given to a `ProcessExecutor`; made by it, and changed by it alone.
 
     Attributes:
-        call: What is called.
         pid: The worker's process id, also after its end; None while the call waits for a worker.
         reason: Why it was stopped, None if nobody asked.
         done: Who is told the outcome, None once that was done.

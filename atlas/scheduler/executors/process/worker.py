@@ -46,7 +46,6 @@ class Worker:
         handle: The call it was given and has not answered.
         idle_until_s: Monotonic time at which it has been without work for long enough.
         doomed: It was killed, or is to be.
-        pid: Its process id.
     """
 
     def __init__(
