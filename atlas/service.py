@@ -171,10 +171,7 @@ class AtlasScheduler:
         persistence = settings.persistence
         store = self._store = open_store(persistence.database, durability=persistence.durability)
         self._status = StatusManager(
-            persistence.status_file,
-            store=store,
-            keep_days=persistence.keep_days,
-            keep_tasks=persistence.keep_tasks,
+            persistence.status_file, store=store, keep_days=persistence.keep_days, keep_tasks=persistence.keep_tasks
         )
         self.queue.bind(store)
         bind_builtins(self.registry, store=store, settings=settings, health_source=self, clock=store.clock)

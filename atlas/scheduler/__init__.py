@@ -68,7 +68,7 @@ _HOMES: Final = MappingProxyType(
         "current_task": "context",
         "open_store": "store.store",
         "register": "registry",
-    },
+    }
 )
 
 

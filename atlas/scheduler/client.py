@@ -283,12 +283,7 @@ class SyncAtlasClient:
         return self._put(task, action=Action.SUBMIT, by=by, unique=unique)
 
     def run_job(
-        self,
-        name: str,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        by: str = "",
+        self, name: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, by: str = ""
     ) -> str:
         """Put a task of the job into the store; works while it is paused. The audit keeps who asked (``by``).
 
@@ -398,11 +393,7 @@ class SyncAtlasClient:
         return {job_id for job_id, pause in self._read(read_pauses).items() if pause.holds(now)}
 
     def wait(
-        self,
-        task_id: str,
-        timeout: float | None = None,
-        *,
-        on_change: Callable[[Task], None] | None = None,
+        self, task_id: str, timeout: float | None = None, *, on_change: Callable[[Task], None] | None = None
     ) -> Task:
         """Wait until the task is final, looking twice a second.
 
@@ -485,11 +476,7 @@ class AtlasClient:
     resume_jobs = awaited(SyncAtlasClient.resume_jobs)
 
     async def wait(
-        self,
-        task_id: str,
-        timeout: float | None = None,
-        *,
-        on_change: Callable[[Task], None] | None = None,
+        self, task_id: str, timeout: float | None = None, *, on_change: Callable[[Task], None] | None = None
     ) -> Task:
         """`SyncAtlasClient.wait`; no thread waits: neither many such calls nor a cancelled one hold up others."""
         store = await asyncio.to_thread(lambda: self._sync.store)

@@ -286,12 +286,7 @@ class SyncCronManager:
             self._made.pop(name, None)
 
     def run_job_now(
-        self,
-        name: str,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        by: str = "",
+        self, name: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, by: str = ""
     ) -> str:
         """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
 

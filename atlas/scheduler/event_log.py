@@ -34,14 +34,14 @@ TASK_LINES: Final = MappingProxyType(
         TaskStatus.TIMEOUT: ("ERROR", "task timed out"),
         TaskStatus.CANCELLED: ("INFO", "task cancelled"),
         TaskStatus.RETRYING: ("WARNING", "task will be retried"),
-    },
+    }
 )
 SCHEDULER_LEVELS: Final = MappingProxyType(
     {
         SchedulerEventKind.FAULT: "ERROR",
         SchedulerEventKind.CONFIG_REFUSED: "ERROR",
         SchedulerEventKind.CONFIG_CHANGED: "WARNING",
-    },
+    }
 )
 TOLD_ALREADY: Final = frozenset(
     {

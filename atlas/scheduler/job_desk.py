@@ -66,12 +66,7 @@ class JobDesk:
     # --- run now --------------------------------------------------------------------------------------------------
 
     def run_job(
-        self,
-        name: str,
-        *,
-        args: Sequence[Any] | None = None,
-        kwargs: Mapping[str, Any] | None = None,
-        by: str = "",
+        self, name: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, by: str = ""
     ) -> str:
         """See `CronManager.run_job_now`."""
         return self._begun(*self._begin(name, args=args, kwargs=kwargs, by=by))

@@ -232,12 +232,7 @@ def read_pauses(connection: Connection, *job_ids: str) -> dict[str, Pause]:
     if 0 < len(job_ids) <= FEW:
         statement = statement.where(job_state.c.job_id.in_(job_ids))
     return {
-        row.job_id: Pause(
-            datetime.fromtimestamp(row.paused_at, UTC),
-            _end(row.paused_until),
-            row.paused_by,
-            row.reason,
-        )
+        row.job_id: Pause(datetime.fromtimestamp(row.paused_at, UTC), _end(row.paused_until), row.paused_by, row.reason)
         for row in connection.execute(statement)
     }
 

@@ -161,12 +161,7 @@ def schedule_text(definition: JobDefinition) -> str:
 
 
 def status_of(
-    job: Job,
-    definition: JobDefinition | None,
-    *,
-    metrics: Metrics,
-    last: Task | None,
-    unfinished: Sequence[str],
+    job: Job, definition: JobDefinition | None, *, metrics: Metrics, last: Task | None, unfinished: Sequence[str]
 ) -> dict[str, Any]:
     """Everything about one job, as `CronManager.get_job_status` returns it."""
     status: dict[str, Any] = {

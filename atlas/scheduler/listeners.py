@@ -32,7 +32,7 @@ KINDS: Final = MappingProxyType(
         EVENT_JOB_ERROR: SchedulerEventKind.FAULT,
         EVENT_JOB_MISSED: SchedulerEventKind.FAULT,
         EVENT_JOB_MAX_INSTANCES: SchedulerEventKind.FAULT,
-    },
+    }
 )
 """Job changes and tasks do not come this way: APScheduler has no started event, and loses or reorders others."""
 

@@ -382,10 +382,7 @@ class TaskQueue:
         return lives[0].task.id
 
     async def submit_many(
-        self,
-        func: Callable[..., Any] | str,
-        arguments: Iterable[Sequence[Any]],
-        **options: Unpack[SubmitOptions],
+        self, func: Callable[..., Any] | str, arguments: Iterable[Sequence[Any]], **options: Unpack[SubmitOptions]
     ) -> list[str]:
         """Accept one task per entry of ``arguments`` (its positional arguments) in one commit: all or none."""
         lives = self._prepare(func, arguments, options, many=True)

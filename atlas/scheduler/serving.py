@@ -10,11 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 
 from atlas.scheduler.crash_points import CrashPoint, reached
-from atlas.scheduler.errors import (
-    AtlasError,
-    DuplicateTaskError,
-    UnknownTaskError,
-)
+from atlas.scheduler.errors import AtlasError, DuplicateTaskError, UnknownTaskError
 from atlas.scheduler.executors.loop import LoopExecutor
 from atlas.scheduler.executors.process.slots import ProcessSlots
 from atlas.scheduler.executors.thread import ThreadExecutor

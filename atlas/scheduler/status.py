@@ -336,15 +336,7 @@ class StatusManager:
         Raises:
             ArgumentsError: There is no such status, an instant is naive, or ``before`` is no cursor.
         """
-        wanted = TaskFilter(
-            job=job,
-            status=status,
-            since=since,
-            until=until,
-            text=text,
-            before=before,
-            limit=limit,
-        )
+        wanted = TaskFilter(job=job, status=status, since=since, until=until, text=text, before=before, limit=limit)
         return self.store.read(lambda connection: find_tasks(connection, wanted))
 
     def get_attempts(self, task_id: str) -> list[dict[str, Any]]:

@@ -65,10 +65,7 @@ class SyncTaskQueue:
         return lives[0].task.id
 
     def submit_many(
-        self,
-        func: Callable[..., Any] | str,
-        arguments: Iterable[Sequence[Any]],
-        **options: Unpack[SubmitOptions],
+        self, func: Callable[..., Any] | str, arguments: Iterable[Sequence[Any]], **options: Unpack[SubmitOptions]
     ) -> list[str]:
         """`TaskQueue.submit_many`."""
         refuse_on_loop()

@@ -59,12 +59,10 @@ WAITING: Final = frozenset({TaskStatus.PENDING, TaskStatus.RETRYING})
 MOVES: Final[Mapping[TaskStatus, frozenset[TaskStatus]]] = MappingProxyType(
     {
         TaskStatus.PENDING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.FAILED}),
-        TaskStatus.RUNNING: frozenset(
-            {*FINAL, TaskStatus.RETRYING, TaskStatus.PENDING},
-        ),
+        TaskStatus.RUNNING: frozenset({*FINAL, TaskStatus.RETRYING, TaskStatus.PENDING}),
         TaskStatus.RETRYING: frozenset({TaskStatus.RUNNING, TaskStatus.CANCELLED, TaskStatus.FAILED}),
         **{final: frozenset() for final in FINAL},
-    },
+    }
 )
 """The moves a task may make. PENDING and RETRYING end as FAILED when the function they need is gone for good."""
 

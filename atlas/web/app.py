@@ -86,11 +86,7 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
     app = Starlette(
         routes=routes,
         middleware=[Middleware(Guard, site=site)],
-        exception_handlers={
-            HTTPException: on_error,
-            AtlasError: on_error,
-            BusyError: on_error,
-        },
+        exception_handlers={HTTPException: on_error, AtlasError: on_error, BusyError: on_error},
     )
     app.state.site = site
     app.state.routes = {route.name: route for route in routes if isinstance(route, Route)}

@@ -56,10 +56,7 @@ class Counted:
     def __add__(self, other: Counted) -> Counted:
         """Both together."""
         return Counted(
-            self.retries + other.retries,
-            self.crashes + other.crashes,
-            self.lags + other.lags,
-            self.lag_s + other.lag_s,
+            self.retries + other.retries, self.crashes + other.crashes, self.lags + other.lags, self.lag_s + other.lag_s
         )
 
     def buckets(self) -> Iterator[tuple[str, int]]:

@@ -78,8 +78,7 @@ def _lately(source: HealthSource, clock: Clock, detail: Told) -> Check:
     if not told:
         return Check(name="scheduler", detail=detail)
     words = joined(
-        "; ",
-        [Told("{at} {what}", at=one.at.isoformat(timespec="seconds"), what=one.words) for one in told[-5:]],
+        "; ", [Told("{at} {what}", at=one.at.isoformat(timespec="seconds"), what=one.words) for one in told[-5:]]
     )
     return Check(
         name="scheduler",

@@ -156,14 +156,7 @@ class Document:
 
 
 def compose(
-    day: date,
-    figures: DayFigures,
-    compared: Compared,
-    *,
-    words: Words,
-    host: str,
-    zone: tzinfo,
-    made_at: datetime,
+    day: date, figures: DayFigures, compared: Compared, *, words: Words, host: str, zone: tzinfo, made_at: datetime
 ) -> Document:
     """The report of ``day``, compared with what came before it."""
 

@@ -148,8 +148,7 @@ def _common(one: str, other: str) -> tuple[int, int]:
     front = _agree(least, lambda low, high: one[low:high] == other[low:high])
     ends = len(one), len(other)
     back = _agree(
-        least - front,
-        lambda low, high: one[ends[0] - high : ends[0] - low] == other[ends[1] - high : ends[1] - low],
+        least - front, lambda low, high: one[ends[0] - high : ends[0] - low] == other[ends[1] - high : ends[1] - low]
     )
     return front, back
 

@@ -152,13 +152,7 @@ class Preview:
 
 
 def make_preview(
-    connection: Connection,
-    wanted: JobsFile,
-    *,
-    file: Path | str,
-    now: datetime,
-    slots: int,
-    limits: Mapping[str, int],
+    connection: Connection, wanted: JobsFile, *, file: Path | str, now: datetime, slots: int, limits: Mapping[str, int]
 ) -> Preview:
     """What the file ``wanted`` would do to the jobs in the store.
 

@@ -56,15 +56,7 @@ class CronExpression:
         ScheduleError: There is no such zone.
     """
 
-    __slots__ = (
-        "_calendar",
-        "_hash",
-        "_steady",
-        "_zone",
-        "expression",
-        "fields",
-        "timezone",
-    )
+    __slots__ = ("_calendar", "_hash", "_steady", "_zone", "expression", "fields", "timezone")
 
     expression: str
     timezone: str

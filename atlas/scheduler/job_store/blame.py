@@ -35,10 +35,7 @@ class Shared(NamedTuple):
 
 
 def write_without_refused(
-    connection: Connection,
-    decided: Pass,
-    suspects: Collection[str],
-    write: Callable[[Connection, Pass], Written],
+    connection: Connection, decided: Pass, suspects: Collection[str], write: Callable[[Connection, Pass], Written]
 ) -> Shared:
     """Write a pass, without the jobs that the database refuses or that raise.
 

@@ -137,13 +137,13 @@ _DURATION_SCHEMA: Final[dict[str, list[Any]]] = {
     "examples": [300, "5m", "1h30m"],
 }
 _POSITIVE_SCHEMA: Final = _DURATION_SCHEMA | {
-    "anyOf": [{"type": "number", "exclusiveMinimum": 0}, *_DURATION_SCHEMA["anyOf"][1:]],
+    "anyOf": [{"type": "number", "exclusiveMinimum": 0}, *_DURATION_SCHEMA["anyOf"][1:]]
 }
 _PRIORITY_SCHEMA: Final = {
     "anyOf": [
         {"enum": [priority.name for priority in TaskPriority]},
         {"pattern": "^(" + "|".join("".join(f"[{one}{one.lower()}]" for one in p.name) for p in TaskPriority) + ")$"},
-    ],
+    ]
 }
 _CRON_SCHEMA: Final = {
     "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}],

@@ -323,7 +323,7 @@ def scheduler_lease(connection: Connection) -> Lease | None:
 def last_lease(connection: Connection) -> Lease | None:
     """`scheduler_lease` as it was written, without a look at its process (15 µs); for what that one told."""
     row = connection.execute(
-        select(leases).where(leases.c.role == SCHEDULER).order_by(leases.c.token.desc()).limit(1),
+        select(leases).where(leases.c.role == SCHEDULER).order_by(leases.c.token.desc()).limit(1)
     ).first()
     return None if row is None else _lease_of(row)
 

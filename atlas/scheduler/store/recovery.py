@@ -98,9 +98,7 @@ def pick_up(
 
     ``accept`` looks at one task: a verdict ends it at once, None serves it.
     """
-    rows = connection.execute(
-        SELECT.where(*_NEW).order_by(tasks.c.id),
-    )
+    rows = connection.execute(SELECT.where(*_NEW).order_by(tasks.c.id))
     to_serve: list[Task] = []
     refused: list[Task] = []
     counts = Moves()
@@ -127,7 +125,7 @@ def requests(connection: Connection) -> tuple[bool, list[str]]:
 def request_cancel(connection: Connection, task_id: str, *, by: str, at: datetime) -> bool:
     """Ask for the end of an unfinished task; False when it is final or unknown. The audit keeps who asked."""
     found = connection.execute(
-        update(tasks).where(tasks.c.id == task_id, text(UNFINISHED_SQL)).values(cancel_requested=True),
+        update(tasks).where(tasks.c.id == task_id, text(UNFINISHED_SQL)).values(cancel_requested=True)
     ).rowcount
     if found:
         write_audit(connection, Action.CANCEL, task_id, by=by, at=at)

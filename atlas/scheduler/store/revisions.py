@@ -213,9 +213,7 @@ def answer(
             update(config_requests)
             .where(config_requests.c.id == one.id)
             .values(
-                answered_at=at.timestamp(),
-                revision=revision if mine else None,
-                error=error if mine else SUPERSEDED,
+                answered_at=at.timestamp(), revision=revision if mine else None, error=error if mine else SUPERSEDED
             )
         )
 

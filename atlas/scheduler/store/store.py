@@ -144,12 +144,7 @@ class Store:
         return await asyncio.to_thread(self.read, work)
 
     def write(
-        self,
-        work: Work[T],
-        *,
-        after: Callable[[T], None] | None = None,
-        wait_s: float = CALL_S,
-        tells: bool = True,
+        self, work: Work[T], *, after: Callable[[T], None] | None = None, wait_s: float = CALL_S, tells: bool = True
     ) -> T:
         """What ``work`` returned in a transaction that is committed; an error of ``work`` undoes its own changes only.
 

@@ -63,7 +63,7 @@ UPDATE: Final = Statement(
         ("id", *_MOVING),
         lambda update, new: update.where(tasks.c.id == new["id"], tasks.c.attempt <= new["attempt"]).values(
             {name: new[name] for name in _MOVING}
-            | {"cancel_requested": or_(tasks.c.cancel_requested, new["cancel_requested"])},
+            | {"cancel_requested": or_(tasks.c.cancel_requested, new["cancel_requested"])}
         ),
     ),
     ("id", *_MOVING),

@@ -351,7 +351,7 @@ class Writer(Intake):
             self._deaf = True
             logger.error("the database does not take a commit; it is retried", error=text)
             self._events.publish(
-                SchedulerEvent(kind=SchedulerEventKind.FAULT, at=self._clock.now(), detail={"store": text}),
+                SchedulerEvent(kind=SchedulerEventKind.FAULT, at=self._clock.now(), detail={"store": text})
             )
         if is_corrupt(error):
             self._damage = f"the database file {self.file.path} is damaged ({text})"
@@ -414,7 +414,7 @@ class Writer(Intake):
             self._failing_since_s = self._fault = None
             logger.info("the database takes commits again", after_s=round(seconds, 1))
             self._events.publish(
-                SchedulerEvent(kind=SchedulerEventKind.RECOVERED, at=self._clock.now(), detail={"after_s": seconds}),
+                SchedulerEvent(kind=SchedulerEventKind.RECOVERED, at=self._clock.now(), detail={"after_s": seconds})
             )
 
     # --- when the database is lost ----------------------------------------------------------------------------------

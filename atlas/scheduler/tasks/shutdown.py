@@ -33,10 +33,7 @@ class Shutdown:
         """Wait until nothing runs (and, if asked, nothing waits); False when ``timeout_s`` passed first."""
         tasks = self._tasks
         with tasks.lock:
-            return tasks.idle.wait_for(
-                lambda: not tasks.running and not (waiting_too and tasks.by_id),
-                timeout_s,
-            )
+            return tasks.idle.wait_for(lambda: not tasks.running and not (waiting_too and tasks.by_id), timeout_s)
 
     def stop_all(self) -> int:
         """Ask every running attempt to stop; returns how many there are."""

@@ -219,11 +219,7 @@ def _policy(view: View, definition: JobDefinition) -> list[tuple[str, str, str]]
         "overlap": ("Overlap", say(_OVERLAP[policies.overlap.value], n=policies.max_instances)),
         "catchup": (
             "Missed fires",
-            say(
-                _CATCHUP[policies.catchup.value],
-                s=said.rough(policies.catchup_window_s),
-                n=policies.catchup_limit,
-            ),
+            say(_CATCHUP[policies.catchup.value], s=said.rough(policies.catchup_window_s), n=policies.catchup_limit),
         ),
         "on_crash": (
             "After a crash",

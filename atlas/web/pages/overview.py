@@ -206,10 +206,7 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
         if last is None:
             continue
         words = say(
-            "{bad} of the last {n} tasks did not succeed. {error}",
-            bad=bad,
-            n=len(lately),
-            error=_error(view, last.id),
+            "{bad} of the last {n} tasks did not succeed. {error}", bad=bad, n=len(lately), error=_error(view, last.id)
         )
         found.append(
             Alert(

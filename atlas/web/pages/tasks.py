@@ -29,12 +29,7 @@ MOST_SEARCHED: Final = 20_000
 """Newest tasks a text is looked for in; an older one is found with a job, a status or a time beside it."""
 MOST_TAKEN: Final = 10_000
 """Newest tasks of a selection that are taken away in one file."""
-SINCE: Final = {
-    "1h": timedelta(hours=1),
-    "24h": timedelta(days=1),
-    "7d": timedelta(days=7),
-    "30d": timedelta(days=30),
-}
+SINCE: Final = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 _COLUMNS: Final = (
     *("id", "name", "job_id", "status", "priority", "created_at", "fire_time", "started_at", "finished_at"),
     *("attempt", "failures", "reason", "error", "cause", "due_at"),

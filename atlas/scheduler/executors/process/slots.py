@@ -36,9 +36,7 @@ class ProcessSlots:
         from atlas.scheduler.executors.process.executor import ProcessExecutor
 
         self._pool = ProcessExecutor(
-            self._line.max_running,
-            on_progress=self._lifecycle.progress,
-            on_line=self._lifecycle.logs.add_kept,
+            self._line.max_running, on_progress=self._lifecycle.progress, on_line=self._lifecycle.logs.add_kept
         )
         while (task := self._line.take(ExecutorKind.PROCESS)) is not None:
             attempt = self._lifecycle.begin(task)
