@@ -225,9 +225,9 @@ def test_another_process_sees_why_and_resumes_it(anywhere: Clockwork, which: str
         client.store.clock = anywhere.clock
         seen = client.job("bad")
         assert (seen.state, seen.detail) == (JobState.PARKED, anywhere.job("bad").detail)
-        shown = LeadersJobs(client.store)
-        assert dict(shown.apart_words()) == {"bad": seen.detail}
-        shown.close()
+        leaders = LeadersJobs(client.store)
+        assert leaders.shown.jobs.apart_words() == {"bad": seen.detail}
+        leaders.close()
         refuse_no_more(anywhere)
         anywhere.clock.instant = utc(f"{DAY} 12:01:10")
         assert client.resume_jobs(None if which == "all" else ["bad"], by="cli:lin") == ["bad"]

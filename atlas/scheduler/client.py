@@ -28,6 +28,7 @@ from atlas.scheduler.job_state import Pause, pause_jobs, read_pauses, resume_job
 from atlas.scheduler.job_store.records import JobRecord, Parked
 from atlas.scheduler.job_store.rows import read_job, read_jobs
 from atlas.scheduler.job_view import Job, last_task, status_of
+from atlas.scheduler.leaders_jobs import Shown, read_row_jobs
 from atlas.scheduler.lease_facts import parked_words, unbound_jobs
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
@@ -164,25 +165,8 @@ class SyncAtlasClient:
 
     def jobs(self) -> list[Job]:
         """Every job, by name."""
-        (records, parked), pauses, lease = self._read(
-            lambda connection: (read_jobs(connection), read_pauses(connection), scheduler_lease(connection))
-        )
-        unbound = unbound_jobs(lease)
-        apart = self._apart(lease)
-        now = self.store.clock.now()
-        in_force = {job_id: pause for job_id, pause in pauses.items() if pause.holds(now)}
-        found = [
-            Job.of(
-                one.definition,
-                one.trigger,
-                one.next_run,
-                in_force.get(one.id),
-                unbound.get(one.id),
-                apart=apart.get(one.id),
-            )
-            for one in records.values()
-        ]
-        return sorted([*found, *map(Job.of_parked, parked.values())], key=lambda job: job.id)
+        rows = self._read(lambda connection: read_row_jobs(connection, self.store.clock))
+        return Shown(rows, rows).all_jobs()
 
     def job(self, name: str) -> Job:
         """One job.

@@ -17,7 +17,8 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Pause, delete_pauses
-from atlas.scheduler.job_view import Job, last_task, status_of
+from atlas.scheduler.job_view import last_task, status_of
+from atlas.scheduler.leaders_jobs import Shown
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.tasks.submission import make_task
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.job_view import Job
     from atlas.scheduler.registry import Function
     from atlas.scheduler.running_clock import RunningClock
     from atlas.scheduler.store.tickets import Ticket
@@ -42,7 +44,7 @@ class JobDesk:
     """The calls of `CronManager` on the jobs of ``running``; what they promise is said there."""
 
     def __init__(self, running: RunningClock) -> None:
-        self._running = running
+        self._running, self._shown = running, Shown(running.jobs, running.states)
 
     def remove_job(self, name: str, *, by: str) -> None:
         """See `CronManager.remove_job`."""
@@ -177,16 +179,12 @@ class JobDesk:
 
     def job(self, name: str) -> Job:
         """See `CronManager.get_job`."""
-        for parked in self._running.jobs.parked():
-            if parked.id == name:
-                return Job.of_parked(parked)
-        return self._job(self._record(name))
+        parked = next((one for one in self._running.jobs.parked() if one.id == name), None)
+        return next(self._shown.each_job([parked or self._record(name)]))
 
     def jobs(self) -> list[Job]:
         """See `CronManager.get_all_jobs`."""
-        jobs = self._running.jobs
-        found = [*map(self._job, jobs.records()), *map(Job.of_parked, jobs.parked())]
-        return sorted(found, key=lambda job: job.id)
+        return self._shown.all_jobs()
 
     def job_status(self, name: str) -> dict[str, Any]:
         """See `CronManager.get_job_status`."""
@@ -198,18 +196,6 @@ class JobDesk:
             metrics=store.totals.metrics(name),
             last=store.read(lambda connection: last_task(connection, name)),
             unfinished=self._running.serving.view.unfinished_of(name),
-        )
-
-    def _job(self, record: JobRecord) -> Job:
-        states, definition = self._running.states, record.definition
-        apart = self._running.jobs.apart().get(record.id)
-        return Job.of(
-            definition,
-            record.trigger,
-            record.next_run,
-            states.pause_of(record.id),
-            states.unbound(definition),
-            apart=None if apart is None else apart.words,
         )
 
     def _record(self, name: str) -> JobRecord:

@@ -1,11 +1,13 @@
-"""The jobs of a store that another process leads, as rows and its lease tell of them."""
+"""The jobs of a store as they stand, to look at: in this process, or as rows and another one's lease tell of them."""
 
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+from itertools import chain
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from atlas.scheduler.job_state import read_pauses
+from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.job_view import Job
 from atlas.scheduler.lease_facts import parked_words, unbound_jobs
@@ -13,13 +15,15 @@ from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.revisions import latest_revision
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from sqlalchemy import Connection
 
+    from atlas.scheduler.clock import Clock
     from atlas.scheduler.definition import JobDefinition
-    from atlas.scheduler.job_state import Pause
-    from atlas.scheduler.job_store.records import JobRecord, Parked
+    from atlas.scheduler.job_state import JobStates, Pause
+    from atlas.scheduler.job_store.job_store import JobStore
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.job_store.rows import JobRows
     from atlas.scheduler.store.store import Store
 
@@ -27,80 +31,97 @@ KEEPS_S: Final = 1.0
 """The leader commits all the time; its rows are read so often at most."""
 
 
-class ShownJobs(Protocol):
-    """Jobs, to look at."""
+class RowJobs(NamedTuple):
+    """The jobs of a store at one moment, with their pauses and functions, as rows and its scheduler's lease tell.
 
-    @property
-    def version(self) -> int:
-        """Another number after every change but that of a start time."""
+    Attributes:
+        version: Another number after every change but that of a start time.
+    """
+
+    rows: JobRows
+    pauses: Mapping[str, Pause]
+    missing: Mapping[str, str]
+    apart: Mapping[str, str]
+    revision: int | None
+    version: int
+    clock: Clock
 
     def records(self) -> list[JobRecord]:
-        """Every job that can be read."""
+        """See `JobStore.records`."""
+        return list(self.rows.records.values())
 
     def record(self, job_id: str) -> JobRecord | None:
-        """One of them."""
+        """See `JobStore.record`."""
+        return self.rows.records.get(job_id)
 
     def parked(self) -> list[Parked]:
-        """Jobs that cannot be read."""
+        """See `JobStore.parked`."""
+        return list(self.rows.parked.values())
 
     def apart_words(self) -> Mapping[str, str]:
-        """Job that can be read and not be served → why, and what to do."""
-
-
-class ShownStates(Protocol):
-    """What is true of jobs beside their definitions, to look at."""
-
-    @property
-    def version(self) -> int:
-        """Another number after every change."""
+        """See `JobStore.apart_words`."""
+        return self.apart
 
     def paused(self) -> list[str]:
-        """Ids of the jobs with a pause in force."""
+        """See `JobStates.paused`."""
+        return [job_id for job_id in self.pauses if self.pause_of(job_id) is not None]
 
     def pause_of(self, job_id: str) -> Pause | None:
-        """The pause in force."""
+        """See `JobStates.pause_of`."""
+        pause = self.pauses.get(job_id)
+        return pause if pause is not None and pause.holds(self.clock.now()) else None
 
     def unbound(self, definition: JobDefinition) -> str | None:
-        """Why the job has no function, None if it has one."""
+        """See `JobStates.unbound`."""
+        return self.missing.get(definition.id)
+
+
+def read_row_jobs(connection: Connection, clock: Clock) -> RowJobs:
+    """All of them; without a living scheduler none is set apart, since nobody has tried."""
+    rows, pauses, lease = read_jobs(connection), read_pauses(connection), scheduler_lease(connection)
+    missing, revision = unbound_jobs(lease), latest_revision(connection)
+    apart = parked_words(lease if lease is not None and lease.lives(clock.now()) else None)
+    digests = tuple((record.id, record.digest) for record in rows.records.values())
+    parts = digests, tuple(rows.parked.items()), tuple(sorted(pauses)), tuple(sorted(missing)), tuple(apart.items())
+    return RowJobs(rows, pauses, missing, apart, None if revision is None else revision.number, hash(parts), clock)
 
 
 class Shown(NamedTuple):
     """The jobs of a store, whoever leads.
 
     Attributes:
+        states: What is true of them beside their definitions.
         revision: The revision of the config file in force.
     """
 
-    jobs: ShownJobs
-    states: ShownStates
-    revision: int | None
+    jobs: JobStore | RowJobs
+    states: JobStates | RowJobs
+    revision: int | None = None
 
-    def each_job(self) -> Iterator[Job]:
-        """Every job as it stands, the parked ones last; one by one: of ten thousand they are 2 MB."""
+    def each_job(self, some: Iterable[JobRecord | Parked] | None = None) -> Iterator[Job]:
+        """``some`` jobs as they stand, by default all, parked ones last; one by one: of ten thousand they are 2 MB."""
         apart = self.jobs.apart_words()
-        for one in self.jobs.records():
-            pause, unbound = self.states.pause_of(one.id), self.states.unbound(one.definition)
-            yield Job.of(one.definition, one.trigger, one.next_run, pause, unbound, apart=apart.get(one.id))
-        yield from map(Job.of_parked, self.jobs.parked())
+        every: Iterable[JobRecord | Parked] = chain(self.jobs.records(), self.jobs.parked())
+        for one in every if some is None else some:
+            if isinstance(one, Parked):
+                yield Job.of_parked(one)
+            else:
+                pause, unbound = self.states.pause_of(one.id), self.states.unbound(one.definition)
+                yield Job.of(one.definition, one.trigger, one.next_run, pause, unbound, apart=apart.get(one.id))
 
-
-class _Read(NamedTuple):
-    rows: JobRows
-    pauses: Mapping[str, Pause]
-    unbound: Mapping[str, str]
-    apart: Mapping[str, str]
-    revision: int | None
-    version: int
+    def all_jobs(self) -> list[Job]:
+        """Every job as it stands, by id."""
+        return sorted(self.each_job(), key=lambda job: job.id)
 
 
 class LeadersJobs:
-    """`ShownJobs` and `ShownStates` of a process that stands by."""
+    """`Shown` in a process that stands by, read anew where the leader has committed."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self._lock = threading.Lock()
         self._is_old = True
-        self._read: _Read | None = None
+        self._read: RowJobs | None = None
         self._read_at_s = float("-inf")
         store.on_foreign(self._hear)
 
@@ -118,69 +139,24 @@ class LeadersJobs:
     @property
     def shown(self) -> Shown:
         """All of it."""
-        return Shown(self, self, self._now().revision)
-
-    @property
-    def version(self) -> int:
-        """See `ShownJobs`."""
-        return self._now().version
-
-    def records(self) -> list[JobRecord]:
-        """See `ShownJobs`."""
-        return list(self._now().rows.records.values())
-
-    def record(self, job_id: str) -> JobRecord | None:
-        """See `ShownJobs`."""
-        return self._now().rows.records.get(job_id)
-
-    def parked(self) -> list[Parked]:
-        """See `ShownJobs`."""
-        return list(self._now().rows.parked.values())
-
-    def apart_words(self) -> Mapping[str, str]:
-        """See `ShownJobs`."""
-        return self._now().apart
-
-    def paused(self) -> list[str]:
-        """See `ShownStates`."""
-        return [job_id for job_id in self._now().pauses if self.pause_of(job_id) is not None]
-
-    def pause_of(self, job_id: str) -> Pause | None:
-        """See `ShownStates`."""
-        pause = self._now().pauses.get(job_id)
-        return pause if pause is not None and pause.holds(self.store.clock.now()) else None
-
-    def unbound(self, definition: JobDefinition) -> str | None:
-        """See `ShownStates`."""
-        return self._now().unbound.get(definition.id)
-
-    def _now(self) -> _Read:
+        clock = self.store.clock
         with self._lock:
-            now_s = self.store.clock.monotonic()
+            now_s = clock.monotonic()
             if self._read is None or (self._is_old and now_s - self._read_at_s >= KEEPS_S):
                 self._is_old, self._read_at_s = False, now_s
                 try:
-                    self._read = _with_known(self.store.read(_read), self._read)
+                    new = self.store.read(lambda connection: read_row_jobs(connection, clock))
                 except BaseException:
                     self._is_old = True
                     raise
-            return self._read
+                self._read = _with_known(new, self._read)
+            return Shown(self._read, self._read, self._read.revision)
 
 
-def _with_known(new: _Read, old: _Read | None) -> _Read:
+def _with_known(new: RowJobs, old: RowJobs | None) -> RowJobs:
     """``new`` with the records of ``old`` where only start times moved: whoever keeps them sees the new ones."""
     if old is None or new.version != old.version:
         return new
     for job_id, record in new.rows.records.items():
         old.rows.records[job_id].next_run = record.next_run
     return new._replace(rows=old.rows)
-
-
-def _read(connection: Connection) -> _Read:
-    rows, pauses, lease = read_jobs(connection), read_pauses(connection), scheduler_lease(connection)
-    unbound = unbound_jobs(lease)
-    revision = latest_revision(connection)
-    digests = tuple((record.id, record.digest) for record in rows.records.values())
-    apart = parked_words(lease)
-    parts = digests, tuple(rows.parked.items()), tuple(sorted(pauses)), tuple(sorted(unbound)), tuple(apart.items())
-    return _Read(rows, pauses, unbound, apart, None if revision is None else revision.number, hash(parts))

@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pydantic import Field, model_validator
 
 from atlas.scheduler.errors import UnknownJobError
-from atlas.scheduler.job_store.records import Parked
-from atlas.scheduler.job_view import Job
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.scheduler.zones import zone_named
 from atlas.web.api.verb import Call, Instant, Paged, Taken, Verb, listed
 
 if TYPE_CHECKING:
-    from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.leaders_jobs import Shown
+    from atlas.scheduler.job_store.records import JobRecord, Parked
 
 
 class JobPage(Paged):
@@ -75,15 +72,8 @@ def list_jobs(call: Call) -> dict[str, Any]:
     known: list[JobRecord | Parked] = [*shown.jobs.records(), *shown.jobs.parked()]
     behind = (one for one in known if one.id > asked.after)
     found = heapq.nsmallest(asked.limit + 1, behind, key=lambda one: one.id)
-    jobs = [_seen(shown, one).to_json() for one in found[: asked.limit]]
+    jobs = [job.to_json() for job in shown.each_job(found[: asked.limit])]
     return listed(jobs, jobs[-1]["id"] if len(found) > asked.limit else None)
-
-
-def _seen(shown: Shown, one: JobRecord | Parked) -> Job:
-    if isinstance(one, Parked):
-        return Job.of_parked(one)
-    pause, unbound = shown.states.pause_of(one.id), shown.states.unbound(one.definition)
-    return Job.of(one.definition, one.trigger, one.next_run, pause, unbound, apart=shown.jobs.apart_words().get(one.id))
 
 
 def get_job(call: Call) -> dict[str, Any]:
