@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import os
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -208,17 +210,20 @@ class AtlasScheduler:
 
     async def stop(self, *, drain: bool = True) -> None:
         """Take nothing more, drain, release the rest, close the store. Stopping twice does nothing."""
+        await asyncio.to_thread(self._stop, drain=drain)
+
+    def _stop(self, *, drain: bool) -> None:
         watch, self._watch = self._watch, None
         if watch is not None:
-            await asyncio.to_thread(watch.stop)
-        await self.cron.stop()
-        await self.queue.stop(drain=drain, timeout=self.settings.scheduler.drain_timeout)
+            watch.stop()
+        self.cron.sync.stop()
+        self.queue.sync.stop(drain=drain, timeout=self.settings.scheduler.drain_timeout)
         status, self._status = self._status, None
         store, self._store = self._store, None
         if status is not None:
-            await asyncio.to_thread(status.close)
+            status.close()
         if store is not None:
-            await asyncio.to_thread(store.close)
+            store.close()
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -295,12 +300,16 @@ class ThreadedScheduler:
 
         with AtlasScheduler.from_settings().in_thread() as atlas:
             task_id = atlas.queue.sync.submit("collect")
+
+    Where there is no block to leave, as in a WSGI worker, the end of the interpreter stops it. A process that forks
+    (``gunicorn --preload``) starts it in each fork, not before.
     """
 
     def __init__(self, atlas: AtlasScheduler) -> None:
         self.atlas = atlas
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread()
+        self._process_id = os.getpid()
 
     def start(self) -> AtlasScheduler:
         """Start the thread and the scheduler, once; raises what `AtlasScheduler.start` raises."""
@@ -314,13 +323,16 @@ class ThreadedScheduler:
             except BaseException:
                 self._end_loop(self._loop)
                 raise
+            self._process_id = os.getpid()
+            atexit.register(self.stop)
         return self.atlas
 
     def stop(self, *, drain: bool = True) -> None:
-        """Stop the scheduler, then the thread. Stopping twice does nothing."""
+        """Stop the scheduler, then the thread. Nothing happens the second time, and in a fork of the process."""
         refuse_on_loop()
-        if self._loop is not None:
-            asyncio.run_coroutine_threadsafe(self.atlas.stop(drain=drain), self._loop).result()
+        if self._loop is not None and self._process_id == os.getpid():
+            atexit.unregister(self.stop)
+            self.atlas._stop(drain=drain)  # noqa: SLF001 - here, since no executor takes work once the interpreter ends
             self._end_loop(self._loop)
 
     def _end_loop(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -7,14 +7,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from atlas.scheduler.errors import QueueStoppedError
+from atlas.scheduler.client import SyncAtlasClient
+from atlas.scheduler.errors import QueueStoppedError, StoreError
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.status import StatusManager
+from atlas.service import AtlasScheduler
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from multiprocessing.connection import Connection
     from pathlib import Path
+
+    from atlas.settings import Settings
 
 LIMIT_S = 30
 
@@ -39,7 +43,7 @@ def in_a_fork(asked: Callable[[], object]) -> str:
 def _answer(asked: Callable[[], object], there: Connection) -> None:
     try:
         there.send(str(asked()))
-    except QueueStoppedError as error:
+    except (QueueStoppedError, StoreError) as error:
         there.send(f"refused: {error}")
 
 
@@ -84,3 +88,32 @@ def test_a_record_that_was_opened_before_a_fork_takes_nothing_in_it(tmp_path: Pa
         assert in_a_fork(lambda: status.create_task("t1", "news")).startswith("refused: ")
         assert in_a_fork(status.close) == "None"
         assert status.create_task("t1", "news").id == "t1"
+
+
+def test_a_file_that_was_open_at_a_fork_is_not_opened_anew_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "atlas.db"
+
+    def submit(target: Path) -> str:
+        with SyncAtlasClient(target) as client:
+            return client.submit("builtins:abs", -1)
+
+    with TaskQueue(1, store=path).sync as sync:
+        queue = sync._queue
+        for answer in (
+            in_a_fork(lambda: submit(path)),
+            queue.desk.store.write(lambda _connection: in_a_fork(lambda: submit(path))),  # while its lock is held
+            in_a_fork(TaskQueue(1, store=path).sync.start),
+        ):
+            assert answer.startswith("refused: ")
+            assert "SQLite's locks do not hold here" in answer
+        assert sync.get_task_result(sync.submit(abs, -4), timeout=LIMIT_S) == 4
+    assert in_a_fork(lambda: sync.start().stop()) == "None"  # nothing has it open now
+
+
+def test_a_scheduler_in_a_thread_is_nothing_that_its_fork_could_stop(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {}}')
+    service = AtlasScheduler(settings).in_thread()
+    with service as atlas:
+        assert in_a_fork(service.stop) == "None"
+        assert atlas.queue.sync.get_task_result(atlas.queue.sync.submit(abs, -4), timeout=LIMIT_S) == 4

@@ -6,6 +6,8 @@ import asyncio
 import gc
 import json
 import math
+import subprocess
+import sys
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -14,8 +16,10 @@ import pytest
 
 from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler import zones
+from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError, StoreHeldError, UnknownJobError
 from atlas.scheduler.job_view import JobState
+from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
 from tests.installations import Installation
 
@@ -215,3 +219,36 @@ def test_a_machine_without_a_zone_is_on_utc_and_a_copied_one_has_no_name(
     (tmp_path / "localtime").write_bytes(b"TZif2")
     with pytest.raises(ScheduleError, match=r"has no name .*localtime\); set scheduler\.timezone"):
         zones.local_zone_name()
+
+
+STARTED_AND_LEFT = """
+import threading
+from atlas import AtlasScheduler
+from atlas.scheduler import register
+
+begun = threading.Event()
+
+@register("last")
+def last():
+    begun.set()
+    threading.main_thread().join()
+    return "done"
+
+atlas = AtlasScheduler.from_settings().in_thread().start()
+print(atlas.queue.sync.submit(last))
+begun.wait()
+"""
+
+
+def test_a_program_that_ends_without_a_word_stops_its_scheduler_as_leaving_the_block_does(settings: Settings) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    root = settings.persistence.cron_config.parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", STARTED_AND_LEFT], cwd=root, capture_output=True, text=True, check=True, timeout=60
+    )
+    with SyncAtlasClient(settings.persistence.database) as client:
+        task = client.task(done.stdout.strip())
+        assert (task.status, task.value, task.crashes) == (TaskStatus.SUCCESS, "done", 0)
+    assert "Traceback" not in done.stderr
+    assert settings.persistence.status_file is not None
+    assert '"SUCCESS"' in settings.persistence.status_file.read_text()

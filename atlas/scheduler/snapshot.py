@@ -7,6 +7,7 @@ import json
 import os
 import threading
 import weakref
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import chain
 from threading import Timer
@@ -74,8 +75,9 @@ class Snapshot:
             if self._timer is None and not self._closed:
                 timer = Timer(max(EVERY_S, self._every_s), self._on_timer)
                 timer.daemon = True
-                timer.start()
-                self._timer = timer
+                with suppress(RuntimeError):  # no thread is to be had, as when the interpreter ends: `close` writes it
+                    timer.start()
+                    self._timer = timer
 
     def _on_timer(self) -> None:
         with self._lock:
@@ -106,6 +108,8 @@ class Snapshot:
 
     def close(self) -> None:
         """Write once more and stop. Closing twice does nothing."""
+        if self._store.was_left_behind:
+            return  # the file is the other process's, and locks may be held by threads that are not here
         with self._lock:
             if self._closed:
                 return

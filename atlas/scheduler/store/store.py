@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -14,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
 from atlas.scheduler.clock import SystemClock
-from atlas.scheduler.errors import QueueStoppedError, StoreHeldError, StoreUnavailableError
+from atlas.scheduler.errors import QueueStoppedError, StoreError, StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.bells import Bells
@@ -87,6 +88,7 @@ class Store:
         url = database_url(target)
         self.url = url.render_as_string()
         self.path = file_of(url)
+        self._refuse_inherited()
         self.is_private = self.path is None and url.get_backend_name() == "sqlite"
         self.engine = open_engine(url, durability)
         self._guard: threading.RLock | None = threading.RLock() if self.is_private else None
@@ -108,6 +110,7 @@ class Store:
         self.writer.on_lost = None if self.path is None else self._make_anew
         self.on_wait: Callable[[Holder | None], None] | None = None
         self._users = 1
+        _open.add(self)
         try:
             prepare(self.engine)
             self.read(self.totals.load)
@@ -339,6 +342,23 @@ class Store:
                 )
             )
 
+    def _refuse_inherited(self) -> None:
+        """Raise where this process is a fork of one that had the file open.
+
+        SQLite keeps its locks per process and file: a fork believes that it holds those of the other one, and either
+        waits for a lock that nobody lets go of, or reads and writes beside the other one without any.
+        """
+        id_ = None if self.path is None else _inherited.get(self.path.resolve())
+        if id_ is not None:
+            raise StoreError(
+                Told(
+                    "{url} was open in process {id} when this one was forked from it: SQLite's locks do not hold here;"
+                    " start processes by 'spawn', or fork before it is opened",
+                    url=self.url,
+                    id=id_,
+                )
+            )
+
     # --- the end ----------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
@@ -357,6 +377,7 @@ class Store:
         self.events.close()
         self._readers.close()
         self.engine.dispose()
+        _open.discard(self)
 
     def _forget(self) -> None:
         """Let the next `open_store` open another one."""
@@ -368,10 +389,15 @@ class Store:
 
 _stores: dict[str, Store] = {}
 _stores_lock = threading.Lock()
+_open: weakref.WeakSet[Store] = weakref.WeakSet()
+_inherited: dict[Path, int] = {}
+"""Files that were open when this process was forked, and the process that had opened them."""
 
 
 def _leave_behind() -> None:
     global _stores_lock  # noqa: PLW0603 - a thread that is not here may have had it
+    _inherited.update({store.path.resolve(): store._process_id for store in _open if store.path is not None})  # noqa: SLF001 - the same module
+    _open.clear()
     _stores_lock = threading.Lock()
     _stores.clear()
 
@@ -394,6 +420,7 @@ def open_store(
 
     Raises:
         StoreUnavailableError: The database does not open.
+        StoreError: This process is a fork of one that had this SQLite file open.
         StoreVersionError: It was written by a newer Atlas.
     """
     if target is None:

@@ -102,6 +102,7 @@ ENGINE: Final[dict[str, str]] = {
     "no such task (never made, or removed by retention)": "没有这个任务（从未创建，或已按保留期清除）",
     "a task with this id exists already": "已有相同编号的任务",
     "{url} was opened by process {id}, of which this one is a fork: its threads are not here; open it after the fork, or start processes by 'spawn'": "{url} 由进程 {id} 打开，本进程是其 fork，线程不在此处；请在 fork 之后再打开，或用 “spawn” 启动进程",
+    "{url} was open in process {id} when this one was forked from it: SQLite's locks do not hold here; start processes by 'spawn', or fork before it is opened": "本进程从进程 {id} fork 时，{url} 已在其中打开：SQLite 的锁在此无效；请用 “spawn” 启动进程，或在打开之前 fork",
     "cannot go from {old} to {new}": "不能从 {old} 变为 {new}",
     "{n} tasks wait already (max_waiting); nothing was accepted, submit again later": "已有 {n} 个任务在等待（max_waiting）；未接受新任务，请稍后再提交",
     "job {job}: {what}": "作业 {job}：{what}",
