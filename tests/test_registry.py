@@ -113,6 +113,17 @@ def test_an_empty_name_is_no_missing_one(registry: Registry) -> None:
         registry.register("")(collect)
 
 
+@pytest.mark.parametrize("call", [lambda: 1, partial(collect, "bbc"), Holder()], ids=["lambda", "partial", "object"])
+def test_what_has_no_name_of_its_own_is_registered_under_one_that_is_given(registry: Registry, call: Any) -> None:
+    with pytest.raises(FunctionRefusedError, match=r"no name of its own.*register\('a_name'\) gives one"):
+        registry.register(call)
+    with pytest.raises(FunctionRefusedError, match="no name of its own"):
+        registry.register()(call)
+    assert registry.names() == []
+    assert registry.register("named")(call) is call
+    assert registry.name_of(call) == "named"
+
+
 def test_what_is_not_callable_is_refused(registry: Registry) -> None:
     with pytest.raises(FunctionRefusedError, match="is not callable"):
         registry.add("five", 5)  # type: ignore[type-var]

@@ -152,6 +152,21 @@ def _written_at(call: Callable[..., Any]) -> tuple[str, str] | str:
     return describe(call) if code is None else (code.co_filename, code.co_qualname)
 
 
+def _own_name(call: Callable[..., Any]) -> str:
+    """The name that was written where ``call`` was defined.
+
+    Raises:
+        FunctionRefusedError: None was.
+    """
+    name: str | None = getattr(call, "__name__", None)
+    if name is None or "<" in name:
+        msg = (
+            f"{call!r:.{_SHOWN}} has no name of its own, and rows know functions by name: register('a_name') gives one"
+        )
+        raise FunctionRefusedError(msg)
+    return name
+
+
 def describe(call: Callable[..., Any]) -> str:
     """A readable name of any callable, for rows and messages."""
     call = call.func if isinstance(call, partial) else call
@@ -196,10 +211,14 @@ class Registry:
 
         Registering another function under a taken name replaces it; where it is not the same one anew (a module that is
         reloaded), the log says so.
+
+        Raises:
+            FunctionRefusedError: It brings no name of its own (a lambda, a partial, an object): after a restart nothing
+                would tell it from the next one.
         """
         if name is None or isinstance(name, str):
-            return lambda call: self.add(call.__name__ if name is None else name, call)
-        return self.add(name.__name__, name)
+            return lambda call: self.add(_own_name(call) if name is None else name, call)
+        return self.add(_own_name(name), name)
 
     def add(self, name: str, call: F) -> F:
         """Register ``call`` under ``name`` and return it."""
