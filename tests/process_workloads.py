@@ -29,6 +29,10 @@ async def add_later(left: int, right: int) -> int:
     return left + right + current_task().attempt
 
 
+def adds_later(left: int, right: int) -> Any:
+    return add_later(left, right)
+
+
 def nothing() -> None:
     pass
 

@@ -81,7 +81,13 @@ class Bench:
         attempt = Attempt(self, f"task-{self._count}")
         reference = function if ":" in function else f"process_workloads:{function}"
         arguments = json.dumps({"args": args, "kwargs": kwargs})
-        call = WorkerCall(task_id=attempt.task_id, attempt=1, reference=reference, arguments=arguments)
+        call = WorkerCall(
+            task_id=attempt.task_id,
+            attempt=1,
+            reference=reference,
+            arguments=arguments,
+            is_async=function.endswith("_later"),
+        )
         attempt.handle = self.executor.start(call, attempt.outcomes.put)
         return attempt
 

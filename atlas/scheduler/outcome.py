@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import traceback
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, assert_never
 
+from atlas.scheduler.errors import FunctionRefusedError
 from atlas.scheduler.retry import RetryPolicy, error_names
 from atlas.scheduler.task import Cause, OnCrash, Task, TaskStatus
 
@@ -78,6 +80,19 @@ def returned(value: object) -> Returned:
     except Exception:  # noqa: BLE001 - no JSON; or it changes while it is read, or its own methods raise
         return Returned(value, None)
     return Returned(value, text if length <= MAX_RESULT_BYTES else None)
+
+
+def not_to_be_awaited(value: object, function: str) -> object:
+    """``value``, as the plain function of this name returned it.
+
+    Raises:
+        FunctionRefusedError: It is a coroutine: nothing of it ran, and no loop that it may belong to is here.
+    """
+    if inspect.iscoroutine(value):
+        value.close()
+        msg = f"{function} is a plain function but returned a coroutine; write it as 'async def'"
+        raise FunctionRefusedError(msg)
+    return value
 
 
 def raised(error: BaseException) -> Raised:

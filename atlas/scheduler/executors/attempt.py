@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.context import TaskContext, enter_task
-from atlas.scheduler.errors import FunctionRefusedError, TaskStopped, UnknownFunctionError
-from atlas.scheduler.outcome import Crashed, Outcome, Stopped, raised, returned
+from atlas.scheduler.errors import TaskStopped, UnknownFunctionError
+from atlas.scheduler.outcome import Crashed, Outcome, Stopped, not_to_be_awaited, raised, returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,18 +21,15 @@ CANCELLED_BY_OTHERS: Final = Crashed("the coroutine was cancelled, not by Atlas:
 
 
 def run_attempt(attempt: Attempt) -> Outcome:
-    """Call a plain function in this thread, in a context of its own; nothing it raises gets out."""
+    """Call a plain function in this thread, in a new and empty context; nothing it raises gets out."""
     live = attempt.live
     if attempt.failure is not None:
         return attempt.failure
     try:
         if live.function is None:
             raise UnknownFunctionError(live.task.function)  # noqa: TRY301 - reported like every error of the function
-        value = contextvars.copy_context().run(_call, attempt.context, live.function.call, *live.args, **live.kwargs)
-        if inspect.iscoroutine(value):
-            value.close()
-            msg = f"{live.function.name} is a plain function but returned a coroutine; write it as 'async def'"
-            raise FunctionRefusedError(msg)  # noqa: TRY301 - reported like every error of the function
+        value = Context().run(_call, attempt.context, live.function.call, *live.args, **live.kwargs)
+        not_to_be_awaited(value, live.function.name)
     except TaskStopped:
         return Stopped(live.stop or "cancelled")
     except BaseException as error:  # noqa: BLE001 - SystemExit included: a function must not end the slot
@@ -47,7 +43,7 @@ def _call(context: TaskContext, call: Callable[..., object], *args: object, **kw
 
 
 async def await_attempt(attempt: Attempt) -> Outcome:
-    """Await a coroutine function; runs as an asyncio task of its own, so the context is its own as well."""
+    """Await a coroutine function; runs as an asyncio task of its own, made in an empty context."""
     live = attempt.live
     if attempt.failure is not None:
         return attempt.failure

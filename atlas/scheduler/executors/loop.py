@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from loguru import logger
@@ -81,7 +82,8 @@ class LoopExecutor:
 
     def _launch(self, attempt: Attempt) -> None:
         loop = asyncio.get_running_loop()
-        running = loop.create_task(self._attempt(attempt), name=f"atlas {attempt.live.task.id}")
+        # Whoever woke the pump (the caller of `start`, or of a cancel that made room) has nothing to do with this task.
+        running = Context().run(loop.create_task, self._attempt(attempt), name=f"atlas {attempt.live.task.id}")
         self._tasks.add(running)
 
         def done(finished: asyncio.Task[Outcome]) -> None:

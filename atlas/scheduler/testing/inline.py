@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from loguru import logger
@@ -153,7 +154,7 @@ class InlineServing(Serving):
 
     async def _await(self, attempt: Attempt) -> Outcome:
         loop = asyncio.get_running_loop()
-        running = loop.create_task(await_attempt(attempt))  # in a context of its own, and cancelled alone
+        running = Context().run(loop.create_task, await_attempt(attempt))  # nothing of the test's, and cancelled alone
         self.lifecycle.set_stopper(attempt, lambda _reason: _cancel(loop, running))
         watch = loop.call_later(WAITS_S, self._tell_of_waiting, attempt.live.task)
         limit_s = attempt.live.task.policy.timeout_s

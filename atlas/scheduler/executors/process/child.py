@@ -31,7 +31,7 @@ from loguru import logger
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import TaskStopped
 from atlas.scheduler.log_lines import hide, one_line
-from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, raised, returned
+from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, not_to_be_awaited, raised, returned
 from atlas.scheduler.tasks.capture import DEFAULT_RULES, PRINT, AttemptLines, Capture, LogRules
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ class WorkerCall:
         attempt: Number of the attempt, from 1.
         reference: The function as ``module:qualname``.
         arguments: JSON object ``{"args": [...], "kwargs": {...}}``.
+        is_async: True for a coroutine function, which gets a loop.
         deadline: When the attempt runs out of time, for `current_task`; whoever made the call keeps it.
         log_bytes: Most that is kept of what it logs; 0 keeps nothing.
     """
@@ -60,6 +61,7 @@ class WorkerCall:
     attempt: int
     reference: str
     arguments: str
+    is_async: bool = False
     job_id: str | None = None
     deadline: datetime | None = None
     fire_time: datetime | None = None
@@ -304,4 +306,6 @@ def _call(call: WorkerCall) -> object:
     function = attrgetter(qualname)(importlib.import_module(module))
     arguments = json.loads(call.arguments)
     value = function(*arguments["args"], **arguments["kwargs"])
-    return asyncio.run(value) if inspect.iscoroutine(value) else value
+    if call.is_async and inspect.iscoroutine(value):
+        return asyncio.run(value)
+    return not_to_be_awaited(value, call.reference)

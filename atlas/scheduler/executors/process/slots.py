@@ -68,6 +68,7 @@ class ProcessSlots:
             attempt=attempt.number,
             reference=live.function.reference,
             arguments=live.task.arguments,
+            is_async=live.function.is_async,
             job_id=live.task.job_id,
             deadline=attempt.context.deadline,
             fire_time=live.task.fire_time,
