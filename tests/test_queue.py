@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +19,7 @@ from sqlalchemy.exc import OperationalError
 
 from atlas.scheduler import serving as serving_module
 from atlas.scheduler.awaited import done_or_undone
+from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import (
     ArgumentsError,
@@ -41,6 +44,7 @@ from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store import engine as engine_module
 from atlas.scheduler.store import writer
 from atlas.scheduler.store.intake import MAX_BEHIND
+from atlas.scheduler.store.leases import standbys
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.store.tickets import Ticket
@@ -746,6 +750,42 @@ async def test_a_function_that_returns_a_coroutine_is_told_to_be_async(queue: Ta
         await queue.get_task_result(task_id, timeout=LIMIT_S)
 
 
+async def test_in_a_process_it_is_told_so_as_well_and_a_coroutine_function_runs(queue: TaskQueue) -> None:
+    task_id = await queue.submit(process_workloads.adds_later, 1, 2, executor="process", max_retries=0)
+    with pytest.raises(TaskFailedError, match="write it as 'async def'"):
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+    task_id = await queue.submit(process_workloads.add_later, 1, 2, executor="process")
+    assert await queue.get_task_result(task_id, timeout=LIMIT_S) == 1 + 2 + 1
+
+
+# --- context variables ------------------------------------------------------------------------------------------------
+
+WHOSE: ContextVar[str] = ContextVar("whose", default="nobody's")
+
+
+async def whose_later() -> str:
+    return WHOSE.get()
+
+
+@pytest.mark.parametrize("function", [WHOSE.get, whose_later], ids=["thread", "coroutine"])
+async def test_context_variables_of_who_submits_starts_or_cancels_reach_no_function(
+    tmp_path: Path, registry: Registry, function: Callable[[], Any]
+) -> None:
+    registry.register("whose")(function)
+    WHOSE.set("whoever cancels")
+    async with TaskQueue(1, store=tmp_path / "atlas.db", registry=registry) as queue:
+        never = asyncio.Event()
+        held = await queue.submit(never.wait)
+        behind = await queue.submit("whose")
+        assert queue.cancel_task(held)
+        assert await queue.get_task_result(behind, timeout=LIMIT_S) == "nobody's"
+        assert await queue.get_task_result(await queue.submit("whose"), timeout=LIMIT_S) == "nobody's"
+    async with AtlasClient(tmp_path / "atlas.db") as client:
+        left = await client.submit("whose")
+    async with TaskQueue(1, store=tmp_path / "atlas.db", registry=registry) as queue:
+        assert await queue.get_task_result(left, timeout=LIMIT_S) == "nobody's"
+
+
 # --- many, and bounds -------------------------------------------------------------------------------------------------
 
 
@@ -1280,6 +1320,19 @@ async def test_what_is_cancelled_while_it_waits_for_a_retry_did_not_run_all_that
         assert store_of(queue).totals.metrics().average_duration_s is None
 
 
+async def test_the_result_of_what_another_process_wrote_a_moment_ago_is_waited_for(
+    tmp_path: Path, registry: Registry
+) -> None:
+    async with TaskQueue(store=tmp_path / "atlas.db", registry=registry) as queue:
+        store_of(queue).off_foreign(queue.serving._look_for_requests)  # it has not been noticed yet
+        async with AtlasClient(tmp_path / "atlas.db") as client:
+            first, second = await client.submit("add", 1, 2), await client.submit("add_later", 2, 2)
+            assert await queue.get_task_result(first, timeout=LIMIT_S) == 3
+            assert await queue.get_task_result(second, timeout=LIMIT_S) == 4
+            third = await client.submit("add", 3, 2)
+            assert await asyncio.to_thread(queue.sync.get_task_result, third, timeout=LIMIT_S) == 5
+
+
 async def test_an_unfinished_task_that_somebody_else_moves_is_not_ready(tmp_path: Path) -> None:
     with StatusManager(tmp_path / "status.json") as status:
         status.create_task("by_hand", "moved by hand")
@@ -1291,6 +1344,61 @@ async def test_an_unfinished_task_that_somebody_else_moves_is_not_ready(tmp_path
             status.start_task("by_hand")
             status.complete_task("by_hand", {"items": 50})
             assert await queue.get_task_result("by_hand") == {"items": 50}
+
+
+# --- dropped ----------------------------------------------------------------------------------------------------------
+
+
+def drop(queues: list[TaskQueue]) -> None:
+    queues.clear()
+    gc.collect()
+
+
+@pytest.mark.parametrize("on_disk", [False, True], ids=["in memory", "on disk"])
+def test_a_queue_that_is_dropped_says_so_drains_and_gives_its_store_up(
+    tmp_path: Path, registry: Registry, on_disk: bool
+) -> None:
+    path, gate, ended = tmp_path / "atlas.db", Gate(), threading.Event()
+    queues = [TaskQueue(store=path if on_disk else None, registry=registry)]
+    queues[0].sync.start()
+    store = store_of(queues[0])
+    store.events.subscribe(
+        lambda event: ended.set() if isinstance(event, TaskEvent) and event.status.is_final else None
+    )
+    task_id = queues[0].sync.submit(gate)
+    gate.wait_entered()
+    with pytest.warns(ResourceWarning, match="was dropped before it was stopped"):
+        drop(queues)
+    assert not ended.is_set(), "what runs may end"
+    gate.open()
+    eventually(lambda: store.is_closed)
+    assert ended.is_set()
+    if on_disk:
+        with TaskQueue(store=path, registry=registry).sync as again:
+            assert again.get_task_result(task_id) == "through"
+
+
+def test_a_queue_that_is_dropped_while_it_stands_by_stands_by_no_more(tmp_path: Path, registry: Registry) -> None:
+    with contextlib.closing(Store(tmp_path / "atlas.db")) as other, TaskQueue(store=other, registry=registry).sync:
+        queues = [TaskQueue(store=tmp_path / "atlas.db", registry=registry, standby=True)]
+        queues[0].sync.start()
+        store = store_of(queues[0])
+        assert queues[0].stands_by
+        store.write(nothing)  # the writer is done with the claim that was refused, and lets go of who made it
+        with pytest.warns(ResourceWarning, match="was dropped before it was stopped"):
+            drop(queues)
+        eventually(lambda: store.is_closed)
+        assert other.read(standbys) == []
+
+
+def test_a_queue_that_was_refused_or_stopped_is_dropped_in_silence(recwarn: pytest.WarningsRecorder) -> None:
+    with contextlib.suppress(ArgumentsError):
+        TaskQueue(0)
+    TaskQueue()
+    with TaskQueue().sync:
+        pass
+    gc.collect()
+    assert [str(warning.message) for warning in recwarn] == []
 
 
 # --- processes --------------------------------------------------------------------------------------------------------

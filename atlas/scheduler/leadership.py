@@ -10,7 +10,8 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, ParamSpec
+from weakref import WeakMethod
 
 from loguru import logger
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.leases import Lease
     from atlas.scheduler.store.store import Store
 
+P = ParamSpec("P")
 LOOK_S: Final = 1.0
 """How often a process that stands by looks whether the leader lives."""
 
@@ -37,6 +39,8 @@ class Leadership:
             was faster.
         tell: Tells those who must know that this process leads; called again until it does not raise.
         step_down: Ends what a leader does; nothing of it may write any more.
+
+    The three are methods of a queue, which this thread must not keep alive: one that is dropped ends.
     """
 
     def __init__(
@@ -47,7 +51,12 @@ class Leadership:
         tell: Callable[[], None],
         step_down: Callable[[], None],
     ) -> None:
-        self._store, self._lead, self._tell, self._step_down = store, lead, tell, step_down
+        self._store = store
+        self._lead, self._tell, self._step_down = (
+            _unless_dropped(lead),
+            _unless_dropped(tell),
+            _unless_dropped(step_down),
+        )
         self._changed = threading.Condition()
         self._leads = self._fenced = self._closed = False
         self._is_told, self._is_ill = True, False
@@ -163,3 +172,15 @@ class Leadership:
         if seen is None or (seen.token, seen.renewed_at) != (last.token, last.renewed_at):
             self._seen, self._seen_at_s = last, now_s
         return now_s - self._seen_at_s >= LEASE_S
+
+
+def _unless_dropped(method: Callable[P, None]) -> Callable[P, None]:
+    """``method``, or nothing once its object is gone."""
+    weak = WeakMethod(method)
+
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        alive = weak()
+        if alive is not None:
+            alive(*args, **kwargs)
+
+    return call

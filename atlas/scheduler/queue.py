@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
+import warnings
+from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from loguru import logger
 
 from atlas.scheduler.awaited import done_or_undone
 from atlas.scheduler.errors import (
     ArgumentsError,
+    AtlasError,
     QueueStoppedError,
     ResultNotReadyError,
     StoreHeldError,
@@ -44,8 +48,12 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from atlas.scheduler.store.leases import Lease
-    from atlas.scheduler.task import ExecutorKind
+    from atlas.scheduler.task import ExecutorKind, Task
     from atlas.scheduler.tasks.live import Live
+
+
+DRAIN_S: Final = 30.0
+"""How long running tasks may take to end when a queue stops, unless the call says otherwise."""
 
 
 class RoleListener(Protocol):
@@ -92,6 +100,8 @@ class TaskQueue:
         ArgumentsError: A limit or level has no meaning.
     """
 
+    _desk: Serving | Standby | None = None  # here too, for one that was refused
+
     def __init__(
         self,
         max_workers: int = 10,
@@ -120,7 +130,6 @@ class TaskQueue:
         self._log_rules = log_rules or LogRules()
         self._event_log = None if log_level is None else EventLog(log_level)
         self._unsubscribe: Callable[[], None] | None = None
-        self._desk: Serving | Standby | None = None
         self.standby = standby
         self._store: Store | None = None  # opened here
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -159,6 +168,23 @@ class TaskQueue:
             raise StoreMismatchError(f"the queue uses {uses}, the status manager {store.url}; give both the same one")
         self._target = store
 
+    def __del__(self) -> None:
+        """A queue that is dropped while it is started ends by itself: nobody could stop it any more.
+
+        Its running tasks are drained as by `stop`, on a thread of its own.
+        """
+        desk = self._desk
+        if desk is None or desk.store.was_left_behind:
+            return
+        where = desk.store.url
+        if not sys.is_finalizing():  # then nothing can be ended any more
+            with suppress(RuntimeError):  # no thread is to be had
+                threading.Thread(
+                    target=self._stop, kwargs={"drain": True, "timeout_s": DRAIN_S}, name="atlas-end"
+                ).start()
+        msg = f"a TaskQueue on {where} was dropped before it was stopped: 'await queue.stop()', or 'async with'"
+        warnings.warn(msg, ResourceWarning, source=self, stacklevel=1)
+
     # --- start and stop -------------------------------------------------------------------------------------------
 
     async def start(self) -> None:
@@ -174,7 +200,7 @@ class TaskQueue:
             start = partial(self._start, asyncio.get_running_loop())
             await done_or_undone(start, partial(self._stop, drain=False, timeout_s=0.0))
 
-    async def stop(self, *, drain: bool = True, timeout: float = 30.0) -> None:
+    async def stop(self, *, drain: bool = True, timeout: float = DRAIN_S) -> None:
         """Take nothing more, let running tasks end for ``timeout`` seconds, then stop them and release the rest.
 
         What waits stays on disk for the next start; on a private store, where nothing outlives the queue, waiting
@@ -299,7 +325,7 @@ class TaskQueue:
         serving = self._new_serving(standby.store)
         serving.start(silent=silent)
         self._desk = serving
-        watch_on(standby.store, serving.watch, standby.close())
+        watch_on(serving.find, standby.close())
         was = "" if silent is None else f"; {silent.words} was silent"
         logger.warning("this process takes the lead{}", was, store=standby.store.url)
         self._untold = list(self._role_listeners)
@@ -360,6 +386,9 @@ class TaskQueue:
         """Accept one task; when this returns its id, it is on disk.
 
         Cancelling the call does not take the task back: it may be accepted all the same.
+
+        The caller's context variables do not reach the function. Each attempt begins with an empty context, here as in
+        a process, now as after a restart: what it needs of them is given as an argument.
 
         Args:
             func: A function, or the name of a registered one.
@@ -431,17 +460,21 @@ class TaskQueue:
         """
         desk = self.desk
         ticket = Ticket(asyncio.get_running_loop())
-        if not desk.watch(task_id, ticket):
-            return result_of(desk, await desk.store.read_async(lambda connection: fetch(connection, task_id)), task_id)
+        task: Task | None = None
         try:
-            async with asyncio.timeout(timeout):
-                task = await ticket.future()
+            if not (isinstance(desk, Serving) and desk.watch(task_id, ticket)):
+                task = await asyncio.to_thread(desk.find, task_id, ticket)
+            if task is None:
+                async with asyncio.timeout(timeout):
+                    task = await ticket.future()
+        except AtlasError:  # a database that does not answer has run out of time as well
+            raise
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
         finally:
             if self._desk is not None:  # the lead may have changed hands meanwhile
                 self._desk.unwatch(task_id, ticket)
-        return result_of(desk, task, task_id)
+        return result_of(desk, task)
 
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """Cancel a waiting task, or ask a running one to end; False if it is final already.

@@ -347,6 +347,27 @@ class Serving:
         """See `LiveView.watch`."""
         return self.view.watch(task_id, ticket)
 
+    def find(self, task_id: str, ticket: Ticket) -> Task | None:
+        """The task as it is on disk; None if it is live here, and ``ticket`` will be settled by its end. Blocks.
+
+        What another process has put into the store, and nobody has noticed yet, is picked up first.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
+        if self.watch(task_id, ticket):
+            return None
+        task = self.store.read(lambda connection: fetch(connection, task_id))
+        is_new = task is not None and not task.status.is_final and task.origin is not Origin.MANUAL
+        if is_new and self.acceptance.taking:
+            self.store.write(self._pick_up, after=self._picked_up)
+            if self.watch(task_id, ticket):
+                return None
+            task = self.store.read(lambda connection: fetch(connection, task_id))
+        if task is None:
+            raise UnknownTaskError(task_id)
+        return task
+
     def unwatch(self, task_id: str, ticket: Ticket) -> None:
         """See `LiveView.unwatch`."""
         self.view.unwatch(task_id, ticket)

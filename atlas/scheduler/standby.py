@@ -46,7 +46,7 @@ class Standby:
     def start(self, waiting: Mapping[str, Sequence[Ticket]] | None = None) -> None:
         """Hear of what the leader commits; ``waiting`` are tickets that a leader's desk held."""
         self.store.on_foreign(self._look)
-        watch_on(self.store, self.watch, waiting or {})
+        watch_on(self.find, waiting or {})
 
     def close(self) -> dict[str, list[Ticket]]:
         """Hear no more; returns who waits still."""
@@ -124,21 +124,27 @@ class Standby:
             lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now), after=self._written
         )
 
-    def watch(self, task_id: str, ticket: Ticket) -> bool:
-        """Settle ``ticket`` with the task once its end is on disk; False if it is final or unknown."""
+    def find(self, task_id: str, ticket: Ticket) -> Task | None:
+        """The task if it is final; None if it is not, and ``ticket`` will be settled once its end is on disk. Blocks.
+
+        Raises:
+            UnknownTaskError: No such task.
+        """
         with self._lock:  # first: it may end between the look and the note
             self._waiting.setdefault(task_id, []).append(ticket)
         is_unfinished = False
         try:
             task = self.store.read(lambda connection: fetch(connection, task_id))
-            is_unfinished = task is not None and not task.status.is_final
+            if task is None:
+                raise UnknownTaskError(task_id)
+            is_unfinished = not task.status.is_final
         finally:
             if not is_unfinished:
                 self.unwatch(task_id, ticket)
-        return is_unfinished
+        return None if is_unfinished else task
 
     def unwatch(self, task_id: str, ticket: Ticket) -> None:
-        """Forget a ticket of `watch`."""
+        """Forget a ticket of `find`."""
         with self._lock:
             tickets = self._waiting.get(task_id, [])
             if ticket in tickets:
@@ -203,21 +209,20 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType(
 """What the leader tells, as it is where nobody leads."""
 
 
-def watch_on(store: Store, watch: Callable[[str, Ticket], bool], waiting: Mapping[str, Sequence[Ticket]]) -> None:
-    """Let the ``watch`` of another desk settle tickets that one held; those of ended tasks are settled here.
+def watch_on(find: Callable[[str, Ticket], Task | None], waiting: Mapping[str, Sequence[Ticket]]) -> None:
+    """Let the desk that ``find`` is of settle tickets that another one held; those of ended tasks are settled here.
 
     Who waits for a task that cannot be read is told so; the others are looked after all the same.
     """
     for task_id, tickets in waiting.items():
         for ticket in tickets:
             try:
-                if watch(task_id, ticket):
+                task = find(task_id, ticket)
+                if task is None:
                     continue
-                task = store.read(partial(fetch, task_id=task_id))
+                ticket.settle(task)
             except AtlasError as error:
                 ticket.settle(None, error)
-            else:
-                ticket.settle(task, None if task is not None else UnknownTaskError(task_id))
             wake_all([ticket])
 
 

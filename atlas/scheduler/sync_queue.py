@@ -8,6 +8,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from atlas.scheduler.errors import (
+    AtlasError,
     ResultNotReadyError,
     ResultOmittedError,
     TaskCancelledError,
@@ -79,16 +80,16 @@ class SyncTaskQueue:
         refuse_on_loop()
         desk = self._queue.desk
         ticket = Ticket()
-        if not desk.watch(task_id, ticket):
-            return result_of(desk, desk.store.read(lambda connection: fetch(connection, task_id)), task_id)
         try:
-            task = ticket.wait(timeout)
+            task = desk.find(task_id, ticket) or ticket.wait(timeout)
+        except AtlasError:
+            raise
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
         finally:
             if self._queue._desk is not None:
                 self._queue._desk.unwatch(task_id, ticket)
-        return result_of(desk, task, task_id)
+        return result_of(desk, task)
 
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """`TaskQueue.cancel_task`."""
@@ -112,10 +113,8 @@ class SyncTaskQueue:
         return self._queue.get_queue_status()
 
 
-def result_of(desk: Serving | Standby, task: Task | None, task_id: str) -> Any:
+def result_of(desk: Serving | Standby, task: Task) -> Any:
     """The result of a final task, or the error that tells why there is none."""
-    if task is None:
-        raise UnknownTaskError(task_id)
     match task.status:
         case TaskStatus.SUCCESS:
             found, value = desk.live_result(task.id)
@@ -131,7 +130,7 @@ def result_of(desk: Serving | Standby, task: Task | None, task_id: str) -> Any:
         case TaskStatus.FAILED:
             raise TaskFailedError(task.id, task.error or "", cause=str(task.cause))
         case _:
-            raise ResultNotReadyError(task_id, f"is {task.status}, and this queue does not serve it")
+            raise ResultNotReadyError(task.id, f"is {task.status}, and this queue does not serve it")
 
 
 def refuse_on_loop(instead: str = "await the method of the same name without '.sync'") -> None:
