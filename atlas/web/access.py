@@ -41,6 +41,7 @@ class Access:
         self._token, self._clock = token, clock
         self._key = hashlib.sha256(b"atlas web key\0" + (token or "").encode()).digest()
         self._used: dict[str, float] = {}
+        self._ended: dict[str, float] = {}
         self._lock = threading.Lock()
         self.cookie = f"atlas_{self._sign('cookie', '')[:8]}"
         """Name of the session's cookie, one per token: two installations on one host do not sign each other out."""
@@ -60,7 +61,15 @@ class Access:
 
     def is_session(self, given: str) -> bool:
         """True for a session that has not ended."""
-        return self._holds("session", given)
+        return given not in self._ended and self._holds("session", given)
+
+    def end_session(self, given: str) -> None:
+        """Sign it out: a copy of it opens nothing in this process any more. A restart forgets that."""
+        if self._holds("session", given):
+            now = self._now()
+            with self._lock:
+                ended = {session: until for session, until in self._ended.items() if until > now}
+                self._ended = {**ended, given: now + SESSION_S}
 
     def new_code(self) -> str:
         """A code for a sign-in link."""

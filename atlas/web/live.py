@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from starlette.requests import Request
+    from starlette.types import Receive, Scope, Send
 
     from atlas.scheduler.store.store import Store
     from atlas.web.rendering import Page
@@ -54,8 +55,30 @@ REST: Final = 4.0
 @dataclass(slots=True, eq=False)
 class _Stream:
     loop: asyncio.AbstractEventLoop
+    session: str
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     told: bool = False
+    ended: bool = False
+
+    def rouse(self) -> None:
+        """Wake it, from any thread."""
+        with suppress(RuntimeError):  # its loop has ended
+            self.loop.call_soon_threadsafe(self.wake.set)
+
+
+class _Answer(StreamingResponse):
+    """Gives its place back however it ends: a stream whose tab went away before its first byte was never begun."""
+
+    def __init__(self, content: AsyncIterator[str], leave: Callable[[], None]) -> None:
+        headers = {"x-accel-buffering": "no"}  # nginx would keep the stream until its buffer is full
+        super().__init__(content, headers=headers, media_type="text/event-stream")
+        self._leave = leave
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._leave()
 
 
 class Live:
@@ -71,14 +94,25 @@ class Live:
         self._kept: dict[tuple[str, ...], tuple[float, dict[str, str]]] = {}
         self._happened_s = 0.0
 
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._streams)
+
     def bump(self, _event: object = None) -> None:
         """Something happened; called on any thread, cheaply: all it does is wake streams that sleep."""
         self._happened_s = time.monotonic()
         for stream in tuple(self._streams):
             if not stream.told:
                 stream.told = True
-                with suppress(RuntimeError):  # its loop has ended
-                    stream.loop.call_soon_threadsafe(stream.wake.set)
+                stream.rouse()
+
+    def end(self, session: str) -> None:
+        """End the streams of a session that was signed out; called on any thread."""
+        for stream in tuple(self._streams):
+            if stream.session == session:
+                stream.ended = True
+                stream.rouse()
 
     def close(self) -> None:
         """End all streams; new ones are refused. Called on any thread."""
@@ -95,10 +129,12 @@ class Live:
             page, visit = self._meant(site, request)
             if self._closed:
                 raise HTTPException(503, "the server is stopping")
-            if len(self._streams) >= MAX_STREAMS:
+            if self.count >= MAX_STREAMS:
                 raise HTTPException(503, f"{MAX_STREAMS} tabs are live already")
-            headers = {"x-accel-buffering": "no"}  # nginx would keep the stream until its buffer is full
-            return StreamingResponse(self._stream(site, page, visit), headers=headers, media_type="text/event-stream")
+            # It takes its place here: many that are opened at once all come by before the first of them sends anything.
+            mine = _Stream(asyncio.get_running_loop(), request.cookies.get(site.access.cookie, ""))
+            self._streams.add(mine)
+            return _Answer(self._stream(site, page, visit, mine), lambda: self._leave(mine))
 
         return Route("/live", answer, name="live")
 
@@ -122,33 +158,29 @@ class Live:
                 return page, visit_of(site, type(request)(scope), path_params=child["path_params"], query=query)
         raise HTTPException(404, "no live page has this path")
 
-    async def _stream(self, site: Site, page: Page, visit: Visit) -> AsyncIterator[str]:
-        mine = _Stream(asyncio.get_running_loop())
-        self._streams.add(mine)
+    async def _stream(self, site: Site, page: Page, visit: Visit, mine: _Stream) -> AsyncIterator[str]:
         self._listen(site)
         sent: dict[str, int] = {}
         end_s = time.monotonic() + LIFE_S
-        try:
-            yield "retry: 3000\n\n"
-            while not self._ending() and time.monotonic() < end_s:
-                mine.wake.clear()
-                mine.told = False
-                fragments = await self._fragments(site, page, visit)
-                lines = []
-                for element, html in fragments.items():
-                    if sent.get(element) != hash(html):
-                        sent[element] = hash(html)
-                        lines.append(f"event: fragment\ndata: {json.dumps({'id': element, 'html': html})}\n\n")
-                yield "".join(lines) or ": nothing new\n\n"
-                await self._wait(mine)
-        finally:
-            self._streams.discard(mine)
-            self._stop_listening()
+        yield "retry: 3000\n\n"
+        while not self._ending() and time.monotonic() < end_s:
+            mine.wake.clear()
+            mine.told = False
+            fragments = await self._fragments(site, page, visit)
+            if mine.ended:  # also while it was rendered
+                return
+            lines = []
+            for element, html in fragments.items():
+                if sent.get(element) != hash(html):
+                    sent[element] = hash(html)
+                    lines.append(f"event: fragment\ndata: {json.dumps({'id': element, 'html': html})}\n\n")
+            yield "".join(lines) or ": nothing new\n\n"
+            await self._wait(mine)
 
     async def _wait(self, mine: _Stream) -> None:
         """At least `SPACING_S`, then until something happened or `REFRESH_S` passed."""
         start = time.monotonic()
-        while not self._ending():
+        while not (self._ending() or mine.ended):
             waited = time.monotonic() - start
             if waited >= REFRESH_S or (waited >= SPACING_S and mine.wake.is_set()):
                 return
@@ -198,7 +230,8 @@ class Live:
             # Of other processes' commits the desk hears, once: each new listener makes the writer look at all of them.
             self._store, self._unsubscribe = store, store.events.subscribe(self.bump)
 
-    def _stop_listening(self) -> None:
+    def _leave(self, mine: _Stream) -> None:
+        self._streams.discard(mine)
         if not self._streams:
             self._drop()
             self._kept = {}  # nothing says any more that it is old

@@ -65,6 +65,9 @@ def routes(site: Site) -> list[Route]:
         return response
 
     async def sign_out(request: Request) -> Response:
+        if session := request.cookies.get(site.access.cookie, ""):
+            site.access.end_session(session)
+            site.live.end(session)
         root = str(request.scope.get("root_path", "")).rstrip("/")
         response = RedirectResponse(f"{root}/sign-in", 303)
         response.delete_cookie(site.access.cookie, path=cookie_path(request), httponly=True, samesite="strict")
