@@ -236,3 +236,66 @@ def keys_of(
         query[name] = page["next"]
         if between is not None:
             between()
+
+
+def test_jobs_that_cannot_run_come_first_have_a_chip_and_are_told_on_the_first_page(settings: Settings) -> None:
+    soon = {f"a{number:02d}": {"cron_expression": "* * * * *", "function": "health"} for number in range(60)}
+    off = {"cron_expression": "@yearly", "function": "not_here"}
+    jobs = {**soon, "unbound": off, "disabled": {**off, "enabled": False}, "paused": off}
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": jobs}))
+    with AtlasScheduler(settings).in_thread() as atlas:
+        atlas.cron.sync.pause_job("paused")
+        client = signed_in(atlas)
+
+        def listed(address: str) -> list[str]:
+            return re.findall(r'name="job:([^"]+)"', client.get(address).text)
+
+        assert listed("/jobs")[0] == "unbound"
+        assert listed("/jobs?state=unable") == ["unbound"]
+        assert 'href="/jobs?state=unable"' in client.get("/jobs").text
+        first = client.get("/").text
+        assert "60 jobs active, 1 cannot run, 1 paused, 1 off" in first
+        assert "Does not fire: no function &#39;not_here&#39; is registered" in first
+        assert ", next at" not in client.get("/jobs/unbound").text
+        settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": {**jobs, "b": off, "c": off}}))
+        atlas.reconciler.reload()
+        assert "Cannot run: b, c, unbound" in client.get("/").text
+
+
+def test_the_key_that_pauses_a_job_resumes_one_that_is_paused(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        assert 'data-pause="/ask/pause?job=health"' in client.get("/jobs").text
+        atlas.cron.sync.pause_job("health")
+        assert 'data-pause="/ask/resume?job=health"' in client.get("/jobs").text
+
+
+def test_every_revision_of_the_config_is_reached_from_its_page(settings: Settings) -> None:
+    file = settings.persistence.cron_config
+    file.parent.mkdir(parents=True, exist_ok=True)
+
+    def write(number: int) -> None:
+        file.write_text(json.dumps({"cron_jobs": {"health": {"cron_expression": "@yearly", "timeout": number}}}))
+
+    write(1)
+    with AtlasScheduler(settings).in_thread() as atlas:
+        for number in range(2, 48):
+            write(number)
+            atlas.reconciler.reload()
+        client, address, seen, links = signed_in(atlas), "/config", list[str](), list[tuple[str, str]]()
+        while address:
+            card = client.get(address).text.partition('id="c-revisions"')[2].partition("</section>")[0]
+            links = re.findall(r'href="([^"]+)"[^>]*>r(\d+)<', card)
+            seen += [number for _href, number in links]
+            older = re.search(r'href="([^"]+)">Older', card)
+            address = html.unescape(older[1]) if older else ""
+        assert seen == [str(number) for number in range(47, 0, -1)]
+        href = html.unescape(links[-1][0])
+        assert href == "/config?before=8&revision=1"
+        oldest = client.get(href).text
+        assert "Roll back to r1" in oldest  # where its list shows it still
+        assert 'aria-current="true">r1<' in oldest
+        assert client.get("/config?revision=99999").status_code == 200

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.definition_text import KnownDefinition
     from atlas.scheduler.job_state import JobStates, Pause
     from atlas.scheduler.job_store.job_store import JobStore
     from atlas.scheduler.job_store.records import JobRecord
@@ -74,6 +75,10 @@ class RowJobs(NamedTuple):
     def unbound(self, definition: JobDefinition) -> str | None:
         """See `JobStates.unbound`."""
         return self.missing.get(definition.id)
+
+    def unbound_among(self, definitions: Iterable[KnownDefinition]) -> Mapping[str, str]:
+        """See `JobStates.unbound_among`."""
+        return {one.id: self.missing[one.id] for one in definitions if one.id in self.missing}
 
 
 def read_row_jobs(connection: Connection, clock: Clock) -> RowJobs:

@@ -66,7 +66,7 @@ class Standing:
     Attributes:
         total: All of them, parked ones too.
         active: Those that fire.
-        apart: Ids of those that cannot be served.
+        unable: Ids of those that cannot run: set apart, or without a function.
         paused: Ids of paused ones.
         off: Ids of those that do not fire: disabled or ended.
         failing: Ids whose newest final task did not succeed, worst first → how many lately.
@@ -76,7 +76,7 @@ class Standing:
 
     total: int
     active: int
-    apart: frozenset[str]
+    unable: frozenset[str]
     paused: frozenset[str]
     off: frozenset[str]
     failing: dict[str, int]
@@ -91,14 +91,15 @@ def standing(desk: Desk, now: datetime) -> Standing:
     records = desk.records()
     paused = frozenset(job_id for job_id in shown.states.paused() if desk.record(job_id) is not None)
     off = frozenset(record.id for record in records if record.next_run is None)
-    apart = frozenset(shown.jobs.apart_words()) - off
-    stopped = paused | apart
+    unbound = shown.states.unbound_among(record.known for record in records)
+    unable = (frozenset(shown.jobs.apart_words()) | unbound.keys() - paused) - off
+    stopped = paused | unable
     starts = (record.next_run for record in records if record.next_run is not None and record.id not in stopped)
     busy = desk.store.read(lambda connection: {one: _jobs_in(connection, one) for one in ("RUNNING", "RETRYING")})
     return Standing(
         total=len(records) + len(shown.jobs.parked()),
         active=len(records) - len(off | stopped),
-        apart=apart,
+        unable=unable,
         paused=paused - off,
         off=off,
         failing={job_id: n for job_id, n in desk.failing.of(now).items() if desk.record(job_id) is not None},
@@ -114,14 +115,14 @@ def _jobs_in(connection: Connection, status: str) -> frozenset[str]:
 
 
 def by_urgency(records: Sequence[JobRecord], stand: Standing, most: int) -> list[JobRecord]:
-    """The first ``most``: set apart, failing, retrying, running, then by next start; paused and ended ones last."""
+    """The first ``most``: unable, failing, retrying, running, then by next start; paused and ended ones last."""
     rank = {job_id: place for place, job_id in enumerate(stand.failing)}
     last = stand.paused | stand.off
-    urgent = rank.keys() | stand.retrying | stand.running | stand.apart
+    urgent = rank.keys() | stand.retrying | stand.running | stand.unable
 
     def key(record: JobRecord) -> tuple[int, float, str]:
         job_id = record.id
-        if job_id in stand.apart:
+        if job_id in stand.unable:
             return (-1, 0.0, job_id)
         if job_id in last or record.next_run is None:
             return (9, 0.0 if job_id in stand.paused else 1.0, job_id)

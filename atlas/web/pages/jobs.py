@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _STATES: Final = (
     ("", "All", ""),
+    ("unable", "Cannot run", "warn"),
     ("failing", "Failing", "FAILED"),
     ("running", "Running", "RUNNING"),
     ("retrying", "Retrying", "RETRYING"),
@@ -37,7 +38,9 @@ def jobs(visit: Visit) -> Shown:
     view = View.of(visit)
     desk, now = view.desk, view.now
     stand = standing(desk, now)
+    parked = desk.atlas.cron.sync.shown.jobs.parked()
     members = {
+        "unable": stand.unable,
         "failing": frozenset(stand.failing),
         "running": stand.running,
         "retrying": stand.retrying,
@@ -54,18 +57,19 @@ def jobs(visit: Visit) -> Shown:
     first = (number - 1) * PER_PAGE
     order = {"name": by_name, "next": by_next_fire}.get(sort, partial(by_urgency, stand=stand))
     rows = rows_of(desk, order(records, most=first + PER_PAGE)[first:], now)
-    parked = desk.atlas.cron.sync.shown.jobs.parked()
+    counts = {name: len(ids) for name, ids in members.items()}
+    counts["unable"] += len(parked)
     return view.shown(
         "jobs.html",
         view.say("Jobs"),
         "jobs",
         rows=[(row, _strip(view, row)) for row in rows],
-        chips=_chips(view, stand, {name: len(ids) for name, ids in members.items()}, state),
+        chips=_chips(view, stand, counts, state),
         sorts=[(key, words, view.visit.here(sort=key or None, page=None)) for key, words in SORTS.items()],
         sort=sort if sort in SORTS else "",
         text=text,
         state=state if state in members else "",
-        parked=parked if not state and not text and number == 1 else [],
+        parked=parked if state in {"", "unable"} and not text and number == 1 else [],
         config_path=desk.atlas.settings.persistence.cron_config.name,
         sums="" if state or text else _sums(view),
         total=len(records),

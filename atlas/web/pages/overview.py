@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.forecast.result import Forecast
+    from atlas.scheduler.job_view import Job
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.desk import Desk
     from atlas.web.pages.errors import ErrorGroup
@@ -41,6 +42,9 @@ DAY_S: Final = 86_400
 SORTS: Final = {"urgency": "By urgency", "name": "By name", "next": "By next fire"}
 _TICK_LATE_S: Final = 60.0
 _MOST_ALERTS: Final = 6
+_TOLD_SINGLY: Final = 2
+"""Jobs that cannot run of which each has a line of its own; of more the names are told, `_NAMED` of them."""
+_NAMED: Final = 6
 _LOOKED_AT: Final = 60
 """Starts that are looked at for those that come next; some make no task."""
 
@@ -92,7 +96,12 @@ def overview(visit: Visit) -> Shown:
         say("Overview"),
         "overview",
         stand=stand,
-        alerts=[*_of_scheduler(view, figures), *_of_jobs(view, stand, shown), *_of_plan(view, plan)][:_MOST_ALERTS],
+        alerts=[
+            *_of_scheduler(view, figures),
+            *_of_unable(view, stand),
+            *_of_failing(view, stand),
+            *_of_plan(view, plan),
+        ][:_MOST_ALERTS],
         figures=figures,
         today=today,
         ranges=ranges.choices(view),
@@ -196,9 +205,36 @@ def _of_scheduler(view: View, figures: Mapping[str, Any]) -> list[Alert]:
     return found
 
 
-def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
+def _of_unable(view: View, stand: Standing) -> list[Alert]:
+    """The jobs that cannot run, each with its reason; of many their names."""
+    say, shown = view.say, view.desk.atlas.cron.sync.shown
+    records = [record for job_id in sorted(stand.unable) if (record := view.desk.record(job_id)) is not None]
+    found = [*shown.jobs.parked(), *records]
+    jobs = list(shown.each_job(found[:_NAMED]))
+    if len(found) <= _TOLD_SINGLY:
+        return [_unable(view, job) for job in jobs]
+    names = [job.title for job in jobs] + ["…"] * (len(found) > len(jobs))
+    return [
+        Alert(
+            level="bad",
+            subject=say("1 job|{n} jobs", n=view.said.count(len(found))),
+            words=say("Cannot run: {jobs}", jobs=say(", ").join(names)),
+            href=view.url("jobs", state="unable"),
+            button=say("Jobs"),
+        )
+    ]
+
+
+def _unable(view: View, job: Job) -> Alert:
+    words = view.say("Does not fire: {why}", why=view.said.within_text(view.say.told(job.detail)))
+    href, button = view.url("job", job=job.id), view.say("Open job")
+    return Alert(level="bad", subject=job.title, words=words, href=href, button=button)
+
+
+def _of_failing(view: View, stand: Standing) -> list[Alert]:
     say, found = view.say, list[Alert]()
-    worst = [view.desk.record(job_id) for job_id in stand.failing if job_id not in stand.paused | stand.off][:4]
+    left_out = stand.paused | stand.off | stand.unable
+    worst = [view.desk.record(job_id) for job_id in stand.failing if job_id not in left_out][:4]
     for row in rows_of(view.desk, [record for record in worst if record is not None], view.now):
         lately = row.recent.tasks[:10]
         bad = sum(task.status in {"FAILED", "TIMEOUT"} for task in lately)
@@ -218,18 +254,6 @@ def _of_jobs(view: View, stand: Standing, shown: list[JobRow]) -> list[Alert]:
                 job=row.job.id,
             )
         )
-    for row in shown:
-        if row.mark in {"UNBOUND", "PARKED"}:
-            words = say("Does not fire: {why}", why=view.said.within_text(say.told(row.job.detail)))
-            found.append(
-                Alert(
-                    level="bad",
-                    subject=row.job.title,
-                    words=words,
-                    href=view.url("job", job=row.job.id),
-                    button=say("Open job"),
-                )
-            )
     return found
 
 
