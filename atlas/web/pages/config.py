@@ -12,8 +12,8 @@ from sqlalchemy import select
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import read_jobs_text
+from atlas.scheduler.store.revisions import find_revisions, latest_revision
 from atlas.scheduler.store.tables import revisions
-from atlas.scheduler.store.task_rows import instant
 from atlas.web.pages.view import View, number_in
 from atlas.web.rendering import Page
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 
+LISTED: Final = 20
+"""Revisions in the list."""
 MAX_SUMMARY: Final = 300
 MAX_EDITED: Final = 100_000
 """Characters above which the file is not edited here: the page would be too heavy."""
@@ -68,22 +70,17 @@ def config(visit: Visit) -> Shown:
     view = View.of(visit)
     store, atlas = view.desk.store, visit.atlas
     path = atlas.settings.persistence.cron_config
-    kept = store.read(
-        lambda connection: connection.execute(
-            select(*(revisions.c[name] for name in ("number", "accepted_at", "author", "summary", "digest")))
-            .order_by(revisions.c.number.desc())
-            .limit(20)
-        ).all()
-    )
-    in_force = _text_of(view, kept[0].number) if kept else ""
-    wanted, label, digest = in_force, "", kept[0].digest if kept else ""
+    newest, before = store.read(latest_revision), number_in(view.asked("before"))
+    kept = store.read(lambda connection: find_revisions(connection, limit=LISTED + 1, before=before))
+    in_force = _text_of(view, newest.number) or "" if newest else ""
+    wanted, label, digest = in_force, "", newest.digest if newest else ""
     leads = not atlas.stands_by  # whoever leads checks and applies
     number = number_in(view.asked("revision")) if leads else None
     on_disk = _read(path) if leads and number is None and "text" not in visit.form else None
     if leads and "text" in visit.form:
         wanted, label = visit.form["text"].replace("\r\n", "\n"), view.say("draft")
-    elif number is not None and any(row.number == number for row in kept):
-        wanted, label = _text_of(view, number), f"r{number}"
+    elif number is not None and (old := _text_of(view, number)) is not None:
+        wanted, label = old, f"r{number}"
     elif on_disk is not None and digest_of(on_disk) != digest:
         wanted, label = on_disk, view.say("file on disk")
     same = bool(label) and digest_of(wanted) == digest
@@ -104,25 +101,20 @@ def config(visit: Visit) -> Shown:
         posted="text" in visit.form,
         wanted=wanted,
         back_to=number if label == f"r{number}" else None,
-        kept=[
-            {
-                "number": row.number,
-                "at": instant(row.accepted_at),
-                "author": row.author,
-                "summary": row.summary[:MAX_SUMMARY],
-                "in_force": place == 0,
-            }
-            for place, row in enumerate(kept)
-        ],
+        kept=kept[:LISTED],
+        most_summary=MAX_SUMMARY,
+        in_force=newest.number if newest else 0,
+        older=visit.here(before=kept[LISTED - 1].number) if len(kept) > LISTED else "",
+        newest=visit.here(before=None) if before is not None else "",
         lines=() if draft else _numbered(in_force),
-        next_number=(kept[0].number if kept else 0) + 1,
+        next_number=(newest.number if newest else 0) + 1,
         same=same,
     )
 
 
-def _text_of(view: View, number: int) -> str:
+def _text_of(view: View, number: int) -> str | None:
     statement = select(revisions.c.content).where(revisions.c.number == number)
-    return str(view.desk.store.read(lambda connection: connection.execute(statement).scalar()) or "")
+    return view.desk.store.read(lambda connection: connection.execute(statement).scalar())
 
 
 def _read(path: Path) -> str | None:
