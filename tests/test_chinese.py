@@ -6,10 +6,12 @@ import ast
 import json
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from atlas import scheduler
+from atlas import builtin, collectors, scheduler
+from atlas.collectors.fetch import _STATUS_WORDS
 from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.cron.fields import KINDS
 from atlas.scheduler.errors import ConfigError, Problem
@@ -19,7 +21,12 @@ from atlas.scheduler.told import Told, from_parts, parts_of, told_of
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import PARTS, ZH
 from atlas.web.words.zh.kept import KEPT
+from atlas.web.words.zh.sources import SOURCES
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+COLLECTING: Final = tuple(Path(str(package.__file__)).parent for package in (collectors, builtin))
 _DATA = re.compile(r""""[^"]*"|'[^']*'|“[^”]*”|\{[^{}]*\}|\S*[_./:*\\]\S*""")
 _ENGLISH = re.compile(r"[A-Za-z]{2,}(?:-[a-z]+)*(?: +[A-Za-z]{2,}(?:-[a-z]+)*){1,}")
 
@@ -138,17 +145,38 @@ def test_a_file_that_cannot_be_read_says_so_in_chinese(tmp_path: Path, raw: byte
         assert english_in(said) == [], said
 
 
+def nodes(*folders: Path) -> Iterator[ast.AST]:
+    for folder in folders:
+        for file in folder.rglob("*.py"):
+            yield from ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+
+
 def test_what_rows_keep_in_plain_english_is_what_the_engine_writes() -> None:
-    written = [
-        node.value
-        for file in Path(scheduler.__file__).parent.rglob("*.py")
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
-    for english in KEPT:
+    folders = [Path(scheduler.__file__).parent, *COLLECTING]
+    written = [node.value for node in nodes(*folders) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    for english in (*KEPT, *SOURCES):
         for part in re.split(r"\{\w+\}", english):
             words = part.removeprefix("; 1").strip()
             assert any(words in one for one in written), (english, words)
+
+
+def test_why_a_source_could_not_be_collected_is_said_in_chinese() -> None:
+    """Every sentence a collector refuses with; 7 stands for the values in it."""
+    said = []
+    for node in nodes(*COLLECTING):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "SourceError":
+            match node.args:
+                case [ast.Constant(value=str() as text)]:
+                    said.append(text)
+                case [ast.JoinedStr(values=parts)]:
+                    said.append("".join(str(one.value) if isinstance(one, ast.Constant) else "7" for one in parts))
+                case _:
+                    assert ast.unparse(node) == "SourceError(reason, transient=not hopeless)"
+    assert len(said) > 25
+    for text in [*said, *(f"the server answers 404: {words}" for words in _STATUS_WORDS.values())]:
+        told = Speech("zh").told(text)
+        assert re.search("[一-鿿]", told), text
+        assert english_in(told) == [], told
 
 
 @pytest.mark.parametrize(
@@ -163,10 +191,16 @@ def test_what_rows_keep_in_plain_english_is_what_the_engine_writes() -> None:
             "the loop that looks for due jobs was restarted: it had not looked for due jobs for 4m 33s",
             "查找到期作业的循环已重启：已有 4m 33s 没有查找到期作业",
         ),
+        (
+            "none of its 3 new pages could be read; the first: the server answers 403: it refuses us",
+            "3 个新页面都无法读取；第一个：服务器应答 403：拒绝访问",
+        ),
+        ("a sign-in page came in place of a feed: '登录'", "返回的是登录页而不是订阅源：'登录'"),
+        ("no change to jobs", "作业没有变化"),
         ("ValueError: the attempt ran longer", "ValueError: the attempt ran longer"),
         ("a {brace} of somebody else", "a {brace} of somebody else"),
     ],
-    ids=["limit", "killed", "nested", "somebody else's", "braces"],
+    ids=["limit", "killed", "nested", "source", "page", "revision", "somebody else's", "braces"],
 )
 def test_what_rows_keep_in_plain_english_is_said_in_chinese(english: str, chinese: str) -> None:
     assert Speech("zh").told(english) == chinese

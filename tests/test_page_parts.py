@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -38,7 +39,7 @@ from atlas.service import AtlasScheduler
 from atlas.settings import CollectSettings, Source
 from atlas.web.app import create_app
 from atlas.web.health import look
-from atlas.web.pages import asking, charts, config, course, finding, job, jobs, lanes, overview, ranges, tasks
+from atlas.web.pages import asking, charts, config, course, finding, job, jobs, lanes, overview, ranges, system, tasks
 from atlas.web.pages.errors import Errors, folded, headline, place
 from atlas.web.pages.failing import Failing
 from atlas.web.pages.history import Histories
@@ -161,10 +162,13 @@ def test_the_pages_tell_of_a_source_that_keeps_failing(settings: Settings) -> No
     with AtlasScheduler(settings).in_thread() as atlas:
         for _ in range(3):
             atlas.store.write(
-                lambda connection: remember_failure(connection, source.name, source.url, "404", atlas.store.clock.now())
+                lambda connection: remember_failure(
+                    connection, source.name, source.url, "the answer is empty", atlas.store.clock.now()
+                )
             )
         checks = {check["name"]: check for check in look(create_app(atlas).state.site)["checks"]}
-    assert checks["sources"]["detail"] == "1 keep failing: feed (3 times: 404)"
+    assert checks["sources"]["detail"] == "1 keep failing: feed (3 times: the answer is empty)"
+    assert Speech("zh").told(checks["sources"]["detail"]) == "1 个持续失败：feed（3 次：应答为空）"
 
 
 @pytest.mark.parametrize(
@@ -204,6 +208,31 @@ def test_advice_is_said_in_chinese() -> None:
     assert len(found) >= 9  # a herd, those that share a minute, and a clock change for each
     for one in (*found, *wanted.warnings):
         assert re.search("[一-鿿]", Speech("zh").told(one.message)), one
+
+
+@pytest.mark.parametrize(
+    ("kept", "words"),
+    [
+        (None, "–"),
+        ({"revision": 7, "summary": "+a ~b"}, "r7 +a ~b"),
+        ({"revision": 7, "summary": "no change to jobs", "detail": "revision 3"}, "r7 ← r3 作业没有变化"),
+        (
+            {"paused_at": "2026-11-25T00:00Z", "until": "2026-11-25T16:30Z", "by": "lin", "reason": ""},
+            "未说明原因，至 ",
+        ),
+        ({"paused_at": "2026-11-25T00:00Z", "until": None, "by": "lin", "reason": "搬迁"}, "搬迁"),
+        ({"task": "01a2"}, "01a2"),
+        ({"task": "01a2", "arguments": {"args": [1]}}, '01a2 {"args": [1]}'),
+        ({"function": "collect"}, "collect"),
+        ({"timeout": 5, "name": "x"}, "timeout 5, name x"),
+        (["other"], '["other"]'),
+    ],
+    ids=["none", "revision", "rollback", "until", "pause", "task", "arguments", "function", "job", "other"],
+)
+def test_what_the_audit_keeps_is_said_by_what_a_reader_asks_of_it(kept: Any, words: str) -> None:
+    said = Said(ZoneInfo("Asia/Shanghai"), "Asia/Shanghai", "zh", NOW)
+    view: Any = SimpleNamespace(say=Speech("zh"), said=said)
+    assert system.kept_in_words(view, kept).startswith(words)
 
 
 def test_a_job_whose_times_are_over_is_told_before_it_is_saved() -> None:

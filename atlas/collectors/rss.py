@@ -128,7 +128,9 @@ def read_feed(fetched: Fetched, *, source: str, fetched_at: datetime) -> Feed:
 def _page_instead(page: str) -> SourceError:
     kind = "a sign-in page" if _PASSWORD.search(page) else "a web page"
     title = _PAGE_TITLE.search(page)
-    return SourceError(f"{kind} came in place of a feed" + (f": {clean(title[1])!r}" if title else ""))
+    if title is None:
+        return SourceError(f"{kind} came in place of a feed")
+    return SourceError(f"{kind} came in place of a feed: {clean(title[1])!r}")
 
 
 def _articles(

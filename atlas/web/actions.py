@@ -209,7 +209,7 @@ def _apply(visit: Visit, say: Speech) -> Note:
     text, over = visit.form.get("text", ""), visit.form.get("over", "")
     known = over.isascii() and over.isdigit() and len(over) < 10
     plan = visit.atlas.reconciler.replace(text, by=visit.by, over=int(over) if known else None)
-    return Note("ok", say("The config is applied: {what}", what=plan.summary[:300]))
+    return Note("ok", say("The config is applied: {what}", what=say.told(plan.summary[:300])))
 
 
 def _rollback(visit: Visit, say: Speech) -> Note:
@@ -217,7 +217,7 @@ def _rollback(visit: Visit, say: Speech) -> Note:
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise ArgumentsError(Told("revision {text} is no number", text=repr(number)))
     plan = visit.atlas.reconciler.rollback(int(number), by=visit.by)
-    return Note("ok", say("Rolled back to r{n}: {what}", n=number, what=plan.summary[:300]))
+    return Note("ok", say("Rolled back to r{n}: {what}", n=number, what=say.told(plan.summary[:300])))
 
 
 def _below(visit: Visit, name: str, **params: str) -> str:

@@ -13,7 +13,7 @@ from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from sqlalchemy import Connection
 
@@ -91,7 +91,7 @@ def _broken(job: Job) -> str | None:
             return None
 
 
-def _some(found: list[str]) -> str:
+def _some(found: Sequence[str]) -> str:
     """The first five."""
     return joined(", ", [*found[:5], "…"] if len(found) > 5 else found)
 
@@ -129,10 +129,12 @@ def sources_check(store: Store, collected: Collection[str]) -> Check:
     rows = store.read(lambda connection: connection.execute(statement).all())
     if not rows:
         return Check(name="sources", detail=Told("no source keeps failing"))
-    told = "; ".join(f"{row.name} ({row.failures} times: {row.last_error})" for row in rows[:5])
+    told = [
+        Told("{source} ({n} times: {why})", source=row.name, n=row.failures, why=row.last_error or "") for row in rows
+    ]
     return Check(
         name="sources",
         status="degraded",
-        detail=Told("{n} keep failing: {which}", n=len(rows), which=told + (" …" if len(rows) > 5 else "")),
+        detail=Told("{n} keep failing: {which}", n=len(rows), which=_some(told)),
         remedy=Told("correct their addresses under collect.sources, or set enabled: false"),
     )

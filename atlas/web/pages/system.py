@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
-from typing import TYPE_CHECKING, Final
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
@@ -11,7 +13,7 @@ from atlas import __version__
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
-from atlas.web.pages.view import View, breaking, in_words, number_in, short_json
+from atlas.web.pages.view import View, breaking, number_in, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from atlas.web.site import Visit
 
 LINES: Final = 50
+MOST: Final = 90
+"""Characters of what an audit line keeps that are shown at once."""
 
 
 def system(visit: Visit) -> Shown:
@@ -72,9 +76,31 @@ def system(visit: Visit) -> Shown:
         lines=lines[:LINES],
         older=visit.here(before=lines[LINES - 1].id) if len(lines) > LINES else "",
         short_json=short_json,
-        in_words=in_words,
+        in_words=partial(kept_in_words, view),
         metrics=store.totals.metrics(),
     )
+
+
+def kept_in_words(view: View, value: Any) -> str:
+    """What an audit line keeps: a revision by its number, a pause by its reason and end, else names and values."""
+    say = view.say
+    match value:
+        case None:
+            return "–"
+        case {"revision": int() as number, **more}:
+            came_from = str(more.get("detail", "")).replace("revision ", "← r")
+            return short_json(
+                " ".join(filter(None, (f"r{number}", came_from, say.told(str(more.get("summary", "")))))), MOST
+            )
+        case {"paused_at": str(), "reason": str() as reason, "until": str() | None as until}:
+            ends = until and say("until {when}", when=view.said.moment(datetime.fromisoformat(until), seconds=False))
+            return short_json(say(", ").join(filter(None, (reason or say("no reason given"), ends))), MOST)
+        case {"task": str() as named, **more} | {"function": str() as named, **more} if more.keys() <= {"arguments"}:
+            return short_json(" ".join((named, *map(short_json, more.values()))), MOST)
+        case dict():
+            return short_json(", ".join(f"{name} {short_json(one)}" for name, one in value.items()), MOST)
+        case _:
+            return short_json(value, MOST)
 
 
 SYSTEM: Final = Page(

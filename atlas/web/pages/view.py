@@ -155,13 +155,6 @@ def short_json(value: Any, limit: int = 400) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def in_words(value: Any, limit: int = 90) -> str:
-    """A JSON object as its names and values, anything else as `short_json`; cut to ``limit`` characters."""
-    if not isinstance(value, dict):
-        return short_json(value, limit)
-    return short_json(", ".join(f"{name} {short_json(one)}" for name, one in value.items()), limit)
-
-
 def breaking(address: str) -> Markup:
     """A path or an address, which may be broken behind each slash."""
     return Markup("/<wbr>").join(escape(part) for part in address.split("/"))

@@ -91,6 +91,7 @@ ENGINE: Final[dict[str, str]] = {
     "{n} jobs, {active} active": "{n} 个作业，{active} 个启用",
     "'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed": "“atlas tasks 作业”可显示错误；缺少的函数须注册，或将其模块列入允许名单",
     "no source keeps failing": "没有持续失败的来源",
+    "{source} ({n} times: {why})": "{source}（{n} 次：{why}）",
     "{n} keep failing: {which}": "{n} 个持续失败：{which}",
     "correct their addresses under collect.sources, or set enabled: false": "在 collect.sources 中更正地址，或设 enabled: false",
     "{free} GB free of {total} GB ({used} % used)": "共 {total} GB，剩余 {free} GB（已用 {used} %）",

@@ -19,6 +19,8 @@ KEPT: Final[dict[str, str]] = {
     "the worker process {pid} died; somebody else took its exit code": "工作进程 {pid} 已消失；退出码被他人取走",
     "the worker process {pid} ended with exit code {code} in the middle of the attempt": "工作进程 {pid} 在尝试途中以退出码 {code} 结束",
     "the worker process {pid} was killed by {name}": "工作进程 {pid} 被 {name} 终止",
+    # what a revision changed
+    "no change to jobs": "作业没有变化",
     # what befell the clock
     "the machine slept for {s}": "机器休眠了 {s}",
     "this process did not run for {s}": "本进程停顿了 {s}",
