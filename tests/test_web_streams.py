@@ -115,7 +115,7 @@ async def test_signing_out_ends_the_streams_of_that_session_and_no_others(served
             for stream in streams[:2]:
                 async for _line in stream:
                     pass
-        assert served.app.state.site.live.count == 1
+        await asyncio.to_thread(eventually, lambda: served.app.state.site.live.count == 1)
         async with httpx.AsyncClient(base_url=served.address, cookies=copy, trust_env=False) as thief:
             assert (await thief.get("/live?of=/jobs")).status_code == 401
         assert (await theirs.get("/jobs")).url.path == "/jobs"

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.forecast.result import Forecast
+    from atlas.scheduler.job_store.records import JobRecord, Parked
     from atlas.scheduler.job_view import Job
-    from atlas.scheduler.job_store.records import JobRecord
     from atlas.web.pages.desk import Desk
     from atlas.web.pages.errors import ErrorGroup
     from atlas.web.pages.job_rows import JobRow, Standing
@@ -209,7 +209,7 @@ def _of_unable(view: View, stand: Standing) -> list[Alert]:
     """The jobs that cannot run, each with its reason; of many their names."""
     say, shown = view.say, view.desk.atlas.cron.sync.shown
     records = [record for job_id in sorted(stand.unable) if (record := view.desk.record(job_id)) is not None]
-    found = [*shown.jobs.parked(), *records]
+    found: list[JobRecord | Parked] = [*shown.jobs.parked(), *records]
     jobs = list(shown.each_job(found[:_NAMED]))
     if len(found) <= _TOLD_SINGLY:
         return [_unable(view, job) for job in jobs]
