@@ -1,4 +1,18 @@
-"""Lets a process die at a named place: `crash_at`."""
+"""Lets a process die at a named place: `crash_at`.
+
+::
+
+    def test_a_death_before_commit_loses_no_digest(crash_at, tmp_path):
+        with VirtualTime(MORNING, store=tmp_path / "crash.db") as time:
+            time.cron.sync.add_job("digest", "0 9 * * *", "send_digest")
+            crash_at(CrashPoint.COMMIT_BEFORE_COMMIT, how="raise")
+            with pytest.raises(Killed):
+                time.advance(hours=2)
+            time.kill()
+        with VirtualTime(MORNING, store=tmp_path / "crash.db") as time:  # the next start
+            time.advance(hours=2)
+            assert time.decisions("digest") == ["09:00 task"]
+"""
 
 from __future__ import annotations
 
