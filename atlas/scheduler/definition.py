@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.retry import RetryPolicy
@@ -20,6 +21,27 @@ if TYPE_CHECKING:
 
 BUILT_IN: Final = "built in"
 """Where a policy comes from that nobody set."""
+
+
+RETRY_FIELDS: Final = {
+    "max_retries": "max_retries",
+    "retry_delay": "delay_s",
+    "retry_backoff": "backoff",
+    "retry_max_delay": "max_delay_s",
+    "retry_jitter": "jitter",
+    "retry_on": "retry_on",
+}
+"""Policy by the name that the jobs file and `add_job` have for it → field of `RetryPolicy`."""
+POLICY_FIELDS: Final = {
+    "priority": "priority",
+    "timeout": "timeout_s",
+    **{name: f"retry.{field}" for name, field in RETRY_FIELDS.items()},
+    **{name: name for name in ("on_crash", "overlap", "max_instances", "catchup")},
+    "catchup_window": "catchup_window_s",
+    **{name: name for name in ("catchup_limit", "executor", "keep_days", "keep_tasks", "log_max_bytes")},
+}
+"""The same for all of them → field of `JobPolicies`."""
+_GETTERS: Final = {name: attrgetter(field) for name, field in POLICY_FIELDS.items()}
 
 
 class JobSource(enum.StrEnum):
@@ -91,27 +113,13 @@ class JobPolicies:
 
     def values(self) -> dict[str, Any]:
         """Every policy by the name that the jobs file has for it, as JSON values."""
-        retry = self.retry
-        return {
-            "priority": self.priority.name,
-            "timeout": self.timeout_s,
-            "max_retries": retry.max_retries,
-            "retry_delay": retry.delay_s,
-            "retry_backoff": retry.backoff,
-            "retry_max_delay": retry.max_delay_s,
-            "retry_jitter": retry.jitter,
-            "retry_on": list(retry.retry_on),
-            "on_crash": self.on_crash.value,
-            "overlap": self.overlap.value,
-            "max_instances": self.max_instances,
-            "catchup": self.catchup.value,
-            "catchup_window": self.catchup_window_s,
-            "catchup_limit": self.catchup_limit,
-            "executor": None if self.executor is None else self.executor.value,
-            "keep_days": self.keep_days,
-            "keep_tasks": self.keep_tasks,
-            "log_max_bytes": self.log_max_bytes,
-        }
+        return {name: _plain(get(self)) for name, get in _GETTERS.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, TaskPriority):
+        return value.name
+    return value.value if isinstance(value, enum.Enum) else list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import enum
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 
-from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
+from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.nearest import did_you_mean
@@ -104,17 +104,6 @@ _WHOLE: Final = {
     "log_max_bytes": (0, 1_000_000_000),
 }
 MAX_KEEP_DAYS: Final = 36_500
-_RETRY: Final = {
-    "retry_delay": "delay_s",
-    "retry_backoff": "backoff",
-    "retry_max_delay": "max_delay_s",
-    "retry_jitter": "jitter",
-}
-_POLICIES: Final = (
-    "priority", "max_retries", "retry_delay", "retry_backoff", "retry_max_delay", "retry_jitter", "retry_on",
-    "on_crash", "timeout", "overlap", "max_instances", "catchup", "catchup_window", "catchup_limit", "executor",
-    "keep_days", "keep_tasks", "log_max_bytes",
-)  # fmt: skip
 
 
 def define(
@@ -161,7 +150,7 @@ def define(
         keep_days=options.get("keep_days"),
         keep_tasks=options.get("keep_tasks"),
         log_max_bytes=options.get("log_max_bytes"),
-        value_from={name: "job" for name in _POLICIES if name in options},
+        value_from={name: "job" for name in POLICY_FIELDS if name in options},
     )
     policies.of_task(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
     return JobDefinition(
@@ -240,13 +229,11 @@ def _schedule(cron: str | Sequence[str] | None, options: JobOptions, timezone: s
 
 
 def _retry(options: JobOptions, defaults: QueueDefaults) -> RetryPolicy:
-    values: dict[str, Any] = {"max_retries": options.get("max_retries", defaults.max_retries)}
-    for option, name in _RETRY.items():
+    values: dict[str, Any] = {"max_retries": defaults.max_retries}
+    for option, name in RETRY_FIELDS.items():
         if option in options:
             value: Any = options[option]  # type: ignore[literal-required]
             values[name] = seconds(option, value) if name.endswith("_s") else value
-    if "retry_on" in options:
-        values["retry_on"] = tuple(options["retry_on"])
     return RetryPolicy(**values)
 
 

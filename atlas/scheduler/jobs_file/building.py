@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields
 from datetime import UTC, datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas.scheduler.cron.expression import parse_cron
-from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
+from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
 from atlas.scheduler.jobs_file.findings import Finding
 from atlas.scheduler.jobs_file.format import IntervalTrigger, Policies
@@ -37,34 +37,14 @@ if TYPE_CHECKING:
 DEFAULT_ANCHOR: Final = datetime(2000, 1, 1)  # noqa: DTZ001 - in the zone of each job
 """A fire time of every interval without an anchor: a midnight, so that "10m" and "24h" fall on round times."""
 
-_RETRY: Final = {
-    "max_retries": "max_retries",
-    "retry_delay": "delay_s",
-    "retry_backoff": "backoff",
-    "retry_max_delay": "max_delay_s",
-    "retry_jitter": "jitter",
-    "retry_on": "retry_on",
-}
-"""Policy field of the file → field of `RetryPolicy`."""
-
-_OTHERS: Final = {
-    name: {"timeout": "timeout_s", "catchup_window": "catchup_window_s"}.get(name, name)
-    for name in Policies.model_fields
-    if name not in _RETRY
-}
-"""Policy field of the file → field of `JobPolicies`."""
-
 _OWN_TIMES: Final = ("triggers", "start_at", "end_at")
 """What makes a schedule one that few jobs share."""
 
 _as_json: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, sort_keys=True, separators=(",", ":")).encode
 """As `encode_arguments`, without its round trip: what was just read from JSON survives it. Sorted, as rows hold it."""
-_PLAIN_DEFAULTS: Final = {one.name: one.default for one in fields(JobPolicies)}
-_RETRY_DEFAULTS: Final = {one.name: one.default for one in fields(RetryPolicy)}
-_BUILT_IN: Final[dict[str, Any]] = {
-    **{name: _RETRY_DEFAULTS[field] for name, field in _RETRY.items()},
-    **{name: _PLAIN_DEFAULTS[field] for name, field in _OTHERS.items()},
-}
+_FIELDS: Final = {name: field for name, field in POLICY_FIELDS.items() if name in Policies.model_fields}
+_OTHERS: Final = {name: field for name, field in _FIELDS.items() if name not in RETRY_FIELDS}
+_BUILT_IN: Final = {name: attrgetter(field)(JobPolicies()) for name, field in _FIELDS.items()}
 
 
 class BuiltJobs(NamedTuple):
@@ -291,7 +271,7 @@ class _Builder:
             values = {**self._values, **given}
             found = self._policies[key] = JobPolicies(
                 executor=entry.executor,
-                retry=_retry_policy(*[values[name] for name in _RETRY]),
+                retry=_retry_policy(*[values[name] for name in RETRY_FIELDS]),
                 value_from=self._sources(given, entry),
                 **{field: values[name] for name, field in _OTHERS.items()},
             )
@@ -334,7 +314,7 @@ def _given(entry: Policies) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _retry_policy(*values: Any) -> RetryPolicy:
-    return RetryPolicy(**dict(zip(_RETRY.values(), values, strict=True)))
+    return RetryPolicy(**dict(zip(RETRY_FIELDS.values(), values, strict=True)))
 
 
 def _is_missing(entry: JobEntry, raw: dict[str, Any], names: tuple[str, ...]) -> bool:
