@@ -47,6 +47,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.error_text import error_line
 from atlas.scheduler.told import Told, joined
 
@@ -107,12 +108,12 @@ class Problem:
     """
 
     file: Path | str | None
-    path: str
-    message: str
-    value: str | None = None
     line: int = 0
     column: int = 0
     severity: str = "error"
+    path: str
+    value: str | None = None
+    message: str
 
     def __str__(self) -> str:
         """``file:line:column: path: "value": message`` with the parts that are known."""
@@ -129,15 +130,7 @@ class Problem:
 
     def to_json(self) -> dict[str, Any]:
         """The parts as JSON values."""
-        return {
-            "file": None if self.file is None else str(self.file),
-            "line": self.line,
-            "column": self.column,
-            "severity": self.severity,
-            "path": self.path,
-            "value": self.value,
-            "message": self.message,
-        }
+        return fields_as_json(self) | {"file": None if self.file is None else str(self.file)}
 
 
 class ConfigError(AtlasError, ValueError):

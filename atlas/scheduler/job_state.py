@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import delete, select
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.durations import LONGEST_S
 from atlas.scheduler.errors import ArgumentsError, FunctionError
 from atlas.scheduler.outcome import shorten
@@ -72,12 +73,7 @@ class Pause:
 
     def to_json(self) -> dict[str, Any]:
         """The pause as JSON values."""
-        return {
-            "paused_at": self.paused_at.isoformat(),
-            "until": None if self.until is None else self.until.isoformat(),
-            "by": self.by,
-            "reason": self.reason,
-        }
+        return fields_as_json(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - the types of fields are read where a web handler returns a `Job`
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.definition import JobSource  # noqa: TC001
 from atlas.scheduler.job_state import Pause  # noqa: TC001
 from atlas.scheduler.store.tables import tasks
@@ -143,12 +144,7 @@ class Job:
 
     def to_json(self) -> dict[str, Any]:
         """The job as JSON values."""
-        raw = asdict(self)
-        for name in ("next_fire_time", "next_run_at"):
-            raw[name] = _text(raw[name])
-        if self.pause is not None:
-            raw["pause"] = self.pause.to_json()
-        return {"id": self.name, **raw, "tags": list(self.tags)}
+        return {"id": self.name, **fields_as_json(self)}
 
 
 def schedule_text(definition: JobDefinition) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import case, func, select, text
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.store.statements import ONCE, Statement
 from atlas.scheduler.store.tables import UNFINISHED_SQL, counters, tasks
 from atlas.scheduler.task import FINAL, TaskStatus
@@ -80,14 +81,7 @@ class Metrics:
 
     def to_json(self) -> dict[str, Any]:
         """The figures as a JSON object."""
-        return {
-            "total_tasks": self.total_tasks,
-            "by_status": {status.value: count for status, count in self.by_status.items()},
-            "success_rate": self.success_rate,
-            "average_duration_s": self.average_duration_s,
-            "min_duration_s": self.min_duration_s,
-            "max_duration_s": self.max_duration_s,
-        }
+        return fields_as_json(self)
 
 
 @dataclass(slots=True)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from atlas.scheduler.as_json import as_json
+
+if TYPE_CHECKING:
+    from datetime import datetime
 
 
 class Start(NamedTuple):
@@ -135,30 +139,6 @@ class Forecast:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the single starts, as JSON values."""
-        raw = {
-            "begin": self.begin,
-            "until": self.until,
-            "is_cut": self.is_cut,
-            "slots": self.slots,
-            "tasks": self.tasks,
-            "tasks_a_day": round(self.tasks_a_day, 1),
-            "peak": self.peak,
-            "peak_at": self.peak_at,
-            "buckets": [asdict(bucket) for bucket in self.buckets],
-            "crowds": [asdict(crowd) for crowd in self.crowds],
-            "herds": [asdict(herd) for herd in self.herds],
-            "jobs": [asdict(job) for job in self.jobs],
-        }
-        plain: dict[str, Any] = _plain(raw)
-        return plain
-
-
-def _plain(value: Any) -> Any:
-    """JSON values: instants as text."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
-    return value
+        names = ("begin", "until", "is_cut", "slots", "peak", "peak_at", "buckets", "crowds", "herds", "jobs")
+        told = {name: as_json(getattr(self, name)) for name in names}
+        return told | {"tasks": self.tasks, "tasks_a_day": round(self.tasks_a_day, 1)}

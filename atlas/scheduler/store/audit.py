@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import insert, select
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.store.tables import audit
 
 if TYPE_CHECKING:
@@ -66,15 +67,7 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """The line as JSON values."""
-        return {
-            "id": self.id,
-            "at": self.at.isoformat(),
-            "actor": self.actor,
-            "action": self.action,
-            "subject": self.subject,
-            "before": self.before,
-            "after": self.after,
-        }
+        return fields_as_json(self)
 
 
 def write_audit(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 from sqlalchemy import bindparam, select
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import task_logs
@@ -65,13 +66,7 @@ class LogLine:
 
     def to_json(self) -> dict[str, Any]:
         """The line as JSON holds it, its time as ISO 8601 in UTC."""
-        return {
-            "id": self.id,
-            "attempt": self.attempt,
-            "at": self.at.isoformat(),
-            "level": self.level,
-            "message": self.message,
-        }
+        return fields_as_json(self)
 
 
 def read_logs(connection: Connection, task_id: str, after_id: int = 0, limit: int = 1000) -> list[LogLine]:
