@@ -14,7 +14,7 @@ from atlas.web.forms import read_form
 from atlas.web.guards import client_of
 from atlas.web.rendering import remember
 from atlas.web.site import cookie_path, is_local, visit_of
-from atlas.web.words import words
+from atlas.web.words.speech import Speech
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -28,6 +28,7 @@ def routes(site: Site) -> list[Route]:
     async def sign_in(request: Request) -> Response:
         form = await read_form(request) if request.method == "POST" else {}
         visit = visit_of(site, request, form=form)
+        say = Speech(visit.language)
         after = form.get("next") or visit.query.get("next", "/")
         after = visit.root + (after if is_local(after) else "/")
         error, status, key = "", 200, client_of(request)
@@ -35,18 +36,18 @@ def routes(site: Site) -> list[Route]:
         if site.access.is_open:
             return RedirectResponse(after, 303)
         if wait_s := site.guesses.wait_s(key):
-            error = words(visit.language, "sign_in.wait", seconds=math.ceil(wait_s))
+            error = say("Too many tries: wait {seconds} s.", seconds=math.ceil(wait_s))
             status = 429
         elif request.method == "POST" and site.access.is_token(token):
             return enter(request, after)
         elif request.method == "POST":
             site.guesses.count(key)
-            error, status = words(visit.language, "sign_in.wrong"), 403
+            error, status = say("This is not the token."), 403
         elif code and site.access.spend_code(code):
             return enter(request, after)
         elif code:
             site.guesses.count(key)
-            error, status = words(visit.language, "sign_in.used"), 403
+            error, status = say("This sign-in link was used already, or is older than 15 minutes."), 403
         context = {"error": error, "next": after.removeprefix(visit.root), "file": site.settings.web.token_file}
         return remember(request, HTMLResponse(site.templates.render("sign_in.html", visit, context), status))
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import jinja2
 
 from atlas import __version__
-from atlas.web.words import words
+from atlas.web.words.speech import Speech
 
 if TYPE_CHECKING:
     from atlas.web.site import Visit
@@ -28,7 +28,7 @@ class Templates:
     """Templates with the few names each of them may use.
 
     ``visit`` is the `Visit`; ``url(name, …)`` and ``static(file)`` are addresses under whatever prefix the site is
-    mounted; ``_("key", …)`` is a text in the visitor's language; ``version`` is the program's.
+    mounted; ``say("…", …)`` is a text in the visitor's language; ``version`` is the program's.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Templates:
                     "visit": visit,
                     "url": visit.url,
                     "static": lambda name: static_address(visit.root, name),
-                    "_": lambda key, **values: words(visit.language, key, **values),
+                    "say": Speech(visit.language),
                     "version": __version__,
                     **context,
                     _MADE: made,

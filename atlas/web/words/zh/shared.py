@@ -10,6 +10,17 @@ SHARED: Final[dict[str, str]] = {
     ".": "。",
     ", ": "，",
     ": ": "：",
+    # the product, and signing in
+    "Atlas Scheduler": "Atlas 调度器",
+    "Sign in": "登录",
+    "The token stands in the file {file} on the scheduler's machine.": "令牌保存在调度器所在机器的文件 {file} 中。",
+    "Token": "令牌",
+    "This is not the token.": "令牌不正确。",
+    "This sign-in link was used already, or is older than 15 minutes.": "此登录链接已被使用，或已超过 15 分钟。",
+    "Too many tries: wait {seconds} s.": "尝试次数过多：请等待 {seconds} 秒。",
+    "Sign out": "退出",
+    "Go on": "继续",
+    "To the first page": "返回首页",
     # what is refused
     "Not Found": "没有这个页面",
     "Method Not Allowed": "此地址不接受这种请求",
