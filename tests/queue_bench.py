@@ -121,7 +121,7 @@ def settled(queue: TaskQueue) -> None:
     with live.lock, line._lock:
         assert not live.by_id
         assert not live.running
-        assert live.admission.is_empty
+        assert (live.admission.held, live.admission.suspect, live.admission._jobs) == (0, None, {})
         assert not serving.lifecycle.stopping._unreplaced
         assert live.waiting.total == sum(live.waiting.by_priority().values()) == 0
     figures = queue.get_queue_status()

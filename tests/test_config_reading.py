@@ -19,6 +19,7 @@ from atlas.scheduler.config.reading import JobsReader
 from atlas.scheduler.definition import JobDefinition
 from atlas.scheduler.definition_text import UnreadDefinition
 from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.job_store.records import JobRecord, make_records
 from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import Registry
@@ -53,6 +54,11 @@ def accepted(text: str, functions: Registry) -> tuple[RevisionText, JobsFile]:
         text=read.text,
     )
     return revision, read
+
+
+def running(read: JobsFile) -> dict[str, JobRecord]:
+    records = make_records(read.definitions.values(), now=datetime(2026, 1, 1, tzinfo=UTC))
+    return {record.id: record for record in records}
 
 
 # --- an edit reads as the whole does ---------------------------------------------------------------------------------
@@ -125,7 +131,7 @@ def test_an_edit_is_read_as_the_whole_would_be_or_left_to_it(
     edits = EditReader(revision, DEFAULTS, functions)
     for text in (after, cut(before), again(cut(before))):
         assert edits.knows(revision)
-        part = edits.read(revision, text, read.definitions)
+        part = edits.read(revision, text, running(read))
         if part is None:
             continue
         revision, read = accepted(text, functions)  # raises if the whole is not accepted
@@ -146,7 +152,7 @@ def test_whatever_entry_is_changed_added_or_taken_out_only_the_edit_is_read() ->
     ]
     for jobs_then in edited:
         text = json.dumps({"cron_jobs": jobs_then}, indent=1)
-        part = EditReader(revision, DEFAULTS, functions).read(revision, text, read.definitions)
+        part = EditReader(revision, DEFAULTS, functions).read(revision, text, running(read))
         assert part is not None
         assert same(part, accepted(text, functions)[1])
         shared = [key for key in part.definitions if part.definitions[key] is read.definitions.get(key)]

@@ -315,7 +315,7 @@ def test_no_more_run_at_once_than_there_are_slots_and_none_is_lost(drawn: Drawn,
     assert [start.at for start in found.starts] == sorted(start.at for start in found.starts)
     expected = sum(len(start_times(one.trigger, NOW, found.until, 10_000)) for one in jobs)
     assert len(found.starts) == expected
-    if any(one.overlap is Overlap.REPLACE for one in jobs):
+    if any(one.policies.overlap is Overlap.REPLACE for one in jobs):
         return  # what is replaced ends before its time
     length = {one.id: one.duration_s or 0.0 for one in jobs}
     edges: list[tuple[float, int]] = []

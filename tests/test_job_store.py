@@ -495,7 +495,8 @@ def test_what_a_loop_takes_out_that_was_given_up_meanwhile_is_due_still(
 
     def late(now_s: float, limit: int) -> list[JobRecord]:
         monkeypatch.setattr(clockwork.jobs._table, "pop_due", pop_due)
-        assert clockwork.jobs.door.give_up_pass()  # the watch, while this thread stood still
+        assert clockwork.jobs.door._looping is not None
+        clockwork.jobs.door.give_up_pass()  # the watch, while this thread stood still
         return pop_due(now_s, limit)
 
     monkeypatch.setattr(clockwork.jobs._table, "pop_due", late)

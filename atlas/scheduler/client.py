@@ -36,7 +36,7 @@ from atlas.scheduler.registry import is_within, not_allowed
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
 from atlas.scheduler.store.leases import Lease, last_lease, scheduler_lease
-from atlas.scheduler.store.news import news_for_loop, news_of
+from atlas.scheduler.store.news import LoopNews, News, listening
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
@@ -386,7 +386,7 @@ class SyncAtlasClient:
             ResultNotReadyError: ``timeout`` seconds passed first.
         """
         wait = _Wait(self.store.clock, timeout, on_change)
-        with news_of(self.store) as news:
+        with listening(News(self.store)) as news:
             while True:
                 news.seen()
                 task = self.task(task_id)
@@ -465,7 +465,7 @@ class AtlasClient:
         """`SyncAtlasClient.wait`; no thread waits: neither many such calls nor a cancelled one hold up others."""
         store = await asyncio.to_thread(lambda: self._sync.store)
         wait = _Wait(store.clock, timeout, on_change)
-        with news_for_loop(store) as news:
+        with listening(LoopNews(store)) as news:
             while True:
                 news.seen()
                 task = await self.task(task_id)

@@ -12,7 +12,7 @@ from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.code_jobs import CodeJob
 from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError, StoreHeldError
 from atlas.scheduler.job_desk import JobDesk
-from atlas.scheduler.job_view import Job, JobState
+from atlas.scheduler.job_view import Job
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.lease_facts import parked_figure, unbound_figure
 from atlas.scheduler.running_clock import RunningClock
@@ -478,6 +478,3 @@ class CronManager:
     get_job = awaited(SyncCronManager.get_job)
     get_all_jobs = awaited(SyncCronManager.get_all_jobs)
     get_job_status = awaited(SyncCronManager.get_job_status)
-
-
-__all__ = ["CronManager", "Job", "JobState", "SyncCronManager"]

@@ -221,7 +221,7 @@ class Serving:
             self.renew()
 
     def _tick(self) -> float | None:
-        return self.lifecycle.tick()
+        return self.lifecycle.tick()  # which is made behind its timekeeper
 
     def renew(self) -> None:
         """Tell other processes that this one lives, and its live figures."""

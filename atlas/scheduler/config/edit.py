@@ -30,6 +30,7 @@ from atlas.scheduler.jobs_file.values import NOTE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.jobs import PolicyDefaults
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.revisions import RevisionText
@@ -73,10 +74,10 @@ class EditReader:
             self._entries = self._edited
         return self._entries.digest == accepted.digest
 
-    def read(self, accepted: RevisionText, text: str, known: Mapping[str, JobDefinition]) -> JobsFile | None:
+    def read(self, accepted: RevisionText, text: str, known: Mapping[str, JobRecord]) -> JobsFile | None:
         """``text`` as a jobs file; None if it has to be read as a whole.
 
-        ``accepted`` is the revision in force, which it `knows`, and ``known`` has the definitions of its jobs.
+        ``accepted`` is the revision in force, which it `knows`, and ``known`` are its jobs as they run.
         """
         try:
             digest = digest_of(text)
@@ -123,14 +124,12 @@ class _Definitions(Mapping[str, JobDefinition]):
         keys: The text's, in order; some are notes.
     """
 
-    def __init__(
-        self, keys: Iterable[str], read: Mapping[str, JobDefinition], known: Mapping[str, JobDefinition]
-    ) -> None:
+    def __init__(self, keys: Iterable[str], read: Mapping[str, JobDefinition], known: Mapping[str, JobRecord]) -> None:
         self._read, self._known = read, known
         self._keys = {key: None for key in keys if key in read or key in known}
 
     def __getitem__(self, key: str) -> JobDefinition:
-        return self._read[key] if key in self._read else self._known[key]
+        return self._read[key] if key in self._read else self._known[key].definition
 
     def __contains__(self, key: object) -> bool:
         return key in self._keys

@@ -10,17 +10,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from atlas.scheduler.config.checked import Checked, file_digests
 from atlas.scheduler.config.edit import EditReader
-from atlas.scheduler.definition import JobDefinition, JobSource
+from atlas.scheduler.definition import JobSource
 from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from atlas.scheduler.config.plan import Plan
@@ -49,7 +48,8 @@ class JobsReader:
         if latest is not None and self._clean_for == self._registry.version:
             if self._edits is None or not self._edits.knows(latest):
                 self._edits = EditReader(latest, self._defaults, self._registry)
-            wanted = self._edits.read(latest, text.removeprefix("\ufeff"), _Running(records))
+            known = {record.id: record for record in records if record.source is JobSource.FILE}
+            wanted = self._edits.read(latest, text.removeprefix("\ufeff"), known)
             if wanted is not None:
                 return replace(wanted, functions={**self._functions, **wanted.functions})
         return parse_jobs(text, file=self._path, defaults=self._defaults, registry=self._registry)
@@ -75,25 +75,6 @@ class JobsReader:
         """A text with this check is in force: its edits can be read as such, unless it has warnings to tell anew."""
         self._clean_for = None if checked.warnings else self._registry.version
         self._functions = checked.functions
-
-
-class _Running(Mapping[str, JobDefinition]):
-    """The definitions of a file's jobs as they run, each read when it is asked for."""
-
-    def __init__(self, records: Iterable[JobRecord]) -> None:
-        self._records = {record.id: record for record in records if record.source is JobSource.FILE}
-
-    def __getitem__(self, key: str) -> JobDefinition:
-        return self._records[key].definition
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._records
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._records)
-
-    def __len__(self) -> int:
-        return len(self._records)
 
 
 def mode_in(text: str) -> Literal["auto", "manual"]:

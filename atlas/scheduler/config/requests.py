@@ -9,7 +9,7 @@ from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.audit import CODE, Action
-from atlas.scheduler.store.news import news_of
+from atlas.scheduler.store.news import News, listening
 from atlas.scheduler.store.revisions import Request, ask, request_numbered, withdraw
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def request(store: Store, text: str, *, by: str, action: Action, detail: str) ->
 def await_answer(store: Store, number: int) -> Request | None:
     """The request once the process that leads has answered it; None if it has not within `ANSWER_S`."""
     end_s = store.clock.monotonic() + ANSWER_S
-    with news_of(store) as news:
+    with listening(News(store)) as news:
         while True:
             news.seen()
             found = store.read(lambda connection: request_numbered(connection, number))

@@ -16,10 +16,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.definition import JobDefinition, JobPolicies
     from atlas.scheduler.job_state import Pause
     from atlas.scheduler.job_view import Job
-    from atlas.scheduler.task import Overlap, TaskPriority
     from atlas.scheduler.triggers import AtlasTrigger
 
 
@@ -59,9 +58,9 @@ class ForecastJob:
         return self.definition.id
 
     @property
-    def title(self) -> str:
-        """Display name."""
-        return self.definition.title
+    def policies(self) -> JobPolicies:
+        """How its tasks are run."""
+        return self.definition.policies
 
     @property
     def trigger(self) -> AtlasTrigger:
@@ -85,23 +84,8 @@ class ForecastJob:
     @property
     def executor(self) -> str:
         """Where it runs; "" if nobody said."""
-        executor = self.definition.policies.executor
+        executor = self.policies.executor
         return "" if executor is None else executor.value
-
-    @property
-    def priority(self) -> TaskPriority:
-        """Order of service."""
-        return self.definition.policies.priority
-
-    @property
-    def overlap(self) -> Overlap:
-        """What happens when it starts while its last task is unfinished."""
-        return self.definition.policies.overlap
-
-    @property
-    def max_instances(self) -> int:
-        """With ``overlap: allow``, unfinished tasks at once."""
-        return self.definition.policies.max_instances
 
 
 def forecast_jobs(connection: Connection, known: Iterable[Job]) -> list[ForecastJob]:

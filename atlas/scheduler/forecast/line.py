@@ -98,7 +98,7 @@ class ExpectedLine:
             if self._starts is not None:
                 self._starts.append(Start(at, job.id, 0.0, skipped=False))
             if self._arrive(job, at_s, self._number):
-                together.setdefault((job.executor, job.priority), array("L")).append(place)
+                together.setdefault((job.executor, job.policies.priority), array("L")).append(place)
             self._number += 1
         for (executor, priority), places in together.items():
             behind = ((first + place, jobs[place]) for place in places)
@@ -144,21 +144,21 @@ class ExpectedLine:
                 self._starts[number] = self._starts[number]._replace(skipped=True)
             return False
         self._load.due(due_s)
-        if unfinished and job.overlap is Overlap.QUEUE:
+        if unfinished and job.policies.overlap is Overlap.QUEUE:
             self._behind.setdefault(job.id, deque()).append((due_s, number))
             return False
-        if unfinished and job.overlap is Overlap.REPLACE:
+        if unfinished and job.policies.overlap is Overlap.REPLACE:
             self._replace(job, due_s)
         self._wait(job, number)
         return True
 
     def _is_skipped(self, job: ForecastJob, unfinished: int) -> bool:
         """True if overlap makes no task of a start beside so many."""
-        match job.overlap:
+        match job.policies.overlap:
             case Overlap.SKIP:
                 return True
             case Overlap.ALLOW:
-                return unfinished >= job.max_instances
+                return unfinished >= job.policies.max_instances
             case Overlap.QUEUE:
                 return len(self._behind.get(job.id, ())) >= MAX_BEHIND
             case Overlap.REPLACE:
@@ -176,7 +176,7 @@ class ExpectedLine:
 
     def _wait(self, job: ForecastJob, number: int) -> None:
         self._unfinished[job.id] = self._unfinished.get(job.id, 0) + 1
-        if job.overlap is Overlap.REPLACE:
+        if job.policies.overlap is Overlap.REPLACE:
             self._newest[job.id] = number
         self._waits += 1
 
@@ -193,7 +193,7 @@ class ExpectedLine:
         if behind := self._behind.get(job.id):
             due_s, number = behind.popleft()
             self._wait(job, number)
-            self._line_up(job.executor, _Waiting(job.priority, due_s, number, job))
+            self._line_up(job.executor, _Waiting(job.policies.priority, due_s, number, job))
 
     def _serve(self, at_s: float) -> None:
         while self._taken < self._slots and (first := self._first()) is not None:

@@ -104,7 +104,7 @@ def _outlooks(jobs: Iterable[ForecastJob], starts: Iterable[Start]) -> tuple[Job
         found.append(
             JobOutlook(
                 id=job.id,
-                title=job.title,
+                title=job.definition.title,
                 starts=len(mine) - skipped,
                 skipped=skipped,
                 next_at=mine[0].at if mine else None,

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.job_store.apart_jobs import ApartJobs
+    from atlas.scheduler.job_store.apart import ApartJobs
     from atlas.scheduler.job_store.door import Door
     from atlas.scheduler.job_store.records import JobChange, JobRecord
     from atlas.scheduler.job_store.table import JobTable

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.job_store.apart_jobs import ApartJobs
+    from atlas.scheduler.job_store.apart import ApartJobs
     from atlas.scheduler.job_store.table import JobTable
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
@@ -104,7 +104,7 @@ class Door:
             self._looping = None
             return True
 
-    def give_up_pass(self, error: BaseException | None = None) -> bool:
+    def give_up_pass(self, error: BaseException | None = None) -> None:
         """Forget the pass that the loop has open, if it has one: it is decided again.
 
         Args:
@@ -112,10 +112,8 @@ class Door:
         """
         with self._giving_up:
             decided, self._looping = self._looping, None
-        if decided is None:
-            return False
-        self.not_written(decided, error or TimeoutError("the loop that decided on it is dead or stands still"))
-        return True
+        if decided is not None:
+            self.not_written(decided, error or TimeoutError("the loop that decided on it is dead or stands still"))
 
     # --- the commit of a pass -----------------------------------------------------------------------------------------
 

@@ -25,7 +25,7 @@ from loguru import logger
 from sqlalchemy import MetaData
 
 from atlas.scheduler.events import JobEventKind
-from atlas.scheduler.job_store.apart_jobs import ApartJobs
+from atlas.scheduler.job_store.apart import ApartJobs
 from atlas.scheduler.job_store.changes import JobChanges
 from atlas.scheduler.job_store.door import Door
 from atlas.scheduler.job_store.records import JobChange, JobRecord, Parked
@@ -191,12 +191,10 @@ class JobStore(SQLAlchemyJobStore):
         self._wake()
         return moved
 
-    def try_again(self, job_id: str) -> bool:
-        """Let a job that is set apart be tried at once; False if it is not."""
-        one = self.apart_jobs.try_again(job_id)
-        if one is not None and one.waits:
+    def try_again(self, job_id: str) -> None:
+        """Let a job be tried at once if it is set apart."""
+        if self.apart_jobs.try_again(job_id):
             self._wake()
-        return one is not None
 
     def _wake(self) -> None:
         scheduler = self._scheduler

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,11 +18,14 @@ TOLD_LOOK_S: Final = 5.0
 """The same where the database tells of commits (PostgreSQL)."""
 
 
+N = TypeVar("N", "News", "LoopNews")
+
+
 class News:
     """Waits for a commit of another process."""
 
     def __init__(self, store: Store) -> None:
-        self._store = store
+        self.store = store
         self._changed = threading.Condition()
         self._told = False
 
@@ -41,14 +44,14 @@ class News:
         """Wait until somebody committed, or it is time to look all the same."""
         with self._changed:
             if not self._told:
-                self._store.clock.wait(self._changed, min(_look_s(self._store), timeout_s))
+                self.store.clock.wait(self._changed, min(_look_s(self.store), timeout_s))
 
 
 class LoopNews:
     """`News` for a coroutine of the running loop."""
 
     def __init__(self, store: Store) -> None:
-        self._store, self._loop = store, asyncio.get_running_loop()
+        self.store, self._loop = store, asyncio.get_running_loop()
         self._told = asyncio.Event()
 
     def tell(self) -> None:
@@ -63,7 +66,7 @@ class LoopNews:
     async def wait(self, timeout_s: float) -> None:
         """See `News.wait`."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(min(_look_s(self._store), timeout_s)):
+            async with asyncio.timeout(min(_look_s(self.store), timeout_s)):
                 await self._told.wait()
 
 
@@ -72,22 +75,10 @@ def _look_s(store: Store) -> float:
 
 
 @contextmanager
-def news_of(store: Store) -> Iterator[News]:
-    """What other processes commit to ``store`` meanwhile."""
-    news = News(store)
-    store.on_foreign(news.tell)
+def listening(news: N) -> Iterator[N]:
+    """``news``, told of what other processes commit meanwhile."""
+    news.store.on_foreign(news.tell)
     try:
         yield news
     finally:
-        store.off_foreign(news.tell)
-
-
-@contextmanager
-def news_for_loop(store: Store) -> Iterator[LoopNews]:
-    """The same for a coroutine."""
-    news = LoopNews(store)
-    store.on_foreign(news.tell)
-    try:
-        yield news
-    finally:
-        store.off_foreign(news.tell)
+        news.store.off_foreign(news.tell)

@@ -45,7 +45,7 @@ _FORGET: Final = text("""
 """)
 
 
-class Told(NamedTuple):
+class Sent(NamedTuple):
     """A transaction that others will hear of.
 
     Attributes:
@@ -71,24 +71,24 @@ class Notices(Hearing):
         self._engine, self._owner, self._clock = engine, owner, clock
         self._numbers = itertools.count(1)
 
-    def tell(self, connection: Connection) -> Told:
+    def tell(self, connection: Connection) -> Sent:
         """Let others hear of the transaction on ``connection`` once it is committed."""
         number, now_s = next(self._numbers), self._clock.now().timestamp()
         if number == 1:
             connection.execute(_FORGET, {"before": now_s - KEPT_S})
         mark = {"channel": CHANNEL, "owner": self._owner, "number": number, "at": now_s}
-        return Told(int(connection.execute(_TELL, mark).one()[1]), number)
+        return Sent(int(connection.execute(_TELL, mark).one()[1]), number)
 
-    def was_committed(self, connection: Connection, told: Told) -> bool:
+    def was_committed(self, connection: Connection, sent: Sent) -> bool:
         """What became of a transaction whose reply to COMMIT was lost.
 
         Raises:
             OSError: It is not decided yet.
         """
-        if connection.execute(_RUNS, {"xid": told.xid}).scalar():
+        if connection.execute(_RUNS, {"xid": sent.xid}).scalar():
             raise OSError("the server has not decided yet about a commit whose reply was lost")
         last = connection.execute(select(commits.c.number).where(commits.c.owner == self._owner)).scalar()
-        return last == told.number
+        return last == sent.number
 
     def _listen(self) -> None:
         connection = self._engine.raw_connection()

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.bells import Bells
     from atlas.scheduler.store.database_file import DatabaseFile
     from atlas.scheduler.store.hearing import Hearing
-    from atlas.scheduler.store.notices import Notices, Told
+    from atlas.scheduler.store.notices import Notices, Sent
     from atlas.scheduler.task import Task
 
 POLL_S: Final = 0.5
@@ -60,7 +60,7 @@ MAX_CONFLICTS: Final = 10
 class _Doubt(NamedTuple):
     """A commit whose reply was lost."""
 
-    told: Told
+    sent: Sent
     batch: Batch
     counts: Moves
 
@@ -219,7 +219,7 @@ class Writer(Intake):
         try:
             connection = self._connection.get()
             with connection.begin():
-                committed = self.notices.was_committed(connection, doubt.told)
+                committed = self.notices.was_committed(connection, doubt.sent)
         except Exception:
             self._connection.drop()
             raise
@@ -239,7 +239,7 @@ class Writer(Intake):
 
     def _transact(self, batch: Batch, do: Callable[[Work, Connection], None]) -> Moves:
         counts = batch.counted()
-        told: Told | None = None
+        sent: Sent | None = None
         is_sent = False
         self._refuse_lost_file()
         if self.guard is not None:
@@ -262,15 +262,15 @@ class Writer(Intake):
                 for work in batch.works:
                     do(work, connection)
                 if self.notices is not None and batch.tells:
-                    told = self.notices.tell(connection)
+                    sent = self.notices.tell(connection)
                 reached(CrashPoint.COMMIT_BEFORE_COMMIT)
                 is_sent = True
             reached(CrashPoint.COMMIT_AFTER_COMMIT)
         except SpoiltError:
             raise  # the connection is well
         except Exception:
-            if is_sent and told is not None:  # behind the last statement: it may be committed all the same
-                self._doubt = _Doubt(told, batch, counts)
+            if is_sent and sent is not None:  # behind the last statement: it may be committed all the same
+                self._doubt = _Doubt(sent, batch, counts)
             self._connection.drop()
             raise
         finally:

@@ -186,8 +186,3 @@ class Admission:
     def held(self) -> int:
         """Tasks that wait because of others."""
         return sum(len(mine.held) for mine in self._jobs.values()) + len(self._suspects)
-
-    @property
-    def is_empty(self) -> bool:
-        """True if nothing is known to be unfinished, held or suspected."""
-        return not self._jobs and not self._suspects and self.suspect is None
