@@ -505,7 +505,7 @@ def test_a_pause_is_shown_with_who_why_and_until(served: Installation, typed: Ty
     assert typed("resume", "greet_job", at=served).out == "greet_job: was not paused\n"
     refused = typed("resume", "off_job", at=served)
     assert refused.code == 1
-    assert "enabled: false" in refused.err
+    assert "cron_jobs.json says enabled: false; change it there" in refused.err
 
 
 def test_all_jobs_are_paused_but_for_those_that_are(served: Installation, typed: Typed) -> None:

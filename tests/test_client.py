@@ -336,7 +336,10 @@ def _on_a_queue(store: Store, put: Callable[[], object], *, standby: bool) -> ob
     if standby:
         queue._desk = Standby(store)
         put()
-        return queue.sync.submit("work", 2, task_id="mine")
+        try:
+            return queue.sync.submit("work", 2, task_id="mine")
+        finally:
+            queue._desk = None  # it was never started
     with queue.sync:
         store.off_foreign(queue.serving._look_for_requests)
         put()

@@ -229,7 +229,7 @@ def test_a_job_switched_off_has_no_fire_times_and_counts_anew_when_switched_on(
     configured.apply(job={**MINUTELY, "enabled": False})
     clockwork.at("12:05")
     assert clockwork.fires() == []
-    with pytest.raises(JobOwnershipError, match="enabled: false"):
+    with pytest.raises(JobOwnershipError, match=f"{configured.file} says enabled: false; change it there"):
         clockwork.cron.resume_job("job")
     assert clockwork.cron.resume_jobs() == []
     configured.apply(job=MINUTELY)
@@ -381,7 +381,7 @@ def test_without_any_revision_there_is_no_last_good_one(configured: Configured) 
 def test_an_id_that_code_has_is_an_error_that_names_it(configured: Configured, clockwork: Clockwork) -> None:
     clockwork.cron.add_job("mine", "@daily", "nothing")
     configured.write(mine=HOURLY, other=HOURLY)
-    with pytest.raises(ConfigError, match=r"cron_jobs\.mine: a job made by code has this id"):
+    with pytest.raises(ConfigError, match=r':1:16: cron_jobs\.mine: "mine": a job made by code has this id'):
         configured.reconciler.reload(author="test")
     assert configured.states() == {"mine": "ACTIVE"}
     assert clockwork.job("mine").source == "code"

@@ -234,9 +234,12 @@ def test_an_id_that_no_row_can_hold_is_refused(status: StatusManager, task_id: A
         status.get_task(task_id)
 
 
-def test_a_name_may_be_anything(status: StatusManager) -> None:
+def test_a_name_may_be_any_text(status: StatusManager) -> None:
     status.create_task("t", "两行\n\0\ud800")
     assert status.get_task("t").name.startswith("两行\n")
+    nothing: Any = None
+    with pytest.raises(ArgumentsError, match="task_name None is no text"):
+        status.create_task("u", nothing)
 
 
 def test_another_priority_is_refused(status: StatusManager) -> None:

@@ -29,7 +29,7 @@ from atlas.scheduler.job_store.records import JobRecord, Parked
 from atlas.scheduler.job_store.rows import read_job, read_jobs
 from atlas.scheduler.job_view import Job, last_task, status_of
 from atlas.scheduler.leaders_jobs import Shown, read_row_jobs
-from atlas.scheduler.lease_facts import parked_words, unbound_jobs
+from atlas.scheduler.lease_facts import config_facts, parked_words, unbound_jobs
 from atlas.scheduler.metrics import Metrics, Totals
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.registry import is_within, not_allowed
@@ -366,7 +366,7 @@ class SyncAtlasClient:
 
     def _resumable(self, name: str, paused: set[str]) -> str:
         if not self._known_job(name).enabled and name not in paused:
-            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+            raise JobOwnershipError.switched_off(name, config_facts(self._read(scheduler_lease)).get("file"))
         return name
 
     def _every_job(self) -> Iterable[JobRecord]:

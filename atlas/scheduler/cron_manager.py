@@ -23,6 +23,7 @@ from atlas.scheduler.triggers import trigger_for
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
     from typing import Unpack
 
     from atlas.scheduler.job_options import JobOptions
@@ -39,6 +40,7 @@ class SyncCronManager:
         self._running: RunningClock | None = None
         self._leaders_jobs: LeadersJobs | None = None
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
+        self.config_file: Path | None = None  # where jobs of the source "file" come from
         self.more_figures: Callable[[], dict[str, Any]] = dict  # what a lease tells beside the manager's own
         self._looking = threading.Lock()
         self._adding = threading.Lock()  # a job's row and its function are those of one call
@@ -145,7 +147,9 @@ class SyncCronManager:
     def _desk(self) -> JobDesk | SyncAtlasClient:
         """What takes orders about jobs: their rows and the leader behind them, while this process stands by."""
         standby = self._standby
-        return JobDesk(self.running) if standby is None else SyncAtlasClient.over(standby.store, self.queue.defaults)
+        if standby is None:
+            return JobDesk(self.running, self.config_file)
+        return SyncAtlasClient.over(standby.store, self.queue.defaults)
 
     @property
     def _standby(self) -> Standby | None:
@@ -395,6 +399,7 @@ class SyncCronManager:
         Raises:
             UnknownJobError: No such job.
         """
+        refuse_on_loop()
         return self._desk.job(name)
 
     def get_all_jobs(self) -> list[Job]:

@@ -347,7 +347,7 @@ class JobBusyError(JobError):
 
     def __init__(self, job_id: str, task_id: str) -> None:
         super().__init__(
-            job_id, Told("task {task} is unfinished and the overlap rule starts no second one", task=task_id)
+            job_id, Told("task {task} is unfinished and the overlap rule allows no further one", task=task_id)
         )
         self.task_id = task_id
 
@@ -379,6 +379,13 @@ class JobRefusedError(JobError):
 
 class JobOwnershipError(JobError, ValueError):
     """The job belongs to the config file and code tries to change it, or the other way round."""
+
+    @classmethod
+    def switched_off(cls, job_id: str, file: Path | str | None) -> Self:
+        """The error of a job that ``file`` switches off; None where it is not known which file that is."""
+        unnamed = Told("the config file says enabled: false; change it there")
+        named = Told("{file} says enabled: false; change it there", file=str(file))
+        return cls(job_id, unnamed if file is None else named)
 
 
 # --- store -----------------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from atlas.scheduler.told import told_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from datetime import datetime
+    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 class JobDesk:
     """The calls of `CronManager` on the jobs of ``running``; what they promise is said there."""
 
-    def __init__(self, running: RunningClock) -> None:
+    def __init__(self, running: RunningClock, config_file: Path | None) -> None:
+        self._config_file = config_file
         self._running, self._shown = running, Shown(running.jobs, running.states)
 
     def remove_job(self, name: str, *, by: str) -> None:
@@ -167,7 +169,7 @@ class JobDesk:
     def _resumable(self, name: str) -> str:
         """The job's id; one that the file switches off may still have a pause to end, for the day it is enabled."""
         if not self._record(name).enabled and self._running.states.pause_of(name) is None:
-            raise JobOwnershipError(name, "the config file says enabled: false; change it there")
+            raise JobOwnershipError.switched_off(name, self._config_file)
         return name
 
     def _tell(self, names: Sequence[str], kind: JobEventKind, detail: dict[str, Any]) -> None:

@@ -138,13 +138,15 @@ class StatusManager:
             job_id: A name to count it under.
 
         Raises:
-            ArgumentsError: An id is not 1 to 191 printable characters, or the priority is none.
+            ArgumentsError: An id is not 1 to 191 printable characters, the name no text, or the priority none.
             DuplicateTaskError: An unfinished task of this id belongs to a living process, or the queue owns the id.
         """
         ids: tuple[tuple[str, object], ...] = (("task_id", task_id), ("job_id", job_id or "-"))
         for what, given in ids:
             if not (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
                 raise ArgumentsError(f"{what} {given!r} is not 1 to {MAX_ID} printable characters")
+        if not isinstance(task_name, str):  # a caller without type checks
+            raise ArgumentsError(f"task_name {task_name!r:.80} is no text")
         now = self.store.clock.now()
         task = Task(
             id=task_id,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 class SyncTaskQueue:
     """`TaskQueue` for code without an event loop; coroutine functions run on a private loop.
 
-    Every method does what its namesake does, and raises `RuntimeError` when called on a running loop.
+    Every method does what its namesake does; those that are awaited there raise `RuntimeError` on a running loop here.
     """
 
     def __init__(self, queue: TaskQueue) -> None:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.definition import JobDefinition, JobSource
-from atlas.scheduler.errors import ConfigError, Problem
+from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs_file.functions import is_missing
+from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
@@ -68,17 +69,11 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
         ConfigError: A key of the file belongs to a job made by code.
     """
     mine = {record.id: record for record in records}
-    clashes = [
-        Problem(
-            file=file,
-            path=f"cron_jobs.{job_id}",
-            message=Told("a job made by code has this id; rename this one, or remove that one"),
-        )
-        for job_id in wanted.definitions
-        if job_id in mine and mine[job_id].source is JobSource.CODE
-    ]
+    clashes = [one for one in wanted.definitions if one in mine and mine[one].source is JobSource.CODE]
     if clashes:
-        raise ConfigError(clashes)
+        document = read_json(wanted.text)
+        why = Told("a job made by code has this id; rename this one, or remove that one")
+        raise ConfigError([document.problem(file, ("cron_jobs", one), why, on_key=True) for one in clashes])
     added, changed = [], []
     for job_id in wanted.definitions:
         record = mine.get(job_id)

@@ -40,6 +40,7 @@ class Standing:
         self.mode: Literal["auto", "manual"] = "auto"
         self.warnings: tuple[Problem, ...] = ()
         self._told: tuple[str | None, str | None] = (None, None)
+        cron.config_file = path
         cron.more_figures = lambda: {"config": self.facts()}
 
     @property
