@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 from contextlib import ExitStack, nullcontext, suppress
@@ -29,6 +30,8 @@ FIRST_COLLECTION: Final = frozenset({"collect", ALIASES["collect"]})
 FIRST_PAUSE_S: Final = 0.5
 LONGEST_PAUSE_S: Final = 5.0
 """Between two questions to a database that does not answer yet; the pause doubles."""
+TWICE_S: Final = 0.5
+"""Nobody asks twice within this time: ``timeout`` and other wrappers send a signal to the process and to its group."""
 
 
 def serve(
@@ -41,8 +44,8 @@ def serve(
     """Run the scheduler until a signal; returns the exit code.
 
     SIGTERM and SIGINT drain: nothing more is taken, running tasks get ``drain_timeout`` seconds, are then asked to
-    stop, and what is left is released. A second one ends the process at once. SIGHUP reloads the config file, once
-    it runs.
+    stop, and what is left is released. A second one ends the process at once, unless it comes with the first
+    (`TWICE_S`). SIGHUP reloads the config file, once it runs.
 
     Args:
         settings: What to run.
@@ -66,12 +69,16 @@ async def _serve(
 ) -> int:
     loop = asyncio.get_running_loop()
     atlas, started, stopping = AtlasScheduler(settings), asyncio.Event(), asyncio.Event()
+    forced_from_s = math.inf
 
     def end(number: int) -> None:
-        if stopping.is_set():
+        nonlocal forced_from_s
+        if loop.time() >= forced_from_s:
             note("second signal: ending at once; what was running runs again at the next start")
             os._exit(128 + number)
-        stopping.set()
+        if not stopping.is_set():
+            forced_from_s = loop.time() + TWICE_S
+            stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number)
