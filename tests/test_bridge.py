@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from sqlalchemy import delete, update
 
 from atlas.scheduler import bridge as bridge_module
 from atlas.scheduler.bridge import Bridge, SkipReason
+from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.errors import ArgumentsError, JobBusyError, JobUnboundError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Binding, Pause
@@ -20,6 +22,7 @@ from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.registry import Registry, function_from
 from atlas.scheduler.schedule import Calendar, newest_fire_times, stable_offset
+from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import fires, job_state
 from atlas.scheduler.tasks.submission import make_task
 from atlas.scheduler.testing.virtual_time import VirtualTime
@@ -252,6 +255,26 @@ def test_a_pause_holds_for_what_was_due_in_its_time_though_nobody_looked_before_
     clockwork.cron.add_job("job", "* * * * *", "nothing", overlap="queue", **options)
     clockwork.cron.pause_job("job", by="ops", reason="moving house", until=utc(f"{DAY} 12:03:00"))
     clockwork.restart(utc(f"{DAY} 12:05:20"))
+    clockwork.each("12:05:20")
+    assert clockwork.decisions() == decided
+    assert clockwork.fires()[0].detail == "by ops: moving house"
+
+
+@pytest.mark.parametrize(("options", "decided"), PAUSED_TO_3.values(), ids=PAUSED_TO_3)
+def test_a_pause_that_is_ended_while_no_scheduler_runs_holds_for_what_was_due_in_its_time(
+    clockwork: Clockwork, options: dict[str, Any], decided: list[str]
+) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing", overlap="queue", **options)
+    clockwork.cron.pause_job("job", by="ops", reason="moving house")
+    clockwork.close()
+    clockwork.clock.instant = utc(f"{DAY} 12:03:00")
+    with closing(open_store(clockwork.database, clock=clockwork.clock)) as store:
+        client = SyncAtlasClient.over(store)
+        assert client.resume_job("job", by="cli:lin")
+        assert not client.resume_job("job", by="cli:lin")
+        assert [job.state for job in client.jobs()] == [JobState.ACTIVE]
+    clockwork.clock.instant = utc(f"{DAY} 12:05:20")
+    clockwork.open()
     clockwork.each("12:05:20")
     assert clockwork.decisions() == decided
     assert clockwork.fires()[0].detail == "by ops: moving house"

@@ -118,7 +118,7 @@ class Bridge(BaseExecutor):
             return
         ended = self._states.ended_pause_of(record.id)
         if ended is not None:
-            held = [one for one in fire_times if ended.holds(record.trigger.run_time_of(one))]
+            held = [one for one in fire_times if ended.covers(record.trigger.run_time_of(one))]
             if held:
                 self._extend_range(
                     decided, record.id, _stretch(held, record, due, more), SkipReason.PAUSED, _why(ended)

@@ -346,11 +346,11 @@ class SyncAtlasClient:
         return chosen
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
-        """Remove a job's pause, or have one that is set apart tried within 1 s; False if it was neither."""
+        """End a job's pause, or have one that is set apart tried within 1 s; False if it was neither."""
         return bool(self.resume_jobs([name], by=by))
 
     def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
-        """Remove the pauses of several jobs, in one commit, see `CronManager.resume_jobs`."""
+        """End the pauses of several jobs, in one commit, see `CronManager.resume_jobs`."""
         apart, held = self._apart(self._read(scheduler_lease)), self._paused()
         if names is None:
             jobs = self._every_job()

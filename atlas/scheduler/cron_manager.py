@@ -364,7 +364,9 @@ class SyncCronManager:
         return paused
 
     def resume_job(self, name: str, *, by: str = "") -> bool:
-        """Remove the pause of a job, or have one that is set apart tried at once; False if it was neither.
+        """End the pause of a job, or have one that is set apart tried at once; False if it was neither.
+
+        What was due until now and no scheduler has looked at is the pause's still: a skip.
 
         Raises:
             UnknownJobError: No such job.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, Self
 
@@ -44,6 +44,9 @@ MOST_RESUMED: Final = 10_000
 class Pause:
     """A stored override that wins over the file.
 
+    One that was ended by hand begins and ends at that moment: by nobody's clock does it hold, and what was due before
+    and not looked at is its own.
+
     Attributes:
         until: When it ends by itself, None for never.
     """
@@ -68,8 +71,16 @@ class Pause:
         return cls(now, until, by, reason)
 
     def holds(self, now: datetime) -> bool:
-        """True if it has not ended by itself."""
-        return self.until is None or now < self.until
+        """True if it has not ended, by itself or by hand."""
+        return self.until is None or (self.paused_at < self.until and now < self.until)
+
+    def ended(self, at: datetime) -> Self:
+        """The pause, ended by hand."""
+        return replace(self, paused_at=at, until=at)
+
+    def covers(self, due: datetime) -> bool:
+        """True for what was due before its end."""
+        return self.until is None or due < self.until
 
     def to_json(self) -> dict[str, Any]:
         """The pause as JSON values."""
@@ -114,7 +125,7 @@ class JobStates:
         return pause if pause is not None and pause.holds(self._store.clock.now()) else None
 
     def ended_pause_of(self, job_id: str) -> Pause | None:
-        """The pause that ended by itself, or None: it holds for what was due in its time and nobody looked at then."""
+        """The last pause, if it has ended, or None: it holds for what was due in its time and nobody looked at then."""
         pause = self._pauses.get(job_id)
         return None if pause is None or pause.holds(self._store.clock.now()) else pause
 
@@ -135,7 +146,10 @@ class JobStates:
         """See `resume_jobs`."""
         now = self._store.clock.now()
         had = self._store.write(lambda connection: resume_jobs(connection, job_ids, by=by, at=now, apart=apart))
-        self.forget_pauses(job_ids)
+        with self._lock:
+            held = [(job_id, self._pauses[job_id]) for job_id in had if job_id in self._pauses]
+            self._pauses.update({job_id: pause.ended(now) for job_id, pause in held if pause.holds(now)})
+            self.version += 1
         return had
 
     def forget_pauses(self, job_ids: Iterable[str]) -> None:
@@ -239,7 +253,7 @@ def _end(until: float | None) -> datetime | None:
 
 def pause_jobs(connection: Connection, job_ids: Sequence[str], pause: Pause) -> None:
     """Store a pause of each job, and in the audit who paused it; it replaces an earlier one."""
-    before, after = _before(connection, job_ids), pause.to_json()
+    before, after = _values(_held(connection, job_ids, pause.paused_at)), pause.to_json()
     write_pauses(connection, dict.fromkeys(job_ids, pause))
     changes = [(job_id, before.get(job_id), after) for job_id in job_ids]
     write_audits(connection, Action.PAUSE, changes, by=pause.by, at=pause.paused_at)
@@ -248,14 +262,14 @@ def pause_jobs(connection: Connection, job_ids: Sequence[str], pause: Pause) -> 
 def resume_jobs(
     connection: Connection, job_ids: Sequence[str], *, by: str, at: datetime, apart: Container[str] = ()
 ) -> list[str]:
-    """Remove the pauses of these jobs, and write to the audit who did; returns those that had one.
+    """End the pauses of these jobs, and write to the audit who did; returns those that were paused.
 
+    Their rows stay, with their end: what was due before it, and no scheduler looked at, is still the pause's.
     The line of the audit is what the scheduler hears of, for a job that it has set apart (``apart``): it counts too.
     """
-    before = _before(connection, job_ids)
-    found = [job_id for job_id in job_ids if job_id in before or job_id in apart]
-    for start in range(0, len(found), FEW):
-        delete_pauses(connection, found[start : start + FEW])
+    held = _held(connection, job_ids, at)
+    write_pauses(connection, {job_id: pause.ended(at) for job_id, pause in held.items()})
+    found, before = [job_id for job_id in job_ids if job_id in held or job_id in apart], _values(held)
     write_audits(connection, Action.RESUME, [(job_id, before.get(job_id), None) for job_id in found], by=by, at=at)
     return found
 
@@ -270,8 +284,13 @@ def resumed_since(connection: Connection, apart: Mapping[str, Apart]) -> list[st
     ]
 
 
-def _before(connection: Connection, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+def _held(connection: Connection, job_ids: Sequence[str], at: datetime) -> dict[str, Pause]:
+    """Those of these jobs that are paused, and how."""
     pauses = read_pauses(connection, *job_ids) if job_ids else {}
+    return {job_id: pauses[job_id] for job_id in job_ids if job_id in pauses and pauses[job_id].holds(at)}
+
+
+def _values(pauses: Mapping[str, Pause]) -> dict[str, dict[str, Any]]:
     values = {pause: pause.to_json() for pause in set(pauses.values())}  # of jobs that were paused together it is one
     return {job_id: values[pause] for job_id, pause in pauses.items()}
 

@@ -262,8 +262,12 @@ class Actions:
             name = self.draw.choice(sorted(self.pauses))
             record = self.alive.cron.sync.running.jobs.record(name)
             if record is not None and record.enabled:
-                self.alive.cron.sync.resume_job(name)
-                del self.pauses[name]
+                self._resume(name)
+
+    def _resume(self, name: str) -> None:
+        self.alive.cron.sync.resume_job(name)
+        since, until = self.pauses.get(name, (None, self.now))
+        self.pauses[name] = since, self.now if until is None else min(until, self.now)
 
     def run_now(self) -> None:
         """Somebody presses the button."""
@@ -411,8 +415,7 @@ class Actions:
         self.trace.add(self.now, "cured", name)
         record = self.alive.cron.sync.running.jobs.record(name)
         if record is not None and record.enabled and self.draw.random() < 0.5:
-            self.alive.cron.sync.resume_job(name)
-            self.pauses.pop(name, None)
+            self._resume(name)
             self.expected.is_well_again(name, self.true_s)
 
 
