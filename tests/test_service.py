@@ -6,6 +6,8 @@ import asyncio
 import gc
 import json
 import math
+import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,7 +23,8 @@ from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
-from tests.installations import Installation
+from atlas.settings import load_settings, prepare_folders
+from tests.installations import ROOT, Installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -252,3 +255,27 @@ def test_a_program_that_ends_without_a_word_stops_its_scheduler_as_leaving_the_b
     assert "Traceback" not in done.stderr
     assert settings.persistence.status_file is not None
     assert '"SUCCESS"' in settings.persistence.status_file.read_text()
+
+
+# --- as a service of systemd ------------------------------------------------------------------------------------------
+
+
+def test_the_unit_makes_every_folder_that_is_missing_and_lets_all_be_written(tmp_path: Path) -> None:
+    """systemd starts nothing below a ReadWritePaths that is not there."""
+    unit = (ROOT / "config" / "atlas-scheduler.service").read_text().replace("/srv/atlas", str(tmp_path))
+    made = re.findall(r"^ExecStartPre=\+/usr/bin/install -d .*? (/.*)$", unit, re.MULTILINE)[0].split()
+    writable = re.findall(r"^ReadWritePaths=(.*)$", unit, re.MULTILINE)[0].split()
+    (tmp_path / "config").mkdir()
+    shutil.copy(ROOT / "config" / "config.yaml", tmp_path / "config")
+    settings = load_settings(tmp_path / "config" / "config.yaml")
+    assert {str(folder) for folder in prepare_folders(settings)} == set(made)
+    assert set(writable) == {*made, str(settings.persistence.cron_config.parent)}
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
+def test_systemd_finds_no_fault_in_the_unit(tmp_path: Path) -> None:
+    text = (ROOT / "config" / "atlas-scheduler.service").read_text()
+    unit = tmp_path / "atlas-scheduler.service"
+    unit.write_text(text.replace("/srv/atlas/.venv/bin/python", sys.executable))
+    done = subprocess.run(["systemd-analyze", "verify", unit], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
