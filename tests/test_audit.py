@@ -311,5 +311,6 @@ def test_the_command_line_names_itself_and_shows_the_audit(tmp_path: Path) -> No
     assert foot.startswith("2 changes · times in")
     told = json.loads(made.atlas("audit", "任务", "--json").out)
     assert [(one["actor"], one["action"], one["subject"]) for one in told] == [("web", "run", "任务")]
-    assert made.atlas("audit", "nobody").out == "nobody changed anything of that kind\n"
+    assert made.atlas("audit", "--by", "nobody").out == "nobody changed anything of that kind\n"
+    assert made.atlas("audit", "nobody").code == 3
     assert made.atlas("audit", "--since", "nonsense").code == 2

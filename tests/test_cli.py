@@ -602,6 +602,33 @@ def test_a_terminal_gets_colours_and_whole_ids_however_narrow(served: Installati
     assert newest in screen
 
 
+def test_a_very_long_id_is_cut_on_a_terminal_and_whole_where_programs_read(tmp_path: Path) -> None:
+    long = "j" * 98
+    entry = {"cron_expression": "@yearly", "function": "work_of_tests:greet"}
+    installation = Installation(tmp_path / "atlas", {long: entry, "short": {**entry, "name": "问候"}})
+    with Served(installation):
+        screen = on_terminal(installation, "jobs", columns=110)
+        assert all(cell_len(re.sub(r"\x1b\[[\d;]*m", "", line.strip())) <= 110 for line in screen.splitlines())
+        assert f"{'j' * 31}…" in screen
+        assert "问候" in screen
+        assert long in installation.atlas("jobs").out
+        assert [job["id"] for job in installation.atlas("jobs", "--json").json] == [long, "short"]
+
+
+def test_a_rate_of_nothing_is_null(served: Installation, typed: Typed) -> None:
+    (found,) = [job for job in typed("jobs", "--json", at=served).json if job["id"] == "off_job"]
+    assert (found["total_tasks"], found["success_rate"]) == (0, None)
+    assert typed("jobs", "off_job", "--json", at=served).json["success_rate"] is None
+
+
+def test_the_audit_of_what_never_was_there_is_no_empty_one(served: Installation, typed: Typed) -> None:
+    done = typed("audit", "greet_jbo", at=served)
+    assert done.code == 3
+    assert "did you mean 'greet_job'?" in done.err
+    for known in ("lost_job", str(served.jobs_file)):
+        assert typed("audit", known, "--by", "nobody", at=served).code == 0
+
+
 def test_a_bar_moves_on_a_terminal_and_leaves_the_outcome(served: Installation) -> None:
     screen = on_terminal(served, "submit", "work_of_tests:sleep", "0.6", "--wait")
     assert "━" in screen

@@ -669,6 +669,21 @@ def test_a_missing_file_is_not_zero_jobs(tmp_path: Path) -> None:
         assert caught.value.problems[0].file == path
 
 
+def test_a_file_that_somebody_names_and_that_is_not_there_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "config").mkdir()
+    there = tmp_path / "config" / "cron_jobs.json"
+    there.write_text(DOCUMENTED, encoding="utf-8")
+    near = f"no such file; did you mean {str(there)!r}?"
+    for path, message in (
+        (tmp_path / "config" / "cron_job.json", near),
+        (tmp_path / "cron_jobs.json", near),
+        (tmp_path / "nowhere" / "x", "no such file"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            read_jobs_text(path, or_pipe=True)
+        assert caught.value.problems[0].message == message
+
+
 def test_a_file_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cron_jobs.json"
     path.write_text(DOCUMENTED, encoding="utf-8")

@@ -57,6 +57,8 @@ def test_the_verbs_work_with_the_token_and_refuse_without(settings: Settings) ->
         assert settings.web.token_file is not None
         client.headers["authorization"] = f"Bearer {settings.web.token_file.read_text().strip()}"
         assert [job["id"] for job in client.get("/api/v1/jobs").json()["items"]] == ["health"]
+        assert client.get("/api/v1/jobs/health").json()["success_rate"] is None  # nothing was tried yet
+        assert client.get("/api/v1/metrics").json()["success_rate"] is None
         task = client.post("/api/v1/jobs/health/run", json={}).json()["task"]
         atlas.queue.sync.get_task_result(task, timeout=20)
         assert client.get(f"/api/v1/tasks/{task}").json()["status"] == "SUCCESS"

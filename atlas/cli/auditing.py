@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
+from atlas.cli.details import known_job
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
-from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
+from atlas.cli.tables import NAMES, Cell, Column, counted, print_json, print_table, say
+from atlas.scheduler.errors import UnknownTaskError
 
 if TYPE_CHECKING:
     import argparse
 
     from atlas.cli.times import LocalTimes
+    from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.store.audit import Entry
 
 _SHOWN: Final = 120
@@ -25,6 +29,8 @@ def audit(args: argparse.Namespace) -> int:
         times = local_times(settings)
         since = times.read(args.since, ahead=False) if args.since else None
         found = client.audit(subject=args.subject, actor=args.by, since=since, limit=args.limit + 1)
+        if not found and args.subject is not None:
+            _known(client, args.subject)
     found, more = found[: args.limit], len(found) > args.limit
     if args.json:
         print_json([entry.to_json() for entry in found])
@@ -32,11 +38,26 @@ def audit(args: argparse.Namespace) -> int:
     if not found:
         say("nobody changed anything" + (" of that kind" if args.subject or args.by or since else " yet"))
         return Exit.OK
-    columns = (Column("WHEN", right=True), Column("WHO"), Column("DID"), Column("TO"), Column("WHAT", shrinks=True))
+    columns = (
+        Column("WHEN", right=True),
+        Column("WHO"),
+        Column("DID"),
+        Column("TO", shrinks=True, keeps=NAMES),
+        Column("WHAT", shrinks=True),
+    )
     print_table(columns, [_row(entry, times) for entry in found])
     told = f"the newest {len(found):,} (--limit shows more)" if more else counted(len(found), "change")
     say(Cell(f"{told} · {times.words}", "dim"))
     return Exit.OK
+
+
+def _known(client: SyncAtlasClient, subject: str) -> None:
+    """Raise if nothing has, or had, this name."""
+    with suppress(UnknownTaskError):
+        client.task(subject)
+        return
+    if not client.audit(subject=subject, limit=1):
+        known_job(client, subject)
 
 
 def _row(entry: Entry, times: LocalTimes) -> tuple[str | Cell, ...]:

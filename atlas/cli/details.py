@@ -12,7 +12,8 @@ from atlas.cli.results import SAID
 from atlas.cli.tables import Cell, Column, counted, print_facts, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.error_text import error_line
-from atlas.scheduler.job_view import JobState, task_json
+from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.job_view import JobState, status_json, task_json
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def print_job(client: SyncAtlasClient, name: str, times: LocalTimes, *, as_json:
     """
     status = client.job_status(name)
     if as_json:
-        print_json(_iso(status))
+        print_json(status_json(status))
         return
     job = next(job for job in client.jobs() if job.name == name)
     print_facts((name, value) for name, value in _job_facts(job, status, times) if value)
@@ -80,6 +81,15 @@ def print_reasons(found: Iterable[Job], times: LocalTimes) -> None:
     for job in found:
         if job.state not in {JobState.ACTIVE, JobState.ENDED}:
             say(Cell(f"{job.name} is {job.state.lower()}: {_reason(job, times)}", "yellow"))
+
+
+def known_job(client: SyncAtlasClient, job_id: str) -> None:
+    """Raise if no job and no history has this id."""
+    try:
+        client.job_status(job_id)
+    except UnknownJobError:
+        if not client.tasks(job=job_id, limit=1):
+            raise
 
 
 def no_jobs(settings: Settings) -> str:
@@ -141,7 +151,7 @@ def _attempt_row(one: dict[str, Any], times: LocalTimes) -> tuple[str | Cell, ..
 def _job_facts(job: Job, status: dict[str, Any], times: LocalTimes) -> list[tuple[str, str | Cell | None]]:
     counts, last, words = status["by_status"], status["last_task"], status.get("words", {})
     due = job.next_run_at if job.state is JobState.ACTIVE else None
-    tried = counts["SUCCESS"] + counts["FAILED"] + counts["TIMEOUT"]
+    rate = status_json(status)["success_rate"]
     return [
         ("job", Cell(job.name, "bold")),
         ("title", None if job.title == job.name else job.title),
@@ -159,7 +169,7 @@ def _job_facts(job: Job, status: dict[str, Any], times: LocalTimes) -> list[tupl
         ("last task", f"{last['id']} {last['status'].lower()}" if last else None),
         ("unfinished", ", ".join(status["unfinished_tasks"])),
         ("tasks", ", ".join(f"{count:,} {name.lower()}" for name, count in counts.items() if count) or "none yet"),
-        ("success rate", f"{status['success_rate']:.1f} %" if tried else None),
+        ("success rate", None if rate is None else f"{rate:.1f} %"),
     ]
 
 

@@ -6,14 +6,13 @@ from collections import Counter
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.cli.details import no_jobs, print_job, print_reasons
+from atlas.cli.details import known_job, no_jobs, print_job, print_reasons
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.results import outcome_text
 from atlas.cli.strips import EMPTY, HOURS, strips
-from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say, state_cell
+from atlas.cli.tables import NAMES, Cell, Column, counted, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
-from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_view import JobState, task_json
 from atlas.scheduler.task import TaskStatus
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     import argparse
 
     from atlas.cli.times import LocalTimes
-    from atlas.scheduler.client import SyncAtlasClient
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.metrics import Metrics
     from atlas.scheduler.store.leases import Lease
@@ -54,7 +52,7 @@ def jobs(args: argparse.Namespace) -> int:
     with_strip = len(recent) <= MOST_RECENT
     strip = strips(recent, times.now) if with_strip else {}
     columns = (
-        Column("JOB"),
+        Column("JOB", shrinks=True, keeps=NAMES),
         Column("TITLE", shrinks=True),
         Column("SCHEDULE"),
         Column("NEXT", right=True),
@@ -95,7 +93,7 @@ def tasks(args: argparse.Namespace) -> int:
         since = times.read(args.since, ahead=False) if args.since else None
         found = client.tasks(job=args.job, status=args.status, since=since, limit=args.limit + 1)
         if not found and args.job is not None:
-            _known(client, args.job)
+            known_job(client, args.job)
     found, more = found[: args.limit], len(found) > args.limit
     if args.json:
         print_json([task_json(task) for task in found])
@@ -144,8 +142,7 @@ def _job_row(job: Job, figures: Metrics, last: Task | None, times: LocalTimes) -
 
 
 def _rate(figures: Metrics) -> str:
-    tried = figures.successful_tasks + figures.failed_tasks + figures.timeout_tasks
-    return "–" if not tried else f"{figures.success_rate:.1f}%".replace("100.0%", "100%")
+    return "–" if not figures.tried_tasks else f"{figures.success_rate:.1f}%".replace("100.0%", "100%")
 
 
 def _task_row(task: Task, times: LocalTimes, *, with_job: bool) -> tuple[str | Cell, ...]:
@@ -179,12 +176,3 @@ def _count_words(found: list[Job], latest: dict[str, Task]) -> str:
 
 def _job_json(job: Job, figures: Metrics, last: Task | None) -> dict[str, Any]:
     return {**job.to_json(), **figures.to_json(), "last_task": None if last is None else task_json(last)}
-
-
-def _known(client: SyncAtlasClient, job_id: str) -> None:
-    """Raise if no job and no history has this id."""
-    try:
-        client.job_status(job_id)
-    except UnknownJobError:
-        if not client.tasks(job=job_id, limit=1):
-            raise

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from atlas.cli.details import print_reasons
 from atlas.cli.installation import local_times, settings_of
 from atlas.cli.stdout import close_stdout
-from atlas.cli.tables import Cell, Column, print_facts, print_table, say, state_cell
+from atlas.cli.tables import NAMES, Cell, Column, print_facts, print_table, say, state_cell
 from atlas.logs import configure_logging
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import StoreError
@@ -99,7 +99,7 @@ def introduce(atlas: AtlasScheduler, pages: list[tuple[str, str]]) -> None:
     settings, times = atlas.settings, local_times(atlas.settings)
     jobs = atlas.get_jobs()
     columns = (
-        Column("JOB"),
+        Column("JOB", shrinks=True, keeps=NAMES),
         Column("TITLE", shrinks=True),
         Column("SCHEDULE"),
         Column("STATE"),

@@ -34,7 +34,9 @@ LOOK: Final[Mapping[str, tuple[str, str]]] = {
 """Glyph and style of each task status and job state; the glyph tells them apart without colour."""
 
 SHORTEST: Final = 12
-"""Cells that a column which shrinks keeps."""
+"""Cells that a column which shrinks keeps, where it says nothing else."""
+NAMES: Final = 32
+"""Cells that a column of names keeps: ids have up to a hundred letters, and those of one file often begin alike."""
 
 
 class Cell(NamedTuple):
@@ -55,13 +57,15 @@ class Column:
 
     Attributes:
         right: Whether its texts end on one line, as figures do.
-        shrinks: Whether it may be cut on a narrow terminal; the others never are.
+        shrinks: Whether it may be cut on a narrow terminal; the others never are, and of several the last goes first.
+        keeps: Cells of it that stay.
         yields: Whether it is left out on a terminal that is too narrow for all; the first of them goes first.
     """
 
     title: str
     right: bool = False
     shrinks: bool = False
+    keeps: int = SHORTEST
     yields: bool = False
 
 
@@ -157,7 +161,7 @@ def _fitted(columns: Sequence[Column], widths: list[int], room: int) -> tuple[Se
     widths = list(widths)
     for place in reversed(kept):
         if columns[place].shrinks and excess() > 0:
-            widths[place] -= min(excess(), max(0, widths[place] - SHORTEST))
+            widths[place] -= min(excess(), max(0, widths[place] - columns[place].keeps))
     return kept, widths
 
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime  # noqa: TC003 - the types of fields are read where a web handler returns a `Job`
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam
 
-from atlas.scheduler.as_json import fields_as_json
+from atlas.scheduler.as_json import as_json, fields_as_json
 from atlas.scheduler.definition import JobSource  # noqa: TC001
 from atlas.scheduler.job_state import Pause  # noqa: TC001
+from atlas.scheduler.metrics import TRIED
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import SELECT, task_of
 from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy import Connection
 
@@ -163,6 +164,7 @@ def status_of(
     status: dict[str, Any] = {
         **job.to_json(),
         **metrics.to_json(),
+        "success_rate": metrics.success_rate,
         "next_fire_time": job.next_fire_time,
         "next_run_at": job.next_run_at,
         "unfinished_tasks": list(unfinished),
@@ -177,6 +179,12 @@ def status_of(
             for name, value in definition.policies.values().items()
         }
     return status
+
+
+def status_json(status: Mapping[str, Any]) -> dict[str, Any]:
+    """What `status_of` made as JSON values: instants are text, a rate of nothing is null as in all JSON."""
+    tried = any(status["by_status"][one.value] for one in TRIED)
+    return {**as_json(status), **({} if tried else {"success_rate": None})}
 
 
 _LATEST = (

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import codecs
 import json
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pydantic import ValidationError
@@ -26,12 +28,12 @@ from atlas.scheduler.jobs_file.format import EditorSchema, JobEntry, JobsDocumen
 from atlas.scheduler.jobs_file.json_faults import BACK
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.jobs_file.opening import NoFileError, opened
+from atlas.scheduler.nearest import nearest
 from atlas.scheduler.told import Told, reason_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
-    from pathlib import Path
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Registry
@@ -134,7 +136,7 @@ def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
 
     Args:
         path: The file.
-        or_pipe: See `opened`.
+        or_pipe: Somebody named this file now, and it is not the one of the settings; see `opened`.
 
     Raises:
         ConfigError: Missing, no file, or unreadable.
@@ -143,6 +145,11 @@ def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
         with opened(path, or_pipe=or_pipe) as file:
             return file.read(MAX_BYTES + 1)
     except FileNotFoundError:
+        meant = nearest(str(path), _files_beside(Path(path))) if or_pipe else None
+        if meant is not None:
+            raise _unreadable(path, Told("no such file; did you mean {name}?", name=repr(meant))) from None
+        if or_pipe:
+            raise _unreadable(path, Told("no such file")) from None
         message = Told(
             "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml", remedy=BACK
         )
@@ -155,6 +162,15 @@ def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
     except (OSError, ValueError) as error:
         message = Told("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
         raise _unreadable(path, message) from None
+
+
+def _files_beside(path: Path) -> list[str]:
+    """What could have been meant by a path with a mistake in its name, or without the folder ``config``."""
+    found: list[str] = []
+    for folder in (path.parent, path.parent / "config"):
+        with suppress(OSError):
+            found += map(str, folder.glob("*.json"))
+    return found
 
 
 def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:

@@ -87,7 +87,13 @@ def read_row_jobs(connection: Connection, clock: Clock) -> RowJobs:
     missing, revision = unbound_jobs(lease), latest_revision(connection)
     apart = parked_words(lease if lease is not None and lease.lives(clock.now()) else None)
     digests = tuple((record.id, record.digest) for record in rows.records.values())
-    parts = digests, tuple(rows.parked.items()), tuple(sorted(pauses.items())), tuple(sorted(missing)), tuple(apart.items())
+    parts = (
+        digests,
+        tuple(rows.parked.items()),
+        tuple(sorted(pauses.items())),
+        tuple(sorted(missing)),
+        tuple(apart.items()),
+    )
     return RowJobs(rows, pauses, missing, apart, None if revision is None else revision.number, hash(parts), clock)
 
 

@@ -28,6 +28,9 @@ NO_JOB: Final = ""
 _JOB: Final = attrgetter("job_id")
 _KIND: Final = attrgetter("job_id", "was", "status")
 
+TRIED: Final = FINAL - {TaskStatus.CANCELLED}
+"""What a success rate is of."""
+
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
@@ -79,9 +82,14 @@ class Metrics:
         """Tasks that wait: PENDING and RETRYING."""
         return self.by_status[TaskStatus.PENDING] + self.by_status[TaskStatus.RETRYING]
 
+    @property
+    def tried_tasks(self) -> int:
+        """Tasks that the success rate is of: SUCCESS, FAILED and TIMEOUT."""
+        return sum(self.by_status[status] for status in TRIED)
+
     def to_json(self) -> dict[str, Any]:
-        """The figures as a JSON object."""
-        return fields_as_json(self)
+        """The figures as a JSON object; a rate of nothing is null."""
+        return {**fields_as_json(self), **({} if self.tried_tasks else {"success_rate": None})}
 
 
 @dataclass(slots=True)
@@ -313,7 +321,7 @@ def _metrics(finals: Iterable[tuple[TaskStatus, _Sums]], unfinished: dict[TaskSt
     for status, sums in finals:
         by_status[status] = sums.tasks
         together.add(sums)
-    tried = by_status[TaskStatus.SUCCESS] + by_status[TaskStatus.FAILED] + by_status[TaskStatus.TIMEOUT]
+    tried = sum(by_status[status] for status in TRIED)
     return Metrics(
         total_tasks=sum(by_status.values()),
         by_status=by_status,

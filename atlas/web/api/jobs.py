@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from pydantic import Field, model_validator
 
 from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.job_view import status_json
 from atlas.scheduler.why.answer import why as reason_of
 from atlas.scheduler.zones import zone_named
 from atlas.web.api.verb import Call, Instant, Paged, Taken, Verb, listed
@@ -78,7 +79,7 @@ def list_jobs(call: Call) -> dict[str, Any]:
 
 def get_job(call: Call) -> dict[str, Any]:
     """One job: its schedule, policies, state and figures."""
-    return call.atlas.cron.sync.get_job_status(call.path["job"])
+    return status_json(call.atlas.cron.sync.get_job_status(call.path["job"]))
 
 
 def why_job(call: Call) -> dict[str, Any]:

@@ -16,7 +16,7 @@ class MetricsTold(Closed):
 
     total_tasks: int
     by_status: dict[TaskStatus, int]
-    success_rate: float = Field(description="0 to 100.")
+    success_rate: float | None = Field(description="0 to 100; null while nothing was tried.")
     average_duration_s: float | None
     min_duration_s: float | None
     max_duration_s: float | None

@@ -222,6 +222,8 @@ CONFIG_FILE: Final[dict[str, str]] = {
     "function name {name} leads out of its module at {part}": "函数名 {name} 在 {part} 处越出了所在模块",
     # the file itself
     "half of a surrogate pair is no character; save the file as UTF-8": "半个代理对不是字符；请将文件保存为 UTF-8",
+    "no such file": "没有这个文件",
+    "no such file; did you mean {name}?": "没有这个文件；您是指 {name} 吗？",
     "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml": "没有这个文件；{remedy}；也可在 config.yaml 的 persistence.cron_config 中指定别处的文件",
     "this is a folder; name a file as persistence.cron_config in config.yaml": "这是文件夹；请在 config.yaml 的 persistence.cron_config 中指定文件",
     "this is a pipe, a device or a socket; put a file in its place": "这是管道、设备或套接字；请换成文件",
