@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime  # noqa: TC003 - the types of fields are read where a web handler returns a `Job`
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import bindparam
