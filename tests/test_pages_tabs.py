@@ -14,6 +14,11 @@ from zoneinfo import ZoneInfo
 import httpx
 import pytest
 from playwright.sync_api import expect
+from sqlalchemy import insert
+
+from atlas.scheduler.context import current_task
+from atlas.scheduler.registry import register
+from atlas.scheduler.store.tables import task_logs
 
 from tests import seeded
 from tests.browser import tab
@@ -32,6 +37,13 @@ STOPS_S = 2.0
 """What a server with open tabs may take to end."""
 NOISE_S = 4.0
 """What a loaded machine may add."""
+
+
+@register("fails_once")
+def fails_once() -> str:
+    if current_task().attempt == 1:
+        raise RuntimeError("the first time")
+    return seeded.hold()
 
 
 def live(page: Page, address: str) -> None:
@@ -288,6 +300,37 @@ def test_a_marked_text_stays_until_it_is_let_go_of_and_then_shows_what_came_mean
         chrome.send("Input.dispatchMouseEvent", right)
         aside(running.atlas.cron.sync.pause_job, "nightly", by="mei")
         expect(page.locator("tbody")).to_contain_text("mei")
+        assert complaints == []
+
+
+def test_what_a_reader_folded_stays_folded_through_a_live_update(
+    window: Browser, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    seeded.HOLD.clear()
+    entry = {"cron_expression": "@yearly", "function": "fails_once", "max_retries": 3, "retry_delay": 0.01}
+    settings = seeded.bare(tmp_path_factory.mktemp("folded"), {"yearly": entry})
+    with serving(settings) as running, tab(window) as (page, complaints):
+        atlas = running.atlas
+        task = aside(atlas.cron.sync.run_job_now, "yearly")
+        live(page, f"{running.base}/tasks/{task}?show=traceback")
+        fold, lines = page.locator("details", has_text="attempt 1"), page.locator("#k-log .tabs a").first
+
+        def one_more_line() -> None:
+            row = {"task_id": task, "attempt": 1, "logged_at": 0.0, "level": "INFO", "message": "one more"}
+            count = int(lines.locator(".pill").inner_text() or 0) if lines.locator(".pill").count() else 0
+            aside(atlas.store.write, lambda connection: connection.execute(insert(task_logs), [row]))
+            running.server.app.state.site.live.bump()
+            expect(lines).to_contain_text(str(count + 1))
+
+        expect(fold).to_have_attribute("open", "")  # nobody has to open the only one
+        fold.locator("summary").first.click()
+        expect(fold).not_to_have_attribute("open", "")
+        one_more_line()
+        assert fold.get_attribute("open") is None
+        fold.locator("summary").first.click()
+        one_more_line()
+        assert fold.get_attribute("open") == ""
+        aside(atlas.queue.cancel_task, task)
         assert complaints == []
 
 

@@ -87,6 +87,14 @@ addEventListener("pointerdown", event => { pressed = event.button < 2; });
 for (const end of ["pointerup", "pointercancel", "blur"]) addEventListener(end, () => { pressed = false; release(); });
 document.addEventListener("selectionchange", () => { if (held.size && !pressed) release(); });
 const marked = part => !getSelection().isCollapsed && getSelection().containsNode(part, true);
+// What is folded is known by its words, and by which of those with the same words it is: others may come before it.
+const folds = part => {
+  const seen = {};
+  return [...part.querySelectorAll("details")].map(one => {
+    const words = [one.parentElement.closest("details"), one].map(fold => fold?.firstElementChild.textContent).join("\n");
+    return [`${words}\n${seen[words] = (seen[words] ?? 0) + 1}`, one];
+  });
+};
 const patch = event => {
   const { id, html } = JSON.parse(event.data);
   const part = document.getElementById(id), here = document.activeElement;
@@ -94,12 +102,12 @@ const patch = event => {
   if (pressed || marked(part)) { held.set(id, event); return; }
   held.delete(id);
   const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
-  const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), opened = [...part.querySelectorAll("details")].map(one => one.open);
+  const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), opened = new Map(folds(part).map(([words, one]) => [words, one.open]));
   const picked = new Set(picks().filter(one => part.contains(one) && one.checked).map(one => one.name));
-  const boxes = () => [...part.querySelectorAll(".scroll, .log, .tb, .diff, .json")], seen = boxes().map(one => [one.scrollLeft, one.scrollTop]);
+  const boxes = () => [...part.querySelectorAll(".scroll, .log, .tb, .diff, .json")], seen = boxes().map(one => [one.scrollLeft, one.scrollTop > 0 && one.scrollTop + one.clientHeight >= one.scrollHeight - 2 ? 1e9 : one.scrollTop]);
   part.innerHTML = html;
   boxes().forEach((one, at) => one.scrollTo(...(seen[at] ?? [0, 0])));
-  part.querySelectorAll("details").forEach((one, at) => { if (opened[at]) one.open = true; });
+  folds(part).forEach(([words, one]) => { one.open = opened.get(words) ?? one.open; });
   if (picked.size) picks().forEach(one => { if (picked.has(one.name)) one.checked = true; });
   if (at >= 0) (link && part.querySelector(`[href="${CSS.escape(link)}"]`) || part.querySelectorAll(parts)[at])?.focus();
   mark();
