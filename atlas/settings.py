@@ -43,6 +43,7 @@ from atlas.settings_input.values import (
     HttpUrl,
     PackageName,
     ProjectPath,
+    ProxyAddress,
     Size,
     TimeLimit,
     UpperCase,
@@ -191,6 +192,9 @@ class WebSettings(_Section):
     host: BindAddress = Field("127.0.0.1", description="address to listen on; 127.0.0.1: this machine alone")
     read_only: bool = Field(False, description="true: nothing can be changed over HTTP")
     allowed_hosts: tuple[HostName, ...] = Field((), description="names of this site, such as atlas.example.org")
+    trusted_proxies: tuple[ProxyAddress, ...] = Field(
+        ("127.0.0.1", "::1"), description="addresses or networks of reverse proxies that say who asks, and by https"
+    )
     root_path: UrlPrefix = Field(
         "", max_length=200, description="prefix under which a reverse proxy shows it, such as /scheduler"
     )

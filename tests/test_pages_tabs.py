@@ -19,7 +19,6 @@ from sqlalchemy import insert
 from atlas.scheduler.context import current_task
 from atlas.scheduler.registry import register
 from atlas.scheduler.store.tables import task_logs
-
 from tests import seeded
 from tests.browser import tab
 from tests.installations import Installation

@@ -9,6 +9,7 @@ import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
+import httpx
 import pytest
 from starlette.routing import Route
 
@@ -20,6 +21,7 @@ from atlas.settings import load_settings
 from atlas.web import create_app
 from atlas.web.access import Access, Brake
 from atlas.web.rendering import MAX_WAITING, BusyError, Renders
+from atlas.web.server import WebServer
 from tests.installations import Installation, Served
 
 with warnings.catch_warnings():
@@ -124,6 +126,30 @@ def test_guessing_is_slowed_down(site: Starlette, token: str, how: str) -> None:
     assert client.post("/sign-in", data={"token": token}).status_code == 429
     site.state.site.guesses = Brake(10, 60.0, SystemClock())
     assert client.post("/sign-in", data={"token": token}).status_code == 303
+
+
+@pytest.mark.parametrize("trusted", [("127.0.0.0/8",), ()], ids=["trusted", "unknown"])
+def test_behind_a_proxy_that_is_trusted_a_guesser_slows_down_nobody_else(
+    settings: Settings, trusted: tuple[str, ...]
+) -> None:
+    web = settings.web.model_copy(update={"port": 0, "trusted_proxies": trusted})
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {}}')
+    with AtlasScheduler(settings.model_copy(update={"web": web})).in_thread() as atlas:
+        server = WebServer(atlas).start()
+
+        def guess(asks: str) -> int:
+            headers = {"origin": server.address.rstrip("/"), "x-forwarded-for": asks}
+            return httpx.post(
+                server.address + "sign-in", data={"token": "x"}, headers=headers, trust_env=False
+            ).status_code
+
+        try:
+            # Whoever asks may write what they like before what the proxy adds.
+            assert [guess(f"198.51.100.{number}, 203.0.113.7") for number in range(11)] == [403] * 10 + [429]
+            assert guess("203.0.113.8") == (403 if trusted else 429)
+        finally:
+            server.stop()
 
 
 def test_no_change_is_taken_from_another_site(site: Starlette, token: str) -> None:

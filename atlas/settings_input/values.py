@@ -97,6 +97,14 @@ def _bind(host: str) -> str:
         raise ValueError("wanted is an address of this machine: 127.0.0.1, ::1, or 0.0.0.0 for all") from None
 
 
+def _proxy(text: str) -> str:
+    """An address or a network."""
+    try:
+        return str(ipaddress.ip_network(text) if "/" in text else ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError("wanted is an address or a network, such as 10.0.0.7 or 10.0.0.0/24") from None
+
+
 def is_loopback(host: str) -> bool:
     """True for an address that only this machine can connect to."""
     return ipaddress.ip_address(host).is_loopback
@@ -130,6 +138,7 @@ ZoneName = Annotated[str, AfterValidator(_zone)]
 PackageName = Annotated[str, AfterValidator(_package)]
 HttpUrl = Annotated[str, Field(max_length=2000), AfterValidator(_url)]
 BindAddress = Annotated[str, AfterValidator(_bind)]
+ProxyAddress = Annotated[str, AfterValidator(_proxy)]
 HostName = Annotated[str, AfterValidator(_host)]
 UrlPrefix = Annotated[str, AfterValidator(_prefix)]
 HeaderText = Annotated[str, Field(max_length=200), AfterValidator(_header)]

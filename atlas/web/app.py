@@ -43,8 +43,9 @@ def create_app(scheduler: AtlasScheduler, *, read_only: bool | None = None) -> S
         app.mount("/scheduler", create_app(atlas))  # in a FastAPI or Starlette app
 
     It may be made before the scheduler starts: until then, and after its stop, it answers 503. Settings come from the
-    section ``web`` of the scheduler's settings; ``enabled``, ``host``, ``port`` and ``root_path`` are those of `atlas
-    serve` alone: behind a reverse proxy the outer app knows its own ``root_path``, and the proxy may strip or keep it.
+    section ``web`` of the scheduler's settings; ``enabled``, ``host``, ``port``, ``root_path`` and
+    ``trusted_proxies`` are those of `atlas serve` alone: behind a reverse proxy the outer app knows its own
+    ``root_path``, which the proxy may strip or keep, and its server knows which proxies it trusts.
     A name other than an address or localhost, such as a test client's, must stand in ``allowed_hosts``.
 
     Args:

@@ -194,7 +194,7 @@ class Guard:
 
 
 def client_of(request: Request) -> str:
-    """The address brakes count by."""
+    """The address brakes count by; behind a proxy that the server trusts, the one it tells in X-Forwarded-For."""
     return request.client.host if request.client else ""
 
 

@@ -165,6 +165,7 @@ class WebServer:
             access_log=False,
             server_header=False,
             date_header=False,
+            forwarded_allow_ips=list(self._settings.trusted_proxies),
             limit_concurrency=256,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=int(STOP_S),
