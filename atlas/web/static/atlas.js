@@ -95,6 +95,7 @@ const folds = part => {
     return [`${words}\n${seen[words] = (seen[words] ?? 0) + 1}`, one];
   });
 };
+folds(document).forEach(([, one]) => { one.was = one.open; }); // a reader's choice is what differs from it
 const patch = event => {
   const { id, html } = JSON.parse(event.data);
   const part = document.getElementById(id), here = document.activeElement;
@@ -102,12 +103,13 @@ const patch = event => {
   if (pressed || marked(part)) { held.set(id, event); return; }
   held.delete(id);
   const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
-  const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), opened = new Map(folds(part).map(([words, one]) => [words, one.open]));
+  const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), turned = folds(part).filter(([, one]) => one.open !== one.was);
   const picked = new Set(picks().filter(one => part.contains(one) && one.checked).map(one => one.name));
   const boxes = () => [...part.querySelectorAll(".scroll, .log, .tb, .diff, .json")], seen = boxes().map(one => [one.scrollLeft, one.scrollTop > 0 && one.scrollTop + one.clientHeight >= one.scrollHeight - 2 ? 1e9 : one.scrollTop]);
   part.innerHTML = html;
   boxes().forEach((one, at) => one.scrollTo(...(seen[at] ?? [0, 0])));
-  folds(part).forEach(([words, one]) => { one.open = opened.get(words) ?? one.open; });
+  const kept = new Map(turned.map(([words, one]) => [words, one.open]));
+  folds(part).forEach(([words, one]) => { one.was = one.open; one.open = kept.get(words) ?? one.open; });
   if (picked.size) picks().forEach(one => { if (picked.has(one.name)) one.checked = true; });
   if (at >= 0) (link && part.querySelector(`[href="${CSS.escape(link)}"]`) || part.querySelectorAll(parts)[at])?.focus();
   mark();
