@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import multiprocessing
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -117,3 +119,31 @@ def test_a_scheduler_in_a_thread_is_nothing_that_its_fork_could_stop(settings: S
     with service as atlas:
         assert in_a_fork(service.stop) == "None"
         assert atlas.queue.sync.get_task_result(atlas.queue.sync.submit(abs, -4), timeout=LIMIT_S) == 4
+
+
+FORKS_AND_LEADS = """
+import os, sys
+from atlas.scheduler import TaskQueue
+
+with TaskQueue(1, store=sys.argv[1]).sync:
+    if os.fork() == 0:
+        sys.stdin.read()
+        os._exit(0)
+    print("leads", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_death_of_a_leader_is_known_at_once_although_a_fork_of_it_lives(tmp_path: Path) -> None:
+    path = tmp_path / "atlas.db"
+    program = [sys.executable, "-c", FORKS_AND_LEADS, str(path)]
+    with (
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as leader,
+        SyncAtlasClient(path) as client,
+    ):
+        assert leader.stdout is not None
+        assert leader.stdout.readline() == b"leads\n"
+        assert client.scheduler() is not None
+        leader.kill()
+        leader.wait(LIMIT_S)
+        assert client.scheduler() is None

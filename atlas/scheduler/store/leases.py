@@ -156,6 +156,12 @@ class Claim:
             ).scalar()
         )
 
+    def leave_behind(self) -> None:
+        """In a fork: let go of the lock file, whose lock lasts while any process has it open."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
     def _open_file(self) -> int:
         return os.open(str(self._path), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
 

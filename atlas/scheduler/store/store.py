@@ -396,7 +396,11 @@ _inherited: dict[Path, int] = {}
 
 def _leave_behind() -> None:
     global _stores_lock  # noqa: PLW0603 - a thread that is not here may have had it
-    _inherited.update({store.path.resolve(): store._process_id for store in _open if store.path is not None})  # noqa: SLF001 - the same module
+    for store in _open:
+        if store.path is not None:
+            _inherited[store.path.resolve()] = store._process_id  # noqa: SLF001 - the same module
+        if store._claim is not None:  # noqa: SLF001
+            store._claim.leave_behind()  # noqa: SLF001
     _open.clear()
     _stores_lock = threading.Lock()
     _stores.clear()
