@@ -184,6 +184,15 @@ def log_everywhere() -> None:
         logger.exception("with a traceback")
 
 
+def log_from_a_thread() -> None:
+    task = current_task()
+    for line in ("{by} a thread, token=abc123", "INFO"), ("twice", "WARNING"):
+        thread = threading.Thread(target=task.log, args=line)
+        thread.start()
+        thread.join()
+    task.log("by the task")
+
+
 def log_what_has_no_format() -> str:
     logging.getLogger("lib").warning("%d", "five")
     logging.getLogger("lib").warning("the next one")

@@ -275,7 +275,7 @@ def test_check_as_json_names_place_and_remedy(installation: Installation, typed:
 
 
 def test_schema_prints_what_ships(typed: Typed) -> None:
-    assert typed("schema") == Finished(0, schema_text(), "")
+    assert typed("schema") == typed("schema", "--json") == Finished(0, schema_text(), "")
 
 
 def test_explain_says_when_in_both_languages(installation: Installation, typed: Typed) -> None:

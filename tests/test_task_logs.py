@@ -88,6 +88,15 @@ async def test_every_line_of_a_task_is_stored_with_it(store: Store, where: str) 
 
 
 @pytest.mark.parametrize("where", ["thread", "process"])
+async def test_a_task_logs_from_threads_of_its_own_by_what_it_knows_of_itself(store: Store, where: str) -> None:
+    async with TaskQueue(2, store=store) as queue:
+        task_id = await queue.submit(workloads.log_from_a_thread, executor=where)
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+    lines = [("INFO", "{by} a thread, token=[hidden]"), ("WARNING", "twice"), ("INFO", "by the task")]
+    assert messages(store, task_id) == lines
+
+
+@pytest.mark.parametrize("where", ["thread", "process"])
 async def test_secrets_in_the_text_of_an_error_are_hidden_as_in_a_log(store: Store, where: str) -> None:
     rules = LogRules(redact=(*REDACT, re.compile(r"order \d+")))
     async with TaskQueue(2, store=store, log_rules=rules) as queue:

@@ -117,8 +117,8 @@ def _forecast(parser: Parser) -> None:
     _json(parser)
 
 
-def _schema(_parser: Parser) -> None:
-    pass
+def _schema(parser: Parser) -> None:
+    parser.add_argument("--json", action="store_true", help="it is JSON anyway")
 
 
 def _file(parser: Parser) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from math import isfinite
 from typing import TYPE_CHECKING, Protocol
+
+from loguru import logger
 
 from atlas.scheduler.errors import TaskStopped
 
@@ -96,6 +98,18 @@ class TaskContext:
             if self._on_progress is not None:
                 self._on_progress(self.done, self.total)
         self.check()
+
+    def log(self, text: str, level: str = "INFO") -> None:
+        """Log ``text`` with loguru, as a line of this task on any thread: one that the function starts knows no task.
+
+        Within the function itself loguru, `logging` and, where the settings say so, print do the same.
+
+        Raises:
+            ValueError: loguru knows no such level.
+        """
+        inside = copy_context()
+        inside.run(enter_task, self)
+        inside.run(logger.opt(depth=1).log, level, "{}", text)
 
     def ask_to_stop(self, reason: str) -> None:
         """Let the next `check` raise; the first reason stays."""
