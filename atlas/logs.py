@@ -51,11 +51,8 @@ def configure_logging(settings: Settings, *, console: bool = True) -> Callable[[
     """Send every log line where ``settings.logging`` says, and return the function that undoes it.
 
     A further call replaces what the last one set up. Files are open to this user alone (0600); `prepare_folders` made
-    their folders. Handlers that others added to loguru or to the standard library stay.
-
-    Args:
-        settings: Level, files, rotation, retention and what to hide.
-        console: Whether lines also go to stderr, in colour where that is a terminal.
+    their folders. Handlers that others added to loguru or to the standard library stay. ``console``: lines also go to
+    stderr, in colour where that is a terminal.
 
     Raises:
         ConfigError: A log file cannot be written.

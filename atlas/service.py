@@ -46,12 +46,7 @@ class AtlasScheduler:
     """Store, queue, cron and status as one: ``async with AtlasScheduler.from_settings() as atlas: …``.
 
     Attributes:
-        settings: What it was built from.
         registry: Functions by name: the built-in ones, then those of `register`.
-        queue: Runs tasks.
-        cron: Fires jobs.
-        status: The record.
-        store: The database.
         reconciler: Keeps the jobs equal to the config file.
         is_first_start: True if the database was empty at the start.
         waits_for: In words, what `serve` waits for before it can start; None while it waits for nothing.
@@ -141,10 +136,8 @@ class AtlasScheduler:
         Where another process schedules on this database, this one stands by (`stands_by`): it submits, cancels, asks
         and runs jobs through the same methods, and takes over when that one stops, dies or is silent for 20 s.
 
-        With a config file that is refused, the last good revision runs on; `config_error` tells the reason.
-
-        Args:
-            clock: False starts the queue alone: no job fires, and the config file is not read.
+        With a config file that is refused, the last good revision runs on; `config_error` tells the reason. With
+        ``clock`` False the queue alone starts: no job fires, and the config file is not read.
 
         Raises:
             StoreHeldError: Another scheduler of this process uses this database, or another process and ``clock`` is

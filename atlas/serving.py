@@ -47,11 +47,8 @@ def serve(
     stop, and what is left is released. A second one ends the process at once, unless it comes with the first
     (`TWICE_S`). SIGHUP reloads the config file, once it runs.
 
-    Args:
-        settings: What to run.
-        on_ready: Called once it runs, on a thread of its own: it may block.
-        on_note: Called with what a person at a terminal should know.
-        beside: What runs while the scheduler does, such as the web server; it is entered and left on a thread.
+    ``on_ready`` is called once it runs, on a thread of its own; ``on_note`` with what a person at a terminal should
+    know. ``beside`` runs while the scheduler does, such as the web server; it is entered and left on a thread.
 
     Raises:
         AtlasError: It did not start.

@@ -253,10 +253,8 @@ class Settings(BaseModel):
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """The settings in ``path`` with the ``ATLAS_*`` variables of ``environ`` over them, checked, paths absolute.
 
-    Args:
-        path: The file; None takes the variable ``ATLAS_CONFIG``, else ``config/config.yaml`` if there is one.
-        environ: Variables to read; None takes the process's own. A variable names one key,
-            ``ATLAS_<SECTION>__<KEY>``, in any case; lists are JSON, ``null`` is none.
+    Without ``path`` that is the file named by ``ATLAS_CONFIG``, else ``config/config.yaml`` if there is one. A variable
+    names one key, ``ATLAS_<SECTION>__<KEY>``, in any case; lists are JSON, ``null`` is none.
 
     Raises:
         ConfigError: The file named is missing or cannot be read, a key or variable is unknown, or a value cannot be

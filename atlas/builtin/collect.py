@@ -108,14 +108,11 @@ class Collection:
     barren: Barren = field(default_factory=Barren)
 
     async def run(self, only: Sequence[str] | None = None) -> dict[str, Any]:
-        """Collect once; returns counts and what came of each source.
+        """Collect ``only`` sources of these names or types, or all once; returns counts and what came of each source.
 
         ``sources`` were looked at: ``unchanged`` said nothing is new, ``failed`` failed, ``skipped`` were left out;
         ``fetched`` articles stand in the others, of which ``new`` were stored. ``by_source`` holds each one's
         ``status`` (``ok``, ``unchanged``, ``failed``, ``skipped``), counts, and the reason.
-
-        Args:
-            only: Names of sources, or types (``rss``, ``web``); None means all that are enabled.
 
         Raises:
             ArgumentsError: ``only`` names what is no source and no type.

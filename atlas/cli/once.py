@@ -66,15 +66,9 @@ async def run_builtin(
 ) -> Task:
     """The final task of ``function``, run in this process by the job that names it, so with that job's policies.
 
-    No clock runs: nothing else fires. Tasks that waited in the store are served meanwhile and released at the end.
-    When this is cancelled, so is the task.
-
-    Args:
-        settings: The installation.
-        function: ``collect``, ``cleanup``, ``health`` or ``report``.
-        kwargs: Its arguments; with any, the task is its own and not one of the job's.
-        task_id: The task, where it is accepted already.
-        on_progress: Called a few times a second with the task and how far it is: done, total.
+    No clock runs: nothing else fires. Tasks that waited in the store are served meanwhile and released at the end. When
+    this is cancelled, so is the task. With ``kwargs`` the task is its own and not one of the job's; ``task_id`` is one
+    that is accepted already; ``on_progress`` is told a few times a second how far the task is: done, total.
 
     Raises:
         StoreHeldError: A scheduler serves the store: `submit_builtin` asks that one.

@@ -25,7 +25,6 @@ class Article:
     """One piece of news.
 
     Attributes:
-        source: Name of the source it came from.
         identity: Hash of the source and the name it has there; the same article of one source has the same.
         link: Address of its page; None if it has none.
         link_key: Hash of the page that ``link`` means; None where that page is not its own.

@@ -42,9 +42,7 @@ def awaited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[HasS
 async def done_or_undone(do: Callable[[], bool], undo: Callable[[], None]) -> None:
     """Run ``do`` in a thread; where that is cancelled, ``undo`` behind it: a thread cannot be stopped half-way.
 
-    Args:
-        do: Returns False if there is nothing to undo.
-        undo: Runs in a thread as well.
+    ``do`` returns False if there is nothing to undo.
     """
     turn, is_cancelled, is_done = threading.Lock(), False, False
 

@@ -243,10 +243,7 @@ class SyncAtlasClient:
     def submit(self, function: str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
         """Put a task into the store for the scheduler to run; on disk when this returns its id.
 
-        Args:
-            function: Name of a function the scheduler knows; code never travels.
-            *args: Its positional arguments, JSON values.
-            **options: See `SubmitOptions`.
+        ``function`` is a name the scheduler knows, since code never travels; the arguments are JSON values.
 
         Raises:
             UnknownFunctionError: The scheduler that served here last does not know it.
@@ -271,11 +268,7 @@ class SyncAtlasClient:
     ) -> str:
         """Put a task of the job into the store; works while it is paused. The audit keeps who asked (``by``).
 
-        Args:
-            name: The job.
-            args: Positional arguments, JSON values, in place of all the job's arguments.
-            kwargs: Keyword arguments, likewise. None for both: the job's own.
-            by: Who asks.
+        ``args`` and ``kwargs``, JSON values, stand in place of all the job's arguments; None for both: the job's own.
 
         Raises:
             UnknownJobError: No such job.

@@ -26,8 +26,6 @@ class TaskContext:
     """The running attempt, as its function sees it.
 
     Attributes:
-        task_id: The task.
-        job_id: Its job, or None.
         attempt: Number of this attempt, from 1.
         deadline: When this attempt runs out of time, aware UTC; None without a limit.
         fire_time: The fire time it serves, or None.

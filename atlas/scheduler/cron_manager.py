@@ -294,11 +294,7 @@ class SyncCronManager:
     ) -> str:
         """Make a task of the job at once and return its id; works while paused, leaves the schedule untouched.
 
-        Args:
-            name: The job.
-            args: Positional arguments, JSON values, in place of all the job's arguments.
-            kwargs: Keyword arguments, likewise. None for both: the job's own.
-            by: Who asks, for the audit.
+        ``args`` and ``kwargs``, JSON values, stand in place of all the job's arguments; None for both: the job's own.
 
         Raises:
             UnknownJobError: No such job.
@@ -313,10 +309,6 @@ class SyncCronManager:
     def run_jobs_now(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
         """`run_job_now` for several jobs, each with its own arguments; all that may run are committed together.
 
-        Args:
-            names: The jobs.
-            by: Who asks, for the audit.
-
         Returns:
             Job → the id of its task, or why there is none. One that is refused keeps no other from running.
         """
@@ -326,13 +318,7 @@ class SyncCronManager:
     # --- pauses ---------------------------------------------------------------------------------------------------
 
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
-        """Let a job make no tasks; its fire times are stored as skips.
-
-        Args:
-            name: The job.
-            reason: Why, for whoever looks later.
-            by: Who.
-            until: When the pause ends by itself; None for never.
+        """Let a job make no tasks until ``until``, or a resume; its fire times are stored as skips with ``reason``.
 
         Raises:
             UnknownJobError: No such job.
@@ -345,11 +331,7 @@ class SyncCronManager:
     ) -> list[str]:
         """`pause_job` for several jobs in one commit: all of them, or none. The audit has a line for each.
 
-        Args:
-            names: The jobs. None: every job with a fire time ahead that is not paused yet.
-            reason: Why, for whoever looks later.
-            by: Who.
-            until: When the pauses end by themselves; None for never.
+        ``names`` None: every job with a fire time ahead that is not paused yet.
 
         Returns:
             The jobs that are paused now.
@@ -377,9 +359,7 @@ class SyncCronManager:
     def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
         """`resume_job` for several jobs in one commit: all of them, or none. The audit has a line for each.
 
-        Args:
-            names: The jobs. None: every one that is paused, or set apart and not disabled by the config file.
-            by: Who.
+        ``names`` None: every job that is paused, or set apart and not disabled by the config file.
 
         Returns:
             The jobs that had a pause or were set apart.

@@ -66,7 +66,6 @@ class JobPolicies:
     Attributes:
         executor: Asked for by name; None lets the function decide (``def`` thread, ``async def`` loop).
         priority: Order of service of its tasks.
-        retry: When a failed attempt is tried again.
         timeout_s: Longest one attempt may run, seconds; None is no limit.
         on_crash: What becomes of a task whose owner dies.
         overlap: What happens when it fires while its last task is unfinished.
@@ -128,12 +127,8 @@ class JobDefinition:
 
     Attributes:
         id: The file's key, or the name given to `CronManager.add_job`.
-        source: The config file or code.
-        title: Display name.
-        schedule: When it fires.
         function: Name in the registry; for volatile jobs a description.
         arguments: JSON object text ``{"args": [...], "kwargs": {...}}``.
-        policies: How its tasks are run, tried again, caught up and kept.
         enabled: False in the file means DISABLED: no fire times.
         volatile: True if its function lives in this process only.
     """

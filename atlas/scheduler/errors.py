@@ -196,7 +196,6 @@ class UnknownFunctionError(FunctionError, LookupError):
     """No function is registered or importable under this name.
 
     Attributes:
-        name: The name asked for.
         nearest: The most similar known name, or None.
     """
 
@@ -220,11 +219,7 @@ class ArgumentsError(AtlasError, ValueError):
 
 
 class TaskError(AtlasError):
-    """Something about one task.
-
-    Attributes:
-        task_id: The task.
-    """
+    """Something about one task."""
 
     def __init__(self, task_id: str, message: str) -> None:
         super().__init__(Told("task {task}: {what}", task=task_id, what=message))
@@ -261,7 +256,6 @@ class TaskFailedError(TaskError):
     """The task ended FAILED.
 
     Attributes:
-        error: Text of the last error.
         cause: ``error``, ``lost``, ``quarantined``, ``unbound`` …
     """
 
@@ -295,11 +289,7 @@ class QueueError(AtlasError):
 
 
 class QueueFullError(QueueError):
-    """As many tasks wait as the queue may hold; nothing was accepted.
-
-    Attributes:
-        limit: The bound, ``max_waiting``.
-    """
+    """As many tasks wait as the queue may hold; nothing was accepted."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(
@@ -313,11 +303,7 @@ class QueueStoppedError(QueueError):
 
 
 class JobError(AtlasError):
-    """Something about one job.
-
-    Attributes:
-        job_id: The job.
-    """
+    """Something about one job."""
 
     def __init__(self, job_id: str, message: str) -> None:
         super().__init__(Told("job {job}: {what}", job=job_id, what=message))

@@ -24,10 +24,7 @@ class TaskEvent(NamedTuple):
     """A task moved to ``status``; the move is on disk.
 
     Attributes:
-        task_id: The task.
         name: What people call it.
-        job_id: Its job, or None.
-        status: Where it went.
         attempt: Number of the latest attempt, 0 before the first.
         at: When it moved, aware UTC.
         was: Where it came from; PENDING for a new task too.
@@ -69,8 +66,6 @@ class JobEvent:
     """Something happened to a job.
 
     Attributes:
-        job_id: The job.
-        kind: What happened.
         at: When, aware UTC.
         detail: Facts worth a log line, such as a skip's reason.
     """
@@ -112,7 +107,6 @@ class SchedulerEvent:
     """Something happened to the scheduler.
 
     Attributes:
-        kind: What happened.
         at: When, aware UTC.
         detail: Facts worth a log line.
     """

@@ -31,8 +31,6 @@ class JobOptions(TypedDict, total=False):
 
     Attributes:
         title: Display name; by default the job's name.
-        args: Positional arguments of the function.
-        kwargs: Keyword arguments of the function.
         timezone: Zone of the schedule; by default the manager's.
         interval: Fire every so often, from ``anchor`` on.
         anchor: Start of the interval's grid; by default 1970-01-01 UTC, so that a restart does not shift it.
@@ -40,7 +38,6 @@ class JobOptions(TypedDict, total=False):
         start_at: First instant the schedule may fire.
         end_at: Last instant.
         spread: Largest stable offset of the start.
-        tags: Words to find the job by.
         owner: Who answers for it.
         runbook: Where to read what to do when it fails.
         executor: ``thread``, ``process`` or ``async``.

@@ -51,17 +51,10 @@ class Job:
 
     Attributes:
         name: Its id.
-        title: Display name.
-        description: What it is for.
-        state: Where it stands.
         detail: Why it stands there, in words; empty for ACTIVE.
         source: The config file or code, None when the row cannot be read.
-        schedule: The schedule as text.
-        timezone: Its zone.
         next_fire_time: The next nominal instant it is due, None without one, and while nobody can say its first.
         next_run_at: When it starts then: later by its spread.
-        pause: The pause in force.
-        tags: Words to find it by.
     """
 
     name: str

@@ -95,7 +95,6 @@ class JobsFile:
     Attributes:
         definitions: Every job by id, in the order of the file.
         text: The text as read, without a byte order mark.
-        digest: Hash of ``text``.
         reload: ``"auto"``: an edit applies by itself; ``"manual"``: only when somebody says so.
         timezone: Zone of every job without its own.
         warnings: What is probably not meant, in file order.
@@ -197,13 +196,7 @@ def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
 
 
 def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
-    """The jobs in ``text``.
-
-    Args:
-        text: JSON; a byte order mark in front is dropped.
-        file: Name for messages.
-        defaults: What holds where neither job nor file says anything.
-        registry: Where functions are looked up; None checks none.
+    """The jobs in ``text``; ``file`` is its name for messages, and without a ``registry`` no function is checked.
 
     Raises:
         ConfigError: Something is wrong; it holds every error, in file order.

@@ -42,7 +42,6 @@ class Metrics:
         success_rate: SUCCESS ÷ (SUCCESS + FAILED + TIMEOUT), 0 to 100; 0.0 when there is none.
         average_duration_s: Mean seconds of the last attempt of final tasks that ran; None when there is none.
         min_duration_s: Shortest of them.
-        max_duration_s: Longest of them.
     """
 
     total_tasks: int

@@ -125,7 +125,6 @@ class Verdict(NamedTuple):
 
     Attributes:
         cause: Why, when it is not SUCCESS.
-        result: JSON text of the result.
         result_omitted: True if there was a result that is not kept.
         wait_s: Seconds until the next attempt, for RETRYING.
         failed: True if the attempt counts as a failure.

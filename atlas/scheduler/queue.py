@@ -203,12 +203,9 @@ class TaskQueue:
     async def stop(self, *, drain: bool = True, timeout: float = DRAIN_S) -> None:
         """Take nothing more, let running tasks end for ``timeout`` seconds, then stop them and release the rest.
 
-        What waits stays on disk for the next start; on a private store, where nothing outlives the queue, waiting
-        tasks are served within the same limit. Stopping twice does nothing.
-
-        Args:
-            drain: False asks running tasks to stop at once.
-            timeout: Seconds for the drain.
+        What waits stays on disk for the next start; on a private store, where nothing outlives the queue, waiting tasks
+        are served within the same limit. Stopping twice does nothing. ``drain=False`` asks running tasks to stop at
+        once.
 
         Raises:
             ArgumentsError: ``timeout`` is no number; nothing was stopped.
@@ -388,12 +385,8 @@ class TaskQueue:
         Cancelling the call does not take the task back: it may be accepted all the same.
 
         The caller's context variables do not reach the function. Each attempt begins with an empty context, here as in
-        a process, now as after a restart: what it needs of them is given as an argument.
-
-        Args:
-            func: A function, or the name of a registered one.
-            *args: Its positional arguments; its keyword arguments go into ``kwargs={…}``.
-            **options: See `SubmitOptions`.
+        a process, now as after a restart: what it needs of them is given as an argument. Its keyword arguments go into
+        ``kwargs={…}``.
 
         Raises:
             TypeError: An option is unknown.
@@ -442,13 +435,9 @@ class TaskQueue:
     # --- results and cancel ---------------------------------------------------------------------------------------
 
     async def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
-        """Wait for the task's end and return what its function returned.
+        """Wait for the task's end, ``timeout`` seconds at most, and return what its function returned.
 
         A durable task gives the JSON value; a volatile one the object itself, while this process keeps it.
-
-        Args:
-            task_id: The task.
-            timeout: Seconds to wait at most; None waits for the end.
 
         Raises:
             UnknownTaskError: No such task.
@@ -479,11 +468,8 @@ class TaskQueue:
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """Cancel a waiting task, or ask a running one to end; False if it is final already.
 
-        Waits until the request is on disk (at most 5 s), never for the function's end.
-
-        Args:
-            task_id: The task.
-            by: Who asks, for the audit: ``"web"``, ``"cli:root"``; by default the program itself.
+        Waits until the request is on disk (at most 5 s), never for the function's end. The audit names who asks
+        (``by``: ``"web"``, ``"cli:root"``), by default the program itself.
 
         Raises:
             UnknownTaskError: No such task.
@@ -492,11 +478,7 @@ class TaskQueue:
         return self.desk.cancel(task_id, by=by)
 
     async def retry_task(self, task_id: str, *, by: str = "") -> str:
-        """Make a new task with the function, arguments, policy and job of a final one; returns its id.
-
-        Args:
-            task_id: The final task; it stays as it is.
-            by: Who asks, for the audit.
+        """Make a new task with the function, arguments, policy and job of a final one, which stays; returns its id.
 
         Raises:
             UnknownTaskError: No such task.

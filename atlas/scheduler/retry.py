@@ -78,12 +78,7 @@ class RetryPolicy:
         return not self.retry_on or not set(self.retry_on).isdisjoint(error_names)
 
     def wait_s(self, retry: int, *, draw: float) -> float:
-        """Seconds to wait before retry number ``retry`` (the first is 1).
-
-        Args:
-            retry: Number of the retry, from 1.
-            draw: A chance number in 0 to 1; 0 gives the longest wait.
-        """
+        """Seconds before retry number ``retry``, from 1; ``draw`` is a chance number in 0 to 1: 0 waits longest."""
         exponent = retry - 1
         # In logarithms: 2.0 ** 5000 overflows long before the cap is looked at.
         if self.delay_s > 0 and self.max_delay_s > 0 and self.backoff > 1:

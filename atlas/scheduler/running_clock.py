@@ -28,7 +28,6 @@ class RunningClock:
     """The parts of an open cron manager; for its watch it is the `WatchedLoop`.
 
     Attributes:
-        bridge: Decides what becomes of fire times.
         scheduler: APScheduler; a restart of the loop replaces it.
     """
 

@@ -64,7 +64,6 @@ class Calendar:
     """Local dates on which a job does not do its work, though its fire times are served as skips.
 
     Attributes:
-        name: Its name in the config file.
         exclude: First and last date of each excluded stretch, both of them excluded.
         include: The same of stretches that are not excluded after all.
     """
@@ -96,9 +95,7 @@ class Schedule:
 
     Attributes:
         cron: Cron expressions, read in ``timezone``.
-        intervals: Anchored intervals.
         dates: Single instants, ascending.
-        timezone: Name of a zone of the tz database.
         start_at: First instant that may be a fire time.
         end_at: Last instant that may be a fire time.
         spread_s: Largest offset of a job's start behind its fire time, seconds; see `stable_offset`.

@@ -107,10 +107,7 @@ class Serving:
     # --- start and stop -------------------------------------------------------------------------------------------
 
     def start(self, *, silent: Lease | None = None) -> None:
-        """Claim the store, recover what its last owner left and serve.
-
-        Args:
-            silent: The lease of a leader that counts as dead, see `Claim.enter`.
+        """Claim the store, recover what its last owner left and serve; ``silent`` is a leader that counts as dead.
 
         Raises:
             StoreHeldError: Another process, or another queue, serves this store.

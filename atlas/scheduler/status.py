@@ -130,13 +130,6 @@ class StatusManager:
         A final record of the same id is replaced (its outcome still counts in the metrics); an unfinished one of a
         process that died first becomes FAILED (lost).
 
-        Args:
-            task_id: Its id.
-            task_name: What people call it.
-            priority: For whoever looks; nothing orders it.
-            max_retries: Failures after which `fail_task` says RETRYING.
-            job_id: A name to count it under.
-
         Raises:
             ArgumentsError: An id is not 1 to 191 printable characters, the name no text, or the priority none.
             DuplicateTaskError: An unfinished task of this id belongs to a living process, or the queue owns the id.
@@ -233,13 +226,7 @@ class StatusManager:
         return self._move(task_id, complete)
 
     def fail_task(self, task_id: str, error: str | BaseException = "", *, retry: bool = True) -> Task:
-        """RUNNING → RETRYING while ``max_retries`` allows another attempt, else FAILED.
-
-        Args:
-            task_id: The task.
-            error: What went wrong; at most 8 kB are kept.
-            retry: False fails it for good.
-        """
+        """RUNNING → RETRYING while ``retry`` and ``max_retries`` allow it, else FAILED; 8 kB of the error are kept."""
         return self._end_attempt(task_id, TaskStatus.FAILED, Cause.ERROR, str(error), retry=retry)
 
     def timeout_task(self, task_id: str, error: str = "ran out of time", *, retry: bool = True) -> Task:
@@ -354,9 +341,7 @@ class StatusManager:
     def cleanup(self, *, keep_days: float | None = None, keep_tasks: int | None = None) -> int:
         """Remove final tasks that are too old or too many, in small batches; metrics stay. Returns how many.
 
-        Args:
-            keep_days: Age in days; by default the manager's.
-            keep_tasks: How many stay; by default the manager's.
+        What is not given here is as the manager has it.
         """
         _check_limits(keep_days, keep_tasks)
         days = self.keep_days if keep_days is None else keep_days

@@ -165,10 +165,8 @@ class TaskPolicy:
     """What the queue needs to know beyond the function: retry, limits, executor.
 
     Attributes:
-        retry: When to try again.
         timeout_s: Longest one attempt may run, seconds; None is no limit.
         on_crash: What becomes of it when its owner dies.
-        executor: Where it runs.
         overlap: For tasks of a job: what happens while another one of it is unfinished.
         max_instances: For ``overlap: allow``, unfinished tasks of the job at once.
         log_max_bytes: Most that is kept of what it logs, bytes; 0 keeps nothing, None leaves it to the queue.
@@ -282,17 +280,11 @@ class Task:
         arguments: JSON object ``{"args": [...], "kwargs": {...}}``.
         job_id: The job that fired it, or the job name it was made for.
         fire_time: The fire time it serves, None for other origins and run-now.
-        origin: Who made it.
-        reason: Why it started, in words.
-        priority: Order of service.
-        policy: Retry, limits, executor.
         revision: Revision of the config file in force when it was made.
         volatile: True if its function or arguments live in this process only.
-        status: Where it stands.
         attempt: Number of the latest attempt, 0 before the first; also the fencing number.
         failures: Attempts that failed or timed out.
         crashes: Times an owner died while it was running.
-        created_at: When it was accepted.
         due_at: Earliest start of the next attempt, while RETRYING.
         started_at: Start of the latest attempt.
         finished_at: When it became final.

@@ -54,10 +54,8 @@ class AtlasTrigger(BaseTrigger):
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime | None:
         """The next starting time, aware UTC, never before ``now``; None when the job has ENDED.
 
-        Args:
-            previous_fire_time: The last starting time, and then the answer lies after it and after ``now``; None for
-                a new job, for which ``now`` itself counts.
-            now: The instant.
+        It lies after ``previous_fire_time`` and after ``now``; for a new job, where that is None, ``now`` itself
+        counts.
         """
         present = self.fire_time_of(now)
         if previous_fire_time is None:

@@ -29,7 +29,6 @@ class ClockChange:
 
     Attributes:
         at: The instant, aware UTC.
-        zone: The zone.
         before: What its clock would have shown, naive wall time.
         after: What it shows instead.
         times: Wall times the schedule names among those left out, or shown twice; at most a few of them.

@@ -43,7 +43,6 @@ class Site:
     """What all requests share.
 
     Attributes:
-        atlas: The scheduler; it may be stopped, or standing by.
         read_only: True if nothing may be changed here.
         allowed_hosts: Host names, besides loopback and plain addresses, under which this site is reached.
         renders: Runs whatever is heavier than a handful of lines, one at a time.
@@ -102,7 +101,6 @@ class Visit:
         path_params: The parts of the path, such as ``job``.
         query: The query, last value per name.
         form: The fields of a POST, last value per name.
-        by: Who asks, for the audit log: ``web`` or ``api``.
         language: ``en`` or ``zh``: by query (``?lang=``), cookie, then Accept-Language.
         theme: ``light`` or ``dark`` by cookie, "" where the browser decides.
         note: What the action before this page says, or None.

@@ -34,13 +34,8 @@ def health(
 ) -> dict[str, Any]:
     """Look at everything once; returns ``status`` and ``checks``, each with name, status, detail and remedy.
 
-    Args:
-        store: The database.
-        source: The running scheduler.
-        clock: Time.
-        folder: The project; the disk that counts is that of the database, or of this where the database is a server.
-        collected: Names of the sources that are collected.
-        more: Further checks by name; one of a known name takes its place.
+    The disk that counts is that of the database, or of ``folder`` where the database is a server. Of ``more``, a check
+    of a known name takes its place.
     """
     looks: dict[str, Callable[[], Check]] = {
         "store": lambda: store_check(store, clock),

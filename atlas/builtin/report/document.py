@@ -136,8 +136,6 @@ class Document:
         where: Which scheduler, which span.
         lead: What happened, in words; ``**…**`` stands for emphasis.
         hours: Tasks per status for each hour, 24 of them; empty when no task ended.
-        attention: What to look into.
-        ahead: The next 24 hours, None if they are not known.
         footer: Where it came from.
         command: What makes it again.
     """

@@ -50,19 +50,9 @@ def report(
 
     Returns ``day``, ``tasks``, ``success_rate`` (0–100), ``summary`` (what happened, in words) and ``files``.
 
-    The files are private to the user and replace an older report of that day at once, never half.
-
-    Args:
-        store: What happened.
-        clock: Time.
-        zone: Whose midnight begins a day.
-        folder: Where the files go; it is made if need be.
-        host: Name of this machine.
-        day: ``"2026-11-23"``, ``"today"`` or ``"yesterday"``; None is yesterday.
-        language: ``"en"`` or ``"zh"``.
-        jobs: Every job as it stands, for what comes next.
-        slots: Tasks that run at once.
-        collected: Names of the sources that are collected.
+    The files go into ``folder``, are private to the user and replace an older report of that day at once, never half.
+    ``day`` is ``"2026-11-23"``, ``"today"`` or ``"yesterday"`` (None too) in ``zone``, ``language`` ``"en"`` or
+    ``"zh"``; ``jobs`` and ``slots`` say what comes next.
 
     Raises:
         ArgumentsError: The day or the language is none.

@@ -73,11 +73,7 @@ class FileWatch:
         self._since_s = 0.0
 
     def look(self, known: str | None) -> tuple[Seen | None, float]:
-        """What is new, or None, and for how long it has stood so, seconds.
-
-        Args:
-            known: Digest of the content that was dealt with.
-        """
+        """What is new against the digest ``known``, or None, and for how long it has stood so, seconds."""
         now_s = self._clock.monotonic()
         signature = self._sign()
         may_have_changed = signature is None or signature != self._signature or self._is_racy

@@ -53,7 +53,6 @@ class JobPreview:
         differences: What is different; empty unless it is changed.
         words: The schedule it will have (or had), in English and Chinese.
         next_before: Its next start now, None without one.
-        next_after: Its next start then.
         a_day_before: Tasks in the next 24 h as it is.
         a_day_after: Tasks in the next 24 h then.
         unfinished: Its tasks that wait or run, with their status; they go on as they are.
@@ -102,7 +101,6 @@ class Preview:
         revision: The revision in force, None without any.
         is_new_text: False if the text is the one in force.
         before: The next 24 h as it is.
-        after: The next 24 h then.
         collisions: Herds that are not there now.
         paused: Every job that is paused and stays so, with its pause.
     """

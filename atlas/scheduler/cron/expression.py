@@ -48,7 +48,6 @@ class CronExpression:
 
     Attributes:
         expression: The text, lower case, with single blanks.
-        timezone: Name of the zone.
         fields: What the text means.
 
     Raises:

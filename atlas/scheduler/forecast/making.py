@@ -42,16 +42,10 @@ def forecast(
 
     What runs already at ``now`` is not known here: the first minutes may be a little fuller.
 
-    Args:
-        jobs: All of them.
-        now: Begin, aware.
-        hours: How far to look.
-        slots: Tasks that run at once.
-        limits: Executor → fewer than that.
-        bucket_s: Length of the stretches, seconds; None: an hour, or a day where it looks far (`LONGEST_BY_HOURS`).
-        zone: Where stretches begin with a whole hour or day of the wall clock.
-        singly: False leaves out the single starts and jobs, and all but `NAMED` jobs of a crowd: of ten thousand jobs
-            they are megabytes.
+    ``jobs`` are all of them; they start with fewer than ``slots`` where ``limits`` bounds their executor. Stretches of
+    ``bucket_s`` (None: an hour, or a day where it looks far, `LONGEST_BY_HOURS`) begin on the wall clock of ``zone``.
+    ``singly`` False leaves out the single starts and jobs, and all but `NAMED` jobs of a crowd: of ten thousand jobs
+    they are megabytes.
     """
     slots, begin = max(1, slots), now.astimezone(UTC)
     if singly:

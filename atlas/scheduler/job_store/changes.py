@@ -50,11 +50,8 @@ class JobChanges:
     ) -> T | None:
         """Write changed and removed jobs in one commit, then swap them in. Waits behind a pass.
 
-        Args:
-            changes: Jobs to add or change.
-            removed: Ids of jobs to delete; their history stays.
-            serve: Decides on what is due by a schedule that changes; it is served first, in a pass of its own.
-            also: Written in the same commit; what it returns is returned.
+        ``serve`` decides on what is due by a schedule that changes: it is served first, in a pass of its own. ``also``
+        is done in the same commit, and its value returned. What is removed keeps its history.
 
         Raises:
             StoreUnavailableError: The store did not take it within 5 s; nothing changed.

@@ -107,8 +107,7 @@ class Door:
     def give_up_pass(self, error: BaseException | None = None) -> None:
         """Forget the pass that the loop has open, if it has one: it is decided again.
 
-        Args:
-            error: What the loop raised; None for one that is dead or stands still.
+        ``error`` is what the loop raised; None for one that is dead or stands still.
         """
         with self._giving_up:
             decided, self._looping = self._looping, None

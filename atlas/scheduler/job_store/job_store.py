@@ -65,11 +65,7 @@ def served_by_the_bridge() -> None:
 
 
 class Answer(BaseTrigger):
-    """What a job's trigger said when its pass opened; APScheduler asks twice, and dies of a trigger that raises.
-
-    Args:
-        following: The next starting time, None when the job has ENDED.
-    """
+    """What a job's trigger said when its pass opened; APScheduler asks twice, and dies of a trigger that raises."""
 
     __slots__ = ("_following",)
 

@@ -113,12 +113,9 @@ def make_records(
 ) -> list[JobRecord]:
     """Records whose schedules count from ``now``; see also `JobChange.keeps_next_run`.
 
-    Args:
-        definitions: The jobs.
-        now: The instant.
-        old_of: The job as it is. One that goes on with its times is not asked for them: a job whose next time cannot
-            be computed can be edited all the same. One whose first time cannot be computed is due at once, so that
-            the next pass sets it apart, and counts from ``now`` once it can.
+    A job that goes on with its times (``old_of``) is not asked for them: one whose next time cannot be computed can be
+    edited all the same. One whose first time cannot be computed is due at once, so that the next pass sets it apart,
+    and counts from ``now`` once it can.
 
     Raises:
         CronExpressionError: A schedule cannot be used.

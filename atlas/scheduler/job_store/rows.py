@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 
 
 class JobRows(NamedTuple):
-    """Every job of a store.
-
-    Attributes:
-        records: Those that can be read, by id, ascending.
-        parked: Those that cannot, by id, ascending.
-    """
+    """Every job of a store."""
 
     records: dict[str, JobRecord]
     parked: dict[str, Parked]

@@ -72,15 +72,10 @@ def build_jobs(
     settings: frozenset[str],
     registry: Registry | None,
 ) -> BuiltJobs:
-    """Definitions of all jobs.
+    """Definitions of all jobs of a checked file, ``jobs`` without what is wrong in it and ``raw`` as it was read.
 
-    Args:
-        jobs: The checked file, without what is wrong in it.
-        entries: Its jobs, by id; looked at one after the other.
-        raw: The file as read, to tell "not there" from "left out because it is wrong".
-        outside: Values that hold where the file says nothing, by policy field, and ``timezone``.
-        settings: Those of ``outside`` that ``config.yaml`` sets.
-        registry: Where functions are looked up; None checks none.
+    ``outside`` holds where the file says nothing, by policy field, and ``timezone``; ``settings`` are those of it that
+    ``config.yaml`` sets. Without a ``registry`` no function is looked up.
     """
     builder = _Builder(jobs, raw if isinstance(raw, dict) else {}, outside, settings, registry)
     for job_id, entry in entries:

@@ -18,14 +18,10 @@ class NoFileError(OSError):
 
 @contextmanager
 def opened(path: Path | str, *, or_pipe: bool = False) -> Iterator[BinaryIO]:
-    """The file at ``path``, open for reading.
+    """The file at ``path``, links followed, open for reading.
 
     Opening a pipe that nobody writes into waits for ever, and so does reading one whose writer stalls: whoever watches
-    a file would be stuck there.
-
-    Args:
-        path: Links are followed.
-        or_pipe: Take whatever can be read, such as the pipe of ``<(…)`` in a shell, and wait for what comes.
+    a file would be stuck there. ``or_pipe`` takes such a pipe (``<(…)`` in a shell) and waits for what comes.
 
     Raises:
         NoFileError: It is no file, and ``or_pipe`` is false.

@@ -49,12 +49,10 @@ class Entry:
 
     Attributes:
         id: Its number; later ones are larger.
-        at: When.
         actor: Who: ``cli:root``, ``web``, ``api``, ``file``, ``code``.
         action: What was done.
         subject: To what: the id of a job or task, or the path of the config file.
         before: What was there, as JSON values; None for nothing.
-        after: What is there now; None for nothing.
     """
 
     id: int
@@ -113,17 +111,9 @@ def read_audit(
     before_id: int | None = None,
     limit: int = 100,
 ) -> list[Entry]:
-    """Lines of the audit, newest first.
+    """Lines of the audit from ``since`` on and before ``until``, newest first; ``before_id`` leads to the next page.
 
-    Args:
-        connection: A reading one.
-        subject: Only of this job, task or file.
-        actor: Only by this one; ``cli`` means everybody at the command line (``cli:…``).
-        action: Only of this kind.
-        since: Not older.
-        until: Older than this.
-        before_id: Only those with a smaller number, for the next page.
-        limit: So many at most.
+    The actor ``cli`` means everybody at the command line (``cli:…``).
     """
     statement = select(audit).order_by(audit.c.id.desc()).limit(limit)
     if subject is not None:

@@ -31,11 +31,8 @@ def in_batches(
 ) -> int:
     """Run ``step`` until it has no cursor to go on from, each time in its own commit; returns the sum of its counts.
 
-    Args:
-        store: Where it runs.
-        step: Takes a connection and where the last one ended (None at first); returns a count and where it ended.
-        dry_run: Read instead of write.
-        between: Called after each step; may raise to stop.
+    ``step`` takes a connection and where the last one ended (None at first), and returns a count and where it ended.
+    ``between`` is called after each and may raise to stop; ``dry_run`` reads instead of writing.
     """
     total, cursor, more = 0, None, True
     while more:

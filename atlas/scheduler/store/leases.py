@@ -47,10 +47,8 @@ class Lease:
     """A process's lease, as others see it.
 
     Attributes:
-        owner: Its name.
         token: The fencing token; the highest one leads. 0 for one that stands by.
         holder: Host, process id and command, for people.
-        started_at: When it claimed.
         renewed_at: When it last said that it lives.
         expires_at: When it counts as dead unless it renews.
         stopped_at: When it stopped cleanly, None if it did not.

@@ -84,13 +84,7 @@ def enforce_task_limits(
 ) -> int:
     """Remove every final task that is beyond the limits of its job, or else the general ones; returns how many.
 
-    Args:
-        store: Where they are.
-        now: The time.
-        keep_days: Days final tasks stay; None sets no age.
-        keep_tasks: How many stay; None sets no number.
-        dry_run: Only count.
-        between: Called after each batch; may raise to stop.
+    None sets no limit. ``dry_run`` only counts; ``between`` is called after each batch and may raise to stop.
 
     Raises:
         StoreUnavailableError: The database does not answer; batches removed before stay removed.

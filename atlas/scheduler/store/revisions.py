@@ -28,7 +28,6 @@ class Revision:
     """One accepted version of the config file; its text, which may have megabytes, is in `RevisionText`.
 
     Attributes:
-        number: Its number; later ones are larger.
         source: How it came: ``file``, ``cli``, ``web``, ``api``, ``code``.
         author: Who: ``file``, ``cli:root``, ``web``.
         summary: ``+a ~b -c``: what it added, changed and removed.

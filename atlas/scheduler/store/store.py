@@ -58,10 +58,8 @@ class Store:
     Attributes:
         url: The database, password hidden.
         owner: This process's name in rows.
-        clock: Time.
         totals: Counters of what is on disk.
         events: What happened, told behind the commits.
-        writer: The one writer.
         losses: Times the database was lost and made anew.
         is_private: True for a database in memory: nothing survives the process.
         on_wait: Called in the thread that waits where a `write` waits longer than `PATIENCE_S`, with who keeps it from
@@ -276,9 +274,6 @@ class Store:
 
     def claim(self, *, silent: Lease | None = None) -> tuple[Claim, bool]:
         """Become the process that schedules here; the second value is True if the one before stopped cleanly.
-
-        Args:
-            silent: See `Claim.enter`.
 
         Raises:
             StoreHeldError: Another living process, or another queue of this one, does.

@@ -52,7 +52,6 @@ class LogLine:
 
     Attributes:
         id: Its place: ids of later lines are greater.
-        attempt: The attempt that logged it.
         at: When, aware UTC.
         level: ``INFO`` …; ``PRINT`` for what was printed, ``NOTE`` for what Atlas says about the log itself.
         message: Text without control characters; the lines of a traceback follow behind ``"\n    "``.

@@ -33,13 +33,10 @@ class TaskFilter:
     Making one turns a status by name, in any case, into the status.
 
     Attributes:
-        job: Of this job.
-        status: In this status.
         since: Accepted at or after this instant.
         until: Accepted before this instant.
         text: With this text in id, name, job or error, in any case (SQLite: of ASCII letters).
         before: Behind the task of this `cursor`, for the next page.
-        limit: At most so many.
 
     Raises:
         ArgumentsError: There is no such status, an instant is naive, or the limit is negative.

@@ -61,10 +61,8 @@ class Acceptance:
     def reserve(self, live: Live, *, bounded: bool = True, behind_another: bool = False) -> None:
         """Make room for a task that is about to be committed; decides overlap, for fires and run-now alike.
 
-        Args:
-            live: The task.
-            bounded: False for fires: a queue that is merely full drops none.
-            behind_another: The task follows another one of the same catch-up, so the overlap rule does not ask.
+        Fires are not ``bounded``: a queue that is merely full drops none. One that is ``behind_another`` follows
+        another task of the same catch-up, so the overlap rule does not ask.
 
         Raises:
             QueueStoppedError: The queue takes nothing.
@@ -147,10 +145,7 @@ class Acceptance:
     def adopt(self, tasks: Iterable[Task], *, claim_first: bool, died_at: datetime | None = None) -> None:
         """Take over tasks read from rows (recovery, other processes' submits) that are this process's already.
 
-        Args:
-            tasks: The tasks.
-            claim_first: They come from an owner that did not stop cleanly.
-            died_at: Latest instant at which that owner may have lived.
+        ``claim_first``: they come from an owner that did not stop cleanly, and may have lived until ``died_at``.
         """
         with self._lock:
             ready: list[Task] = []

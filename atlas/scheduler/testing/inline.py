@@ -57,7 +57,6 @@ class InlineServing(Serving):
     """The running parts of a queue, without its threads: attempts run where `run` is called.
 
     Attributes:
-        clock: The clock of its store.
         jumps: True to let the clock jump to the next retry when nothing else is left to do.
     """
 

@@ -110,7 +110,6 @@ class VirtualTime:
 
     Attributes:
         queue: The queue; ``submit`` runs what can run now before it returns.
-        cron: The jobs.
 
     >>> from datetime import UTC, datetime
     >>> with VirtualTime(datetime(2026, 3, 2, tzinfo=UTC)) as time:

@@ -71,14 +71,9 @@ class Why:
 def why(
     connection: Connection, job_id: str, *, at: datetime | None, now: datetime, zone: ZoneInfo | None = None
 ) -> Why:
-    """Why ``job_id`` did what it did at ``at``, or at its latest decision.
+    """Why ``job_id`` did what it did in the minute of ``at``, or at its latest decision, for a reader in ``zone``.
 
-    Args:
-        connection: A reading one.
-        job_id: The job; one that was removed is known as long as its history is.
-        at: The instant in question: the minute it stands in; None for the latest decision.
-        now: The present.
-        zone: Where the reader is; by default the job's own zone.
+    A job that was removed is known as long as its history is.
 
     Raises:
         UnknownJobError: There is no such job, and there never was as far as is known.

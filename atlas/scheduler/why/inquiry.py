@@ -32,9 +32,6 @@ class Inquiry:
     Attributes:
         at: The instant in question, None for the latest decision.
         record: The job as it is, None if it is gone or its row cannot be read.
-        zone: Where the reader is.
-        verdict: See `Why`.
-        facts: What the sentences are made of, as JSON values.
         told_errors: Errors that were told already.
     """
 

@@ -64,14 +64,10 @@ class Standing:
     """How all jobs stand, from memory and two bounded queries.
 
     Attributes:
-        total: All of them, parked ones too.
         active: Those that fire.
         unable: Ids of those that cannot run: set apart, or without a function.
-        paused: Ids of paused ones.
         off: Ids of those that do not fire: disabled or ended.
         failing: Ids whose newest final task did not succeed, worst first → how many lately.
-        running: Ids with a RUNNING task.
-        retrying: Ids with a RETRYING task.
     """
 
     total: int

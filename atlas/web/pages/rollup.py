@@ -146,9 +146,7 @@ class Rollup:
     def steps(self, now: datetime, span_s: int | None = None) -> list[tuple[int, Step]]:
         """(start in seconds since 1970, figures) of every step of the past with a task that ended in it.
 
-        Args:
-            now: The present.
-            span_s: Of the last so many seconds; by default of all that is kept.
+        ``span_s`` narrows it to the last so many seconds.
         """
         since = int((now.timestamp() - (span_s or self._span_s)) // self._step_s)
         self._read_new(now.timestamp())
