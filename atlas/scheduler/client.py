@@ -22,7 +22,6 @@ from atlas.scheduler.errors import (
     ResultNotReadyError,
     UnknownFunctionError,
     UnknownJobError,
-    UnknownTaskError,
 )
 from atlas.scheduler.job_state import Pause, pause_jobs, read_pauses, resume_jobs
 from atlas.scheduler.job_store.records import JobRecord, Parked
@@ -41,7 +40,7 @@ from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions, again, refuse_lost
@@ -215,10 +214,7 @@ class SyncAtlasClient:
         Raises:
             UnknownTaskError: No such task.
         """
-        task = self._read(lambda connection: fetch(connection, task_id))
-        if task is None:
-            raise UnknownTaskError(task_id)
-        return task
+        return self._read(lambda connection: fetch_known(connection, task_id))
 
     def attempts(self, task_id: str) -> list[dict[str, Any]]:
         """The attempts that did not end the task, oldest first."""

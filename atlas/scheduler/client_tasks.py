@@ -26,7 +26,7 @@ from atlas.scheduler.tasks.submission import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from sqlalchemy import Connection
@@ -88,6 +88,19 @@ def put(
         JobRefusedError: The database takes no task of its job.
         QueueFullError: See `refuse_full`.
     """
+
+    def told(connection: Connection) -> None:
+        after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
+        write_audit(connection, action, subject or task.job_id or task.id, by=by, at=task.created_at, after=after)
+
+    put_all(connection, [task], unique=unique, also=told)
+
+
+def put_all(
+    connection: Connection, made: Sequence[Task], *, unique: bool, also: Callable[[Connection], None] | None
+) -> None:
+    """Write the tasks of one call, of which the first may be of a job, and ``also``; see `put`."""
+    task = made[0]
     found = fetch(connection, task.id)
     if found is not None and found.created_at == task.created_at:
         return  # the reply to COMMIT was lost
@@ -100,9 +113,9 @@ def put(
         if limit is not None and len(unfinished) >= limit:
             raise JobBusyError(task.job_id, unfinished[0])
     with naming_the_job(task.job_id):
-        insert_as_new(connection, [task])
-    after = {"function": task.function} if action is Action.SUBMIT else {"task": task.id}
-    write_audit(connection, action, subject or task.job_id or task.id, by=by, at=task.created_at, after=after)
+        insert_as_new(connection, made)
+    if also is not None:
+        also(connection)
 
 
 def refuse_full(connection: Connection, now: datetime) -> None:

@@ -20,7 +20,6 @@ from atlas.scheduler.errors import (
     ResultNotReadyError,
     StoreHeldError,
     StoreMismatchError,
-    UnknownTaskError,
 )
 from atlas.scheduler.event_log import EventLog
 from atlas.scheduler.leadership import Leadership
@@ -29,7 +28,7 @@ from atlas.scheduler.serving import Serving
 from atlas.scheduler.standby import Standby, watch_on
 from atlas.scheduler.store.engine import database_url
 from atlas.scheduler.store.store import Store, open_store
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.sync_queue import SyncTaskQueue, result_of
 from atlas.scheduler.tasks.capture import LogRules
@@ -489,9 +488,7 @@ class TaskQueue:
             StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
         """
         desk = self.desk
-        found = await desk.store.read_async(lambda connection: fetch(connection, task_id))
-        if found is None:
-            raise UnknownTaskError(task_id)
+        found = await desk.store.read_async(lambda connection: fetch_known(connection, task_id))
         task, ticket = desk.retry(found, by=by, loop=asyncio.get_running_loop())
         await ticket.future()
         if isinstance(desk, Serving):

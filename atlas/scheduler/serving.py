@@ -19,7 +19,7 @@ from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.leases import LEASE_S, RENEW_S, Lease
 from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch, fetch_known
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.acceptance import Acceptance
@@ -302,9 +302,7 @@ class Serving:
 
         was = self.cancellation.cancel(task_id, ticket=ticket, also=told)
         if was is None:
-            task = self.store.read(lambda connection: fetch(connection, task_id))
-            if task is None:
-                raise UnknownTaskError(task_id)
+            task = self.store.read(lambda connection: fetch_known(connection, task_id))
             if task.status.is_final or task.origin is Origin.MANUAL:
                 return False
             # Another process put it here a moment ago. It is picked up with the request, or was so meanwhile.

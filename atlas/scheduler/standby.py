@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 from sqlalchemy import select
 
-from atlas.scheduler.client_tasks import put, refuse_full
-from atlas.scheduler.errors import AtlasError, DuplicateTaskError, FunctionRefusedError, UnknownTaskError
+from atlas.scheduler.client_tasks import put, put_all
+from atlas.scheduler.errors import AtlasError, FunctionRefusedError
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.store.tables import tasks
-from atlas.scheduler.store.task_rows import fetch, task_of
+from atlas.scheduler.store.task_rows import fetch_known, task_of
 from atlas.scheduler.store.tickets import wake_all
 from atlas.scheduler.task import Origin, Task, TaskPriority
-from atlas.scheduler.tasks.submission import again, insert_as_new, refuse_lost
+from atlas.scheduler.tasks.submission import again, refuse_lost
 
 if TYPE_CHECKING:
     import asyncio
@@ -81,21 +81,10 @@ class Standby:
                     f"{live.task.function} lives in this process only, and another one serves this store: "
                     "register the function and give it JSON arguments"
                 )
-        made = [live.task for live in lives]
-
-        def insert(connection: Connection) -> None:
-            found = fetch(connection, made[0].id)
-            if found is not None and found.created_at == made[0].created_at:
-                return  # the reply to COMMIT was lost
-            if unique and found is not None:
-                raise DuplicateTaskError(made[0].id)
-            refuse_full(connection, made[0].created_at)
-            insert_as_new(connection, made)
-            if also is not None:
-                also(connection)
-
-        ticket = self.store.ticket(loop, wait_s=ACCEPT_S)
-        self.store.writer.work(insert, ticket, after=self._written)
+        made, ticket = [live.task for live in lives], self.store.ticket(loop, wait_s=ACCEPT_S)
+        self.store.writer.work(
+            lambda connection: put_all(connection, made, unique=unique, also=also), ticket, after=self._written
+        )
         return ticket
 
     def retry(self, task: Task, *, by: str, loop: asyncio.AbstractEventLoop | None) -> tuple[Task, Ticket]:
@@ -114,9 +103,7 @@ class Standby:
 
     def cancel(self, task_id: str, *, by: str = "") -> bool:
         """See `TaskQueue.cancel_task`."""
-        task = self.store.read(lambda connection: fetch(connection, task_id))
-        if task is None:
-            raise UnknownTaskError(task_id)
+        task = self.store.read(lambda connection: fetch_known(connection, task_id))
         if task.status.is_final or task.origin is Origin.MANUAL:
             return False
         now = self.store.clock.now()
@@ -134,9 +121,7 @@ class Standby:
             self._waiting.setdefault(task_id, []).append(ticket)
         is_unfinished = False
         try:
-            task = self.store.read(lambda connection: fetch(connection, task_id))
-            if task is None:
-                raise UnknownTaskError(task_id)
+            task = self.store.read(lambda connection: fetch_known(connection, task_id))
             is_unfinished = not task.status.is_final
         finally:
             if not is_unfinished:

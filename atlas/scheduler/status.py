@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from loguru import logger
 from sqlalchemy import delete
 
-from atlas.scheduler.errors import ArgumentsError, AtlasError, DuplicateTaskError, UnknownTaskError
+from atlas.scheduler.errors import ArgumentsError, AtlasError, DuplicateTaskError
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.metrics import Metrics, Moves
 from atlas.scheduler.outcome import returned, shorten
@@ -26,6 +26,7 @@ from atlas.scheduler.store.task_rows import (
     INSERT,
     attempt_row,
     fetch,
+    fetch_known,
     full_row,
     insert_attempts,
     insert_tasks,
@@ -257,9 +258,7 @@ class StatusManager:
         now = self.store.clock.now()
 
         def move(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
-            task = fetch(connection, task_id)
-            if task is None:
-                raise UnknownTaskError(task_id)
+            task = fetch_known(connection, task_id)
             if task.origin is not Origin.MANUAL:
                 raise DuplicateTaskError(task_id, "the queue moves this task; cancel it there")
             was = task.status
@@ -302,10 +301,7 @@ class StatusManager:
         Raises:
             UnknownTaskError: No such task.
         """
-        task = self.store.read(lambda connection: fetch(connection, task_id))
-        if task is None:
-            raise UnknownTaskError(task_id)
-        return task
+        return self.store.read(lambda connection: fetch_known(connection, task_id))
 
     def get_tasks(
         self,

@@ -14,10 +14,9 @@ from atlas.scheduler.errors import (
     TaskCancelledError,
     TaskFailedError,
     TaskTimeoutError,
-    UnknownTaskError,
 )
 from atlas.scheduler.serving import Serving
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.tasks.submission import SubmitOptions, submitted
@@ -99,9 +98,7 @@ class SyncTaskQueue:
         """`TaskQueue.retry_task`."""
         refuse_on_loop()
         desk = self._queue.desk
-        found = desk.store.read(lambda connection: fetch(connection, task_id))
-        if found is None:
-            raise UnknownTaskError(task_id)
+        found = desk.store.read(lambda connection: fetch_known(connection, task_id))
         task, ticket = desk.retry(found, by=by, loop=None)
         ticket.wait()
         if isinstance(desk, Serving):

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from starlette.responses import Response
 from starlette.routing import Route
 
-from atlas.scheduler.errors import UnknownTaskError
 from atlas.scheduler.log_lines import hide
 from atlas.scheduler.store.task_logs import read_logs
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.task import TaskPriority
 from atlas.web.pages.errors import headline
 from atlas.web.pages.tasks import MOST_TAKEN, find_tasks, wanted_of
@@ -57,8 +56,7 @@ def tasks_json(visit: Visit) -> Response:
 def task_log(visit: Visit) -> Response:
     """Everything a task has logged, a line each."""
     task_id = str(visit.path_params["task"])
-    if visit.store.read(lambda connection: fetch(connection, task_id)) is None:
-        raise UnknownTaskError(task_id)
+    visit.store.read(lambda connection: fetch_known(connection, task_id))
     lines = visit.store.read(lambda connection: read_logs(connection, task_id, limit=MOST_LINES))
     text = "".join(f"{line.at.isoformat()} {line.attempt} {line.level:<8} {line.message}\n" for line in lines)
     return _file(text.encode(), "text/plain; charset=utf-8", _named(visit, "log", "txt"))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, false, literal_column, or_, select
 
+from atlas.scheduler.errors import UnknownTaskError
 from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
@@ -153,6 +154,18 @@ def fetch(connection: Connection, task_id: str) -> Task | None:
         return None  # no id is: a driver would raise, as if the database were away
     row = connection.execute(BY_ID, {"id": task_id}).first()
     return None if row is None else task_of(row)
+
+
+def fetch_known(connection: Connection, task_id: str) -> Task:
+    """The task with this id.
+
+    Raises:
+        UnknownTaskError: No such task.
+    """
+    task = fetch(connection, task_id)
+    if task is None:
+        raise UnknownTaskError(task_id)
+    return task
 
 
 def insert_tasks(connection: Connection, rows: Sequence[Row]) -> None:

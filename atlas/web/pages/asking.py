@@ -10,8 +10,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.scheduler.errors import UnknownJobError, UnknownTaskError
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.errors import UnknownJobError
+from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.task import ExecutorKind, TaskPriority
 from atlas.web.choosing import chosen_in, may_resume
 from atlas.web.pages.job_rows import rows_of
@@ -51,10 +51,7 @@ def _job(view: View) -> JobRow:
 
 def _task(view: View) -> Task:
     task_id = view.visit.query.get("task", "")
-    task = view.desk.store.read(lambda connection: fetch(connection, task_id))
-    if task is None:
-        raise UnknownTaskError(task_id)
-    return task
+    return view.desk.store.read(lambda connection: fetch_known(connection, task_id))
 
 
 def _back(view: View, otherwise: str) -> str:

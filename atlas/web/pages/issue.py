@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Final
 from starlette.responses import PlainTextResponse
 
 from atlas import __version__
-from atlas.scheduler.errors import UnknownTaskError
 from atlas.scheduler.log_lines import hide
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.task_logs import read_end
 from atlas.scheduler.store.task_queries import find_attempts
-from atlas.scheduler.store.task_rows import fetch
+from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.task import TaskStatus
 from atlas.web.pages.course import MOST_ASKED, course_of
 from atlas.web.pages.task import arguments_of, facts_of
@@ -41,9 +40,7 @@ def issue(visit: Visit) -> Response:
     """The text of one task, to be pasted where people write about it."""
     view = View.of(visit)
     task_id, store, say = str(visit.path_params["task"]), view.desk.store, view.say
-    found = store.read(lambda connection: fetch(connection, task_id))
-    if found is None:
-        raise UnknownTaskError(task_id)
+    found = store.read(lambda connection: fetch_known(connection, task_id))
     earlier = store.read(lambda connection: find_attempts(connection, task_id))
     asked = store.read(lambda connection: read_audit(connection, subject=task_id, limit=MOST_ASKED))
     lines = store.read(lambda connection: read_end(connection, task_id, LOG_LINES))

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import select
 
-from atlas.scheduler.errors import UnknownTaskError
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
-from atlas.scheduler.store.task_rows import fetch, instant
+from atlas.scheduler.store.task_rows import fetch_known, instant
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.why.answer import why_task
 from atlas.web.pages import charts
@@ -43,9 +42,7 @@ def task(visit: Visit) -> Shown:
     """One task."""
     view = View.of(visit)
     task_id, store = str(visit.path_params["task"]), view.desk.store
-    found = store.read(lambda connection: fetch(connection, task_id))
-    if found is None:
-        raise UnknownTaskError(task_id)
+    found = store.read(lambda connection: fetch_known(connection, task_id))
     earlier = store.read(lambda connection: find_attempts(connection, task_id))
     after = number_in(view.asked("after")) or 0
     lines = store.read(lambda connection: read_logs(connection, task_id, after_id=after, limit=LOG_LINES + 1))
