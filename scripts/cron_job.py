@@ -24,7 +24,7 @@ def main() -> int:
     from atlas.cli.parsing import Parser
 
     args = _parse(Parser(prog="cron_job.py", description="One built-in job now, or the scheduler.", epilog=EPILOG))
-    return perform("atlas.cli.serving:serve" if args.scheduler else "atlas.cli.once:once", args)
+    return perform("serving:serve" if args.scheduler else "once:once", args)
 
 
 def _parse(parser: argparse.ArgumentParser) -> argparse.Namespace:

@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--verbose", action="store_true", help="tracebacks of unexpected errors")
     args = parser.parse_args()
     args.config = args.config or os.environ.get("ATLAS_CONFIG") or str(ROOT / "config" / "config.yaml")
-    return perform("atlas.cli.serving:serve", args)
+    return perform("serving:serve", args)
 
 
 if __name__ == "__main__":

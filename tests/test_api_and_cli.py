@@ -86,7 +86,8 @@ BY_NAME = {verb.name: verb for verb in VERBS}
 
 def arguments_of(command: str) -> set[str]:
     parser = Parser(add_help=False)
-    next(one for one in COMMANDS if one.name == command).arguments(parser)
+    for add in next(one for one in COMMANDS if one.name == command).arguments:
+        add(parser)
     return {action.dest for action in parser._actions} - OF_A_TERMINAL
 
 

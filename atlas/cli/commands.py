@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas import __version__
 from atlas.cli.parsing import Parser, count, hours, limit, whole
@@ -18,66 +18,18 @@ _PRIORITIES: Final = ("URGENT", "HIGH", "NORMAL", "LOW")
 _STATUSES: Final = ("PENDING", "RUNNING", "SUCCESS", "FAILED", "CANCELLED", "TIMEOUT", "RETRYING")
 
 
-def _json(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="print JSON, times in UTC")
+class Command(NamedTuple):
+    """A command: its name, its line in the help, ``module:function`` that does it, and what adds arguments to it."""
+
+    name: str
+    help: str
+    target: str
+    arguments: tuple[Callable[[Parser], object], ...] = ()
 
 
-def _serve(_parser: Parser) -> None:
-    pass
-
-
-def _jobs(parser: Parser) -> None:
-    parser.add_argument("job", nargs="?", metavar="JOB", help="show everything about this one")
-    _json(parser)
-
-
-def _tasks(parser: Parser) -> None:
-    parser.add_argument("job", nargs="?", metavar="JOB", help="only those of this job")
-    parser.add_argument("--status", type=str.upper, choices=_STATUSES, metavar="S", help=" ".join(_STATUSES).lower())
-    parser.add_argument("--since", metavar="T", help='accepted since "2h" ago, "09:00", "2026-11-23", yesterday')
-    parser.add_argument("--limit", type=count, default=20, metavar="N", help="the newest N (20)")
-    _json(parser)
-
-
-def _task(parser: Parser) -> None:
-    parser.add_argument("task", metavar="TASK", help="its id")
-    _json(parser)
-
-
-def _run(parser: Parser) -> None:
-    parser.add_argument("job", metavar="JOB")
-    _waiting(parser, "--timeout", "--wait-timeout")
-    _json(parser)
-
-
-def _submit(parser: Parser) -> None:
-    parser.add_argument("function", metavar="FUNCTION", help="its registered name, or package.module:name")
-    parser.add_argument(
-        "arguments", nargs="*", default=[], metavar="ARG", help="JSON where it is JSON (5, true, [1]), else text"
-    )
-    parser.add_argument("--kwargs", metavar="JSON", help='keyword arguments: {"limit": 5}')
-    parser.add_argument(
-        "--priority", type=str.upper, choices=_PRIORITIES, metavar="P", help=" ".join(_PRIORITIES).lower()
-    )
-    parser.add_argument("--timeout", type=limit, metavar="S", help='longest attempt: seconds or "5m"')
-    parser.add_argument("--max-retries", type=whole, metavar="N", help="retries after a failure")
-    _waiting(parser, "--wait-timeout")
-    _json(parser)
-
-
-def _waiting(parser: Parser, *names: str) -> None:
-    parser.add_argument("--wait", action="store_true", help="wait for its end; the exit code is its outcome")
-    parser.add_argument(*names, dest="wait_timeout", type=limit, metavar="S", help='longest wait: seconds or "5m"')
-
-
-def _cancel(parser: Parser) -> None:
-    parser.add_argument("task", metavar="TASK", help="its id")
-
-
-def _retry(parser: Parser) -> None:
-    parser.add_argument("task", metavar="TASK", help="its id")
-    _waiting(parser, "--timeout", "--wait-timeout")
-    _json(parser)
+def _takes(*names: str, **how: Any) -> Callable[[Parser], object]:
+    """What adds an argument, as `argparse.ArgumentParser.add_argument` describes it."""
+    return lambda parser: parser.add_argument(*names, **how)
 
 
 def _several(parser: Parser) -> None:
@@ -86,131 +38,105 @@ def _several(parser: Parser) -> None:
     which.add_argument("--all", action="store_true", help="every job, in the place of names")
 
 
-def _pause(parser: Parser) -> None:
-    _several(parser)
-    parser.add_argument("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
+def _end(parser: Parser) -> None:
     end = parser.add_mutually_exclusive_group()
     end.add_argument("--until", metavar="T", help='end: "18:30", "2026-11-24T09:00", tomorrow')
     end.add_argument("--for", dest="length", type=limit, metavar="D", help='length: seconds, "2h", "3 days"')
 
 
-def _resume(parser: Parser) -> None:
-    _several(parser)
-
-
-def _check(parser: Parser) -> None:
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a jobs file; by default the one of the settings")
-    _json(parser)
-
-
-def _explain(parser: Parser) -> None:
-    parser.add_argument(
-        "what", nargs="+", metavar="EXPR|JOB", help='a cron expression such as "0 9 * * mon-fri", or a job'
-    )
-    parser.add_argument("--timezone", metavar="ZONE", help="zone of the expression; by default the one of the settings")
-    parser.add_argument("--count", type=count, default=3, metavar="N", help="how many of the next times (3)")
-    _json(parser)
-
-
-def _forecast(parser: Parser) -> None:
-    parser.add_argument("--hours", type=hours, default=24, metavar="N", help="how far to look (24), at most 8,784")
-    _json(parser)
-
-
-def _schema(parser: Parser) -> None:
-    parser.add_argument("--json", action="store_true", help="it is JSON anyway")
-
-
-def _file(parser: Parser) -> None:
-    parser.add_argument("file", nargs="?", metavar="FILE", help="a jobs file; by default the one of the settings")
-
-
-def _plan(parser: Parser) -> None:
-    _file(parser)
-    _json(parser)
-
-
-def _revisions(parser: Parser) -> None:
-    parser.add_argument("--limit", type=count, default=20, metavar="N", help="the newest N (20)")
-    _json(parser)
-
-
-def _diff(parser: Parser) -> None:
-    parser.add_argument("a", nargs="?", metavar="A", help="a revision's number, or 'file'; by default the one before")
-    parser.add_argument("b", nargs="?", metavar="B", help="another one; by default the one in force")
-    _json(parser)
-
-
-def _rollback(parser: Parser) -> None:
-    parser.add_argument("revision", type=count, metavar="N", help="the revision's number")
-
-
-def _why(parser: Parser) -> None:
-    parser.add_argument("job", metavar="JOB")
-    parser.add_argument("--at", metavar="T", help='then: "09:00", "2026-11-24T09:00"; by default the latest decision')
-    _json(parser)
-
-
-def _audit(parser: Parser) -> None:
-    parser.add_argument("subject", nargs="?", metavar="JOB|TASK", help="only what was done to this one")
-    parser.add_argument("--by", metavar="WHO", help='only by this one: "cli", "cli:root", "web", "api", "file", "code"')
-    parser.add_argument("--since", metavar="T", help='since "2h" ago, "09:00", "2026-11-23", yesterday')
-    parser.add_argument("--limit", type=count, default=20, metavar="N", help="the newest N (20)")
-    _json(parser)
-
-
-def _logs(parser: Parser) -> None:
-    parser.add_argument("task", metavar="TASK", help="its id")
-    parser.add_argument("-f", "--follow", action="store_true", help="go on until the task has ended")
-    _json(parser)
-
-
-def _report(parser: Parser) -> None:
-    parser.add_argument("--day", default="yesterday", metavar="D", help='"yesterday" (default), "today", "2026-11-23"')
-    parser.add_argument("--lang", default="en", choices=("en", "zh"), metavar="L", help="en (default) or zh")
+def _shape(parser: Parser) -> None:
     shape = parser.add_mutually_exclusive_group()
     shape.add_argument("--format", choices=("md", "html"), metavar="F", help="print it as md or html")
     shape.add_argument("--json", action="store_true", help="print where it is and its figures as JSON")
 
 
-def _doctor(parser: Parser) -> None:
-    _json(parser)
+def _wait(*names: str) -> tuple[Callable[[Parser], object], ...]:
+    return (
+        _takes("--wait", action="store_true", help="wait for its end; the exit code is its outcome"),
+        _takes(*names, dest="wait_timeout", type=limit, metavar="S", help='longest wait: seconds or "5m"'),
+    )
 
 
-class Command(NamedTuple):
-    """A command: its name, its line in the help, its arguments and ``module:function`` that does it."""
-
-    name: str
-    help: str
-    arguments: Callable[[Parser], None]
-    target: str
+_JSON: Final = _takes("--json", action="store_true", help="print JSON, times in UTC")
+_JSON_ANYWAY: Final = _takes("--json", action="store_true", help="it is JSON anyway")
+_JOB: Final = _takes("job", metavar="JOB")
+_TASK: Final = _takes("task", metavar="TASK", help="its id")
+_FILE: Final = _takes("file", nargs="?", metavar="FILE", help="a jobs file; by default the one of the settings")
+_LIMIT: Final = _takes("--limit", type=count, default=20, metavar="N", help="the newest N (20)")
+_TASKS: Final = (
+    _takes("job", nargs="?", metavar="JOB", help="only those of this job"),
+    _takes("--status", type=str.upper, choices=_STATUSES, metavar="S", help=" ".join(_STATUSES).lower()),
+    _takes("--since", metavar="T", help='accepted since "2h" ago, "09:00", "2026-11-23", yesterday'),
+    _LIMIT,
+    _JSON,
+)
+_SUBMIT: Final = (
+    _takes("function", metavar="FUNCTION", help="its registered name, or package.module:name"),
+    _takes("arguments", nargs="*", default=[], metavar="ARG", help="JSON where it is JSON (5, true, [1]), else text"),
+    _takes("--kwargs", metavar="JSON", help='keyword arguments: {"limit": 5}'),
+    _takes("--priority", type=str.upper, choices=_PRIORITIES, metavar="P", help=" ".join(_PRIORITIES).lower()),
+    _takes("--timeout", type=limit, metavar="S", help='longest attempt: seconds or "5m"'),
+    _takes("--max-retries", type=whole, metavar="N", help="retries after a failure"),
+    *_wait("--wait-timeout"),
+    _JSON,
+)
+_EXPLAIN: Final = (
+    _takes("what", nargs="+", metavar="EXPR|JOB", help='a cron expression such as "0 9 * * mon-fri", or a job'),
+    _takes("--timezone", metavar="ZONE", help="zone of the expression; by default the one of the settings"),
+    _takes("--count", type=count, default=3, metavar="N", help="how many of the next times (3)"),
+    _JSON,
+)
+_DIFF: Final = (
+    _takes("a", nargs="?", metavar="A", help="a revision's number, or 'file'; by default the one before"),
+    _takes("b", nargs="?", metavar="B", help="another one; by default the one in force"),
+    _JSON,
+)
+_AUDIT: Final = (
+    _takes("subject", nargs="?", metavar="JOB|TASK", help="only what was done to this one"),
+    _takes("--by", metavar="WHO", help='only by this one: "cli", "cli:root", "web", "api", "file", "code"'),
+    _takes("--since", metavar="T", help='since "2h" ago, "09:00", "2026-11-23", yesterday'),
+    _LIMIT,
+    _JSON,
+)
+_REPORT: Final = (
+    _takes("--day", default="yesterday", metavar="D", help='"yesterday" (default), "today", "2026-11-23"'),
+    _takes("--lang", default="en", choices=("en", "zh"), metavar="L", help="en (default) or zh"),
+    _shape,
+)
+_WHOLE_JOB: Final = _takes("job", nargs="?", metavar="JOB", help="show everything about this one")
+_HOURS: Final = _takes("--hours", type=hours, default=24, metavar="N", help="how far to look (24), at most 8,784")
+_REASON: Final = _takes("--reason", default="", metavar="TEXT", help="why, for whoever looks later")
+_REVISION: Final = _takes("revision", type=count, metavar="N", help="the revision's number")
+_THEN: Final = _takes("--at", metavar="T", help='then: "09:00", "2026-11-24T09:00"; by default the latest decision')
+_FOLLOW: Final = _takes("-f", "--follow", action="store_true", help="go on until the task has ended")
+_RUN: Final = (*_wait("--timeout", "--wait-timeout"), _JSON)
 
 
 COMMANDS: Final = (
-    Command("serve", "run the scheduler until Ctrl-C", _serve, "atlas.cli.serving:serve"),
-    Command("jobs", "every job: when next, how it went; or one in full", _jobs, "atlas.cli.listing:jobs"),
-    Command("tasks", "the newest tasks", _tasks, "atlas.cli.listing:tasks"),
-    Command("task", "one task: attempts, error, arguments, result", _task, "atlas.cli.details:task"),
-    Command("run", "run a job now", _run, "atlas.cli.acting:run"),
-    Command("submit", "put a task of a registered function into the queue", _submit, "atlas.cli.acting:submit"),
-    Command("cancel", "cancel a waiting or running task", _cancel, "atlas.cli.acting:cancel"),
-    Command("retry", "run a final task once more, as a new one", _retry, "atlas.cli.acting:retry"),
-    Command("pause", "let jobs make no tasks", _pause, "atlas.cli.acting:pause"),
-    Command("resume", "end the pause of jobs", _resume, "atlas.cli.acting:resume"),
-    Command("check", "check a jobs file; nothing is applied", _check, "atlas.cli.checking:check"),
-    Command("plan", "what an edit of the jobs file would change", _plan, "atlas.cli.planning:plan"),
-    Command("apply", "bring a jobs file into force", _file, "atlas.cli.planning:apply"),
-    Command("revisions", "the accepted versions of the jobs file", _revisions, "atlas.cli.revising:revisions"),
-    Command("diff", "what two revisions differ in", _diff, "atlas.cli.revising:diff"),
-    Command("rollback", "bring an earlier revision back", _rollback, "atlas.cli.planning:rollback"),
-    Command("why", "why a job ran, did not run, ran late or again", _why, "atlas.cli.reasons:why"),
-    Command("explain", "a schedule in words, and its next times", _explain, "atlas.cli.explaining:explain"),
-    Command("audit", "who changed what, and when", _audit, "atlas.cli.auditing:audit"),
-    Command("logs", "what a task logged; -f while it runs", _logs, "atlas.cli.logs:logs"),
-    Command("report", "what happened on a day, as a page and as Markdown", _report, "atlas.cli.reporting:report"),
-    Command("doctor", "is all well, and if not, what to do", _doctor, "atlas.cli.doctor:doctor"),
-    Command("forecast", "what starts when, and whether the slots are enough", _forecast, "atlas.cli.forecasting:show"),
-    Command("schema", "the JSON Schema of the jobs file", _schema, "atlas.cli.checking:schema"),
+    Command("serve", "run the scheduler until Ctrl-C", "serving:serve"),
+    Command("jobs", "every job: when next, how it went; or one in full", "listing:jobs", (_WHOLE_JOB, _JSON)),
+    Command("tasks", "the newest tasks", "listing:tasks", _TASKS),
+    Command("task", "one task: attempts, error, arguments, result", "details:task", (_TASK, _JSON)),
+    Command("run", "run a job now", "acting:run", (_JOB, *_RUN)),
+    Command("submit", "put a task of a registered function into the queue", "acting:submit", _SUBMIT),
+    Command("cancel", "cancel a waiting or running task", "acting:cancel", (_TASK,)),
+    Command("retry", "run a final task once more, as a new one", "acting:retry", (_TASK, *_RUN)),
+    Command("pause", "let jobs make no tasks", "acting:pause", (_several, _REASON, _end)),
+    Command("resume", "end the pause of jobs", "acting:resume", (_several,)),
+    Command("check", "check a jobs file; nothing is applied", "checking:check", (_FILE, _JSON)),
+    Command("plan", "what an edit of the jobs file would change", "planning:plan", (_FILE, _JSON)),
+    Command("apply", "bring a jobs file into force", "planning:apply", (_FILE,)),
+    Command("revisions", "the accepted versions of the jobs file", "revising:revisions", (_LIMIT, _JSON)),
+    Command("diff", "what two revisions differ in", "revising:diff", _DIFF),
+    Command("rollback", "bring an earlier revision back", "planning:rollback", (_REVISION,)),
+    Command("why", "why a job ran, did not run, ran late or again", "reasons:why", (_JOB, _THEN, _JSON)),
+    Command("explain", "a schedule in words, and its next times", "explaining:explain", _EXPLAIN),
+    Command("audit", "who changed what, and when", "auditing:audit", _AUDIT),
+    Command("logs", "what a task logged; -f while it runs", "logs:logs", (_TASK, _FOLLOW, _JSON)),
+    Command("report", "what happened on a day, as a page and as Markdown", "reporting:report", _REPORT),
+    Command("doctor", "is all well, and if not, what to do", "doctor:doctor", (_JSON,)),
+    Command("forecast", "what starts when, and whether the slots are enough", "forecasting:show", (_HOURS, _JSON)),
+    Command("schema", "the JSON Schema of the jobs file", "checking:schema", (_JSON_ANYWAY,)),
 )
 
 
@@ -242,6 +168,7 @@ def make_parser() -> Parser:
     for command in COMMANDS:
         summary = command.help[0].upper() + command.help[1:] + "."
         one = commands.add_parser(command.name, help=command.help, description=summary, parents=[again])
-        command.arguments(one)
+        for add in command.arguments:
+            add(one)
         one.set_defaults(command=command, parser=one)
     return parser

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.results import SAID
 from atlas.cli.tables import Cell, Column, counted, print_facts, print_json, print_table, say, state_cell
+from atlas.scheduler.as_json import as_json
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.error_text import error_line
 from atlas.scheduler.errors import UnknownJobError
@@ -44,7 +44,7 @@ def task(args: argparse.Namespace) -> int:
         more = {
             "arguments": json.loads(found.arguments),
             "policy": found.policy.values(),
-            "attempts": list(map(_iso, attempts)),
+            "attempts": as_json(attempts),
         }
         print_json({**task_json(found), **more})
         return Exit.OK
@@ -56,14 +56,14 @@ def task(args: argparse.Namespace) -> int:
     return Exit.OK
 
 
-def print_job(client: SyncAtlasClient, name: str, times: LocalTimes, *, as_json: bool) -> None:
+def print_job(client: SyncAtlasClient, name: str, times: LocalTimes, *, to_json: bool) -> None:
     """Everything about one job on stdout.
 
     Raises:
         UnknownJobError: No such job.
     """
     status = client.job_status(name)
-    if as_json:
+    if to_json:
         print_json(status_json(status))
         return
     job = next(job for job in client.jobs() if job.name == name)
@@ -185,8 +185,3 @@ def _policy_text(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "all"
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _iso(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` with instants as text."""
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in values.items()}

@@ -34,7 +34,7 @@ def jobs(args: argparse.Namespace) -> int:
     with opened(args) as (client, settings):
         times = local_times(settings)
         if args.job is not None:
-            print_job(client, args.job, times, as_json=args.json)
+            print_job(client, args.job, times, to_json=args.json)
             return Exit.OK
         found = client.jobs()
         figures = {

@@ -29,11 +29,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def perform(target: str, args: argparse.Namespace) -> int:
-    """Call the command at ``module:function`` with ``args``; every error becomes a message and an exit code."""
+    """Call ``module:function`` of `atlas.cli` with ``args``; every error becomes a message and an exit code."""
     never_fail_to_print()
     try:
         module, _, function = target.partition(":")
-        command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), function)
+        command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(f"atlas.cli.{module}"), function)
         return flushed(int(command(args)))
     except BrokenPipeError:  # whoever read us, such as `head`, has seen enough
         close_stdout()
