@@ -8,6 +8,7 @@ LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-ur
 .DEFAULT_GOAL := help
 .PHONY: help run test check setup chaos simulate bench pages-load cover format format-check lint types imports deps lock-check lock clean
 MAKEFLAGS += --no-print-directory
+unexport PYTHONDONTWRITEBYTECODE  # images set it; without bytecode each of some hundred processes of the tests compiles anew
 
 help: ## list these commands
 	@sed -nE 's/^([a-z-]+):[^#]*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | awk -F'\t' '{ printf "%-20s %s\n", $$1, $$2 }'
