@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from tests.forked import Program
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -125,7 +127,7 @@ class Installation:
             "cwd": self.folder,
             "env": self.environment,
         }
-        return subprocess.Popen([sys.executable, *program, *argv], **{**defaults, **options})
+        return Program([sys.executable, *program, *argv], **{**defaults, **options})
 
     def atlas(self, *argv: str, script: str | None = None, **options: Any) -> Finished:
         """Run it to its end."""

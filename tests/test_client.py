@@ -42,6 +42,7 @@ from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import jobs, leases
 from atlas.scheduler.task import TaskStatus
 from tests.clockwork import LIMIT_S, Clockwork
+from tests.forked import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -600,7 +601,7 @@ asyncio.run(main())
 def elsewhere(database: Path | str) -> Iterator[subprocess.Popen[str]]:
     """A scheduler in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    process = subprocess.Popen(
+    process = Program(
         [sys.executable, "-c", SCHEDULER, str(database)], stdout=subprocess.PIPE, text=True, env=environment
     )
     assert process.stdout is not None

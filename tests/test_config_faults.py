@@ -6,7 +6,6 @@ import json
 import random
 import re
 import signal
-import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +18,11 @@ from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.reconcile import Reconciler
 from tests.clockwork import LIMIT_S, Clockwork
+from tests.forked import run_program
 from tests.installations import ROOT
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
@@ -302,12 +303,12 @@ def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(
     file = tmp_path / "config" / "cron_jobs.json"
     file.write_text(OLD, "utf-8")
 
-    def run(point: str) -> subprocess.CompletedProcess[bytes]:
+    def run(point: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-c", CHILD, str(tmp_path), point, NEW, database]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, timeout=LIMIT_S * 12, check=False)
+        return run_program(command, cwd=ROOT, timeout=LIMIT_S * 12)
 
     killed = run(point)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     on_disk = file.read_text("utf-8")
     assert on_disk in {OLD, NEW}
     jobs, newest = _stored(database)
@@ -318,7 +319,7 @@ def test_a_kill_in_the_middle_of_an_apply_leaves_one_revision_whole(
 
     # The next start brings into force what was asked for, or goes on with what was; nothing is half done.
     again = run("")
-    assert again.returncode == 0, again.stderr.decode()
+    assert again.returncode == 0, again.stderr
     jobs, newest = _stored(database)
     assert jobs == _jobs_of(newest)
     assert newest == file.read_text("utf-8")

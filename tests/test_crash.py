@@ -15,6 +15,7 @@ import pytest
 
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.task import Cause, Task, TaskStatus
+from tests.forked import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ class Server:
     def __init__(self, folder: Path, workers: int) -> None:
         script = folder / "server.py"
         script.write_text(SERVER)
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[bytes] = Program(
             [sys.executable, str(script), str(folder), str(workers)],
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdin=subprocess.PIPE,

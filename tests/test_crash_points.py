@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -19,8 +18,10 @@ from atlas.scheduler.registry import Registry
 from atlas.scheduler.task import OnCrash, TaskPolicy
 from atlas.scheduler.testing.crashes import Killed, crash_at, disarm
 from atlas.scheduler.testing.virtual_time import VirtualTime
+from tests.forked import run_program
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 ROOT = Path(__file__).parent.parent
@@ -41,7 +42,7 @@ class Lives:
 
     def live(self, point: str = "", nth: int = 0) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "tests.dying", self.database, str(self.ledger), point, str(nth)]
-        ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=140)
+        ran = run_program(command, cwd=ROOT, timeout=140)
         for line in ran.stdout.splitlines():
             if line.startswith("accepted "):
                 _word, task_id, kind = line.split()

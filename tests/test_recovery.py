@@ -29,6 +29,7 @@ from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, task_of
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Cause, OnCrash, Origin, Task, TaskPolicy, TaskStatus
+from tests.forked import Program
 from tests.queue_bench import LIMIT_S, Gate, eventually, nothing, settled
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Scheduler:
     """Another process that serves ``database``; see `tests.crashing`."""
 
     def __init__(self, database: str, folder: Path, command: str) -> None:
-        self.process = subprocess.Popen(
+        self.process = Program(
             [sys.executable, "-m", "tests.crashing", database, str(folder / "notes"), command],
             stdout=subprocess.PIPE,
             text=True,

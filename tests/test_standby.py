@@ -34,6 +34,7 @@ from atlas.scheduler.store.leases import LEASE_S, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import fetch
+from tests.forked import Program
 from tests.queue_bench import Gate, eventually
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Role:
 
 @pytest.fixture
 def leader(database: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    process = Program(
         [sys.executable, "-c", LEADER, database],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)},
         stdin=subprocess.PIPE,

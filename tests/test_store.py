@@ -54,6 +54,7 @@ from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks, movin
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from tests.clockwork import locked
+from tests.forked import Program
 from tests.queue_bench import HandClock, eventually
 
 if TYPE_CHECKING:
@@ -1118,7 +1119,7 @@ HOLD = """
 @pytest.fixture
 def holder(database: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that serves the database; it stops cleanly when its standard input is closed."""
-    process = subprocess.Popen(
+    process = Program(
         [sys.executable, "-c", textwrap.dedent(HOLD), database],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -31,6 +31,7 @@ from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.task import TaskStatus
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, locked, nothing, utc
+from tests.forked import Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -334,7 +335,7 @@ with queue.sync as running:
 
 def test_8_one_offs_that_were_accepted_survive_kill_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(
+    with Program(
         [sys.executable, "-c", ACCEPTS, str(tmp_path / "atlas.db")],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

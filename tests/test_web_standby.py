@@ -15,6 +15,7 @@ from atlas.scheduler.job_view import JobState
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
 from tests import seeded
+from tests.forked import Program
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2
@@ -48,7 +49,7 @@ PAGES = (
 
 @pytest.fixture
 def leader(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    process = Program(
         [sys.executable, "-c", LEADER, str(tmp_path)],
         cwd=Path(__file__).parent.parent,
         stdin=subprocess.PIPE,
