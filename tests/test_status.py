@@ -300,8 +300,10 @@ def test_a_final_task_is_replaced_and_its_outcome_still_counts(book: Book, statu
 
 def test_an_unfinished_task_of_a_living_owner_is_in_the_way(status: StatusManager) -> None:
     status.create_task("t", "t")
-    with pytest.raises(DuplicateTaskError, match="its process lives"):
+    with pytest.raises(DuplicateTaskError, match=r"its process lives.*cancel_task\('t'\) ends it"):
         status.create_task("t", "t")
+    status.cancel_task("t")
+    status.create_task("t", "t")
 
 
 def own_by(store: Store, owner: str | None) -> None:
@@ -318,10 +320,21 @@ def host_of(owner: str) -> str:
     return owner.rsplit(":", 2)[0]
 
 
+def began(pid: int) -> str:
+    if not Path("/proc/self/stat").exists():
+        pytest.skip("the system does not tell when a process began")
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+
+
 OWNERS: dict[str, tuple[Callable[[str], str | None], bool]] = {
     "this process": (lambda mine: mine, True),
     "a living process of this host": (lambda mine: f"{host_of(mine)}:{os.getppid()}:0a", True),
     "a process of another host": (lambda _mine: "elsewhere:1:0a", True),
+    "a process that began when it did": (lambda mine: f"{host_of(mine)}:{os.getppid()}:0a-{began(os.getppid())}", True),
+    "one whose id another has by now": (
+        lambda mine: f"{host_of(mine)}:{os.getppid()}:0a-1{began(os.getppid())}",
+        False,
+    ),
     "a dead process of this host": (lambda mine: f"{host_of(mine)}:{dead_pid()}:0a", False),
     "an earlier process with this id": (lambda mine: f"{host_of(mine)}:{os.getpid()}:0a", False),
     "nobody": (lambda _mine: None, False),

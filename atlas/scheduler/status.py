@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -17,6 +15,7 @@ from atlas.scheduler.metrics import Metrics, Moves
 from atlas.scheduler.outcome import returned, shorten
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.snapshot import Snapshot, read_snapshot
+from atlas.scheduler.store.leases import owner_lives
 from atlas.scheduler.store.retention import datetime_before, delete_final_tasks
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import attempts, task_logs
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
+UNFINISHED: Final = "it is unfinished and its process lives, as far as is known here"
 CLEAN_EVERY_S: Final = 3600.0
 CLEAN_FIRST_S: Final = 60.0
 
@@ -161,7 +161,7 @@ class StatusManager:
             if old is not None:
                 moves += self._make_room(connection, old, now)
             if not INSERT.run(connection, [full_row(task)]):  # looked for in vain: PostgreSQL, another process since
-                raise DuplicateTaskError(task.id, "it is unfinished and its process lives")
+                raise DuplicateTaskError(task.id, UNFINISHED)
             return [*moves, (task, None)]
 
         self.store.write(create, after=self._announce)
@@ -173,7 +173,7 @@ class StatusManager:
             raise DuplicateTaskError(old.id, "a task of the queue has this id")
         if not old.status.is_final:
             if self._lives(old.owner):
-                raise DuplicateTaskError(old.id, "it is unfinished and its process lives")
+                raise DuplicateTaskError(old.id, f"{UNFINISHED}; cancel_task({old.id!r}) ends it")
             was = old.status
             old.move(TaskStatus.FAILED)
             old.cause, old.finished_at, old.error = Cause.LOST, now, "its process died"
@@ -185,21 +185,11 @@ class StatusManager:
         return moves
 
     def _lives(self, owner: str | None) -> bool:
-        """True if the process that owns a hand-moved task still runs; one on another host counts as living."""
+        """True if the process that owns a hand-moved task may still run."""
         if owner is None or owner == self.store.owner:
             return owner is not None
-        host, pid, _token = owner.rsplit(":", 2)
-        if host != socket.gethostname()[:32]:
-            return True
-        if int(pid) == os.getpid():
-            return False  # an earlier store of this process, or an earlier process with this id
-        try:
-            os.kill(int(pid), 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            return True
-        return True
+        is_mine = owner.startswith(self.store.owner.rpartition(":")[0] + ":")
+        return not is_mine and owner_lives(owner)  # an earlier store of this process is closed
 
     def start_task(self, task_id: str) -> Task:
         """PENDING or RETRYING → RUNNING: the next attempt begins.

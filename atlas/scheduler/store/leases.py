@@ -10,6 +10,7 @@ import socket
 import struct
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from loguru import logger
@@ -24,8 +25,6 @@ from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import instant
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sqlalchemy import Connection, Engine, Row
 
 LEASE_S: Final = 20.0
@@ -38,8 +37,34 @@ _LEADER_KEY: Final = 0x61746C61
 
 
 def new_owner() -> str:
-    """A name for this process that no other has: host, process id and chance."""
-    return f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}"
+    """A name for this process that no other has: host, process id, and chance with when it began."""
+    return f"{socket.gethostname()[:32]}:{os.getpid()}:{secrets.token_hex(4)}-{_begun(os.getpid())}"
+
+
+def owner_lives(owner: str) -> bool:
+    """True unless the process of this name has ended for sure; one on another host may live.
+
+    One that has its process id now is told from it by when it began: after a boot any daemon may have it.
+    """
+    host, pid, token = owner.rsplit(":", 2)
+    if host != socket.gethostname()[:32]:
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    began, begins = token.partition("-")[2], _begun(int(pid))
+    return began == begins or not (began and begins)
+
+
+def _begun(pid: int) -> str:
+    """When a process began, in ticks since the boot of this machine; "" where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
