@@ -690,3 +690,25 @@ def test_whether_the_queue_is_full_is_counted_where_nobody_serves_it(tmp_path: P
             client.submit("somewhere:else")
         client.cancel(made[0])
         client.submit("somewhere:else")
+
+
+def test_a_client_that_is_dropped_says_so_and_closes_its_database(tmp_path: Path) -> None:
+    clients = [AtlasClient(tmp_path / "atlas.db")]
+    store = clients[0].sync.store
+    with pytest.warns(ResourceWarning, match="was dropped before it was closed"):
+        clients.clear()
+    eventually(lambda: store.is_closed)
+
+
+def test_a_client_over_an_open_store_leaves_it_open_and_one_that_was_not_used_or_is_closed_has_none(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    store = Store(tmp_path / "atlas.db")
+    assert SyncAtlasClient.over(store).tasks() == []
+    AtlasClient(tmp_path / "atlas.db")
+    with AtlasClient(tmp_path / "atlas.db").sync as client:
+        assert client.tasks() == []
+    del client
+    assert not store.is_closed
+    store.close()
+    assert [str(warning.message) for warning in recwarn] == []

@@ -1,11 +1,13 @@
-"""The async face of a class: its synchronous methods, awaited, and undone where that is cancelled."""
+"""The async face of a class: its synchronous methods, awaited, and undone where that is cancelled; its end."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
 import functools
+import sys
 import threading
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -37,6 +39,17 @@ def awaited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[HasS
         return await asyncio.to_thread(method, self.sync, *args, **kwargs)
 
     return call
+
+
+def end_dropped(dropped: object, what: str, end: Callable[[], None]) -> None:
+    """For ``__del__``: warn that ``what`` holds, and run ``end`` on a thread that the program waits for at its end.
+
+    Not here: what is collected is collected on any thread, in the middle of anything.
+    """
+    if not sys.is_finalizing():  # then nothing can be ended any more
+        with suppress(RuntimeError):  # no thread is to be had
+            threading.Thread(target=end, name="atlas-end", daemon=False).start()
+    warnings.warn(what, ResourceWarning, source=dropped, stacklevel=3)
 
 
 async def done_or_undone(do: Callable[[], bool], undo: Callable[[], None]) -> None:

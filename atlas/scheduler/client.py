@@ -11,7 +11,7 @@ from loguru import logger
 from sqlalchemy import select
 
 from atlas.scheduler.arguments import encode_arguments
-from atlas.scheduler.awaited import awaited
+from atlas.scheduler.awaited import awaited, end_dropped
 from atlas.scheduler.client_tasks import fired_by_hand, put, submitted, unfinished_of
 from atlas.scheduler.errors import (
     ArgumentsError,
@@ -111,6 +111,7 @@ class SyncAtlasClient:
         self._target = target
         self._defaults = defaults or QueueDefaults()
         self._store: Store | None = None
+        self._is_over = False  # the store is somebody else's
         self._opening = threading.Lock()  # calls that are awaited run on several threads
         self.on_wait: Callable[[Holder | None], None] | None = None
 
@@ -118,8 +119,15 @@ class SyncAtlasClient:
     def over(cls, store: Store, defaults: QueueDefaults | None = None) -> Self:
         """A client on an open store, whose owner closes it; for a process that does not serve it itself."""
         client = cls(store.url, defaults=defaults)
-        client._store = store
+        client._store, client._is_over = store, True
         return client
+
+    def __del__(self) -> None:
+        """A client that is dropped while its database is open closes it: nobody else could."""
+        store = self._store
+        if store is not None and not (self._is_over or store.was_left_behind or store.is_closed):
+            what = f"an AtlasClient of {store.url} was dropped before it was closed: 'await client.close()', or 'with'"
+            end_dropped(self, what, store.close)
 
     @property
     def store(self) -> Store:

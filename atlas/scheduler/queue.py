@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
-import warnings
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 from loguru import logger
 
-from atlas.scheduler.awaited import done_or_undone
+from atlas.scheduler.awaited import done_or_undone, end_dropped
 from atlas.scheduler.errors import (
     ArgumentsError,
     AtlasError,
@@ -175,14 +172,10 @@ class TaskQueue:
         desk = self._desk
         if desk is None or desk.store.was_left_behind:
             return
-        where = desk.store.url
-        if not sys.is_finalizing():  # then nothing can be ended any more
-            with suppress(RuntimeError):  # no thread is to be had
-                threading.Thread(
-                    target=self._stop, kwargs={"drain": True, "timeout_s": DRAIN_S}, name="atlas-end"
-                ).start()
-        msg = f"a TaskQueue on {where} was dropped before it was stopped: 'await queue.stop()', or 'async with'"
-        warnings.warn(msg, ResourceWarning, source=self, stacklevel=1)
+        what = (
+            f"a TaskQueue on {desk.store.url} was dropped before it was stopped: 'await queue.stop()', or 'async with'"
+        )
+        end_dropped(self, what, partial(self._stop, drain=True, timeout_s=DRAIN_S))
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
