@@ -78,7 +78,6 @@ class _FromOutside:
             if last is not None and last.stopped_at is None:
                 was = f"; {last.words} {'ended without a clean stop' if last.ended else 'is silent'}"
             return Check(
-                name="scheduler",
                 status="failing",
                 detail=f"no scheduler runs: nothing fires, and what is submitted waits{was}{others}",
                 remedy="one that stands by takes over by itself"

@@ -158,7 +158,7 @@ def test_the_disk_that_counts_is_that_of_the_database(
 
     def disk(folder: Path) -> Check:
         looked.append(folder)
-        return Check(name="disk", detail="")
+        return Check(detail="")
 
     monkeypatch.setattr(look, "disk_check", disk)
     assert store.path is not None

@@ -44,7 +44,6 @@ class Check:
         remedy: What to do, "" while nothing is to be done.
     """
 
-    name: str
     status: Status = "ok"
     detail: str
     remedy: str = ""

@@ -27,14 +27,12 @@ def scheduler_check(source: HealthSource, clock: Clock) -> Check:
     """Whether the loop looks for due jobs, and what befell it lately."""
     age_s = source.last_tick_s()
     if age_s is None:
-        return Check(name="scheduler", detail=Told("no clock runs in this process; jobs fire elsewhere or not at all"))
+        return Check(detail=Told("no clock runs in this process; jobs fire elsewhere or not at all"))
     detail = Told("last looked for due jobs {s} s ago", s=f"{age_s:.1f}")
     if age_s <= TICK_LATE_S:
         return _lately(source, clock, detail)
     status: Status = "failing" if age_s > TICK_DEAD_S else "degraded"
-    return Check(
-        name="scheduler", status=status, detail=detail, remedy=Told("look at the store; if that is well, restart")
-    )
+    return Check(status=status, detail=detail, remedy=Told("look at the store; if that is well, restart"))
 
 
 def leader_check(lease: Lease, source: HealthSource, clock: Clock) -> Check:
@@ -44,7 +42,6 @@ def leader_check(lease: Lease, source: HealthSource, clock: Clock) -> Check:
     tick = Told("its clock does not run") if tick_s is None else Told("last tick {s} s ago", s=f"{tick_s:.1f}")
     if quiet_s > RENEW_S + SLACK_S:
         return Check(
-            name="scheduler",
             status="degraded",
             detail=Told(
                 "the leader, {who}, has been silent for {s} s; {tick}", who=lease.words, s=f"{quiet_s:.0f}", tick=tick
@@ -58,7 +55,7 @@ def leader_check(lease: Lease, source: HealthSource, clock: Clock) -> Check:
     if tick_s is not None and tick_s > TICK_LATE_S:
         status: Status = "failing" if tick_s > TICK_DEAD_S else "degraded"
         remedy = Told("look at the store; if that is well, restart the leader")
-        return Check(name="scheduler", status=status, detail=detail, remedy=remedy)
+        return Check(status=status, detail=detail, remedy=remedy)
     return _lately(source, clock, detail)
 
 
@@ -66,7 +63,7 @@ def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Ch
     """This process stands by; ``lease`` is that of the leader, living or not."""
     if lease is None or lease.stopped_at is not None or lease.ended:
         detail = Told("stands by; nobody leads: this process is about to")
-        return Check(name="scheduler", status="degraded", detail=detail)
+        return Check(status="degraded", detail=detail)
     found = leader_check(lease, source, clock)
     return replace(found, detail=Told("stands by; {what}", what=found.detail))
 
@@ -76,12 +73,11 @@ def _lately(source: HealthSource, clock: Clock, detail: Told) -> Check:
     now = clock.now()
     told = [trouble for trouble in source.troubles() if (now - trouble.at).total_seconds() <= TROUBLE_S]
     if not told:
-        return Check(name="scheduler", detail=detail)
+        return Check(detail=detail)
     words = joined(
         "; ", [Told("{at} {what}", at=one.at.isoformat(timespec="seconds"), what=one.words) for one in told[-5:]]
     )
     return Check(
-        name="scheduler",
         status="degraded",
         detail=Told("{detail}; in the last hour: {what}", detail=detail, what=words),
         remedy=Told("a clock that steps needs NTP; a loop that was restarted left its reason in the log"),

@@ -58,7 +58,7 @@ def _store_fault(store: Store, fault: str) -> Check:
     remedy: str = next((remedy for words, remedy in STORE_REMEDIES if words in fault), STORE_REMEDY)
     if holder is not None:
         remedy = holder.remedy
-    return Check(name="store", status="failing", detail=joined("; ", parts), remedy=remedy)
+    return Check(status="failing", detail=joined("; ", parts), remedy=remedy)
 
 
 def _tried(store: Store, clock: Clock) -> Check:
@@ -70,7 +70,6 @@ def _tried(store: Store, clock: Clock) -> Check:
     lost = [loss for loss in store.losses if (clock.now() - loss.at).total_seconds() <= LOSS_S]
     if lost:
         return Check(
-            name="store",
             status="degraded",
             detail=f"{lost[-1].at.isoformat(timespec='seconds')} {lost[-1].words}",
             remedy=Told("find out who touches the file; to go back to a backup, stop the scheduler first"),
@@ -79,8 +78,8 @@ def _tried(store: Store, clock: Clock) -> Check:
     detail = Told("read {read} ms, write {write} ms", read=took[0], write=took[1])
     if write_s - start_s > SLOW_STORE_S:
         remedy = Told("look for another process that locks the database, and at the load of its disk")
-        return Check(name="store", status="degraded", detail=Told("slow: {detail}", detail=detail), remedy=remedy)
-    return Check(name="store", detail=detail)
+        return Check(status="degraded", detail=Told("slow: {detail}", detail=detail), remedy=remedy)
+    return Check(detail=detail)
 
 
 def _write_and_undo(connection: Connection) -> None:

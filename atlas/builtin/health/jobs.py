@@ -71,9 +71,8 @@ def jobs_check(store: Store, source: HealthSource, clock: Clock) -> Check:
         words.append(Told("{n} paused: {which}", n=len(paused), which=_some(paused)))
     if not (stuck or late or bad):  # a pause is somebody's wish
         counts = Told("{n} jobs, {active} active", n=total, active=active)
-        return Check(name="jobs", detail=joined("; ", [counts, *words]))
+        return Check(detail=joined("; ", [counts, *words]))
     return Check(
-        name="jobs",
         status="failing" if late else "degraded",
         detail=joined("; ", words),
         remedy=joined("; ", [_APART, _REMEDY] if apart else [_REMEDY]),
@@ -128,12 +127,11 @@ def sources_check(store: Store, collected: Collection[str]) -> Check:
     )
     rows = store.read(lambda connection: connection.execute(statement).all())
     if not rows:
-        return Check(name="sources", detail=Told("no source keeps failing"))
+        return Check(detail=Told("no source keeps failing"))
     told = [
         Told("{source} ({n} times: {why})", source=row.name, n=row.failures, why=row.last_error or "") for row in rows
     ]
     return Check(
-        name="sources",
         status="degraded",
         detail=Told("{n} keep failing: {which}", n=len(rows), which=_some(told)),
         remedy=Told("correct their addresses under collect.sources, or set enabled: false"),

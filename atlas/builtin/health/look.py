@@ -49,12 +49,12 @@ def health(
         "memory": memory_check,
         **(more or {}),
     }
-    checks = [_guarded(name, look) for name, look in looks.items()]
-    worst = max(checks, key=lambda check: RANK.index(check.status)).status
-    return {"status": worst, "checks": [asdict(check) for check in checks]}
+    checks = {name: _guarded(look) for name, look in looks.items()}
+    worst = max((check.status for check in checks.values()), key=RANK.index)
+    return {"status": worst, "checks": [{"name": name, **asdict(check)} for name, check in checks.items()]}
 
 
-def _guarded(name: str, look: Callable[[], Check]) -> Check:
+def _guarded(look: Callable[[], Check]) -> Check:
     try:
         return look()
     except Exception as error:  # noqa: BLE001 - a check that cannot look must not hide what the others see
@@ -63,4 +63,4 @@ def _guarded(name: str, look: Callable[[], Check]) -> Check:
             if not isinstance(error, StoreError)
             else Told("see the check store")
         )
-        return Check(name=name, status="failing", detail=f"{type(error).__name__}: {error}", remedy=remedy)
+        return Check(status="failing", detail=f"{type(error).__name__}: {error}", remedy=remedy)

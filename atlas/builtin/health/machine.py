@@ -26,7 +26,7 @@ def disk_check(folder: Path) -> Check:
         used=f"{used:.0f}",
     )
     remedy = Told("free space below the data folder, or shorten keep_days")
-    return _by_limit("disk", usage.free, LOW_DISK, detail, remedy)
+    return _by_limit(usage.free, LOW_DISK, detail, remedy)
 
 
 def memory_check() -> Check:
@@ -34,7 +34,7 @@ def memory_check() -> Check:
     resident = _kilobytes(Path("/proc/self/status"), "VmRSS")
     total, free = (_kilobytes(Path("/proc/meminfo"), name) for name in ("MemTotal", "MemAvailable"))
     if resident is None or not total or free is None:
-        return Check(name="memory", detail=Told("not known on this system"))
+        return Check(detail=Told("not known on this system"))
     detail = Told(
         "this process {mine} MB; {free} GB of {total} GB available",
         mine=f"{resident / 1e3:.0f}",
@@ -42,13 +42,13 @@ def memory_check() -> Check:
         total=f"{total / 1e6:.1f}",
     )
     remedy = Told("lower scheduler.max_workers, or look for what else runs here")
-    return _by_limit("memory", free / total, LOW_MEMORY, detail, remedy)
+    return _by_limit(free / total, LOW_MEMORY, detail, remedy)
 
 
-def _by_limit(name: str, value: float, limits: tuple[float, float], detail: str, remedy: str) -> Check:
+def _by_limit(value: float, limits: tuple[float, float], detail: str, remedy: str) -> Check:
     if value >= limits[0]:
-        return Check(name=name, detail=detail)
-    return Check(name=name, status="failing" if value < limits[1] else "degraded", detail=detail, remedy=remedy)
+        return Check(detail=detail)
+    return Check(status="failing" if value < limits[1] else "degraded", detail=detail, remedy=remedy)
 
 
 def _kilobytes(file: Path, name: str) -> int | None:

@@ -26,13 +26,10 @@ def config_check(source: HealthSource) -> Check:
     """Whether the jobs file is in force, refused, or waits to be applied."""
     error, drift = source.config_error(), source.config_drift()
     if error is None and drift is not None:
-        return Check(
-            name="config", status="degraded", detail=drift, remedy=Told("'atlas plan' shows what would change")
-        )
+        return Check(status="degraded", detail=drift, remedy=Told("'atlas plan' shows what would change"))
     if error is None:
-        return Check(name="config", detail=Told("the jobs file is in force"))
+        return Check(detail=Told("the jobs file is in force"))
     return Check(
-        name="config",
         status="degraded",
         detail=Told(
             "refused, the last good revision runs on: {error}", error=error if len(error) <= 1000 else error[:1000]
@@ -45,9 +42,7 @@ def queue_check(source: HealthSource) -> Check:
     """How many wait and for how long, which executor is full, whether work starts at all."""
     figures = source.get_queue_status()
     if figures.get("state") == "stopped":
-        return Check(
-            name="queue", status="failing", detail=Told("it is not started"), remedy=Told("start the scheduler")
-        )
+        return Check(status="failing", detail=Told("it is not started"), remedy=Told("start the scheduler"))
     waits = {TaskPriority[name]: wait_s for name, wait_s in figures.get("oldest_wait_s", {}).items()}
     depths = {TaskPriority[name]: depth for name, depth in figures.get("by_priority", {}).items() if depth}
     told: list[str] = [
@@ -74,7 +69,6 @@ def queue_check(source: HealthSource) -> Check:
         detail = joined("; ", [detail, *(full_words(executor, facts) for executor, facts in full.items())])
     if figures.get("store_fault"):
         return Check(
-            name="queue",
             status="failing",
             detail=Told("{detail}; no work starts: {fault}", detail=detail, fault=figures["store_fault"]),
             remedy=Told("see the check store"),
@@ -83,15 +77,14 @@ def queue_check(source: HealthSource) -> Check:
     if late:
         remedy = Told("raise scheduler.max_workers, or find what holds the slots: 'atlas tasks'")
         return Check(
-            name="queue",
             status="degraded",
             detail=Told("{which} wait too long: {detail}", which=", ".join(late), detail=detail),
             remedy=remedy,
         )
     if any(facts["oldest_wait_s"] > FULL_S for facts in full.values()):
         remedy = Told("raise scheduler.executor_limits, or find what holds the slots: 'atlas tasks'")
-        return Check(name="queue", status="degraded", detail=detail, remedy=remedy)
-    return Check(name="queue", detail=detail)
+        return Check(status="degraded", detail=detail, remedy=remedy)
+    return Check(detail=detail)
 
 
 def full_words(executor: str, facts: Mapping[str, Any]) -> str:
@@ -111,9 +104,8 @@ def threads_check(source: HealthSource) -> Check:
     figures = source.get_queue_status()
     abandoned, slots = int(figures.get("abandoned_threads", 0)), int(figures["max_workers"])
     if not abandoned:
-        return Check(name="threads", detail=Told("no abandoned threads"))
+        return Check(detail=Told("no abandoned threads"))
     return Check(
-        name="threads",
         status="failing" if abandoned >= slots else "degraded",
         detail=Told(
             "{n} threads were abandoned by timeouts and cancels and still run; at {slots} none is replaced",
