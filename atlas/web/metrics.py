@@ -71,11 +71,10 @@ def figures(site: Site) -> str:
         _one("atlas_jobs", "Jobs that are known.", len(shown.jobs.records())),
         _one("atlas_config_revision", "Revision of the config file in force.", shown.revision or 0),
         _one("atlas_config_error", "1 while the config file is refused.", float(atlas.config_error() is not None)),
-        _family(
+        _one(
             "atlas_events_dropped_total",
-            "counter",
             "Events that no subscriber was told of, since one stands still or is too slow.",
-            [({}, site.store.events.dropped)],
+            site.store.events.dropped,
         ),
     ]
     if tick_s is not None:
@@ -93,7 +92,7 @@ def _durations(site: Site) -> str:
     totals = site.store.totals
     count, seconds = totals.ran()
     name = "atlas_task_duration_seconds"
-    lines = [f"# HELP {name} How long final tasks ran, the last attempt of each, by job.", f"# TYPE {name} summary"]
+    lines = _head(name, "summary", "How long final tasks ran, the last attempt of each, by job.")
     for job_id in _jobs(site):
         ran, took_s = totals.ran(job_id)
         count, seconds = count - ran, seconds - took_s
@@ -110,23 +109,13 @@ def _summed(name: str, job_id: str, count: int, seconds: float) -> list[str]:
 def _counted(site: Site) -> Iterator[str]:
     """What the tally of this site has: retries, crashes, start lags."""
     found = site.tally.look(site.store)
-    yield _family(
-        "atlas_task_retries_total",
-        "counter",
-        "Failed attempts that another one followed, of tasks that ended.",
-        [({}, found.retries)],
-    )
-    yield _family(
-        "atlas_task_crashes_total",
-        "counter",
-        "Attempts that ended with their process, of tasks that ended.",
-        [({}, found.crashes)],
+    text = "Failed attempts that another one followed, of tasks that ended."
+    yield _one("atlas_task_retries_total", text, found.retries)
+    yield _one(
+        "atlas_task_crashes_total", "Attempts that ended with their process, of tasks that ended.", found.crashes
     )
     name = "atlas_task_start_lag_seconds"
-    lines = [
-        f"# HELP {name} From fire time or acceptance to the start, of tasks that ended.",
-        f"# TYPE {name} histogram",
-    ]
+    lines = _head(name, "histogram", "From fire time or acceptance to the start, of tasks that ended.")
     lines += [f'{name}_bucket{{le="{limit}"}} {count}' for limit, count in found.buckets()]
     lines += [f"{name}_sum {found.lag_s!r}", f"{name}_count {found.lags.total()}"]
     yield "\n".join(lines) + "\n"
@@ -148,15 +137,20 @@ def _ended(site: Site) -> list[Sample]:
 
 
 def _one(name: str, text: str, value: float) -> str:
-    return _family(name, "gauge", text, [({}, value)])
+    """A figure without labels; one that only grows has ``_total`` in its name."""
+    return _family(name, "counter" if name.endswith("_total") else "gauge", text, [({}, value)])
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[Sample]) -> str:
-    lines = [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
+    lines = _head(name, kind, text)
     for labels, value in samples:
         inside = ",".join(f'{label}="{_escaped(of)}"' for label, of in labels.items())
         lines.append(f"{name}{{{inside}}} {value!r}" if inside else f"{name} {value!r}")
     return "\n".join(lines) + "\n"
+
+
+def _head(name: str, kind: str, text: str) -> list[str]:
+    return [f"# HELP {name} {text}", f"# TYPE {name} {kind}"]
 
 
 def _escaped(value: str) -> str:
