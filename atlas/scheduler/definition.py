@@ -75,7 +75,7 @@ class JobPolicies:
         catchup_limit: How many missed fire times ``all`` catches up, of the newest 1,000.
         keep_days: How long its final tasks stay, days; None leaves it to the settings.
         keep_tasks: How many of its final tasks stay at most; None leaves it to the settings.
-        log_max_bytes: Most that is kept of what one of its tasks logs, bytes; None leaves it to the settings.
+        log_max_bytes: Most bytes kept of what one of its tasks logs, 0 keeps none; None leaves it to the settings.
         value_from: Policy field → ``job``, ``defaults`` or ``config.yaml``; what it does not name is `BUILT_IN`.
     """
 

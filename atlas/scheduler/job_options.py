@@ -27,7 +27,8 @@ EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 class JobOptions(TypedDict, total=False):
     """Options of a job made by code; the names and meanings are those of ``cron_jobs.json``.
 
-    Durations are seconds or text like ``"5m"``. None is as if it were not given, but for ``timeout``.
+    Durations are seconds or text like ``"5m"``. None is as if it were not given, but for ``timeout``. What
+    policies mean say `JobPolicies` and `RetryPolicy`.
 
     Attributes:
         title: Display name; by default the job's name.
@@ -35,28 +36,12 @@ class JobOptions(TypedDict, total=False):
         interval: Fire every so often, from ``anchor`` on.
         anchor: Start of the interval's grid; by default 1970-01-01 UTC, so that a restart does not shift it.
         dates: Single instants to fire at.
-        start_at: First instant the schedule may fire.
-        end_at: Last instant.
         spread: Largest stable offset of the start.
-        owner: Who answers for it.
-        runbook: Where to read what to do when it fails.
         executor: ``thread``, ``process`` or ``async``.
         priority: URGENT, HIGH, NORMAL or LOW.
-        max_retries: Retries after the first attempt.
-        retry_delay: Wait before the first retry.
-        retry_backoff: Factor from one wait to the next.
-        retry_max_delay: Longest wait.
-        retry_jitter: Share of a wait that chance may take off, 0 to 1.
-        retry_on: Names of the errors that are retried; empty means all.
         on_crash: ``retry`` or ``fail``.
-        timeout: Longest one attempt may run; None is no limit.
         overlap: ``skip``, ``queue``, ``replace`` or ``allow``.
-        max_instances: For ``allow``, unfinished tasks at once.
         catchup: ``none``, ``latest`` or ``all``.
-        catchup_window: How old a missed fire time may be.
-        catchup_limit: How many missed fire times ``all`` makes up for, of the newest 1,000.
-        keep_days: How long final tasks stay.
-        keep_tasks: How many final tasks stay.
         log_max_bytes: Most that is kept of what one task logs, bytes; 0 keeps nothing. By default the queue's limit.
     """
 

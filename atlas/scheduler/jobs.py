@@ -51,13 +51,9 @@ _MARKS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyDefaults:
-    """What holds where neither a job nor the file's ``defaults`` say anything.
+    """What holds where neither a job nor the file's ``defaults`` say anything; see `JobPolicies`.
 
     Attributes:
-        timeout_s: Longest one attempt may run, seconds; None is no limit.
-        max_retries: Retries after the first attempt.
-        keep_days: How long final tasks stay, days; None leaves it to the settings.
-        log_max_bytes: Most that is kept of what one task logs, bytes; None leaves it to the queue.
         timezone: Zone of a file without one.
         set_in_settings: Those of ``timeout``, ``max_retries``, ``keep_days``, ``log_max_bytes``, ``timezone`` that
             ``config.yaml`` sets; the others are built in.

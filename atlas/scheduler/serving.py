@@ -55,8 +55,6 @@ class Serving:
 
     Args:
         loop: Where coroutines run; None makes a private loop when one is needed.
-        limits: Tighter bounds per executor.
-        stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
     """
 
     def __init__(

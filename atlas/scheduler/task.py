@@ -162,15 +162,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskPolicy:
-    """What the queue needs to know beyond the function: retry, limits, executor.
-
-    Attributes:
-        timeout_s: Longest one attempt may run, seconds; None is no limit.
-        on_crash: What becomes of it when its owner dies.
-        overlap: For tasks of a job: what happens while another one of it is unfinished.
-        max_instances: For ``overlap: allow``, unfinished tasks of the job at once.
-        log_max_bytes: Most that is kept of what it logs, bytes; 0 keeps nothing, None leaves it to the queue.
-    """
+    """What the queue needs to know beyond the function, of a task without a job too; see `JobPolicies`."""
 
     retry: RetryPolicy = RetryPolicy()
     timeout_s: float | None = 600.0

@@ -36,7 +36,6 @@ class Checked:
     Attributes:
         program: Version of Atlas and Python.
         defaults: What held where the file says nothing.
-        functions: The functions that jobs name, and what was found under each name.
         rows: Hash of the rows of all jobs of the file.
         jobs: How many there are.
         reload: What the file says about reloading.

@@ -78,13 +78,7 @@ class Answer(BaseTrigger):
 
 
 class JobStore(SQLAlchemyJobStore):
-    """APScheduler's SQLAlchemy job store on Atlas's engine: no pickle, no deleted rows, no error into the loop.
-
-    Args:
-        on_released: Takes the tasks of a pass once they are on disk.
-        on_dropped: Takes the tasks of a pass that were not written.
-        on_replaced: Takes ids of tasks whose end a pass asked for.
-    """
+    """APScheduler's SQLAlchemy job store on Atlas's engine: no pickle, no deleted rows, no error into the loop."""
 
     def __init__(
         self,

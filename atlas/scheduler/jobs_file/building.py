@@ -52,8 +52,6 @@ class BuiltJobs(NamedTuple):
 
     Attributes:
         definitions: By job id, in the order of the file; without the jobs that have errors.
-        timezone: Zone of every job without its own.
-        functions: The functions that jobs name, and what was found under each name.
     """
 
     definitions: dict[str, JobDefinition]

@@ -51,7 +51,6 @@ class Lifecycle:
     """Takes accepted tasks through their attempts to their final row. Every method may be called from any thread.
 
     Args:
-        stop_grace_s: Seconds between asking an attempt to stop and abandoning it.
         draw: Chance numbers in 0 to 1, for the jitter of retries.
         on_timer: Called with a monotonic time at which `tick` has something to do.
 

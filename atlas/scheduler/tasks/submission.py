@@ -68,12 +68,7 @@ _OPTIONS: Final = SubmitOptions.__annotations__.keys()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDefaults:
-    """Policies of tasks that do not bring their own.
-
-    Attributes:
-        timeout_s: Longest one attempt may run, seconds; None is no limit.
-        max_retries: Retries after the first attempt.
-    """
+    """Policies of tasks that do not bring their own; see `SubmitOptions`."""
 
     timeout_s: float | None = 600.0
     max_retries: int = 3

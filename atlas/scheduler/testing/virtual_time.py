@@ -103,8 +103,6 @@ class VirtualTime:
         start: Where the clock stands at first, aware; by default now.
         store: A database's path or URL; None keeps all in memory. A second `VirtualTime` on the same file is the same
             scheduler after a restart.
-        registry: Functions by name; by default those of `register`.
-        defaults: Policies of tasks and jobs that do not bring their own.
         timezone: Zone of cron expressions that do not bring their own.
         max_workers: Tasks that may be inside one another.
 
