@@ -54,7 +54,13 @@ def bind_builtins(
         from atlas.builtin.cleanup import cleanup as run_cleanup
 
         return run_cleanup(
-            store=store, keep=_keep(settings), clock=clock, collected=collected, reports=reports, dry_run=dry_run
+            store=store,
+            keep=_keep(settings),
+            clock=clock,
+            collected=collected,
+            zone=zone,
+            reports=reports,
+            dry_run=dry_run,
         )
 
     def health() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import and_, delete, exists, func, not_, or_, select
@@ -17,7 +17,7 @@ from atlas.scheduler.store.tables import articles, audit, config_requests, revis
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from datetime import datetime
+    from datetime import datetime, tzinfo
     from pathlib import Path
 
     from sqlalchemy import Column, ColumnElement, Connection
@@ -67,6 +67,7 @@ def cleanup(
     keep: Keep,
     clock: Clock,
     collected: Collection[str],
+    zone: tzinfo = UTC,
     reports: Path | None = None,
     dry_run: bool = False,
 ) -> dict[str, Any]:
@@ -87,7 +88,7 @@ def cleanup(
         else delete_old_fires(store, now=now, keep_days=keep.task_days, dry_run=dry_run, between=_check),
         **{name: rows.remove(store, now, dry_run=dry_run) for name, rows in _numbered(keep).items()},
         "articles": _remove_articles(store, now, keep, collected, dry_run=dry_run),
-        "reports": 0 if reports is None else _remove_reports(reports, now, keep, dry_run=dry_run),
+        "reports": 0 if reports is None else _remove_reports(reports, now.astimezone(zone), keep, dry_run=dry_run),
     }
     return {**removed, "dry_run": dry_run}
 

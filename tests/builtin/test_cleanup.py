@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
@@ -301,6 +302,19 @@ def test_old_reports_go_and_other_files_stay(store: Store, clock: SetClock, tmp_
     assert sorted(file.name for file in folder.iterdir()) == sorted(
         set(names) - {"2026-01-01.md", "2026-01-01.zh.html"}
     )
+
+
+def test_reports_stay_by_the_days_they_tell_of(store: Store, clock: SetClock, tmp_path: Path) -> None:
+    folder, here = tmp_path / "reports", ZoneInfo("Pacific/Pago_Pago")
+    folder.mkdir()
+    today = clock.now().astimezone(here).date()
+    assert today < clock.now().date()
+    days = [str(today - timedelta(days=past)) for past in range(5)]
+    for day in days:
+        (folder / f"{day}.md").touch()
+    keep = Keep(report_days=2)
+    assert cleanup(store=store, keep=keep, clock=clock, collected=[], zone=here, reports=folder)["reports"] == 2
+    assert sorted(file.stem for file in folder.iterdir()) == sorted(days[:3])
 
 
 def test_a_cancelled_cleanup_stops_after_the_batch(store: Store, clock: SetClock) -> None:
