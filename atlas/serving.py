@@ -188,9 +188,9 @@ async def _reload(atlas: AtlasScheduler, started: asyncio.Event, stopping: async
 
 
 async def _collect_at_once(atlas: AtlasScheduler) -> None:
-    for job in await atlas.cron.get_all_jobs():
-        if job.enabled and (await atlas.cron.get_job_status(job.name))["function"] in FIRST_COLLECTION:
+    for record in list(atlas.cron.sync.running.jobs.records()):
+        if record.next_run is not None and record.known.function in FIRST_COLLECTION:
             try:
-                await atlas.cron.run_job_now(job.name)
+                await atlas.cron.run_job_now(record.id)
             except JobBusyError:
                 logger.debug("the first collection is under way already")

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import event
 
 from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.forecast import making
@@ -366,3 +367,17 @@ def test_failures_and_timeouts_took_time_too(store: Store) -> None:
     put(store, ended(1, 2.0, TaskStatus.FAILED), ended(2, 60.0, TaskStatus.TIMEOUT))
     found = store.read(lambda connection: medians_of(connection, ["job"]))
     assert found == {"job": 31.0}
+
+
+def test_jobs_that_never_ran_cost_no_question_each(store: Store) -> None:
+    put(store, ended(1, 2.0), ended(2, 5.0, name="other"))
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        asked.append(statement)
+
+    event.listen(store.engine, "before_cursor_execute", note)
+    found = store.read(lambda connection: medians_of(connection, ["job", "other", *(f"new{n}" for n in range(500))]))
+    event.remove(store.engine, "before_cursor_execute", note)
+    assert (found["job"], found["other"], found["new1"], len(found)) == (2.0, 5.0, None, 502)
+    assert len(asked) <= 4

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import stat
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,7 +18,7 @@ from loguru import logger
 from atlas.logs import configure_logging
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.event_log import AT_ONCE, MANY, EventLog, facts_of
+from atlas.scheduler.event_log import AT_ONCE, MANY, MOST_JOBS, EventLog, facts_of
 from atlas.scheduler.events import JobEvent, JobEventKind, SchedulerEvent, SchedulerEventKind, TaskEvent
 from atlas.scheduler.log_lines import HIDDEN, REDACT, hide
 from atlas.scheduler.task import TaskStatus
@@ -322,6 +322,23 @@ def test_each_job_has_its_line_however_many_a_revision_adds(files: Path, number:
     assert [(entry["level"], entry["message"], entry["fields"]) for entry in entries(files)] == [
         ("INFO", "job added", {"job_id": f"j{n}"}) for n in range(number)
     ]
+
+
+def test_of_thousands_of_jobs_that_a_revision_adds_the_log_counts_the_rest(files: Path) -> None:
+    log, more = EventLog("INFO"), AT + timedelta(seconds=1)
+    added = [JobEvent(job_id=f"j{n}", kind=JobEventKind.ADDED, at=AT) for n in range(20_000)]
+    for start in range(0, len(added), 512):  # as the stream tells of them
+        log.tell(added[start : start + 512])
+    log.tell([JobEvent(job_id="next", kind=JobEventKind.ADDED, at=more), ended(1)])
+    told = [line.partition(" | atlas.scheduler.event_log | ")[2] for line in lines(files)]
+    assert told[:2] + told[MOST_JOBS - 1 : MOST_JOBS + 2] == [
+        "job added | job_id=j0",
+        "job added | job_id=j1",
+        f"job added | job_id=j{MOST_JOBS - 1}",
+        f"{20_000 - MOST_JOBS:,} more: job added",
+        "job added | job_id=next",
+    ]
+    assert len(told) == len(entries(files)) == MOST_JOBS + 3
 
 
 def test_what_a_refused_file_has_wrong_reads_as_one_line(files: Path) -> None:

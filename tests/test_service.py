@@ -15,6 +15,7 @@ import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import event
 
 from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler import zones
@@ -23,6 +24,7 @@ from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
+from atlas.serving import _collect_at_once
 from atlas.settings import load_settings, prepare_folders
 from tests.installations import ROOT, Installation
 
@@ -195,6 +197,28 @@ async def test_what_starts_and_configs_bring_is_set_aside_and_their_garbage_is_n
         assert await asyncio.to_thread(atlas.store.events.drain, 20)
         assert gc.get_freeze_count() > aside
         assert left() is None
+
+
+async def test_the_first_start_asks_no_job_one_by_one_whether_it_collects(settings: Settings) -> None:
+    yearly = {"cron_expression": "@yearly"}
+    others = {f"other{number}": {**yearly, "function": "health"} for number in range(100)}
+    write_jobs(
+        settings,
+        news={**yearly, "function": "collect"},
+        off={**yearly, "function": "collect", "enabled": False},
+        **others,
+    )
+    asked: list[str] = []
+
+    def note(_connection: object, _cursor: object, statement: str, *_more: object) -> None:
+        asked.append(statement)
+
+    async with AtlasScheduler(settings) as atlas:
+        event.listen(atlas.store.engine, "before_cursor_execute", note)
+        await _collect_at_once(atlas)
+        event.remove(atlas.store.engine, "before_cursor_execute", note)
+        assert [task.job_id for task in atlas.status.get_tasks()] == ["news"]
+    assert len(asked) < 50
 
 
 # --- the zone of the machine ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import groupby, islice
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, assert_never, cast
 
@@ -20,6 +21,7 @@ from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from datetime import datetime
 
     from loguru import Logger, Record
 
@@ -59,6 +61,18 @@ MANY: Final = 10
 """So many lines in a row that differ only in their fields are logged as one record."""
 AT_ONCE: Final = 1000
 """Most lines of one record."""
+MOST_JOBS: Final = 2000
+"""Jobs that are named where one order is about several: of more one line says how many, revision and audit which."""
+COUNTED: Final = frozenset(
+    ("INFO", f"job {kind}")
+    for kind in (
+        JobEventKind.ADDED,
+        JobEventKind.CHANGED,
+        JobEventKind.REMOVED,
+        JobEventKind.PAUSED,
+        JobEventKind.RESUMED,
+    )
+)
 
 
 class EventLog:
@@ -75,6 +89,8 @@ class EventLog:
             self._least = logger.level(level).no
         except (TypeError, ValueError):
             raise ArgumentsError(f"{level!r} is no level of the log, such as DEBUG, INFO, WARNING, ERROR") from None
+        self._order: tuple[tuple[str, str], datetime] | None = None
+        self._told = 0
         self._heard = frozenset(status for status, (name, _message) in TASK_LINES.items() if self._is_heard(name))
 
     def tell(self, events: Sequence[Event]) -> None:
@@ -83,7 +99,28 @@ class EventLog:
         wanted = [event for event in events if not isinstance(event, TaskEvent) or event.status in heard]
         for line, alike in groupby(wanted, _line_of):
             if line is not None and self._is_heard(line[0]):
-                _log_lines(*line, map(facts_of, alike))
+                if line in COUNTED:
+                    for at, some in groupby(cast("Iterator[JobEvent]", alike), attrgetter("at")):
+                        _log_lines(*line, map(facts_of, self._first_of((line, at), list(some))))
+                else:
+                    self._count_rest()
+                    _log_lines(*line, map(facts_of, alike))
+
+    def _first_of(self, order: tuple[tuple[str, str], datetime], some: list[JobEvent]) -> list[JobEvent]:
+        """Those of ``some`` that are named; the stream tells of one order piece by piece, and its rest is counted."""
+        if order != self._order:
+            self._count_rest()
+            self._order, self._told = order, 0
+        named = some[: max(0, MOST_JOBS - self._told)]
+        self._told += len(some)
+        return named
+
+    def _count_rest(self) -> None:
+        """One line for the jobs of the last order that were not named."""
+        if self._order is not None and self._told > MOST_JOBS:
+            (level, message), _at = self._order
+            logger.log(level, f"{self._told - MOST_JOBS:,} more: {message}")
+        self._order = None
 
     def _is_heard(self, level: str) -> bool:
         return logger.level(level).no >= self._least

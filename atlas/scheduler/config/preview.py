@@ -169,7 +169,8 @@ def make_preview(
     ]
     medians = medians_of(connection, [*records, *(one.id for one in plan.added)])
     before = {record.id: record.definition for record in records.values()}
-    after = {job_id: one for job_id, one in before.items() if job_id not in set(plan.removed)}
+    removed = set(plan.removed)
+    after = {job_id: one for job_id, one in before.items() if job_id not in removed}
     after |= {one.id: one for one in (*plan.added, *plan.changed)}
 
     def day(definitions: Mapping[str, JobDefinition]) -> Forecast:
