@@ -700,6 +700,12 @@ def test_a_client_that_is_dropped_says_so_and_closes_its_database(tmp_path: Path
     eventually(lambda: store.is_closed)
 
 
+@pytest.mark.parametrize("target", [None, ""])
+def test_a_client_of_no_database_is_refused(target: Any) -> None:
+    with pytest.raises(ArgumentsError, match="names no database"):
+        AtlasClient(target)
+
+
 def test_a_client_over_an_open_store_leaves_it_open_and_one_that_was_not_used_or_is_closed_has_none(
     tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:

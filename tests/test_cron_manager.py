@@ -291,6 +291,23 @@ def test_a_pause_ends_in_the_future_or_never(clockwork: Clockwork, until: dateti
     assert clockwork.job().pause is None
 
 
+def test_what_is_given_in_the_wrong_shape_is_told_so(clockwork: Clockwork) -> None:
+    cron: Any = clockwork.cron
+    cron.add_job("job", "* * * * *", "nothing")
+    wrong: dict[str, Callable[[], object]] = {
+        "job name None is not 1 to 191": lambda: cron.add_job(None, "* * * * *", "nothing"),
+        "until datetime.timedelta.* is no instant": lambda: cron.pause_job("job", until=timedelta(hours=2)),
+        "reason None is no text": lambda: cron.pause_job("job", reason=None),
+        r"names 'job' is one name; write \['job'\]": lambda: cron.pause_jobs("job"),
+        "names 'job' is one": lambda: cron.run_jobs_now("job"),
+        "'job' is one name": lambda: cron.resume_jobs("job"),
+    }
+    for said, call in wrong.items():
+        with pytest.raises(ArgumentsError, match=said):
+            call()
+    assert clockwork.job().pause is None
+
+
 def test_a_resume_the_database_does_not_take_leaves_the_job_paused(
     clockwork: Clockwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:

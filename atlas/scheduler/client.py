@@ -107,11 +107,17 @@ class SyncAtlasClient:
     """
 
     def __init__(self, target: Path | str, *, defaults: QueueDefaults | None = None) -> None:
-        """Describe the client; the database is opened by its first use."""
+        """Describe the client; the database is opened by its first use.
+
+        Raises:
+            ArgumentsError: ``target`` names none.
+        """
         self._target = target
         self._defaults = defaults or QueueDefaults()
         self._store: Store | None = None
         self._is_over = False  # the store is somebody else's
+        if not target:  # a variable that is not set, mostly: the client of a database in memory would wait for ever
+            raise ArgumentsError(f"target {target!r} names no database: give the path or URL of the scheduler's")
         self._opening = threading.Lock()  # calls that are awaited run on several threads
         self.on_wait: Callable[[Holder | None], None] | None = None
 

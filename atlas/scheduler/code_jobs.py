@@ -72,7 +72,8 @@ class CodeJob:
         Raises:
             AtlasError: They cannot be used, see there.
         """
-        if not (name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
+        given: object = name  # a caller without type checks may give anything
+        if not (isinstance(given, str) and name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
             raise ArgumentsError(f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters")
         registry = queue.registry
         func = name if func is None else func

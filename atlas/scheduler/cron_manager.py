@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from loguru import logger
 
@@ -30,6 +30,20 @@ if TYPE_CHECKING:
     from atlas.scheduler.loop_watch import Trouble
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.status import StatusManager
+
+
+N = TypeVar("N", bound="Sequence[str] | None")
+
+
+def _several(names: N) -> N:
+    """``names``, which must be several: a text would be as many as it has letters.
+
+    Raises:
+        ArgumentsError: It is one name.
+    """
+    if isinstance(names, str):
+        raise ArgumentsError(f"names {names!r:.80} is one name; write [{names!r:.80}]")
+    return names
 
 
 class SyncCronManager:
@@ -313,7 +327,7 @@ class SyncCronManager:
             Job → the id of its task, or why there is none. One that is refused keeps no other from running.
         """
         refuse_on_loop()
-        return self._desk.run_jobs(names, by=by)
+        return self._desk.run_jobs(_several(names), by=by)
 
     # --- pauses ---------------------------------------------------------------------------------------------------
 
@@ -341,7 +355,7 @@ class SyncCronManager:
             ArgumentsError: ``until`` is not in the future.
         """
         refuse_on_loop()
-        paused = self._desk.pause_jobs(names, reason=reason, by=by, until=until)
+        paused = self._desk.pause_jobs(_several(names), reason=reason, by=by, until=until)
         self._forget_shown()
         return paused
 
@@ -369,7 +383,7 @@ class SyncCronManager:
             JobOwnershipError: One of them is not paused, but the config file says ``enabled: false``; none is resumed.
         """
         refuse_on_loop()
-        resumed = self._desk.resume_jobs(names, by=by)
+        resumed = self._desk.resume_jobs(_several(names), by=by)
         self._forget_shown()
         return resumed
 

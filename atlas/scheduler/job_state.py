@@ -61,8 +61,14 @@ class Pause:
         """A pause that begins at ``now``.
 
         Raises:
-            ArgumentsError: ``until`` is not in the future, or more than a hundred years ahead.
+            ArgumentsError: ``until`` is not in the future, or more than a hundred years ahead; the reason is no text.
         """
+        why: object = reason  # a caller without type checks may give anything
+        end: object = until
+        if not isinstance(why, str):
+            raise ArgumentsError(f"reason {why!r:.80} is no text")
+        if not isinstance(end, datetime | None):
+            raise ArgumentsError(f"until {end!r:.80} is no instant: give a datetime with its zone")
         if until is not None and (until.tzinfo is None or until <= now):
             raise ArgumentsError(Told("until {at} must be an instant in the future, with its zone", at=until))
         if until is not None and (until - now).total_seconds() > LONGEST_S:
