@@ -46,7 +46,7 @@ from atlas.scheduler.task import Overlap
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, nothing, utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
