@@ -140,6 +140,7 @@ def test_wrong_usage_exits_2_with_one_line(argv: list[str], message: str, typed:
         pytest.param(["tasks", "--since", "recently"], "'recently' is no instant", id="an instant in words"),
         pytest.param(["why", "greet_job", "--at", "9999-12-31T23:59Z"], "is no instant", id="beyond all calendars"),
         pytest.param(["explain", "61 * * * *"], "minute 61 is above 59", id="a wrong expression"),
+        pytest.param(["explain", "0", "9", "LICENSE", "atlas", "1-5"], "write it in quotes", id="a shell's names"),
         pytest.param(
             ["explain", "@daily", "--timezone", "Asia/Shangai"], "did you mean 'Asia/Shanghai'?", id="a wrong zone"
         ),

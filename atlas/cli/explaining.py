@@ -10,7 +10,7 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, print_json, say
 from atlas.cli.times import LocalTimes
-from atlas.scheduler.errors import ConfigError, UnknownJobError
+from atlas.scheduler.errors import ConfigError, CronExpressionError, UnknownJobError
 from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_store.rows import read_job
 from atlas.scheduler.jobs import PolicyDefaults, load_jobs
@@ -34,7 +34,12 @@ def explain(args: argparse.Namespace) -> int:
     here = local_times(settings)
     what = " ".join(args.what).strip()
     if what.startswith("@") or " " in what:
-        schedule = Schedule(cron=(what,), timezone=args.timezone or here.zone.key).validated()
+        try:
+            schedule = Schedule(cron=(what,), timezone=args.timezone or here.zone.key).validated()
+        except CronExpressionError as error:
+            if len(args.what) > 1:
+                error.add_note("write it in quotes: a shell puts the names of files where a * stands")
+            raise
     else:
         schedule = _schedule_of(what, args, settings, here)
     times = LocalTimes(zone_named(schedule.timezone), here.now)
