@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 import pytest
@@ -119,6 +121,32 @@ def test_a_scheduler_in_a_thread_is_nothing_that_its_fork_could_stop(settings: S
     with service as atlas:
         assert in_a_fork(service.stop) == "None"
         assert atlas.queue.sync.get_task_result(atlas.queue.sync.submit(abs, -4), timeout=LIMIT_S) == 4
+
+
+@pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
+def test_a_fork_that_a_function_lets_come_back_runs_nothing_that_waits(tmp_path: Path, asynchronous: bool) -> None:
+    ran, accepted = tmp_path / "ran", threading.Event()
+
+    def forks() -> int | None:
+        accepted.wait(LIMIT_S)
+        fork = os.fork()
+        return None if fork == 0 else os.waitstatus_to_exitcode(os.waitpid(fork, 0)[1])
+
+    async def forks_on_the_loop() -> int | None:
+        return forks()
+
+    def note() -> None:
+        with ran.open("a") as file:
+            file.write(f"{os.getpid()}\n")
+
+    with TaskQueue(1, store=tmp_path / "atlas.db").sync as sync:
+        first = sync.submit(forks_on_the_loop if asynchronous else forks, max_retries=0)
+        notes = [sync.submit(note) for _ in range(3)]
+        accepted.set()
+        assert sync.get_task_result(first, timeout=LIMIT_S) == 0
+        for task_id in notes:
+            sync.get_task_result(task_id, timeout=LIMIT_S)
+    assert ran.read_text().split() == [str(os.getpid())] * 3
 
 
 FORKS_AND_LEADS = """

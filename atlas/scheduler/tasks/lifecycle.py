@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import heapq
+import os
 from datetime import timedelta
 from math import inf
 from typing import TYPE_CHECKING, Final
@@ -157,7 +158,12 @@ class Lifecycle:
         return None
 
     def finish(self, attempt: Attempt, outcome: Outcome) -> bool:
-        """Settle an attempt; False if it was abandoned before, then its outcome is refused and its slot gone."""
+        """Settle an attempt; False if it was abandoned before, then its outcome is refused and its slot gone.
+
+        A fork that the function made and let come back ends here: it would run what waits a second time.
+        """
+        if self._store.was_left_behind:
+            os._exit(0 if isinstance(outcome, Returned) else 1)
         with self._lock:
             if not self._is_current(attempt):
                 self.stopping.end_abandoned()
