@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 LOCK   := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-strip-extras --custom-compile-command "make lock" --all-extras
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check setup chaos simulate bench pages-load cover format format-check lint types imports deps lock-check lock clean
+.PHONY: help run test collect check setup chaos simulate bench pages-load cover format format-check lint types imports deps lock-check lock clean
 MAKEFLAGS += --no-print-directory
 unexport PYTHONDONTWRITEBYTECODE  # images set it; without bytecode each of some hundred processes of the tests compiles anew
 
@@ -18,6 +18,9 @@ run: $(VENV)/.run.stamp ## start the scheduler (Ctrl-C drains and stops it)
 
 test: setup ## run all tests (they mostly wait, so more of them than cores run at once)
 	@$(BIN)/python -m pytest -n 4 --dist worksteal
+
+collect: setup # bytecode of the tests: on a fresh clone each of the four workers would make all of it
+	@$(BIN)/python -m pytest --collect-only -qq >/dev/null
 
 check: format-check lint types imports deps lock-check test ## everything CI runs
 
