@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import json
 import sqlite3
-import subprocess
 import sys
 import types
 from contextlib import closing
@@ -21,6 +20,7 @@ from scripts.bench.measures import drain, latency, submit
 from scripts.bench.measures.fire_time import expressions, steps, stock_triggers
 from scripts.bench.runner import Run, run_side
 from scripts.bench.sides.atlas_queue import CommitWindows, check_kept
+from tests.forked import run_program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def of(name: str) -> Measure:
 def test_a_side_gives_every_figure_that_a_goal_names(name: str, side: Side, tmp_path: Path) -> None:
     measure = of(name)
     command = [sys.executable, "-m", "scripts.bench.child", MEASURES[name], side.name, str(TINY[name]), str(tmp_path)]
-    done = subprocess.run(command, cwd=peers.ROOT, capture_output=True, text=True, check=False)
+    done = run_program(command, cwd=peers.ROOT, timeout=100)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout.splitlines()[-1])
     wanted = {goal.figure for goal in measure.goals if goal.side == side.name}
