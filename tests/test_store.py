@@ -30,6 +30,7 @@ from sqlalchemy import Engine, create_engine, event, inspect, select, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnectionError
 
+from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import (
     LeaseLostError,
     QueueStoppedError,
@@ -249,6 +250,25 @@ def test_a_database_of_a_newer_program_is_refused_and_left_alone(database: str) 
         open_store(database)
     assert catalog(engine) == before
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE tasks SET status = 'PAUSED'",
+        'UPDATE tasks SET policy = \'{"overlap": "merge"}\'',
+        "UPDATE tasks SET cause = 'budget'",
+        "INSERT INTO counters (job_id, status, tasks, timed, duration_s) VALUES ('job', 'PAUSED', 1, 0, 0)",
+    ],
+)
+def test_a_value_that_a_newer_program_wrote_is_refused_in_words(database: str, change: str) -> None:
+    with AtlasClient(database).sync as client:
+        task_id = client.submit("add")
+        with client.store.engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
+            connection.exec_driver_sql(change)
+    refused = pytest.raises(StoreVersionError, match=r"cannot be read .*it was written by a newer Atlas")
+    with refused, AtlasClient(database).sync as client:
+        client.task(task_id)
 
 
 def test_several_first_starts_at_once_make_the_tables_once(database: str) -> None:

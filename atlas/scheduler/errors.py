@@ -416,6 +416,11 @@ class LeaseLostError(StoreError):
 class StoreVersionError(StoreError):
     """The database was written by a newer Atlas than this one."""
 
+    @classmethod
+    def of_value(cls, where: str, error: Exception) -> Self:
+        """The error for a value that cannot be read as its column's."""
+        return cls(f"{where} cannot be read ({error}): it was written by a newer Atlas; install that one")
+
 
 class StoreMismatchError(StoreError, ValueError):
     """Parts that must share one store were given two."""

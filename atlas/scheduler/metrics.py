@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import case, func, select, text
 
 from atlas.scheduler.as_json import fields_as_json
+from atlas.scheduler.errors import StoreVersionError
 from atlas.scheduler.store.statements import ONCE, Statement
 from atlas.scheduler.store.tables import UNFINISHED_SQL, counters, tasks
 from atlas.scheduler.task import FINAL, TaskStatus
@@ -215,10 +216,17 @@ _SUMS: Final = select(counters.c.status, func.sum(counters.c.tasks), func.sum(co
 )
 
 
+def _status(text: str) -> TaskStatus:
+    try:
+        return TaskStatus(text)
+    except ValueError as error:
+        raise StoreVersionError.of_value("a total", error) from error
+
+
 def _unfinished(connection: Connection) -> Counter[tuple[str, TaskStatus]]:
     found: Counter[tuple[str, TaskStatus]] = Counter()
     for job_id, status, count in connection.execute(_UNFINISHED, execution_options=ONCE):
-        found[job_id or NO_JOB, TaskStatus(status)] += count
+        found[job_id or NO_JOB, _status(status)] += count
     return found
 
 
@@ -238,7 +246,7 @@ class Totals:
         moves.unfinished = _unfinished(connection)
         for row in connection.execute(select(counters), execution_options=ONCE):
             sums = _Sums(row.tasks, row.timed, row.duration_s, row.min_s, row.max_s)
-            moves.final[row.job_id, TaskStatus(row.status)] = sums
+            moves.final[row.job_id, _status(row.status)] = sums
         with self._lock:
             self._unfinished, self._all_unfinished = {}, Counter()
             self._final, self._all_final = {}, {}
@@ -251,7 +259,7 @@ class Totals:
         a second for 10,000 jobs, and no task starts meanwhile.
         """
         sums = connection.execute(_SUMS, execution_options=ONCE)
-        found = {TaskStatus(status): (int(tasks), int(timed)) for status, tasks, timed in sums}
+        found = {_status(status): (int(tasks), int(timed)) for status, tasks, timed in sums}
         with self._lock:
             known = {status: (sums.tasks, sums.timed) for status, sums in self._all_final.items()}
         if found != known:

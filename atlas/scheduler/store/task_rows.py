@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, false, literal_column, or_, select
 
-from atlas.scheduler.errors import UnknownTaskError
+from atlas.scheduler.errors import StoreVersionError, UnknownTaskError
 from atlas.scheduler.store.statements import Statement, update_rows
 from atlas.scheduler.store.tables import attempts, tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
@@ -136,15 +136,22 @@ def new_row(task: Task) -> Row:
 
 
 def task_of(row: sqlalchemy.Row[Any]) -> Task:
-    """The task a row of `SELECT` holds."""
+    """The task a row of `SELECT` holds.
+
+    Raises:
+        StoreVersionError: It holds a value that this program does not know.
+    """
     values: dict[str, Any] = dict(zip(_ALL, row, strict=True))  # a tuple: as a mapping it takes twice as long
     for name in ("fire_time", "due_at", "started_at", "finished_at", "created_at"):
         values[name] = instant(values[name])
-    values["origin"] = Origin(values["origin"])
-    values["priority"] = TaskPriority(values["priority"])
-    values["policy"] = TaskPolicy.from_json(values["policy"])
-    values["status"] = TaskStatus(values["status"])
-    values["cause"] = None if values["cause"] is None else Cause(values["cause"])
+    try:
+        values["origin"] = Origin(values["origin"])
+        values["priority"] = TaskPriority(values["priority"])
+        values["policy"] = TaskPolicy.from_json(values["policy"])
+        values["status"] = TaskStatus(values["status"])
+        values["cause"] = None if values["cause"] is None else Cause(values["cause"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise StoreVersionError.of_value(f"task {values['id']}", error) from error
     return Task(**values)
 
 
