@@ -149,14 +149,16 @@ class AtlasScheduler:
         """
         if self._store is not None:
             return
-        await asyncio.to_thread(self._open)
+        opening = asyncio.ensure_future(asyncio.to_thread(self._open))
         try:
+            await asyncio.shield(opening)
             self.queue.standby = clock
             await self.queue.start()
             if clock:
                 self.cron.sync.before_clock = self._load_jobs
                 await self.cron.start()
         except BaseException:
+            await asyncio.wait([opening])  # of a start that was cancelled the thread goes on, and opens the store
             await self.stop()
             raise
 

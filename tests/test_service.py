@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event
 
+from atlas import service
 from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler import zones
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError, StoreHeldError, UnknownJobError
 from atlas.scheduler.job_view import JobState
+from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
 from atlas.serving import _collect_at_once
 from atlas.settings import load_settings, prepare_folders
-from tests.installations import ROOT, Installation
+from tests.installations import LIMIT_S, ROOT, Installation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,6 +199,50 @@ async def test_what_starts_and_configs_bring_is_set_aside_and_their_garbage_is_n
         assert await asyncio.to_thread(atlas.store.events.drain, 20)
         assert gc.get_freeze_count() > aside
         assert left() is None
+
+
+async def test_a_start_that_is_cancelled_while_it_opens_leaves_nothing_open(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    begun, goes_on, stores = threading.Event(), threading.Event(), []
+
+    def slowly(*args: Any, **options: Any) -> Store:
+        begun.set()
+        goes_on.wait(LIMIT_S)
+        stores.append(open_store(*args, **options))
+        return stores[-1]
+
+    monkeypatch.setattr(service, "open_store", slowly)
+    atlas = AtlasScheduler(settings)
+    start = asyncio.ensure_future(atlas.start())
+    await asyncio.to_thread(begun.wait, LIMIT_S)
+    start.cancel()
+    goes_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    with pytest.raises(QueueStoppedError, match="not started"):
+        _ = atlas.store
+    assert stores[0].is_closed
+    async with atlas:
+        assert [job.name for job in await atlas.cron.get_all_jobs()] == ["health_check"]
+
+
+async def test_a_start_that_fails_behind_the_opening_of_the_store_can_be_tried_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_jobs(settings, health_check=HEALTH)
+    atlas = AtlasScheduler(settings)
+    with monkeypatch.context() as broken:
+        broken.setattr(service, "bind_builtins", refuse)
+        with pytest.raises(ScheduleError):
+            await atlas.start()
+    async with atlas:
+        assert [job.name for job in await atlas.cron.get_all_jobs()] == ["health_check"]
+
+
+def refuse(*_args: object, **_options: object) -> None:
+    raise ScheduleError("the machine has no zone")
 
 
 async def test_the_first_start_asks_no_job_one_by_one_whether_it_collects(settings: Settings) -> None:
