@@ -26,7 +26,7 @@ from atlas.web.site import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from starlette.requests import Request
 
@@ -99,6 +99,10 @@ class Renders:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
+FRAME: Final = {"nav": "nav.html", "clock": "clock.html"}
+"""What is live on every page that has live parts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a view answers: a template with its context.
@@ -122,14 +126,14 @@ class Page:
         view: Makes the context. It runs on the render thread, may read the database, and may raise `AtlasError`
             (an unknown job or task becomes a 404 page) or return a `Response` of its own.
         live: Element id → template of its *content*, rendered with the view's context whenever something happened;
-            what changed since it was last sent goes to the open tab as a finished fragment.
+            what changed since it was last sent goes to the open tab as a finished fragment, and so does the `FRAME`.
         methods: ``GET``, and ``POST`` where a form is sent to the page itself (the fields are in `Visit.form`).
     """
 
     name: str
     path: str
     view: Callable[[Visit], Shown | Response]
-    live: Mapping[str, str] = field(default_factory=dict)
+    live: dict[str, str] = field(default_factory=dict)
     methods: tuple[str, ...] = ("GET",)
 
     def route(self, site: Site) -> Route:
@@ -158,7 +162,7 @@ class Page:
         if isinstance(shown, Response) or shown.status != 200:
             return {}
         context, render = {"page": self, **shown.context}, visit.site.templates.render
-        return {element: render(template, visit, context) for element, template in self.live.items()}
+        return {element: render(template, visit, context) for element, template in (self.live | FRAME).items()}
 
 
 def remember(request: Request, response: Response) -> Response:

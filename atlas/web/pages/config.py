@@ -255,8 +255,6 @@ CONFIG: Final = Page(
         "c-file": "config/file.html",
         "c-checks": "config/checks.html",
         "c-revisions": "config/revisions.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
     },
     methods=("GET", "POST"),
 )

@@ -342,7 +342,5 @@ JOB: Final = Page(
         "b-why": "job/why.html",
         "b-rows": "job/rows.html",
         "b-ahead": "job/ahead.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
     },
 )

@@ -120,11 +120,5 @@ JOBS: Final = Page(
     "jobs",
     "/jobs",
     jobs,
-    live={
-        "j-acts": "jobs/acts.html",
-        "j-chips": "jobs/chips.html",
-        "j-rows": "jobs/rows.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
-    },
+    live={"j-acts": "jobs/acts.html", "j-chips": "jobs/chips.html", "j-rows": "jobs/rows.html"},
 )

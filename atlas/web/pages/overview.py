@@ -361,7 +361,5 @@ OVERVIEW: Final = Page(
         "o-running": "overview/running.html",
         "o-next": "overview/next.html",
         "o-latest": "overview/latest.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
     },
 )

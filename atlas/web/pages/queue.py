@@ -99,11 +99,5 @@ QUEUE: Final = Page(
     "queue",
     "/queue",
     queue,
-    live={
-        "q-depth": "queue/depth.html",
-        "q-running": "queue/running.html",
-        "q-waiting": "queue/waiting.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
-    },
+    live={"q-depth": "queue/depth.html", "q-running": "queue/running.html", "q-waiting": "queue/waiting.html"},
 )

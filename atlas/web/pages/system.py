@@ -107,11 +107,5 @@ SYSTEM: Final = Page(
     "system",
     "/system",
     system,
-    live={
-        "s-health": "system/health.html",
-        "s-facts": "system/facts.html",
-        "s-audit": "system/audit.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
-    },
+    live={"s-health": "system/health.html", "s-facts": "system/facts.html", "s-audit": "system/audit.html"},
 )

@@ -226,7 +226,5 @@ TASK: Final = Page(
         "k-end": "task/end.html",
         "k-why": "task/why.html",
         "k-facts": "task/facts.html",
-        "nav": "nav.html",
-        "clock": "clock.html",
     },
 )

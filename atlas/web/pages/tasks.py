@@ -141,5 +141,5 @@ TASKS: Final = Page(
     "tasks",
     "/tasks",
     task_list,
-    live={"t-rows": "tasks/rows.html", "t-chips": "tasks/chips.html", "nav": "nav.html", "clock": "clock.html"},
+    live={"t-rows": "tasks/rows.html", "t-chips": "tasks/chips.html"},
 )
