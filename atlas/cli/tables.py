@@ -40,15 +40,12 @@ NAMES: Final = 32
 
 
 class Cell(NamedTuple):
-    """A text and, on a terminal, its style.
-
-    Attributes:
-        spans: Instead, the style of each of its characters.
-    """
+    """A text and, on a terminal, its style."""
 
     text: str
     style: str = ""
     spans: tuple[str, ...] = ()
+    """Instead, the style of each of its characters."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,15 +54,12 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """What a feed holds.
-
-    Attributes:
-        articles: In its order; none if it is valid and empty.
-        whole: False if it was cut off in the middle.
-    """
+    """What a feed holds."""
 
     articles: list[Article]
+    """In its order; none if it is valid and empty."""
     whole: bool = True
+    """False if it was cut off in the middle."""
 
 
 class RSSCollector:

@@ -44,14 +44,11 @@ def _arguments(options: JobOptions) -> tuple[list[Any], dict[str, Any]]:
 
 @dataclass(frozen=True, slots=True)
 class CodeJob:
-    """A job as code asked for it, to be put among the jobs now, or each time this process takes the lead.
-
-    Attributes:
-        binding: Its function and arguments, where the row cannot name them: a volatile job's.
-    """
+    """A job as code asked for it, to be put among the jobs now, or each time this process takes the lead."""
 
     definition: JobDefinition
     binding: Binding | None
+    """Its function and arguments, where the row cannot name them: a volatile job's."""
     by: str
 
     @classmethod

@@ -84,17 +84,14 @@ def row_of(text: str, seal: str) -> bytes:
 
 
 class SharedLines(NamedTuple):
-    """What all lines but the first say, one object for all jobs with equal ones.
-
-    Attributes:
-        runs: ``source``, ``function``, ``enabled`` and ``volatile`` of the definition.
-        digest: Hash of the lines.
-    """
+    """What all lines but the first say, one object for all jobs with equal ones."""
 
     runs: Mapping[str, Any]
+    """``source``, ``function``, ``enabled`` and ``volatile`` of the definition."""
     schedule: Schedule
     policies: JobPolicies
     digest: str
+    """Hash of the lines."""
 
 
 def shared_lines(lines: bytes) -> SharedLines:
@@ -111,14 +108,11 @@ def shared_lines(lines: bytes) -> SharedLines:
 
 
 class UnreadDefinition(NamedTuple):
-    """A definition whose first line is not read yet; what the others say is known.
-
-    Attributes:
-        own: The first line, without its seal.
-    """
+    """A definition whose first line is not read yet; what the others say is known."""
 
     id: str
     own: str
+    """The first line, without its seal."""
     shared: SharedLines
 
     @property

@@ -63,17 +63,14 @@ class JobEventKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobEvent:
-    """Something happened to a job.
-
-    Attributes:
-        at: When, aware UTC.
-        detail: Facts worth a log line, such as a skip's reason.
-    """
+    """Something happened to a job."""
 
     job_id: str
     kind: JobEventKind
     at: datetime
+    """When, aware UTC."""
     detail: Mapping[str, Any] = field(default_factory=dict)
+    """Facts worth a log line, such as a skip's reason."""
 
 
 class SchedulerEventKind(enum.StrEnum):
@@ -104,16 +101,13 @@ class SchedulerEventKind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerEvent:
-    """Something happened to the scheduler.
-
-    Attributes:
-        at: When, aware UTC.
-        detail: Facts worth a log line.
-    """
+    """Something happened to the scheduler."""
 
     kind: SchedulerEventKind
     at: datetime
+    """When, aware UTC."""
     detail: Mapping[str, Any] = field(default_factory=dict)
+    """Facts worth a log line."""
 
 
 Event = TaskEvent | JobEvent | SchedulerEvent

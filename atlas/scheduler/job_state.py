@@ -46,13 +46,11 @@ class Pause:
 
     One that was ended by hand begins and ends at that moment: by nobody's clock does it hold, and what was due before
     and not looked at is its own.
-
-    Attributes:
-        until: When it ends by itself, None for never.
     """
 
     paused_at: datetime
     until: datetime | None
+    """When it ends by itself, None for never."""
     by: str
     reason: str
 

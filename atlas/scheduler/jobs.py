@@ -53,11 +53,6 @@ _MARKS: Final = {
 class PolicyDefaults:
     """What holds where neither a job nor the file's ``defaults`` say anything; see `JobPolicies`.
 
-    Attributes:
-        timezone: Zone of a file without one.
-        set_in_settings: Those of ``timeout``, ``max_retries``, ``keep_days``, ``log_max_bytes``, ``timezone`` that
-            ``config.yaml`` sets; the others are built in.
-
     Raises:
         ScheduleError: There is no such zone.
     """
@@ -67,7 +62,10 @@ class PolicyDefaults:
     keep_days: float | None = None
     log_max_bytes: int | None = None
     timezone: str = "UTC"
+    """Zone of a file without one."""
     set_in_settings: frozenset[str] = frozenset()
+    """Those of ``timeout``, ``max_retries``, ``keep_days``, ``log_max_bytes``, ``timezone`` that ``config.yaml`` sets;
+    the others are built in."""
 
     def __post_init__(self) -> None:
         """Refuse a zone that does not exist, before any file is read with it."""

@@ -33,11 +33,7 @@ KEEPS_S: Final = 1.0
 
 
 class RowJobs(NamedTuple):
-    """The jobs of a store at one moment, with their pauses and functions, as rows and its scheduler's lease tell.
-
-    Attributes:
-        version: Another number after every change but that of a start time.
-    """
+    """The jobs of a store at one moment, with their pauses and functions, as rows and its scheduler's lease tell."""
 
     rows: JobRows
     pauses: Mapping[str, Pause]
@@ -45,6 +41,7 @@ class RowJobs(NamedTuple):
     apart: Mapping[str, str]
     revision: int | None
     version: int
+    """Another number after every change but that of a start time."""
     clock: Clock
 
     def records(self) -> list[JobRecord]:
@@ -98,16 +95,13 @@ def read_row_jobs(connection: Connection, clock: Clock) -> RowJobs:
 
 
 class Shown(NamedTuple):
-    """The jobs of a store, whoever leads.
-
-    Attributes:
-        states: What is true of them beside their definitions.
-        revision: The revision of the config file in force.
-    """
+    """The jobs of a store, whoever leads."""
 
     jobs: JobStore | RowJobs
     states: JobStates | RowJobs
+    """What is true of them beside their definitions."""
     revision: int | None = None
+    """The revision of the config file in force."""
 
     def each_job(self, some: Iterable[JobRecord | Parked] | None = None) -> Iterator[Job]:
         """``some`` jobs as they stand, by default all, parked ones last; one by one: of ten thousand they are 2 MB."""

@@ -60,15 +60,12 @@ class WatchedLoop(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that befell the loop.
-
-    Attributes:
-        at: When it was noticed, aware UTC.
-        kind: RESTARTED, CLOCK_STEPPED or SUSPENDED.
-    """
+    """Something that befell the loop."""
 
     at: datetime
+    """When it was noticed, aware UTC."""
     kind: SchedulerEventKind
+    """RESTARTED, CLOCK_STEPPED or SUSPENDED."""
     words: str
 
 

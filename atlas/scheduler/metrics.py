@@ -124,15 +124,12 @@ class _Sums:
 
 @dataclass(slots=True)
 class Moves:
-    """What one commit changes in the counters; made beside the rows, added to the totals once they are on disk.
-
-    Attributes:
-        unfinished: (job, status) → change of the number of unfinished tasks.
-        final: (job, status) → sums of the tasks that became final.
-    """
+    """What one commit changes in the counters; made beside the rows, added to the totals once they are on disk."""
 
     unfinished: dict[tuple[str, TaskStatus], int] = field(default_factory=dict)
+    """(job, status) → change of the number of unfinished tasks."""
     final: dict[tuple[str, TaskStatus], _Sums] = field(default_factory=dict)
+    """(job, status) → sums of the tasks that became final."""
 
     def made(self, job_id: str | None, tasks: int = 1) -> None:
         """Tasks were accepted."""

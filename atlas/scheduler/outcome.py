@@ -23,38 +23,29 @@ StopReason = Literal["cancelled", "timeout", "shutdown", "replaced"]
 
 
 class Returned(NamedTuple):
-    """The function returned.
-
-    Attributes:
-        value: What it returned; None when only the text came back from another process.
-        text: Its JSON text, None when it is not JSON or longer than 64 kB.
-    """
+    """The function returned."""
 
     value: Any
+    """What it returned; None when only the text came back from another process."""
     text: str | None
+    """Its JSON text, None when it is not JSON or longer than 64 kB."""
 
 
 class Raised(NamedTuple):
-    """The function raised.
-
-    Attributes:
-        error: The traceback as text, at most 8 kB.
-        names: The error's class and bases, short and dotted, for ``retry_on``.
-    """
+    """The function raised."""
 
     error: str
+    """The traceback as text, at most 8 kB."""
     names: tuple[str, ...]
+    """The error's class and bases, short and dotted, for ``retry_on``."""
 
 
 class Stopped(NamedTuple):
-    """The attempt was stopped, or is given up because it does not stop.
-
-    Attributes:
-        abandoned: True if its code may still be running.
-    """
+    """The attempt was stopped, or is given up because it does not stop."""
 
     reason: StopReason
     abandoned: bool = False
+    """True if its code may still be running."""
 
 
 class Crashed(NamedTuple):

@@ -40,17 +40,14 @@ _SHOWN: Final = 80
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A callable with the name rows know it by.
-
-    Attributes:
-        name: Registered name, or ``package.module:name``.
-        reference: ``module:qualname`` by which another process can import it, or None.
-    """
+    """A callable with the name rows know it by."""
 
     name: str
+    """Registered name, or ``package.module:name``."""
     call: Callable[..., Any]
     is_async: bool
     reference: str | None
+    """``module:qualname`` by which another process can import it, or None."""
 
     @property
     def may_be_called_in_a_thread(self) -> bool:

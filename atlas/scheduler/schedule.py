@@ -28,16 +28,14 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 class Interval:
     """Fires at ``anchor + n * every_s`` for every whole n, before the anchor too: no restart ever shifts it.
 
-    Attributes:
-        every_s: Distance of two fire times, seconds; real ones, whatever the wall clock does.
-        anchor: Any one of the fire times, kept as aware UTC.
-
     Raises:
         ScheduleError: The anchor is naive.
     """
 
     every_s: float
+    """Distance of two fire times, seconds; real ones, whatever the wall clock does."""
     anchor: datetime
+    """Any one of the fire times, kept as aware UTC."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "anchor", _utc(self.anchor, "anchor"))
@@ -61,16 +59,13 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Calendar:
-    """Local dates on which a job does not do its work, though its fire times are served as skips.
-
-    Attributes:
-        exclude: First and last date of each excluded stretch, both of them excluded.
-        include: The same of stretches that are not excluded after all.
-    """
+    """Local dates on which a job does not do its work, though its fire times are served as skips."""
 
     name: str
     exclude: tuple[tuple[date, date], ...] = ()
+    """First and last date of each excluded stretch, both of them excluded."""
     include: tuple[tuple[date, date], ...] = ()
+    """The same of stretches that are not excluded after all."""
 
     def excludes(self, day: date) -> bool:
         """True if ``day`` stands in an excluded stretch and in no included one."""

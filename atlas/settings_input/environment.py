@@ -30,17 +30,14 @@ _SERVICE_LINK: Final = re.compile(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Variable:
-    """One variable that sets one value.
-
-    Attributes:
-        place: Section and key it sets, and an inner key where the value is a mapping.
-        value: ``text`` as data: JSON read, ``null`` as None.
-    """
+    """One variable that sets one value."""
 
     name: str
     text: str
     place: Place
+    """Section and key it sets, and an inner key where the value is a mapping."""
     value: Any = None
+    """``text`` as data: JSON read, ``null`` as None."""
 
     def problem(self, message: str, *, inner: Place = ()) -> Problem:
         """A problem with its value, or with what stands at ``inner`` in it."""

@@ -19,14 +19,11 @@ MAX_FILE_BYTES: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocatedYaml:
-    """The mapping a file holds, with the marks of its parts.
-
-    Attributes:
-        data: What it holds; empty for an empty file.
-    """
+    """The mapping a file holds, with the marks of its parts."""
 
     file: Path
     data: dict[str, Any]
+    """What it holds; empty for an empty file."""
     _text: str = ""
     _root: yaml.Node | None = None
 

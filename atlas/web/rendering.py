@@ -105,13 +105,10 @@ FRAME: Final = {"nav": "nav.html", "clock": "clock.html"}
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a view answers: a template with its context.
-
-    Attributes:
-        template: The file below ``templates/``.
-    """
+    """What a view answers: a template with its context."""
 
     template: str
+    """The file below ``templates/``."""
     context: dict[str, Any] = field(default_factory=dict)
     status: int = 200
 

@@ -38,12 +38,9 @@ class HealthSource(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """What one look found.
-
-    Attributes:
-        remedy: What to do, "" while nothing is to be done.
-    """
+    """What one look found."""
 
     status: Status = "ok"
     detail: str
     remedy: str = ""
+    """What to do, "" while nothing is to be done."""

@@ -33,28 +33,22 @@ EXPECTED_SKIPS = frozenset({"paused", "calendar", "coalesced"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """A number people look at first.
-
-    Attributes:
-        label: What it counts, with the change from the day before.
-        bad: True if it should stand out.
-    """
+    """A number people look at first."""
 
     value: str
     label: str
+    """What it counts, with the change from the day before."""
     bad: bool = False
+    """True if it should stand out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """A rate that a table shows as a bar as well.
-
-    Attributes:
-        percent: 0 to 100, None if there is none.
-    """
+    """A rate that a table shows as a bar as well."""
 
     text: str
     percent: float | None
+    """0 to 100, None if there is none."""
 
 
 Cell = str | Share
@@ -97,15 +91,12 @@ class Attention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ahead:
-    """What comes next.
-
-    Attributes:
-        text: In words; ``**…**`` stands for emphasis.
-        hours: Planned tasks for each of the next hours, with the hour of its begin.
-    """
+    """What comes next."""
 
     text: str
+    """In words; ``**…**`` stands for emphasis."""
     hours: Sequence[tuple[int, int]]
+    """Planned tasks for each of the next hours, with the hour of its begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,16 +28,13 @@ BAD: Final = (TaskStatus.FAILED, TaskStatus.TIMEOUT)
 
 @dataclass(slots=True)
 class JobFigures:
-    """One job's day; tasks of no job count under their own name.
-
-    Attributes:
-        name: The job's id, or the tasks' name.
-        durations_s: Seconds the last attempts ran, ascending once the day is read.
-    """
+    """One job's day; tasks of no job count under their own name."""
 
     name: str
+    """The job's id, or the tasks' name."""
     by_status: Counter[TaskStatus] = field(default_factory=Counter)
     durations_s: list[float] = field(default_factory=list)
+    """Seconds the last attempts ran, ascending once the day is read."""
 
     @property
     def bad(self) -> int:
@@ -139,14 +136,11 @@ def read_totals(connection: Connection, start: datetime, end: datetime) -> Count
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobWeek:
-    """One job's seven days before the day of the report.
-
-    Attributes:
-        median_s: Median seconds of the last attempts; None if none ran.
-    """
+    """One job's seven days before the day of the report."""
 
     by_status: Counter[TaskStatus]
     median_s: float | None
+    """Median seconds of the last attempts; None if none ran."""
 
 
 def read_week(connection: Connection, start: datetime, end: datetime) -> dict[str, JobWeek]:

@@ -42,15 +42,12 @@ Signature = tuple[int, int, int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What stood in the file.
-
-    Attributes:
-        raw: The bytes; None if the file was missing or could not be read.
-        digest: Their hash, or what was wrong.
-    """
+    """What stood in the file."""
 
     raw: bytes | None
+    """The bytes; None if the file was missing or could not be read."""
     digest: str
+    """Their hash, or what was wrong."""
 
 
 class FileWatch:

@@ -26,17 +26,14 @@ NAMED: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would change.
-
-    Attributes:
-        removed: Ids of file jobs that the file has no more; they stop and keep their history.
-        unchanged: How many stay as they are.
-    """
+    """What would change."""
 
     added: tuple[JobDefinition, ...]
     changed: tuple[JobDefinition, ...]
     removed: tuple[str, ...]
+    """Ids of file jobs that the file has no more; they stop and keep their history."""
     unchanged: int
+    """How many stay as they are."""
 
     def __bool__(self) -> bool:
         """True if anything changes."""

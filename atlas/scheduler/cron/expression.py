@@ -46,10 +46,6 @@ class CronExpression:
         expression: The text, names and aliases in any case.
         timezone: Name of a zone of the tz database, or a `ZoneInfo`.
 
-    Attributes:
-        expression: The text, lower case, with single blanks.
-        fields: What the text means.
-
     Raises:
         CronExpressionError: The text is wrong or never fires.
         ScheduleError: There is no such zone.
@@ -58,8 +54,10 @@ class CronExpression:
     __slots__ = ("_calendar", "_hash", "_steady", "_zone", "expression", "fields", "timezone")
 
     expression: str
+    """The text, lower case, with single blanks."""
     timezone: str
     fields: CronFields
+    """What the text means."""
     _zone: ZoneInfo
     _steady: bool  # the zone never changes its offset
     _calendar: CronCalendar

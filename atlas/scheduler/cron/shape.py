@@ -38,17 +38,14 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Every ``step`` units.
-
-    Attributes:
-        phase: The first time of a day; within all of the hours the hour is 0.
-        windows: First and last time of each stretch; empty is the whole day.
-    """
+    """Every ``step`` units."""
 
     step: int
     unit: Literal["second", "minute", "hour"]
     phase: Clock = (0, 0, 0)
+    """The first time of a day; within all of the hours the hour is 0."""
     windows: tuple[tuple[Clock, Clock], ...] = ()
+    """First and last time of each stretch; empty is the whole day."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,16 +197,13 @@ def two(value: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Days:
-    """The days on which a text fires, as far as they decide anything: None is all.
-
-    Attributes:
-        either: One of days and weekdays is enough, if both are set; else both are needed.
-    """
+    """The days on which a text fires, as far as they decide anything: None is all."""
 
     days: Values | None
     weekdays: Values | None
     months: Values | None
     either: bool
+    """One of days and weekdays is enough, if both are set; else both are needed."""
 
 
 def days_of(fields: CronFields) -> Days:

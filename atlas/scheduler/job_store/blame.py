@@ -24,14 +24,11 @@ if TYPE_CHECKING:
 
 
 class Shared(NamedTuple):
-    """What became of a pass.
-
-    Attributes:
-        refused: Jobs of which nothing was written → why.
-    """
+    """What became of a pass."""
 
     written: Written
     refused: dict[str, Exception]
+    """Jobs of which nothing was written → why."""
 
 
 def write_without_refused(

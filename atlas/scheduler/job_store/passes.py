@@ -32,15 +32,12 @@ MAX_FREE: Final = 1000
 
 
 class Written(NamedTuple):
-    """What of a pass is on disk.
-
-    Attributes:
-        tasks: Tasks whose fire time was free.
-        events: What is told of the skips that were written.
-    """
+    """What of a pass is on disk."""
 
     tasks: list[Task]
+    """Tasks whose fire time was free."""
     events: list[JobEvent]
+    """What is told of the skips that were written."""
 
 
 class Served(NamedTuple):

@@ -87,17 +87,14 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class JobChange:
-    """One job to write.
-
-    Attributes:
-        kind: ADDED or CHANGED.
-        keeps_next_run: With an unchanged schedule the next starting time is the one that holds when it is written,
-            whatever the record says: a pass may have moved it since the record was made.
-    """
+    """One job to write."""
 
     record: JobRecord
     kind: JobEventKind
+    """ADDED or CHANGED."""
     keeps_next_run: bool = True
+    """With an unchanged schedule the next starting time is the one that holds when it is written, whatever the record
+    says: a pass may have moved it since the record was made."""
 
 
 def make_record(definition: JobDefinition, *, now: datetime, old: JobRecord | None = None) -> JobRecord:

@@ -48,13 +48,10 @@ _BUILT_IN: Final = {name: attrgetter(field)(JobPolicies()) for name, field in _F
 
 
 class BuiltJobs(NamedTuple):
-    """What `build_jobs` made.
-
-    Attributes:
-        definitions: By job id, in the order of the file; without the jobs that have errors.
-    """
+    """What `build_jobs` made."""
 
     definitions: dict[str, JobDefinition]
+    """By job id, in the order of the file; without the jobs that have errors."""
     timezone: str
     errors: list[Finding]
     warnings: list[Finding]

@@ -16,17 +16,14 @@ if TYPE_CHECKING:
 
 
 class Diagnosis(NamedTuple):
-    """A syntax error.
-
-    Attributes:
-        offset: Where it begins, 0-based.
-        mended: The text with the repair, of the same length; None if nothing behind the error can be trusted.
-    """
+    """A syntax error."""
 
     offset: int
+    """Where it begins, 0-based."""
     end: int
     message: str
     mended: str | None
+    """The text with the repair, of the same length; None if nothing behind the error can be trusted."""
 
 
 CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")

@@ -34,17 +34,14 @@ _SKIPPER: Final = json.JSONDecoder(object_pairs_hook=len, parse_int=len, parse_f
 
 
 class Fault(NamedTuple):
-    """One thing wrong with the text itself.
-
-    Attributes:
-        offset: Where it begins, 0-based.
-        path: The value it makes unusable; empty when it lies between values.
-    """
+    """One thing wrong with the text itself."""
 
     offset: int
+    """Where it begins, 0-based."""
     end: int
     message: str
     path: Path = ()
+    """The value it makes unusable; empty when it lies between values."""
 
 
 class Member(NamedTuple):

@@ -22,12 +22,10 @@ class Hearing(ABC):
 
     Args:
         heard: Called after another process committed, and whenever listening begins or ends.
-
-    Attributes:
-        safety_s: How often to look although nothing was heard, seconds.
     """
 
     safety_s: ClassVar[float] = 30.0
+    """How often to look although nothing was heard, seconds."""
 
     def __init__(self, heard: Callable[[], None]) -> None:
         self._heard = heard

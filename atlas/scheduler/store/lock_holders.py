@@ -21,13 +21,10 @@ MAX_COMMAND: Final = 100
 
 
 class Holder(NamedTuple):
-    """A process that holds a lock.
-
-    Attributes:
-        pid: Its number, on this machine or on the database's.
-    """
+    """A process that holds a lock."""
 
     pid: int
+    """Its number, on this machine or on the database's."""
     words: str
     remedy: str
 

@@ -46,16 +46,13 @@ _FORGET: Final = text("""
 
 
 class Sent(NamedTuple):
-    """A transaction that others will hear of.
-
-    Attributes:
-        xid: PostgreSQL's number for it. A server that crashes forgets those of which its disk has nothing, and gives
-            them to other transactions: it says whether this one may still run, not what became of it.
-        number: Our own, in ``commits``: it is there if this one was committed.
-    """
+    """A transaction that others will hear of."""
 
     xid: int
+    """PostgreSQL's number for it. A server that crashes forgets those of which its disk has nothing, and gives them to
+    other transactions: it says whether this one may still run, not what became of it."""
     number: int
+    """Our own, in ``commits``: it is there if this one was committed."""
 
 
 class Notices(Hearing):

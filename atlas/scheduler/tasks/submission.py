@@ -75,19 +75,16 @@ class QueueDefaults:
 
 
 class _Order(NamedTuple):
-    """What a call asks for, whatever its arguments.
-
-    Attributes:
-        problem: Why its tasks are volatile.
-        takes: Numbers of positional arguments that fit: to ask the function takes as long as the rest of a submit.
-    """
+    """What a call asks for, whatever its arguments."""
 
     function: Function
     problem: str | None
+    """Why its tasks are volatile."""
     name: str
     priority: TaskPriority
     policy: TaskPolicy
     takes: set[int]
+    """Numbers of positional arguments that fit: to ask the function takes as long as the rest of a submit."""
 
 
 class Submission:

@@ -61,16 +61,13 @@ class Paged(Taken):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of a verb.
-
-    Attributes:
-        path: The parts of the path, such as ``job``.
-        given: The query of a GET, the body of a POST, checked.
-    """
+    """One call of a verb."""
 
     site: Site
     path: dict[str, str]
+    """The parts of the path, such as ``job``."""
     given: Taken
+    """The query of a GET, the body of a POST, checked."""
     by: str
 
     @property

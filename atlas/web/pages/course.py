@@ -34,17 +34,14 @@ ENDINGS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened, or will.
-
-    Attributes:
-        status: What to mark it with.
-        more: Why or how, "" if there is nothing to say.
-    """
+    """One thing that happened, or will."""
 
     at: datetime
     status: str
+    """What to mark it with."""
     words: str
     more: str = ""
+    """Why or how, "" if there is nothing to say."""
 
 
 def course_of(view: View, task: Task, earlier: Iterable[dict[str, Any]], asked: Iterable[Entry]) -> list[Event]:

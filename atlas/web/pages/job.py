@@ -58,15 +58,12 @@ SKIPS: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Happened:
-    """One line of a job's history: a task, or a skip.
-
-    Attributes:
-        at: When it was due, or asked for.
-        place: Where it stands in the history: when it was accepted, or due if it is a skip; and the task's id.
-    """
+    """One line of a job's history: a task, or a skip."""
 
     at: datetime
+    """When it was due, or asked for."""
     place: tuple[float, str]
+    """Where it stands in the history: when it was accepted, or due if it is a skip; and the task's id."""
     status: str
     task_id: str = ""
     delay_s: float | None = None

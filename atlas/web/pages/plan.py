@@ -26,15 +26,12 @@ _MICROSECOND: Final = timedelta(microseconds=1)
 
 @dataclass(slots=True)
 class Starts:
-    """Starts of one job, seconds since 1970, ascending.
-
-    Attributes:
-        at: The first of them, at most `MOST_STARTS`.
-        more_every_s: Their mean distance when there are more of them than that, else None.
-    """
+    """Starts of one job, seconds since 1970, ascending."""
 
     at: list[float]
+    """The first of them, at most `MOST_STARTS`."""
     more_every_s: float | None = None
+    """Their mean distance when there are more of them than that, else None."""
 
     def count(self, until_s: float) -> int:
         """How many there are up to ``until_s``, reckoned for a dense job."""
