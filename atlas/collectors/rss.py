@@ -63,11 +63,7 @@ class Feed:
 
 
 class RSSCollector:
-    """Reads RSS 0.9–2.0, Atom and RDF feeds.
-
-    Args:
-        fetcher: What fetches; open while this collector is in use.
-    """
+    """Reads RSS 0.9–2.0, Atom and RDF feeds; its ``fetcher`` is open meanwhile."""
 
     def __init__(self, fetcher: Fetcher, clock: Clock) -> None:
         self._fetcher, self._clock = fetcher, clock

@@ -70,10 +70,7 @@ class Trouble:
 
 
 class LoopWatch:
-    """One thread that looks every five seconds.
-
-    Args:
-        boot: Seconds since the machine started, its sleep included.
+    """One thread that looks every five seconds; ``boot`` says seconds since the machine started, its sleep included.
 
     Attributes:
         restarts: How often the loop was restarted.

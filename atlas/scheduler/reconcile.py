@@ -58,11 +58,7 @@ STALE_S: Final = 60.0
 
 
 class Reconciler:
-    """Keeps a scheduler equal to one config file.
-
-    Args:
-        cron: The manager, opened.
-        defaults: What holds where neither a job nor the file says anything.
+    """Keeps a scheduler equal to one config file; ``defaults`` hold where neither a job nor the file says anything.
 
     Attributes:
         standing: How the file stands.

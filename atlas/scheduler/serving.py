@@ -51,11 +51,7 @@ CHANCE: Final = random.Random()  # noqa: S311 - spreads retries
 
 
 class Serving:
-    """Everything that lives between a queue's start and its stop.
-
-    Args:
-        loop: Where coroutines run; None makes a private loop when one is needed.
-    """
+    """Everything that lives between a queue's start and its stop; a ``loop`` of None is made when one is needed."""
 
     def __init__(
         self,

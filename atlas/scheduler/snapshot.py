@@ -40,10 +40,7 @@ PAUSE: Final = 100
 class Snapshot:
     """Writes ``path`` while tasks move, at `close` and when the interpreter exits; one task a line.
 
-    At most once a second, and more rarely where a write takes longer than 10 ms.
-
-    Args:
-        path: The file; replaced as a whole, mode 0600.
+    At most once a second, and more rarely where a write takes longer than 10 ms. It is replaced as a whole, mode 0600.
     """
 
     def __init__(self, store: Store, path: Path) -> None:

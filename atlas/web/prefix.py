@@ -34,11 +34,7 @@ def _begins(path: str, prefix: str) -> bool:
 
 
 class Prefixed:
-    """``app`` as a reverse proxy shows it.
-
-    Args:
-        root_path: The prefix, such as ``/scheduler``; the proxy may strip it or keep it.
-    """
+    """``app`` as a reverse proxy shows it below ``root_path``, such as ``/scheduler``; it may strip that or keep it."""
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app, self._root_path = app, root_path

@@ -47,10 +47,8 @@ class BusyError(Exception):
 class Renders:
     """One thread for everything that reads the database or makes HTML; and one for what takes longer than a page.
 
-    So no number of requests delays the scheduler by more than one render, and no page waits for a forecast.
-
-    Args:
-        most: Requests that may wait for it.
+    So no number of requests delays the scheduler by more than one render, and no page waits for a forecast. At most
+    ``most`` requests wait for it.
     """
 
     def __init__(self, name: str = "atlas-web", most: int = MAX_WAITING) -> None:

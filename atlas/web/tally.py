@@ -69,11 +69,7 @@ class Counted:
 
 
 class Tally:
-    """Counts tasks as they end.
-
-    Args:
-        since_s: From when on, seconds since 1970.
-    """
+    """Counts tasks as they end, from ``since_s`` on (since 1970)."""
 
     def __init__(self, since_s: float) -> None:
         self._closed, self._closed_to_s = Counted(), since_s

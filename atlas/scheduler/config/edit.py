@@ -57,11 +57,7 @@ class _Entries(NamedTuple):
 
 
 class EditReader:
-    """Reads edits of one accepted text after the other.
-
-    Args:
-        accepted: The revision in force, which was accepted without a warning.
-    """
+    """Reads edits of one accepted text after the other; that one is in force, and without a warning."""
 
     def __init__(self, accepted: RevisionText, defaults: PolicyDefaults, registry: Registry) -> None:
         self._defaults, self._registry = defaults, registry
@@ -118,11 +114,7 @@ class EditReader:
 
 
 class _Definitions(Mapping[str, JobDefinition]):
-    """The definitions of an edited text, each looked up when it is asked for: few of ten thousand are.
-
-    Args:
-        keys: The text's, in order; some are notes.
-    """
+    """The definitions of an edited text, looked up when asked for: few of ten thousand are. Some ``keys`` are notes."""
 
     def __init__(self, keys: Iterable[str], read: Mapping[str, JobDefinition], known: Mapping[str, JobRecord]) -> None:
         self._read, self._known = read, known

@@ -54,11 +54,8 @@ class FileWatch:
     """Notices that a file has another content, whatever way it was saved; reads it only when it may have.
 
     Times of change (``ctime``) are what no editor sets back; a text that follows another within one tick of them is
-    found by reading again until they are old.
-
-    Args:
-        path: The file; links are followed at every look.
-        max_bytes: At most so much is read, and one byte more.
+    found by reading again until they are old. Links are followed at every look, and at most ``max_bytes`` and one more
+    are read.
     """
 
     def __init__(self, path: Path, clock: Clock, *, max_bytes: int) -> None:

@@ -21,10 +21,7 @@ MAX_TOLD: Final = 4000
 
 
 class Standing:
-    """What is true of one config file now.
-
-    Args:
-        cron: The manager, opened; its lease tells other processes.
+    """What is true of one config file now; the lease of ``cron``, which is open, tells other processes.
 
     Attributes:
         error: Why the file is refused now; None while it is in force.

@@ -62,11 +62,8 @@ class ExpectedLine:
     """The line and its slots, driven by starts in the order of their time.
 
     A start is its number, its instant and its job. Ten thousand may wait at once: those that came together are one
-    entry of the line, a number each.
-
-    Args:
-        limits: Executor → fewer than that.
-        singly: False forgets every start that is over.
+    entry of the line, a number each. ``limits`` has executors that may run fewer than the slots; without ``singly``
+    every start that is over is forgotten.
     """
 
     def __init__(self, slots: int, limits: Mapping[str, int], load: Load, *, singly: bool = True) -> None:

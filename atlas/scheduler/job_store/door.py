@@ -37,11 +37,8 @@ if TYPE_CHECKING:
 class Door:
     """Held by a pass from its opening until its commit, and by a change to jobs; every method from any thread.
 
-    Args:
-        on_released: Takes the tasks of a pass once they are on disk.
-        on_dropped: Takes the tasks of a pass that were not written.
-        on_replaced: Takes ids of tasks whose end a pass asked for.
-        wake: Lets the loop look at the jobs.
+    ``on_released`` takes the tasks of a pass once they are on disk, ``on_dropped`` those that were not written, and
+    ``on_replaced`` ids of tasks whose end a pass asked for; ``wake`` lets the loop look at the jobs.
     """
 
     def __init__(

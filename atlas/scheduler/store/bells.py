@@ -34,11 +34,7 @@ class Bells(Hearing):
     """Rings other processes' bells behind this one's commits, and listens to its own.
 
     A process that is killed between its commit and the bells was not yet told that it has committed; whoever listens
-    looks now and then all the same.
-
-    Args:
-        database: The database file; the bells hang in a folder beside it that only its user may enter.
-        heard: Called after another process committed, and whenever listening begins or ends.
+    looks now and then all the same. They hang in a folder beside the ``database`` that only its user may enter.
     """
 
     safety_s = 6.0  # a scheduler is awake each five seconds for its lease

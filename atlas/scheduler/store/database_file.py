@@ -45,11 +45,7 @@ class Loss:
 
 
 class DatabaseFile:
-    """One database file in use.
-
-    Args:
-        path: Where it is; None for databases that are no file, of which nothing is ever lost here.
-    """
+    """One database file in use; without a ``path`` it is no file, of which nothing is ever lost here."""
 
     def __init__(self, path: Path | None) -> None:
         self.path = path

@@ -18,11 +18,7 @@ RETRY_MAX_S: Final = 30.0
 
 
 class Hearing(ABC):
-    """Listens for other processes' commits.
-
-    Args:
-        heard: Called after another process committed, and whenever listening begins or ends.
-    """
+    """Listens for other processes' commits; ``heard`` is called behind each, and when listening begins or ends."""
 
     safety_s: ClassVar[float] = 30.0
     """How often to look although nothing was heard, seconds."""

@@ -56,12 +56,7 @@ class Sent(NamedTuple):
 
 
 class Notices(Hearing):
-    """Tells other processes of this one's commits, and hears of theirs.
-
-    Args:
-        owner: This process's name; what it told itself it does not hear.
-        heard: Called after another process committed, and whenever listening begins or ends.
-    """
+    """Tells other processes of this one's commits, and hears of theirs: not of what ``owner``, itself, has told."""
 
     def __init__(self, engine: Engine, owner: str, clock: Clock, heard: Callable[[], None]) -> None:
         super().__init__(heard)

@@ -51,19 +51,11 @@ def delete_final_tasks(
     dry_run: bool = False,
     between: Callable[[], None] = nothing,
 ) -> int:
-    """Remove final tasks that are too old or too many, with their attempts and logs; returns how many tasks.
+    """Remove final tasks ended ``before`` or beyond the newest ``keep``, with attempts and logs; returns how many.
 
-    A job's own limits are stronger than general ones: what ``keep_days`` or ``keep_tasks`` of its definition keeps is
-    removed only when ``job_id`` names it.
-
-    Args:
-        store: Where they are.
-        before: Those that ended before this instant go; None sets no age.
-        keep: Those beyond the newest so many go; None sets no number.
-        job_id: Only this job's; None means everybody's.
-        batch: Tasks per commit.
-        dry_run: Only count.
-        between: Called after each batch; may raise to stop.
+    None sets no limit. A job's own limits are stronger than general ones: what ``keep_days`` or ``keep_tasks`` of its
+    definition keeps is removed only when ``job_id`` names it. ``between`` is called after each ``batch``, which is a
+    commit, and may raise to stop; ``dry_run`` only counts.
 
     Raises:
         StoreUnavailableError: The database does not answer; batches removed before stay removed.

@@ -175,12 +175,9 @@ def run_plain(connection: Connection, text: str) -> None:
 def update_rows(
     table: Table, names: Sequence[str], change: Callable[[Update, Mapping[str, ColumnElement[Any]]], Update]
 ) -> Callable[[Any], Update]:
-    """Makes an UPDATE for rows that hold ``names``; for `Statement`.
+    """Makes an UPDATE of ``table`` for rows that hold ``names``, of which each brings a value; for `Statement`.
 
-    Args:
-        table: What is updated.
-        names: Columns of which each row brings a value.
-        change: Adds what is set, and where, to the update; gets the row's values by name.
+    ``change`` adds what is set, and where; it gets the row's values by name.
     """
 
     def make(database: Any) -> Update:

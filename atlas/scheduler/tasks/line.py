@@ -161,10 +161,7 @@ class Line:
     def take(self, kind: ExecutorKind, *, give_back: bool = False, wait: bool = True) -> Task | None:
         """The next task of a lane, with a slot; None when there is none now (``wait=False``) or the line closed.
 
-        Args:
-            kind: The lane.
-            give_back: Give the slot of the task before back first, in one step.
-            wait: Block until there is one.
+        Without ``wait`` it does not block; ``give_back`` gives the slot of the task before back first, in one step.
         """
         lane = self._lanes[kind]
         with self._lock:

@@ -32,10 +32,8 @@ if TYPE_CHECKING:
 class LiveTasks:
     """The state that the parts of a queue share. Not thread-safe: each of them holds ``lock`` while it uses it.
 
-    The containers stay the same objects for good, so that each part keeps those it needs.
-
-    Args:
-        on_timer: Called with the monotonic time at which a retry is due.
+    The containers stay the same objects for good, so that each part keeps those it needs. ``on_timer`` is told the
+    monotonic time at which a retry is due.
 
     Attributes:
         idle: Its condition: nothing runs any more, or no task is left.

@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 class Timekeeper:
-    """Calls ``tick`` at the times it is told, and ``renew`` every ``renew_s`` seconds.
-
-    Args:
-        tick: Does what is due; returns the monotonic time of what comes next, or None.
-        renew: Called regularly, whatever else is due.
-    """
+    """Calls ``tick``, which says when it wants to be called next or None, at those times, and ``renew`` regularly."""
 
     def __init__(
         self, clock: Clock, tick: Callable[[], float | None], renew: Callable[[], None], renew_s: float

@@ -27,10 +27,8 @@ class SetClock(SystemClock):
 class VirtualClock(SetClock):
     """A clock on which nothing takes time: wall time and durations move together, by `pass_s` alone.
 
-    `set_by_s` and `sleep_s` do to it what people and machines do to clocks.
-
-    Args:
-        start: Where it stands at first, aware; by default now.
+    `set_by_s` and `sleep_s` do to it what people and machines do to clocks. It stands at ``start`` at first, by default
+    now.
 
     Raises:
         ValueError: ``start`` has no zone.

@@ -21,11 +21,7 @@ WAITS_S: Final = 0.3
 
 
 class Aside(Generic[T]):
-    """Keeps an answer and finds a new one when the old one has its age.
-
-    Args:
-        told: Called when there is a new answer.
-    """
+    """Keeps an answer, and finds and tells that there is a new one when the old one has its age."""
 
     def __init__(self, name: str, told: Callable[[], None]) -> None:
         self._name, self._told = name, told

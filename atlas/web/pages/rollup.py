@@ -104,12 +104,7 @@ class Step:
 
 
 class Rollup:
-    """The steps of the last 24 hours, or of more: read once, piece by piece and newest first, then kept up to date.
-
-    Args:
-        span_s: How long the past is, seconds.
-        step_s: How long a step is, seconds.
-    """
+    """The steps of the last 24 hours, or of more: read once, piece by piece and newest first, then kept up to date."""
 
     def __init__(self, store: Store, span_s: int = DAY_S, step_s: int = STEP_S) -> None:
         self._store, self._span_s, self._step_s = store, span_s, step_s
