@@ -108,7 +108,7 @@ class Collection:
     barren: Barren = field(default_factory=Barren)
 
     async def run(self, only: Sequence[str] | None = None) -> dict[str, Any]:
-        """Collect ``only`` sources of these names or types, or all once; returns counts and what came of each source.
+        """Collect all sources once, or ``only`` those of these names or types; returns counts and what came of each.
 
         ``sources`` were looked at: ``unchanged`` said nothing is new, ``failed`` failed, ``skipped`` were left out;
         ``fetched`` articles stand in the others, of which ``new`` were stored. ``by_source`` holds each one's

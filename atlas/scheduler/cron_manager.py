@@ -332,7 +332,7 @@ class SyncCronManager:
     # --- pauses ---------------------------------------------------------------------------------------------------
 
     def pause_job(self, name: str, *, reason: str = "", by: str = "", until: datetime | None = None) -> None:
-        """Let a job make no tasks until ``until``, or a resume; its fire times are stored as skips with ``reason``.
+        """Let a job make no tasks, till ``until`` or a resume; its fire times are stored as skips.
 
         Raises:
             UnknownJobError: No such job.

@@ -51,7 +51,7 @@ CHANCE: Final = random.Random()  # noqa: S311 - spreads retries
 
 
 class Serving:
-    """Everything that lives between a queue's start and its stop; a ``loop`` of None is made when one is needed."""
+    """Everything that lives between a queue's start and its stop; without a ``loop`` it makes one if need be."""
 
     def __init__(
         self,

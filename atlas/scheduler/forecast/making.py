@@ -42,10 +42,9 @@ def forecast(
 
     What runs already at ``now`` is not known here: the first minutes may be a little fuller.
 
-    ``jobs`` are all of them; they start with fewer than ``slots`` where ``limits`` bounds their executor. Stretches of
-    ``bucket_s`` (None: an hour, or a day where it looks far, `LONGEST_BY_HOURS`) begin on the wall clock of ``zone``.
-    ``singly`` False leaves out the single starts and jobs, and all but `NAMED` jobs of a crowd: of ten thousand jobs
-    they are megabytes.
+    ``limits`` bounds the tasks of an executor below ``slots``. Stretches of ``bucket_s`` (None: an hour, or a day where
+    it looks far, `LONGEST_BY_HOURS`) begin on the wall clock of ``zone``. ``singly`` False leaves out the single starts
+    and jobs, and all but `NAMED` jobs of a crowd: of ten thousand jobs they are megabytes.
     """
     slots, begin = max(1, slots), now.astimezone(UTC)
     if singly:
