@@ -130,7 +130,7 @@ def test_no_translation_takes_other_values_than_its_text() -> None:
     [
         (UnknownJobError("nightly", nearest="night"), "作业 nightly：没有这个作业；您是指 'night' 吗？"),
         (UnknownTaskError("7"), "任务 7：没有这个任务（从未创建，或已按保留期清除）"),
-        (JobBusyError("nightly", "7"), "作业 nightly：任务 7 尚未结束，重叠策略不允许启动第二个"),
+        (JobBusyError("nightly", "7"), "作业 nightly：任务 7 尚未结束，重叠策略不允许再启动"),
         (QueueFullError(1000), "已有 1,000 个任务在等待（max_waiting）；未接受新任务，请稍后再提交"),
     ],
     ids=["job", "task", "busy", "full"],
