@@ -65,7 +65,9 @@ class AtlasScheduler:
         self.queue = TaskQueue(
             scheduler.max_workers,
             registry=self.registry,
-            defaults=QueueDefaults(timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries),
+            defaults=QueueDefaults(
+                timeout_s=scheduler.task_timeout, max_retries=scheduler.max_retries, source="config.yaml"
+            ),
             max_waiting=scheduler.max_waiting,
             stop_grace_s=scheduler.stop_grace,
             executor_limits={ExecutorKind(kind): limit for kind, limit in scheduler.executor_limits.items()},

@@ -43,6 +43,7 @@ from atlas.scheduler.registry import Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.task import Overlap
+from atlas.scheduler.tasks.submission import QueueDefaults
 from tests.clockwork import DAY, LIMIT_S, START, Clockwork, nothing, utc
 
 if TYPE_CHECKING:
@@ -509,6 +510,16 @@ def test_the_status_of_a_job_tells_figures_and_where_each_value_comes_from(clock
     assert status["unfinished_tasks"] == []
     assert status["last_task"]["status"] == "FAILED"
     assert "division by zero" in status["last_task"]["error"]
+
+
+def test_what_the_queue_says_for_all_is_told_from_what_is_built_in(tmp_path: Path) -> None:
+    defaults = QueueDefaults(timeout_s=77.0, max_retries=1)
+    with TaskQueue(defaults=defaults).sync as queue, CronManager(queue._queue).sync as cron:
+        cron.add_job("job", "@hourly", nothing, max_retries=2)
+        policy = cron.get_job_status("job")["policy"]
+    assert policy["timeout"] == {"value": 77.0, "from": "queue"}
+    assert policy["max_retries"] == {"value": 2, "from": "job"}
+    assert policy["overlap"]["from"] == "built in"
 
 
 def test_the_status_names_unfinished_tasks_and_a_job_that_never_ran_has_none(clockwork: Clockwork) -> None:

@@ -293,7 +293,8 @@ def test_what_is_not_given_comes_from_the_queue_and_what_is_given_from_the_job()
         == job.policies.source_of("priority")
         == "job"
     )
-    assert job.policies.source_of("max_retries") == "built in"
+    assert job.policies.source_of("max_retries") == "queue"
+    assert job.policies.source_of("overlap") == "built in"
 
 
 def test_a_timeout_of_none_is_no_limit_and_any_other_none_is_not_given() -> None:
@@ -392,7 +393,7 @@ def test_every_option_has_a_policy_source_or_is_no_policy() -> None:
         "keep_days": 1, "keep_tasks": 1, "log_max_bytes": 1,
     }  # fmt: skip
     assert set(policies) == set(JobOptions.__annotations__) - no_policy
-    assert defined().policies.value_from == {}
+    assert defined().policies.value_from == dict.fromkeys(("timeout", "max_retries"), "queue")
     assert defined(**policies).policies.value_from == dict.fromkeys(policies, "job")
 
 

@@ -76,7 +76,8 @@ class JobPolicies:
         keep_days: How long its final tasks stay, days; None leaves it to the settings.
         keep_tasks: How many of its final tasks stay at most; None leaves it to the settings.
         log_max_bytes: Most bytes kept of what one of its tasks logs, 0 keeps none; None leaves it to the settings.
-        value_from: Policy field → ``job``, ``defaults`` or ``config.yaml``; what it does not name is `BUILT_IN`.
+        value_from: Policy field → ``job``, ``defaults``, ``config.yaml`` or ``queue``; what it does not name is
+            `BUILT_IN`.
     """
 
     executor: ExecutorKind | None = None

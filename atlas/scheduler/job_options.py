@@ -132,7 +132,7 @@ def define(
         keep_days=options.get("keep_days"),
         keep_tasks=options.get("keep_tasks"),
         log_max_bytes=options.get("log_max_bytes"),
-        value_from={name: "job" for name in POLICY_FIELDS if name in options},
+        value_from={**defaults.value_from(), **{name: "job" for name in POLICY_FIELDS if name in options}},
     )
     policies.of_task(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
     return JobDefinition(

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict
 
 from loguru import logger
 
@@ -68,10 +68,24 @@ _OPTIONS: Final = SubmitOptions.__annotations__.keys()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QueueDefaults:
-    """Policies of tasks that do not bring their own; see `SubmitOptions`."""
+    """Policies of tasks that do not bring their own; see `SubmitOptions`.
+
+    Attributes:
+        source: Where what is not built in was said, for `CronManager.get_job_status`.
+    """
 
     timeout_s: float | None = 600.0
     max_retries: int = 3
+    source: Literal["queue", "config.yaml"] = "queue"
+
+    def value_from(self) -> dict[str, str]:
+        """Policy that is not the built-in one → where it was said."""
+        built_in = QueueDefaults()
+        differs = {
+            "timeout": self.timeout_s != built_in.timeout_s,
+            "max_retries": self.max_retries != built_in.max_retries,
+        }
+        return {name: self.source for name, said in differs.items() if said}
 
 
 class _Order(NamedTuple):

@@ -231,6 +231,7 @@ _FROM: Final = {
     "job": "from the job",
     "defaults": "from the file’s defaults",
     "config.yaml": "from config.yaml",
+    "queue": "from the queue’s defaults",
     BUILT_IN: "built in",
 }
 _OVERLAP: Final = {

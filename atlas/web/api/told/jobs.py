@@ -42,7 +42,7 @@ class ValueTold(Closed):
     """A policy's value and where it comes from."""
 
     value: Any
-    source: str = Field(alias="from", description="`job`, `defaults`, `config.yaml` or `built in`.")
+    source: str = Field(alias="from", description="`job`, `defaults`, `config.yaml`, `queue` or `built in`.")
 
 
 class WholeJobTold(JobTold, MetricsTold):

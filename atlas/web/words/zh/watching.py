@@ -193,6 +193,7 @@ WATCHING: Final[dict[str, str]] = {
     "from the job": "来自作业",
     "from the file’s defaults": "来自文件默认值",
     "from config.yaml": "来自 config.yaml",
+    "from the queue’s defaults": "来自队列默认值",
     "built in": "内置",
     "skip: one task at a time": "skip：同时只有一个任务",
     "queue: they wait for each other": "queue：依次等待",
