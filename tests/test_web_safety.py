@@ -111,6 +111,17 @@ def test_a_stranger_who_comes_by_a_link_is_led_to_the_sign_in_and_nowhere_else(s
     assert client.get("/api/v1/jobs").status_code == 401
 
 
+def test_a_program_that_takes_figures_without_the_token_is_told_in_a_line_and_a_person_on_a_page(
+    site: Starlette,
+) -> None:
+    client = TestClient(site, base_url=BASE)
+    program = client.get("/metrics", headers={"accept": "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"})
+    assert (program.status_code, program.json()["error"]["code"]) == (401, "sign_in")
+    person = client.get("/metrics", headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert person.status_code == 401
+    assert person.headers["content-type"].startswith("text/html")
+
+
 @pytest.mark.parametrize("how", ["form", "link", "program"])
 def test_guessing_is_slowed_down(site: Starlette, token: str, how: str) -> None:
     client = browser(site)

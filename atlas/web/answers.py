@@ -78,8 +78,10 @@ def phrase(text: str) -> str:
 
 
 def wants_json(request: Request) -> bool:
-    """True where a program asks: below ``/api/``, or one that came with a token."""
+    """True where a program asks: below ``/api/``, one that came with a token, or for figures and takes no HTML."""
     path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+    if path == "/metrics" and "text/html" not in request.headers.get("accept", ""):
+        return True
     return path.startswith(("/api/", "/live")) or request.scope.get("atlas.by") == "api"
 
 
