@@ -20,7 +20,7 @@ from atlas.scheduler.registry import Registry
 from atlas.scheduler.told import Told, from_parts, parts_of, told_of
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import PARTS, ZH
-from atlas.web.words.zh.kept import KEPT
+from atlas.web.words.zh.kept import KEPT, KEPT_TOO
 from atlas.web.words.zh.sources import SOURCES
 
 if TYPE_CHECKING:
@@ -154,7 +154,7 @@ def nodes(*folders: Path) -> Iterator[ast.AST]:
 def test_what_rows_keep_in_plain_english_is_what_the_engine_writes() -> None:
     folders = [Path(scheduler.__file__).parent, *COLLECTING]
     written = [node.value for node in nodes(*folders) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    for english in (*KEPT, *SOURCES):
+    for english in (*KEPT, *KEPT_TOO, *SOURCES):
         for part in re.split(r"\{\w+\}", english):
             words = part.removeprefix("; 1").strip()
             assert any(words in one for one in written), (english, words)
@@ -197,10 +197,14 @@ def test_why_a_source_could_not_be_collected_is_said_in_chinese() -> None:
         ),
         ("a sign-in page came in place of a feed: '登录'", "返回的是登录页而不是订阅源：'登录'"),
         ("no change to jobs", "作业没有变化"),
+        (
+            "no function 'a:b': ImportError: no; did you mean 'a:c'?",
+            "没有函数 'a:b'：ImportError: no；您是指 'a:c' 吗？",
+        ),
         ("ValueError: the attempt ran longer", "ValueError: the attempt ran longer"),
         ("a {brace} of somebody else", "a {brace} of somebody else"),
     ],
-    ids=["limit", "killed", "nested", "source", "page", "revision", "somebody else's", "braces"],
+    ids=["limit", "killed", "nested", "source", "page", "revision", "function", "somebody else's", "braces"],
 )
 def test_what_rows_keep_in_plain_english_is_said_in_chinese(english: str, chinese: str) -> None:
     assert Speech("zh").told(english) == chinese

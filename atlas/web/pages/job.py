@@ -288,7 +288,11 @@ def _history(connection: Connection, view: View, job_id: str, only: str, before:
             at = instant(row.fire_time)
             if at is not None:
                 words = view.say(SKIPS.get(row.skip_reason, row.skip_reason))
-                detail = f"{words}: {row.detail}" if row.detail and row.skip_reason != "overlap" else words
+                detail = (
+                    view.say(": ").join((words, view.say.told(row.detail)))
+                    if row.detail and row.skip_reason != "overlap"
+                    else words
+                )
                 found.append(
                     Happened(
                         at=at,

@@ -8,7 +8,7 @@ from typing import Final
 
 from atlas.scheduler.told import Both, Told
 from atlas.web.words.zh import ZH
-from atlas.web.words.zh.kept import KEPT
+from atlas.web.words.zh.kept import KEPT, KEPT_TOO
 from atlas.web.words.zh.sources import SOURCES
 
 _PLACE: Final = re.compile(r"\\{(\w+)\\}")
@@ -66,4 +66,4 @@ def _shape(pattern: str) -> re.Pattern[str]:
     return re.compile(_PLACE.sub(r"(?P<\1>.{1,200}?)", re.escape(pattern)))
 
 
-_KEPT: Final = tuple((pattern, _shape(pattern)) for pattern in (*KEPT, *SOURCES))
+_KEPT: Final = tuple((pattern, _shape(pattern)) for pattern in (*KEPT, *KEPT_TOO, *SOURCES))

@@ -33,4 +33,16 @@ KEPT: Final[dict[str, str]] = {
     "its thread had ended": "其线程已结束",
     "it had not looked for due jobs for {s}": "已有 {s} 没有查找到期作业",
 }
-"""A text that is none of these is somebody else's: it is shown as it stands."""
+KEPT_TOO: Final = (
+    "{said}; did you mean {name}?",
+    "no function {name} is registered",
+    "no function {name}: {why}",
+    "function {name} is defined in {origin}, which is not on the allow-list (functions.allow)",
+    "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)",
+    "its function {function} lived in another process; add_job({job}, …) binds it",
+    "{what}: it cannot run on executor {executor}",
+)
+"""What rows keep of a job without its function; errors say it as well, and it is translated there.
+
+A text that is none of these is somebody else's: it is shown as it stands.
+"""
