@@ -215,7 +215,7 @@ def test_advice_is_said_in_chinese() -> None:
     [
         (None, "–"),
         ({"revision": 7, "summary": "+a ~b"}, "r7 +a ~b"),
-        ({"revision": 7, "summary": "no change to jobs", "detail": "revision 3"}, "r7 ← r3 作业没有变化"),
+        ({"revision": 7, "summary": "no change to jobs", "detail": "back to revision 3"}, "r7 ← r3 作业没有变化"),
         (
             {"paused_at": "2026-11-25T00:00Z", "until": "2026-11-25T16:30Z", "by": "lin", "reason": ""},
             "未说明原因，至 ",

@@ -154,10 +154,12 @@ def test_at_any_width_the_bar_is_whole_and_the_hours_above_the_lanes_stand_apart
 ) -> None:
     found: list[str] = []
     with tab(window, locale=locale) as (page, complaints):
-        for width in (340, 390, 730, 1000, 1101, 1200, 1300, 1440):
+        for width in (340, 390, 721, 800, 1011, 1101, 1241, 1300, 1440):
             page.set_viewport_size({"width": width, "height": 900})
             for path in ("/", "/queue"):
                 visit(page, served.base + path)
+                if beyond := page.evaluate(SIDEWAYS):
+                    found.append(f"{path} at {width}: {beyond} px beyond its edge")
                 found += [f"{path} at {width}: {one}" for one in page.evaluate(CUT) + page.evaluate(OVER_EACH_OTHER)]
         assert found + complaints == []
 

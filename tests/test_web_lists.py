@@ -17,7 +17,7 @@ from atlas.scheduler.errors import QueueStoppedError
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.store.task_queries import TaskFilter, page_of_tasks
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
-from atlas.scheduler.task import Task
+from atlas.scheduler.task import Task, TaskStatus
 from atlas.service import AtlasScheduler
 from tests.test_web_api import signed_in
 
@@ -255,7 +255,7 @@ def test_jobs_that_cannot_run_come_first_have_a_chip_and_are_told_on_the_first_p
         assert listed("/jobs?state=unable") == ["unbound"]
         assert 'href="/jobs?state=unable"' in client.get("/jobs").text
         first = client.get("/").text
-        assert "60 jobs active, 1 cannot run, 1 paused, 1 off" in first
+        assert "60 jobs active, 1 cannot run, 1 paused, 1 off." in re.sub("<[^>]+>", "", first)
         assert "Does not fire: no function &#39;not_here&#39; is registered" in first
         assert ", next at" not in client.get("/jobs/unbound").text
         settings.persistence.cron_config.write_text(json.dumps({"cron_jobs": {**jobs, "b": off, "c": off}}))
@@ -299,3 +299,43 @@ def test_every_revision_of_the_config_is_reached_from_its_page(settings: Setting
         assert "Roll back to r1" in oldest  # where its list shows it still
         assert 'aria-current="true">r1<' in oldest
         assert client.get("/config?revision=99999").status_code == 200
+
+
+def test_a_file_that_is_refused_is_edited_or_put_back_where_its_problems_are_told(settings: Settings) -> None:
+    file = settings.persistence.cron_config
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(good := '{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        file.write_text(good.replace("@yearly", "@daly"))
+        page = client.get("/config").text
+        assert "cannot be used" in page
+        assert 'href="/config?edit=1"' in page
+        assert ">Discard<" not in page  # it would lead to the same page again
+        form = re.search(r'action="/act/rollback">.*?name="number" value="(\d+)"', page)
+        assert form is not None
+        answer = client.post("/act/rollback", data={"number": form[1], "back": "/config"}, follow_redirects=False)
+        assert answer.headers["location"] == "/config"
+        assert file.read_text() == good
+        assert "cannot be used" not in client.get("/config").text
+
+
+def test_the_list_of_tasks_shows_how_results_begin(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        for number, result in enumerate(('{"新": 3}', json.dumps("x" * 500), None)):
+            row = full_row(
+                Task(
+                    id=f"t{number}",
+                    name="n",
+                    function="f",
+                    status=TaskStatus.SUCCESS,
+                    created_at=datetime.now(UTC),
+                    result=result,
+                )
+            )
+            atlas.store.write(partial(insert_tasks, rows=[row]))
+        page = html.unescape(signed_in(atlas).get("/tasks").text)
+        assert '<span title="{"新": 3}">{"新": 3}</span>' in page
+        assert "x" * 78 + "…</span>" in page

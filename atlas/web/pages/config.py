@@ -99,6 +99,7 @@ def config(visit: Visit) -> Shown:
         too_large=len(wanted) > MAX_EDITED,
         editing=editing,
         posted="text" in visit.form,
+        on_disk=bool(label) and wanted == on_disk,
         wanted=wanted,
         back_to=number if label == f"r{number}" else None,
         kept=kept[:LISTED],

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 DAY_S: Final = 86_400
 SORTS: Final = {"urgency": "By urgency", "name": "By name", "next": "By next fire"}
 _TICK_LATE_S: Final = 60.0
-_MOST_ALERTS: Final = 6
+_FAILING: Final = 4
+"""Failing jobs that have a line of their own; all of them are one click away."""
 _TOLD_SINGLY: Final = 2
 """Jobs that cannot run of which each has a line of its own; of more the names are told, `_NAMED` of them."""
 _NAMED: Final = 6
@@ -101,7 +102,7 @@ def overview(visit: Visit) -> Shown:
             *_of_unable(view, stand),
             *_of_failing(view, stand),
             *_of_plan(view, plan),
-        ][:_MOST_ALERTS],
+        ],
         figures=figures,
         today=today,
         ranges=ranges.choices(view),
@@ -234,16 +235,15 @@ def _unable(view: View, job: Job) -> Alert:
 def _of_failing(view: View, stand: Standing) -> list[Alert]:
     say, found = view.say, list[Alert]()
     left_out = stand.paused | stand.off | stand.unable
-    worst = [view.desk.record(job_id) for job_id in stand.failing if job_id not in left_out][:4]
+    worst = [view.desk.record(job_id) for job_id in stand.failing if job_id not in left_out][:_FAILING]
     for row in rows_of(view.desk, [record for record in worst if record is not None], view.now):
         lately = row.recent.tasks[:10]
         bad = sum(task.status in {"FAILED", "TIMEOUT"} for task in lately)
         last = row.recent.last_final
         if last is None:
             continue
-        words = say(
-            "{bad} of the last {n} tasks did not succeed. {error}", bad=bad, n=len(lately), error=_error(view, last.id)
-        )
+        words = say("the last task did not succeed|{bad} of the last {n} tasks did not succeed", bad=bad, n=len(lately))
+        words = say(": ").join(filter(None, (words, _error(view, last.id))))
         found.append(
             Alert(
                 level="bad" if row.recent.bad_in_a_row > 1 or bad * 2 >= len(lately) else "warn",

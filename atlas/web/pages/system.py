@@ -88,10 +88,9 @@ def kept_in_words(view: View, value: Any) -> str:
         case None:
             return "–"
         case {"revision": int() as number, **more}:
-            came_from = str(more.get("detail", "")).replace("revision ", "← r")
-            return short_json(
-                " ".join(filter(None, (f"r{number}", came_from, say.told(str(more.get("summary", "")))))), MOST
-            )
+            old = str(more.get("detail", "")).rpartition("revision ")[2]
+            parts = f"r{number}", f"← r{old}" if old else "", say.told(str(more.get("summary", "")))
+            return short_json(" ".join(filter(None, parts)), MOST)
         case {"paused_at": str(), "reason": str() as reason, "until": str() | None as until}:
             ends = until and say("until {when}", when=view.said.moment(datetime.fromisoformat(until), seconds=False))
             return short_json(say(", ").join(filter(None, (reason or say("no reason given"), ends))), MOST)

@@ -13,7 +13,7 @@ from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import behind, containing, cursor
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority, TaskStatus
-from atlas.web.pages.view import View
+from atlas.web.pages.view import View, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ MOST_SEARCHED: Final = 20_000
 MOST_TAKEN: Final = 10_000
 """Newest tasks of a selection that are taken away in one file."""
 SINCE: Final = {"1h": timedelta(hours=1), "24h": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
+SHOWN: Final = 80
+"""Characters of a result in the list."""
 _COLUMNS: Final = (
     *("id", "name", "job_id", "status", "priority", "created_at", "fire_time", "started_at", "finished_at"),
     *("attempt", "failures", "reason", "error", "cause", "due_at"),
@@ -81,7 +83,8 @@ def wanted_of(view: View) -> dict[str, str]:
 
 def find_tasks(connection: Connection, view: View, wanted: dict[str, str], before: str, most: int) -> list[Any]:
     """The newest ``most`` rows that `wanted_of` narrows to, behind the cursor ``before``."""
-    statement = select(*(tasks.c[name] for name in _COLUMNS))
+    begin = func.substr(tasks.c.result, 1, SHOWN + 1).label("result")  # the whole may have 64 kB
+    statement = select(*(tasks.c[name] for name in _COLUMNS), begin)
     conditions = []
     if wanted["status"]:
         conditions.append(tasks.c.status == wanted["status"])
@@ -113,7 +116,10 @@ def _instant(view: View, text: str) -> datetime | None:
 
 def _row(view: View, row: Any) -> dict[str, Any]:
     started, finished = instant(row.started_at), instant(row.finished_at)
-    outcome = view.headline(row.error)[:140] if row.error and row.status != "SUCCESS" else ""
+    if row.status == "SUCCESS":
+        outcome = short_json(row.result or "", SHOWN)
+    else:
+        outcome = view.headline(row.error)[:140] if row.error else ""
     if row.status == "RETRYING" and row.due_at is not None:
         outcome = view.say("next try {when}", when=view.said.within(instant(row.due_at))) + (
             f" · {outcome}" if outcome else ""

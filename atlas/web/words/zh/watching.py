@@ -15,6 +15,7 @@ WATCHING: Final[dict[str, str]] = {
     "1 job active|{n} jobs active": "{n} 个作业启用",
     "{n} paused": "{n} 个暂停",
     "{n} cannot run": "{n} 个无法运行",
+    "{n} failing": "{n} 个持续失败",
     "{n} off": "{n} 个停用",
     "{a} of {b} slots busy": "{b} 个槽位中 {a} 个忙碌",
     "Next fire {when}": "下次触发：{when}",
@@ -87,7 +88,7 @@ WATCHING: Final[dict[str, str]] = {
     "Open config": "打开配置",
     "1 thread does not stop and was abandoned; its slot was replaced."
     "|{n} threads do not stop and were abandoned; their slots were replaced.": "{n} 个线程无法停止，已被放弃；槽位已替换。",
-    "{bad} of the last {n} tasks did not succeed. {error}": "最近 {n} 个任务中 {bad} 个未成功。{error}",
+    "the last task did not succeed|{bad} of the last {n} tasks did not succeed": "最近 {n} 个任务中 {bad} 个未成功",
     "Open task": "查看任务",
     "Cannot run: {jobs}": "无法运行：{jobs}",
     "Does not fire: {why}": "不会触发：{why}",
