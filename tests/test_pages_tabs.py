@@ -340,17 +340,17 @@ def test_what_a_reader_folded_stays_folded_through_a_live_update(
 
 def test_a_table_that_is_moved_sideways_stays_there(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = seeded.bare(tmp_path_factory.mktemp("sideways"), {"nightly": {**ENTRY, "name": "a long name " * 9}})
-    with serving(settings) as running, tab(window, viewport={"width": 740, "height": 800}) as (page, complaints):
+    with serving(settings) as running, tab(window, viewport={"width": 721, "height": 800}) as (page, complaints):
         live(page, f"{running.base}/jobs")
         page.evaluate("document.fonts.ready")
         page.wait_for_function(
-            "(one => one.scrollWidth - one.clientWidth >= 90)(document.querySelector('#j-rows .scroll'))"
+            "(one => one.scrollWidth - one.clientWidth >= 60)(document.querySelector('#j-rows .scroll'))"
         )
-        moved = page.locator("#j-rows .scroll").evaluate("one => { one.scrollLeft = 90; return one.scrollLeft; }")
-        assert moved == 90
+        moved = page.locator("#j-rows .scroll").evaluate("one => { one.scrollLeft = 60; return one.scrollLeft; }")
+        assert moved == 60
         aside(running.atlas.cron.sync.pause_job, "nightly", by="mei")
         expect(page.locator("tbody")).to_contain_text("mei")
-        assert page.locator("#j-rows .scroll").evaluate("one => one.scrollLeft") == 90
+        assert page.locator("#j-rows .scroll").evaluate("one => one.scrollLeft") == 60
         assert complaints == []
 
 
