@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -41,11 +42,14 @@ from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import jobs, leases
 from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.tasks.live import Live
 from tests.clockwork import LIMIT_S, Clockwork
 from tests.forked import Program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from atlas.scheduler.task import Task
 
 PROMISED = timedelta(seconds=2)
 """A second is promised; the other one is for a busy machine."""
@@ -206,6 +210,31 @@ def test_a_pause_and_its_end_reach_the_scheduler(served: Clockwork, client: Sync
     assert client.resume_job("job") is True
     eventually(lambda: served.job().state is JobState.ACTIVE)
     assert client.resume_job("job") is False
+
+
+def test_a_task_of_a_client_counts_for_its_job_from_the_moment_it_is_decided_on(
+    served: Clockwork, client: SyncAtlasClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between that and the end of its commit a fire took its place in line, and one of the two was queued."""
+    served.cron.add_job("job", "@yearly", "nothing")
+    acceptance = served.cron.running.serving.acceptance
+    adopt, met = acceptance.adopt, list[str]()
+
+    def fires_just_before(tasks: list[Task], **options: Any) -> None:
+        try:
+            acceptance.reserve(Live(replace(tasks[0], id="fire")))
+            met.append("taken")
+            acceptance.forget("fire")
+        except JobBusyError as busy:
+            met.append(busy.task_id)
+        adopt(tasks, **options)
+
+    monkeypatch.setattr(acceptance, "adopt", fires_just_before)
+    task_id = client.run_job("job")
+    assert client.wait(task_id, LIMIT_S).status is TaskStatus.SUCCESS
+    assert met == [task_id]
+    again = client.run_job("job")  # nothing is left of it that would hold up the next
+    assert client.wait(again, LIMIT_S).status is TaskStatus.SUCCESS
 
 
 def test_a_client_sees_jobs_and_figures_as_the_scheduler_does(served: Clockwork, client: SyncAtlasClient) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,7 +39,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.metrics import Moves
-    from atlas.scheduler.outcome import Verdict
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.task import ExecutorKind
     from atlas.scheduler.tasks.capture import LogRules
@@ -349,7 +347,7 @@ class Serving:
         task = self.store.read(lambda connection: fetch(connection, task_id))
         is_new = task is not None and not task.status.is_final and task.origin is not Origin.MANUAL
         if is_new and self.acceptance.taking:
-            self.store.write(self._pick_up, after=self._picked_up)
+            self._begin_pick_up(self.store.ticket()).wait()
             if self.watch(task_id, ticket):
                 return None
             task = self.store.read(lambda connection: fetch(connection, task_id))
@@ -375,7 +373,7 @@ class Serving:
         """Another process committed: take new tasks, hear cancels. Runs on the writer's thread, between commits."""
         new, cancels = self.store.read(recovery.requests)
         if new:
-            self.store.writer.work(self._pick_up, Ticket(), after=self._picked_up)
+            self._begin_pick_up(Ticket())
         for task_id in cancels:
             self._hear_cancel(task_id)
 
@@ -384,22 +382,21 @@ class Serving:
         if self.cancellation.cancel(task_id) is TaskStatus.RUNNING:
             self.cancellation.stop_running(task_id, "cancelled")
 
-    def _pick_up(self, connection: Connection) -> tuple[list[Task], list[Task], Moves]:
-        ahead: dict[str | None, list[str]] = defaultdict(list)
+    def _begin_pick_up(self, ticket: Ticket) -> Ticket:
+        ticket.undo = partial(self.acceptance.expect_none, ticket)
+        self.store.writer.work(partial(self._pick_up, ticket), ticket, after=partial(self._picked_up, ticket))
+        return ticket
 
-        def accept(task: Task) -> Verdict | None:
-            verdict = self.acceptance.refusal(task, ahead[task.job_id])
-            if verdict is None:
-                ahead[task.job_id].append(task.id)
-            return verdict
-
+    def _pick_up(self, ticket: Ticket, connection: Connection) -> tuple[list[Task], list[Task], Moves]:
+        self.acceptance.expect_none(ticket)
+        accept = partial(self.acceptance.refusal, ticket=ticket)
         return recovery.pick_up(connection, self.store.owner, self.store.clock.now(), accept)
 
-    def _picked_up(self, found: tuple[list[Task], list[Task], Moves]) -> None:
+    def _picked_up(self, ticket: Ticket, found: tuple[list[Task], list[Task], Moves]) -> None:
         to_serve, refused, counts = found
         self.store.totals.add(counts)
         self.store.writer.announce(to_serve, refused)
-        self.acceptance.adopt(to_serve, claim_first=False)
+        self.acceptance.adopt(to_serve, claim_first=False, ticket=ticket)
         for task in to_serve:
             self.stop_replaced(self.acceptance.replaced_by(task))
 

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import Store
+    from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live_tasks import LiveTasks
 
@@ -102,17 +103,23 @@ class Acceptance:
         self._by_id[task.id] = live
         self._waiting.add(task)
 
-    def refusal(self, task: Task, ahead: Sequence[str] = ()) -> Verdict | None:
-        """Why a task that another process put into the store is not served; None if it is.
+    def refusal(self, task: Task, ticket: Ticket) -> Verdict | None:
+        """Why a task that another process put into the store is not served; None if it is, by the commit of ``ticket``.
 
-        ``ahead`` are tasks of the same job, by id, that are taken over together with it.
+        From then on it counts as unfinished, until `adopt` or `expect_none`.
         """
         with self._lock:
             try:
-                self._admission.decide(task, ahead)
+                self._admission.decide(task)
             except JobBusyError as error:
                 return Verdict(status=TaskStatus.CANCELLED, cause=Cause.BUSY, error=str(error))
+            self._admission.coming.setdefault(ticket, {})[task.id] = task.job_id
             return None
+
+    def expect_none(self, ticket: Ticket) -> None:
+        """A commit that takes tasks over begins, begins anew, or has failed: it has decided on none."""
+        with self._lock:
+            self._admission.coming.pop(ticket, None)
 
     def replaced_by(self, task: Task) -> list[str]:
         """Ids of the unfinished tasks of the same job that ``task`` takes the place of (``overlap: replace``)."""
@@ -142,12 +149,22 @@ class Acceptance:
                 live.on_disk = True
             self._line.put([live.task for live in mine if self._admission.may_line_up(live)])
 
-    def adopt(self, tasks: Iterable[Task], *, claim_first: bool, died_at: datetime | None = None) -> None:
+    def adopt(
+        self,
+        tasks: Iterable[Task],
+        *,
+        claim_first: bool,
+        died_at: datetime | None = None,
+        ticket: Ticket | None = None,
+    ) -> None:
         """Take over tasks read from rows (recovery, other processes' submits) that are this process's already.
 
         ``claim_first``: they come from an owner that did not stop cleanly, and may have lived until ``died_at``.
+        ``ticket``: of the commit that decided on them, see `refusal`.
         """
         with self._lock:
+            if ticket is not None:
+                self._admission.coming.pop(ticket, None)
             ready: list[Task] = []
             for task in tasks:
                 live = self.live_of(task)

@@ -16,9 +16,9 @@ from atlas.scheduler.errors import JobBusyError
 from atlas.scheduler.task import WAITING, Overlap, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from datetime import datetime
 
+    from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.tasks.live import Live
 
 MAX_HELD: Final = 100
@@ -54,6 +54,8 @@ class Admission:
 
     Attributes:
         suspect: The one that runs, while others of its kind may not.
+        coming: Tasks that a commit under way takes over from other processes, id → job, by that commit's ticket: they
+            are unfinished from the moment on at which they were decided on.
     """
 
     def __init__(self) -> None:
@@ -61,13 +63,12 @@ class Admission:
         self._suspects: list[tuple[int, int, Live]] = []  # a heap; the number keeps equal priorities in order
         self._numbers = itertools.count()
         self.suspect: Live | None = None
+        self.coming: dict[Ticket, dict[str, str | None]] = {}
 
     # --- in -----------------------------------------------------------------------------------------------------------
 
-    def decide(self, task: Task, ahead: Sequence[str] = ()) -> None:
+    def decide(self, task: Task) -> None:
         """Apply the job's overlap rule to a further task.
-
-        ``ahead`` are tasks of the same job, by id, that are taken over together with it.
 
         Raises:
             JobBusyError: The rule allows no further task now.
@@ -75,7 +76,9 @@ class Admission:
         if task.job_id is None:
             return
         mine = self._jobs.get(task.job_id)
-        unfinished = [*(mine.open if mine is not None else ()), *ahead]
+        unfinished = list(mine.open) if mine is not None else []
+        for some in self.coming.values():
+            unfinished += [task_id for task_id, job_id in some.items() if job_id == task.job_id]
         if not unfinished:
             return
         match task.policy.overlap:
@@ -165,6 +168,7 @@ class Admission:
     def clear(self) -> None:
         """Forget everything: the queue stopped."""
         self._jobs.clear()
+        self.coming.clear()
         self._suspects.clear()
         self.suspect = None
 
