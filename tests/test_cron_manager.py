@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from apscheduler.schedulers.base import STATE_STOPPED
+from loguru import logger
 
 from atlas.scheduler.client import AtlasClient, SyncAtlasClient
 from atlas.scheduler.cron_manager import CronManager
@@ -510,6 +511,19 @@ def test_the_status_of_a_job_tells_figures_and_where_each_value_comes_from(clock
     assert status["unfinished_tasks"] == []
     assert status["last_task"]["status"] == "FAILED"
     assert "division by zero" in status["last_task"]["error"]
+
+
+def test_that_jobs_of_a_function_are_volatile_is_said_once(clockwork: Clockwork) -> None:
+    lines: list[str] = []
+    sink = logger.add(
+        lines.append, level="INFO", format="{message}", filter=lambda record: "volatile" in record["message"]
+    )
+    try:
+        for name, minute in ("a", 1), ("b", 2), ("a", 3):
+            clockwork.cron.add_job(name, f"{minute} * * * *", lambda: None)
+    finally:
+        logger.remove(sink)
+    assert lines == ["the job is volatile: its function is neither registered nor on the allow-list\n"]
 
 
 def test_what_the_queue_says_for_all_is_told_from_what_is_built_in(tmp_path: Path) -> None:

@@ -63,8 +63,11 @@ class CodeJob:
         queue: TaskQueue,
         timezone: str,
         by: str,
+        noted: set[str],
     ) -> Self:
         """What the arguments of `CronManager.add_job` mean for the functions and policies of ``queue``.
+
+        ``noted`` are the functions whose jobs were said to be volatile already.
 
         Raises:
             AtlasError: They cannot be used, see there.
@@ -89,7 +92,8 @@ class CodeJob:
         if refusal is not None:
             raise ArgumentsError(f"job {name}: {refusal}")
         executor_for(options.get("executor"), function, volatile_arguments=arguments is None)
-        if problem is not None:
+        if problem is not None and function.name not in noted:
+            noted.add(function.name)
             logger.bind(job_id=name, function=function.name).info("the job is volatile: {}", problem)
         definition = define(
             name,

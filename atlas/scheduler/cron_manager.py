@@ -60,6 +60,7 @@ class SyncCronManager:
         self._adding = threading.Lock()  # a job's row and its function are those of one call
         self._ticking = threading.RLock()  # the clock is started and stopped by one thread at a time
         self._wanted = False
+        self._noted: set[str] = set()  # functions whose jobs are volatile, as the log says
         self._made: dict[str, CodeJob] = {}  # by add_job, for when this process takes the lead
         self.before_clock: Callable[[], None] | None = None
 
@@ -275,7 +276,15 @@ class SyncCronManager:
         refuse_on_loop()
         desk = self._desk
         job = CodeJob.of(
-            name, cron_expression, func, description, options, queue=self.queue, timezone=self.timezone, by=by
+            name,
+            cron_expression,
+            func,
+            description,
+            options,
+            queue=self.queue,
+            timezone=self.timezone,
+            by=by,
+            noted=self._noted,
         )
         if isinstance(desk, SyncAtlasClient):  # the leader has its own add_job; this one counts once this process leads
             self._made[name] = job
