@@ -8,9 +8,10 @@ import os
 import pty
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import closing, redirect_stdout
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
@@ -614,6 +615,18 @@ def test_a_very_long_id_is_cut_on_a_terminal_and_whole_where_programs_read(tmp_p
         assert "问候" in screen
         assert long in installation.atlas("jobs").out
         assert [job["id"] for job in installation.atlas("jobs", "--json").json] == [long, "short"]
+
+
+def test_jobs_whose_tasks_are_all_removed_keep_their_figures(tmp_path: Path) -> None:
+    installation = Installation(tmp_path / "atlas", JOBS)
+    with Served(installation):
+        assert installation.atlas("run", "greet_job", "--wait").code == 0
+    with closing(sqlite3.connect(installation.folder / "data" / "atlas.db")) as connection, connection:
+        connection.execute("DELETE FROM tasks")
+    done = installation.atlas("jobs", "--json")
+    assert done.code == 0, done.err
+    (found,) = [job for job in done.json if job["id"] == "greet_job"]
+    assert (found["total_tasks"], found["last_task"]) == (1, None)
 
 
 def test_a_rate_of_nothing_is_null(served: Installation, typed: Typed) -> None:

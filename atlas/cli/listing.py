@@ -40,7 +40,8 @@ def jobs(args: argparse.Namespace) -> int:
         figures = {
             job.name: client.store.totals.metrics(job.name) for job in found
         }  # as the store read them at its opening
-        latest = {job.name: client.tasks(job=job.name, limit=1)[0] for job in found if figures[job.name].total_tasks}
+        counted_ids = [job.name for job in found if figures[job.name].total_tasks]  # retention may have left no task
+        latest = {name: task for name in counted_ids for task in client.tasks(job=name, limit=1)}
         recent = client.tasks(since=times.now - timedelta(hours=HOURS), limit=MOST_RECENT + 1)
         lease = client.scheduler()
     if args.json:
