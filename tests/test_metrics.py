@@ -121,10 +121,10 @@ def test_the_cost_does_not_depend_on_the_number_of_jobs() -> None:
 
     def cost_s(totals: Totals, job: str | None) -> float:
         def once() -> float:
-            start = time.perf_counter()
+            start = time.thread_time()
             for _ in range(20):
                 totals.metrics(job)
-            return time.perf_counter() - start
+            return time.thread_time() - start
 
         return min(once() for _ in range(10))
 
