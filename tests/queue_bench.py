@@ -95,14 +95,15 @@ def nothing(_connection: Connection) -> None:
     """Work that only waits for a commit."""
 
 
-def eventually(condition: Callable[[], bool], what: str = "") -> None:
-    """Look until ``condition`` holds; for what no event tells."""
-    clock, pause = SystemClock(), threading.Condition()
-    end_s = clock.monotonic() + LIMIT_S
+def eventually(condition: Callable[[], bool], what: str = "", *, limit_s: float = LIMIT_S) -> None:
+    """Look until ``condition`` holds, ever less often; for what no event tells, as another process's work."""
+    clock, pause, wait_s = SystemClock(), threading.Condition(), 0.003
+    end_s = clock.monotonic() + limit_s
     while not condition():
         assert clock.monotonic() < end_s, f"never: {what or condition}"
         with pause:
-            clock.wait(pause, 0.003)
+            clock.wait(pause, wait_s)
+        wait_s = min(1.5 * wait_s, 0.05)
 
 
 def _all_free(line: Line) -> bool:

@@ -45,6 +45,7 @@ from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.tasks.live import Live
 from tests.clockwork import LIMIT_S, Clockwork
 from tests.forked import Program
+from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -90,16 +91,6 @@ def tell(clockwork: Clockwork) -> None:
     clockwork.store.write(lambda _connection: None)
     clockwork.queue.serving.renew()
     clockwork.store.write(lambda _connection: None)
-
-
-def eventually(check: Callable[[], bool]) -> None:
-    """Look until ``check`` holds; another process gives no event to wait for."""
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S / 0.02)):
-        if check():
-            return
-        pause.wait(0.02)
-    raise AssertionError("it never came")
 
 
 # --- with a scheduler, on both databases -----------------------------------------------------------------------------

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import textwrap
-import threading
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,24 +29,14 @@ from atlas.scheduler.store.tables import fires
 from atlas.scheduler.task import TaskStatus
 from tests import process_workloads
 from tests.installations import Installation, Served
+from tests.queue_bench import LIMIT_S, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from atlas.scheduler.task import Task
 
-LIMIT_S = 40.0
 YEARLY = {"yearly": {"cron_expression": "@yearly", "function": "work_of_tests:greet"}}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look until it holds; another process's work gives no event to wait for."""
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S / 0.05)):
-        if condition():
-            return
-        pause.wait(0.05)
-    raise AssertionError("it never came")
 
 
 # --- signals ----------------------------------------------------------------------------------------------------------
@@ -61,7 +50,7 @@ def test_a_second_signal_ends_at_once_and_what_ran_runs_again(tmp_path: Path, nu
     with AtlasClient(installation.folder / "data" / "atlas.db").sync as client:
         with Served(installation) as first:
             task_id = client.submit("work_of_tests:until", str(end))
-            until(lambda: client.task(task_id).status is TaskStatus.RUNNING)
+            eventually(lambda: client.task(task_id).status is TaskStatus.RUNNING)
             first.process.send_signal(number)
             first.wait_for("draining: 1 running")
             assert first.process.poll() is None
@@ -70,12 +59,12 @@ def test_a_second_signal_ends_at_once_and_what_ran_runs_again(tmp_path: Path, nu
                 first.process.send_signal(number)
                 return first.process.poll() is not None
 
-            until(ends_at_once)
+            eventually(ends_at_once)
             assert first.process.returncode == 128 + number
             first.wait_for("second signal: ending at once")
         assert client.task(task_id).status is TaskStatus.RUNNING
         with Served(installation) as again:
-            until(lambda: client.task(task_id).attempt == 2)
+            eventually(lambda: client.task(task_id).attempt == 2)
             end.touch()
             task = client.wait(task_id, LIMIT_S)
             assert (task.status, task.crashes, task.failures) == (TaskStatus.SUCCESS, 1, 0)
@@ -89,7 +78,7 @@ def test_a_signal_that_comes_twice_at_once_is_one_and_drains(tmp_path: Path) -> 
     with AtlasClient(installation.folder / "data" / "atlas.db").sync as client:
         with Served(installation) as served:
             task_id = client.submit("work_of_tests:until", str(end))
-            until(lambda: client.task(task_id).status is TaskStatus.RUNNING)
+            eventually(lambda: client.task(task_id).status is TaskStatus.RUNNING)
             served.process.send_signal(signal.SIGTERM)  # `timeout` tells the process, then its group
             served.process.send_signal(signal.SIGINT)  # another one: two of a kind may arrive as one
             served.wait_for("draining: 1 running")
@@ -182,7 +171,7 @@ def stopped_in_a_commit(path: Path) -> Iterator[subprocess.Popen[str]]:
     assert process.stdout is not None
     try:
         assert process.stdout.readline() == "holds\n"
-        until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        eventually(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
         yield process
     finally:
         process.kill()
@@ -199,7 +188,7 @@ def test_health_names_the_stopped_process_that_has_the_database_and_its_death_fr
             assert told.status == "failing"
             assert re.search(rf"locked.*process {holder.pid} \(.*which is stopped, holds its lock", told.detail), told
             assert f"kill -9 {holder.pid}" in told.remedy
-        until(lambda: store_check(store, store.clock).status == "ok")
+        eventually(lambda: store_check(store, store.clock).status == "ok")
         assert store.lock_holder() is None
     finally:
         store.close()
@@ -262,19 +251,19 @@ def test_in_three_web_workers_every_job_runs_once_also_when_the_leading_one_is_k
     store: Store | None = None
     try:
         database = installation.folder / "data" / "atlas.db"
-        until(database.exists)
+        eventually(database.exists)
         opened = store = Store(database)
-        until(lambda: len(opened.read(standbys)) == 2 and opened.read(scheduler_lease) is not None)
-        until(lambda: served(opened) >= 3)
+        eventually(lambda: len(opened.read(standbys)) == 2 and opened.read(scheduler_lease) is not None)
+        eventually(lambda: served(opened) >= 3)
         leader = opened.read(scheduler_lease)
         assert leader is not None
         with urlopen(f"http://127.0.0.1:{port}/who", timeout=LIMIT_S) as answer:
             assert "stands_by" in json.load(answer)
         os.kill(leader.holder["pid"], signal.SIGKILL)
-        until(lambda: (now := opened.read(scheduler_lease)) is not None and now.token == leader.token + 1)
-        until(lambda: len(opened.read(standbys)) == 2)  # uvicorn has replaced the dead worker
+        eventually(lambda: (now := opened.read(scheduler_lease)) is not None and now.token == leader.token + 1)
+        eventually(lambda: len(opened.read(standbys)) == 2)  # uvicorn has replaced the dead worker
         before = served(opened)
-        until(lambda: served(opened) >= before + 3)
+        eventually(lambda: served(opened) >= before + 3)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -11,6 +11,7 @@ import signal
 import stat
 import threading
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,16 +32,17 @@ from atlas.scheduler.store.revisions import ask
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import commits
 from atlas.scheduler.task import TaskStatus
-from tests.queue_bench import Gate
+from tests.queue_bench import Gate, eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from sqlalchemy import Connection, Engine
 
     from tests.postgres import Postgres
 
 LIMIT_S = 40.0
+until = partial(eventually, limit_s=2 * LIMIT_S)
 NEVER_S = 3600.0
 ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -71,16 +73,6 @@ class Heard:
 
     def nothing(self) -> bool:
         return not self._calls.acquire(timeout=0.3)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look until it holds; another process's work gives no event to wait for."""
-    pause = threading.Event()
-    for _ in range(int(2 * LIMIT_S / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise AssertionError("it never came")
 
 
 def something(connection: Connection) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import threading
 import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -17,19 +16,19 @@ from atlas.service import AtlasScheduler
 from atlas.settings import load_settings
 from atlas.web import create_app
 from tests.installations import Installation, Served
+from tests.queue_bench import LIMIT_S, eventually
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2
     from starlette.testclient import TestClient
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from atlas.scheduler.config.plan import Plan
     from atlas.scheduler.jobs import JobsFile
 
-LIMIT_S = 40.0
 JOBS = {"health": {"cron_expression": "@yearly"}, "echo": {"cron_expression": "@yearly", "function": "report"}}
 PAGES = (
     *("/", "/jobs", "/jobs?q=heal", "/jobs/health", "/tasks", "/queue", "/config", "/config?edit=1", "/system"),
@@ -71,16 +70,6 @@ def pair(tmp_path: Path, database: str | None, monkeypatch: pytest.MonkeyPatch) 
             yield Pair(leader, standby, client)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Look until it holds; another process's work gives no event to wait for."""
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S / 0.05)):
-        if condition():
-            return
-        pause.wait(0.05)
-    raise AssertionError("it never came")
-
-
 def checks(client: TestClient) -> dict[str, dict[str, str]]:
     return {one["name"]: one for one in client.get("/api/v1/health").json()["checks"]}
 
@@ -119,7 +108,7 @@ def test_every_verb_of_a_standby_works_through_the_store(pair: Pair) -> None:
         return dict(answer.json())
 
     def ended(task_id: str) -> str:
-        until(lambda: pair.client.get(f"/api/v1/tasks/{task_id}").json()["finished_at"] is not None)
+        eventually(lambda: pair.client.get(f"/api/v1/tasks/{task_id}").json()["finished_at"] is not None)
         return str(pair.client.get(f"/api/v1/tasks/{task_id}").json()["status"])
 
     first = post("/jobs/echo/run", kwargs={"day": "no such day"})["task"]
@@ -134,7 +123,7 @@ def test_every_verb_of_a_standby_works_through_the_store(pair: Pair) -> None:
     assert "night" in pair.client.get("/jobs/health").text
     assert post("/jobs/health/resume") == {"resumed": True}
     held = pair.standby.queue.sync.submit_many("work_of_tests:until", [[str(pair.leader.installation.folder / "end")]])
-    until(lambda: pair.client.get(f"/api/v1/tasks/{held[0]}").json()["status"] == "RUNNING")
+    eventually(lambda: pair.client.get(f"/api/v1/tasks/{held[0]}").json()["status"] == "RUNNING")
     assert post(f"/tasks/{held[0]}/cancel") == {"cancelled": True}
     assert ended(held[0]) == "CANCELLED"
 
@@ -181,31 +170,31 @@ def test_a_full_queue_is_told_to_who_stands_by(pair: Pair) -> None:
     end = pair.leader.installation.folder / "end"
     for _ in range(2 + 3):
         pair.standby.queue.sync.submit("work_of_tests:until", str(end))
-    until(lambda: not pair.client.get("/readyz").json()["ready"])
+    eventually(lambda: not pair.client.get("/readyz").json()["ready"])
     assert re.match(r"the queue is full: \d tasks wait", pair.client.get("/readyz").json()["words"])
-    until(lambda: (lease := pair.standby.leader()) is not None and lease.figures["queue_size"] >= 3)
+    eventually(lambda: (lease := pair.standby.leader()) is not None and lease.figures["queue_size"] >= 3)
     with pytest.raises(QueueFullError, match="max_waiting"):
         pair.standby.queue.sync.submit("work_of_tests:until", str(end))
     answer = pair.client.post("/api/v1/tasks", json={"function": "health"})
     assert (answer.status_code, answer.json()["error"]["code"]) == (503, "queue_full")
     end.touch()
-    until(lambda: bool(pair.client.get("/readyz").json()["ready"]))
+    eventually(lambda: bool(pair.client.get("/readyz").json()["ready"]))
 
 
 @pytest.mark.timeout(120)
 def test_a_leader_that_is_silent_is_told_in_words_and_a_taken_over_one_stands_by(pair: Pair) -> None:
     pair.leader.process.send_signal(signal.SIGSTOP)
     try:
-        until(lambda: checks(pair.client)["scheduler"]["status"] == "degraded")
+        eventually(lambda: checks(pair.client)["scheduler"]["status"] == "degraded")
         told = checks(pair.client)["scheduler"]
         assert re.search(rf"process {pair.leader.process.pid} on .* has been silent for \d+ s", told["detail"])
         assert "takes over" in told["remedy"]
-        until(lambda: not pair.standby.stands_by)
+        eventually(lambda: not pair.standby.stands_by)
     finally:
         pair.leader.process.send_signal(signal.SIGCONT)
     pair.leader.wait_for("standing by")
-    until(lambda: "late writes are refused" in pair.leader.log)
-    until(lambda: checks(pair.client)["scheduler"]["detail"].startswith("last looked for due jobs"))
+    eventually(lambda: "late writes are refused" in pair.leader.log)
+    eventually(lambda: checks(pair.client)["scheduler"]["detail"].startswith("last looked for due jobs"))
     assert pair.client.get("/healthz").json()["role"] == "leader"
     assert "atlas_leads 1.0" in pair.client.get("/metrics").text
 
@@ -215,7 +204,7 @@ def test_a_leader_that_is_silent_is_told_in_words_and_a_taken_over_one_stands_by
 def test_a_leader_that_ends_is_taken_over_from_at_once(pair: Pair, number: signal.Signals) -> None:
     pair.leader.process.send_signal(number)
     pair.leader.process.wait(LIMIT_S)
-    until(lambda: not pair.standby.stands_by)
-    until(lambda: pair.standby.last_tick_s() is not None)
+    eventually(lambda: not pair.standby.stands_by)
+    eventually(lambda: pair.standby.last_tick_s() is not None)
     assert {job.name for job in pair.standby.get_jobs()} == set(JOBS)
     assert pair.client.get("/").status_code == 200

@@ -20,9 +20,10 @@ from atlas.scheduler.store.store import open_store
 from atlas.service import AtlasScheduler
 from atlas.settings import Settings
 from tests.installations import READY, Installation, Served
+from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.postgres import Postgres
@@ -164,7 +165,7 @@ def test_what_waiting_does_not_mend_ends_it_at_once(postgres: Postgres, tmp_path
 def test_a_wrong_password_is_known_in_every_language(postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
     postgres.lock("clerk", "right")
     good = postgres.new_database().replace("atlas@", "clerk:right@")
-    until(lambda: refused(good.replace("right", "wrong")) is not None)  # the server has read its rules
+    eventually(lambda: refused(good.replace("right", "wrong")) is not None)  # the server has read its rules
     monkeypatch.setattr(engine, "_LASTING", re.compile("Passwort-Authentifizierung fehlgeschlagen"))
     for address in (
         good.replace("right", "wrong"),
@@ -196,13 +197,3 @@ def refused(address: str) -> StoreUnavailableError | None:
     except AtlasError:
         return None
     return None
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Look until it holds; a server that reads its rules gives no event to wait for."""
-    pause = threading.Event()
-    for _ in range(400):
-        if condition():
-            return
-        pause.wait(0.05)
-    raise AssertionError("it never came")
