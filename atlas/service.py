@@ -18,6 +18,7 @@ from atlas.scheduler.errors import AtlasError, QueueStoppedError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.jobs import PolicyDefaults
 from atlas.scheduler.lease_facts import config_said, troubles_of
+from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.reconcile import Reconciler
 from atlas.scheduler.registry import REGISTRY, Registry
@@ -28,7 +29,6 @@ from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.capture import LogRules
 from atlas.scheduler.tasks.submission import QueueDefaults
-from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import local_zone_name
 from atlas.settings import Settings, load_settings, prepare_folders
 
@@ -127,8 +127,8 @@ class AtlasScheduler:
 
     def _not_started(self) -> QueueStoppedError:
         if self.waits_for is not None:
-            return QueueStoppedError(Told("the scheduler starts: {what}", what=self.waits_for))
-        return QueueStoppedError(Told("the scheduler is not started"))
+            return QueueStoppedError(Message("the scheduler starts: {what}", what=self.waits_for))
+        return QueueStoppedError(Message("the scheduler is not started"))
 
     # --- start and stop -----------------------------------------------------------------------------------------------
 
@@ -278,7 +278,7 @@ class AtlasScheduler:
         if self.stands_by:
             return config_said(self._leader_lease(), "error")
         error = self.reconciler.standing.error
-        return None if error is None else told_of(error)
+        return None if error is None else message_of(error)
 
     def config_drift(self) -> str | None:
         """With ``reload: manual``, in words that the file differs from what is in force; None while it does not."""

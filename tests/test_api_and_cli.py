@@ -9,7 +9,7 @@ import pytest
 from atlas.cli.commands import COMMANDS
 from atlas.cli.parsing import Parser
 from atlas.web.api import VERBS
-from atlas.web.api.told import TOLD
+from atlas.web.api.answers import ANSWERS
 
 ALIKE: dict[str, tuple[str, ...] | str] = {
     "serve": "the API is served by it",
@@ -116,4 +116,4 @@ def test_a_command_and_its_verbs_take_the_same(command: str) -> None:
 
 
 def test_of_every_verb_the_description_knows_what_it_answers() -> None:
-    assert list(TOLD) == list({verb.name: verb for verb in VERBS})
+    assert list(ANSWERS) == list({verb.name: verb for verb in VERBS})

@@ -16,8 +16,8 @@ from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.cron.fields import KINDS
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs, read_jobs_text
+from atlas.scheduler.message import Message, from_parts, message_of, parts_of
 from atlas.scheduler.registry import Registry
-from atlas.scheduler.told import Told, from_parts, parts_of, told_of
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import PARTS, ZH
 from atlas.web.words.zh.kept import KEPT, KEPT_TOO
@@ -219,7 +219,7 @@ def test_an_error_of_many_problems_is_said_in_chinese() -> None:
             defaults=PolicyDefaults(),
             registry=None,
         )
-    lines = Speech("zh").told(told_of(caught.value)).splitlines()
+    lines = Speech("zh").told(message_of(caught.value)).splitlines()
     assert len(lines) == len(caught.value.problems) == len(str(caught.value).splitlines())
     assert lines[0].startswith('jobs.json:1:42: cron_jobs.a.cron_expression: "61 * * * *": 分 61 大于 59；'), lines
     assert [english_in(line) for line in lines] == [[]] * len(lines)
@@ -236,7 +236,7 @@ def test_no_text_stands_in_two_parts() -> None:
 
 
 def test_a_warning_that_was_stored_keeps_what_it_was_made_of() -> None:
-    message = Told("unknown key{proposal}", proposal=Told("; did you mean {name}?", name='"a"'))
+    message = Message("unknown key{proposal}", proposal=Message("; did you mean {name}?", name='"a"'))
     warnings = (Problem(file="f", path="a", message=message), Problem(file="f", path="b", message="plain {text}"))
     checked = Checked(program="p", defaults="{}", functions={}, rows="", jobs=1, reload="auto", warnings=warnings)
     again = Checked.from_json(checked.to_json())

@@ -61,7 +61,7 @@ ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.fixture(autouse=True)
 def _lively(monkeypatch: pytest.MonkeyPatch) -> None:
     """Look for changes more often than twice a second, so that these tests are short."""
-    monkeypatch.setattr("atlas.scheduler.store.news.LOOK_S", 0.05)
+    monkeypatch.setattr("atlas.scheduler.store.foreign_commits.LOOK_S", 0.05)
     monkeypatch.setattr("atlas.scheduler.store.writer.POLL_S", 0.05)
 
 

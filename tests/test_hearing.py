@@ -53,7 +53,7 @@ def _only_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While commits are told nobody looks on his own, so that what is heard was told."""
     for kind in (Notices, Bells):
         monkeypatch.setattr(kind, "safety_s", NEVER_S)
-    monkeypatch.setattr("atlas.scheduler.store.news.TOLD_LOOK_S", NEVER_S)
+    monkeypatch.setattr("atlas.scheduler.store.foreign_commits.TOLD_LOOK_S", NEVER_S)
 
 
 class Heard:

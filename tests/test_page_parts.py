@@ -30,11 +30,11 @@ from atlas.scheduler.errors import (
 )
 from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
+from atlas.scheduler.message import message_of
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks
 from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
-from atlas.scheduler.told import told_of
 from atlas.service import AtlasScheduler
 from atlas.settings import CollectSettings, Source
 from atlas.web.app import create_app
@@ -81,7 +81,7 @@ def texts() -> Iterator[str]:
                     yield str(node.args[0].value)
     for file in WEB.parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
-            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Told" and node.args:
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "Message" and node.args:
                 pattern = node.args[0]
                 if isinstance(pattern, ast.Constant) and re.search("[a-z]{2}", str(pattern.value)):
                     yield str(pattern.value)
@@ -136,9 +136,9 @@ def test_no_translation_takes_other_values_than_its_text() -> None:
     ids=["job", "task", "busy", "full"],
 )
 def test_an_error_keeps_what_it_was_made_of_and_is_said_in_both_languages(error: AtlasError, chinese: str) -> None:
-    assert Speech("zh").told(told_of(error)) == chinese
-    assert Speech("en").told(told_of(error)) == str(error)
-    copied = pickle.loads(pickle.dumps(told_of(error)))
+    assert Speech("zh").told(message_of(error)) == chinese
+    assert Speech("en").told(message_of(error)) == str(error)
+    copied = pickle.loads(pickle.dumps(message_of(error)))
     assert (copied, type(copied)) == (str(error), str)
 
 

@@ -717,8 +717,8 @@ def test_a_service_starts_with_such_a_file_and_its_pages_show_it(settings: Setti
             assert says(page.text, detail) is (path != "/jobs/good"), path
         for path in ("/config", "/queue", "/system", "/api/v1/jobs", "/api/v1/jobs/bad/why"):
             assert client.get(path).status_code == 200, path
-        told_of = client.get("/api/v1/jobs/bad").json()
-        assert (told_of["state"], told_of["next_run_at"]) == ("PARKED", None)
+        message_of = client.get("/api/v1/jobs/bad").json()
+        assert (message_of["state"], message_of["next_run_at"]) == ("PARKED", None)
 
 
 def test_the_words_are_one_short_line() -> None:

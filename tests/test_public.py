@@ -18,7 +18,7 @@ from fastapi import FastAPI
 import atlas
 import atlas.scheduler
 from atlas.scheduler import errors
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,7 +54,7 @@ def every_error() -> Iterator[BaseException]:
     yield errors.ScheduleError("no")
     yield errors.UnknownFunctionError("collekt", nearest="collect")
     yield errors.FunctionRefusedError("no")
-    yield errors.ArgumentsError(Told("{n} is none", n=5))
+    yield errors.ArgumentsError(Message("{n} is none", n=5))
     yield errors.UnknownTaskError("t")
     yield errors.DuplicateTaskError("t")
     yield errors.TransitionError("t", "RUNNING", "PENDING")

@@ -19,6 +19,7 @@ from sqlalchemy import event
 
 from atlas import service
 from atlas.pauses import collect_rarely, shorten_pauses
+from atlas.program import _collect_at_once
 from atlas.scheduler import zones
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError, StoreHeldError, UnknownJobError
@@ -26,7 +27,6 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
-from atlas.serving import _collect_at_once
 from atlas.settings import load_settings, prepare_folders
 from tests.installations import LIMIT_S, ROOT, Installation
 

@@ -27,8 +27,8 @@ from atlas.service import AtlasScheduler
 from atlas.web import create_app
 from atlas.web.access import Brake
 from atlas.web.api import VERBS
+from atlas.web.api.answers import ANSWERS
 from atlas.web.api.refusals import CODES
-from atlas.web.api.told import TOLD
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2
@@ -126,7 +126,7 @@ def test_every_object_of_the_description_is_closed_and_every_answer_keeps_to_it(
                 body = {"json": {"text": CHECKED}} if verb.method == "POST" else {}
                 answer = client.request(verb.method, f"/api/v1{address}{query.get(verb.path, '')}", **body)
                 assert answer.status_code == 200, (verb.path, answer.text)
-                TOLD[verb.name].model_validate(answer.json(), strict=False)
+                ANSWERS[verb.name].model_validate(answer.json(), strict=False)
 
 
 def test_a_read_only_site_checks_and_plans_and_changes_nothing(settings: Settings) -> None:

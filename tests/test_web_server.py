@@ -85,7 +85,7 @@ def test_a_server_starts_beside_a_scheduler_that_does_not_run_yet(tmp_path: Path
 
 
 def test_what_few_ever_ask_for_is_not_loaded_for_the_pages() -> None:
-    code = "import sys, atlas.web.server; print(sorted({'difflib', 'atlas.web.api.told'} & set(sys.modules)))"
+    code = "import sys, atlas.web.server; print(sorted({'difflib', 'atlas.web.api.answers'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

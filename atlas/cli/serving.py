@@ -13,10 +13,10 @@ from atlas.cli.installation import local_times, settings_of
 from atlas.cli.stdout import close_stdout
 from atlas.cli.tables import NAMES, Cell, Column, print_facts, print_table, say, state_cell
 from atlas.logs import configure_logging
+from atlas.program import serve as run_service
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.errors import StoreError
 from atlas.scheduler.job_view import JobState
-from atlas.serving import serve as run_service
 from atlas.settings import prepare_folders
 
 if TYPE_CHECKING:

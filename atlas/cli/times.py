@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.durations import format_duration, parse_duration
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.told import with_instants
+from atlas.scheduler.message import with_instants
 
 if TYPE_CHECKING:
     from zoneinfo import ZoneInfo

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -37,9 +37,9 @@ def encode_arguments(args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
             text = json.dumps(given, allow_nan=False, separators=(",", ":"))
         same = _same(_VALUE(text), given)
     except (TypeError, ValueError, RecursionError) as error:
-        raise ArgumentsError(Told("arguments are not JSON: {error}", error=error)) from None
+        raise ArgumentsError(Message("arguments are not JSON: {error}", error=error)) from None
     if not same:
-        msg = Told("arguments change on their way through JSON (tuples, enums and keys that are not text do)")
+        msg = Message("arguments change on their way through JSON (tuples, enums and keys that are not text do)")
         raise ArgumentsError(msg)
     return text
 

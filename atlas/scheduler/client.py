@@ -34,8 +34,8 @@ from atlas.scheduler.nearest import nearest
 from atlas.scheduler.registry import is_within, not_allowed
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
+from atlas.scheduler.store.foreign_commits import ForeignCommits, LoopForeignCommits, listening
 from atlas.scheduler.store.leases import Lease, last_lease, scheduler_lease
-from atlas.scheduler.store.news import LoopNews, News, listening
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
@@ -389,14 +389,14 @@ class SyncAtlasClient:
             ResultNotReadyError: ``timeout`` seconds passed first.
         """
         wait = _Wait(self.store.clock, timeout, on_change)
-        with listening(News(self.store)) as news:
+        with listening(ForeignCommits(self.store)) as foreign:
             while True:
-                news.seen()
+                foreign.seen()
                 task = self.task(task_id)
                 left_s = wait.look(task)
                 if left_s is None:
                     return task
-                news.wait(left_s)
+                foreign.wait(left_s)
 
     def _put(self, task: Task, *, action: Action, by: str, unique: bool = False, subject: str | None = None) -> str:
         self._write(lambda connection: put(connection, task, action=action, by=by, unique=unique, subject=subject))
@@ -468,11 +468,11 @@ class AtlasClient:
         """`SyncAtlasClient.wait`; no thread waits: neither many such calls nor a cancelled one hold up others."""
         store = await asyncio.to_thread(lambda: self._sync.store)
         wait = _Wait(store.clock, timeout, on_change)
-        with listening(LoopNews(store)) as news:
+        with listening(LoopForeignCommits(store)) as foreign:
             while True:
-                news.seen()
+                foreign.seen()
                 task = await self.task(task_id)
                 left_s = wait.look(task)
                 if left_s is None:
                     return task
-                await news.wait(left_s)
+                await foreign.wait(left_s)

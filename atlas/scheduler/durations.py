@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 UNITS_S: Final = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 """Seconds in one unit, longest first: the order in which a text may name them."""
@@ -29,7 +29,7 @@ _WORDS: Final = {
 }
 _PART: Final = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([a-z]+)", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{1,15}(?:\.\d{1,9})?", re.ASCII)
-_HINT: Final = Told('write seconds (300) or units from week to ms, longest first: "5m", "1h30m", "14 days"')
+_HINT: Final = Message('write seconds (300) or units from week to ms, longest first: "5m", "1h30m", "14 days"')
 
 
 def parse_duration(value: object) -> float:
@@ -45,10 +45,10 @@ def parse_duration(value: object) -> float:
         ArgumentsError: Not a number or text, negative, not finite, over a hundred years, or not in the form above.
     """
     if isinstance(value, bool) or not isinstance(value, int | float | str):
-        raise ArgumentsError(Told("a duration is a number or text; {hint}", hint=_HINT))
+        raise ArgumentsError(Message("a duration is a number or text; {hint}", hint=_HINT))
     seconds = _read(value) if isinstance(value, str) else value
     if not 0 <= seconds <= LONGEST_S:  # also refuses NaN
-        raise ArgumentsError(Told("a duration lies between 0 and a hundred years"))
+        raise ArgumentsError(Message("a duration lies between 0 and a hundred years"))
     return float(seconds)
 
 
@@ -63,17 +63,17 @@ def _read(text: str) -> float:
         unit = _WORDS.get(part[2]) if part else None
         if part is None or unit is None:
             raise ArgumentsError(
-                Told("cannot read this duration at {text}; {hint}", text=f"{rest.strip()!r:.40}", hint=_HINT)
+                Message("cannot read this duration at {text}; {hint}", text=f"{rest.strip()!r:.40}", hint=_HINT)
             )
         if unit not in units:
             raise ArgumentsError(
-                Told("unit {unit} stands after a shorter one or twice; {hint}", unit=repr(part[2]), hint=_HINT)
+                Message("unit {unit} stands after a shorter one or twice; {hint}", unit=repr(part[2]), hint=_HINT)
             )
         del units[: units.index(unit) + 1]
         total += float(part[1]) * UNITS_S[unit]
         rest = rest[part.end() :].strip()
     if len(units) == len(UNITS_S):
-        raise ArgumentsError(Told("an empty text is no duration; {hint}", hint=_HINT))
+        raise ArgumentsError(Message("an empty text is no duration; {hint}", hint=_HINT))
     return total
 
 

@@ -49,7 +49,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.error_text import error_line
-from atlas.scheduler.told import Told, joined
+from atlas.scheduler.message import Message, joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -142,7 +142,7 @@ class ConfigError(AtlasError, ValueError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         """Join ``problems`` into one message, a line each."""
-        said = [Told("{place}{message}", place=problem.place, message=problem.message) for problem in problems]
+        said = [Message("{place}{message}", place=problem.place, message=problem.message) for problem in problems]
         super().__init__(joined("\n", said))
         self.problems = tuple(problems)
 
@@ -155,8 +155,8 @@ class UnknownRevisionError(AtlasError, LookupError):
     """There is no such revision of the config file."""
 
     def __init__(self, number: int, *, newest: int | None) -> None:
-        none = Told("no revision {number}: there is none yet", number=number)
-        some = Told(
+        none = Message("no revision {number}: there is none yet", number=number)
+        some = Message(
             "no revision {number}: the newest is {newest}; 'atlas revisions' lists them", number=number, newest=newest
         )
         super().__init__(none if newest is None else some)
@@ -177,7 +177,7 @@ class CronExpressionError(AtlasError, ValueError):
     def __init__(
         self, expression: str, reason: str, *, field: str | None = None, token: str = "", offset: int = 0
     ) -> None:
-        super().__init__(Told("{text}: {reason}", text=repr(expression), reason=reason))
+        super().__init__(Message("{text}: {reason}", text=repr(expression), reason=reason))
         self.expression, self.reason, self.field, self.token, self.offset = expression, reason, field, token, offset
 
 
@@ -200,10 +200,10 @@ class UnknownFunctionError(FunctionError, LookupError):
     """
 
     def __init__(self, name: str, *, nearest: str | None = None, detail: str = "") -> None:
-        what = Told("no function {name}: {why}", name=repr(name), why=detail)
-        none = Told("no function {name} is registered", name=repr(name))
+        what = Message("no function {name}: {why}", name=repr(name), why=detail)
+        none = Message("no function {name} is registered", name=repr(name))
         said = what if detail else none
-        super().__init__(Told("{said}; did you mean {name}?", said=said, name=repr(nearest)) if nearest else said)
+        super().__init__(Message("{said}; did you mean {name}?", said=said, name=repr(nearest)) if nearest else said)
         self.name, self.nearest = name, nearest
 
 
@@ -222,7 +222,7 @@ class TaskError(AtlasError):
     """Something about one task."""
 
     def __init__(self, task_id: str, message: str) -> None:
-        super().__init__(Told("task {task}: {what}", task=task_id, what=message))
+        super().__init__(Message("task {task}: {what}", task=task_id, what=message))
         self.task_id = task_id
 
 
@@ -230,13 +230,13 @@ class UnknownTaskError(TaskError, LookupError):
     """No task has this id, or its retention has passed."""
 
     def __init__(self, task_id: str) -> None:
-        super().__init__(task_id, Told("no such task (never made, or removed by retention)"))
+        super().__init__(task_id, Message("no such task (never made, or removed by retention)"))
 
 
 class DuplicateTaskError(TaskError, ValueError):
     """A task with this id exists already."""
 
-    def __init__(self, task_id: str, message: str = Told("a task with this id exists already")) -> None:
+    def __init__(self, task_id: str, message: str = Message("a task with this id exists already")) -> None:
         super().__init__(task_id, message)
 
 
@@ -244,7 +244,7 @@ class TransitionError(TaskError, ValueError):
     """A status move that is not allowed."""
 
     def __init__(self, task_id: str, old: str, new: str) -> None:
-        super().__init__(task_id, Told("cannot go from {old} to {new}", old=old, new=new))
+        super().__init__(task_id, Message("cannot go from {old} to {new}", old=old, new=new))
         self.old, self.new = old, new
 
 
@@ -293,7 +293,7 @@ class QueueFullError(QueueError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(
-            Told("{n} tasks wait already (max_waiting); nothing was accepted, submit again later", n=f"{limit:,}")
+            Message("{n} tasks wait already (max_waiting); nothing was accepted, submit again later", n=f"{limit:,}")
         )
         self.limit = limit
 
@@ -306,7 +306,7 @@ class JobError(AtlasError):
     """Something about one job."""
 
     def __init__(self, job_id: str, message: str) -> None:
-        super().__init__(Told("job {job}: {what}", job=job_id, what=message))
+        super().__init__(Message("job {job}: {what}", job=job_id, what=message))
         self.job_id = job_id
 
 
@@ -319,7 +319,8 @@ class UnknownJobError(JobError, LookupError):
 
     def __init__(self, job_id: str, *, nearest: str | None = None) -> None:
         super().__init__(
-            job_id, Told("no such job; did you mean {name}?", name=repr(nearest)) if nearest else Told("no such job")
+            job_id,
+            Message("no such job; did you mean {name}?", name=repr(nearest)) if nearest else Message("no such job"),
         )
         self.nearest = nearest
 
@@ -333,7 +334,7 @@ class JobBusyError(JobError):
 
     def __init__(self, job_id: str, task_id: str) -> None:
         super().__init__(
-            job_id, Told("task {task} is unfinished and the overlap rule allows no further one", task=task_id)
+            job_id, Message("task {task} is unfinished and the overlap rule allows no further one", task=task_id)
         )
         self.task_id = task_id
 
@@ -345,10 +346,10 @@ class JobUnboundError(JobError, LookupError):
     def without_function(cls, job_id: str, why: str, *, volatile: bool = False) -> Self:
         """The error of a job that has no function, with why and, unless that says it (``volatile``), what to do."""
         if volatile:
-            return cls(job_id, Told("it has no function and cannot run: {why}", why=why))
+            return cls(job_id, Message("it has no function and cannot run: {why}", why=why))
         return cls(
             job_id,
-            Told(
+            Message(
                 'it has no function and cannot run; correct its "function", or register that one with the scheduler:'
                 " {why}",
                 why=why,
@@ -360,7 +361,7 @@ class JobRefusedError(JobError):
     """The database is well and takes no task of this job; see state PARKED."""
 
     def __init__(self, job_id: str, cause: str) -> None:
-        super().__init__(job_id, Told("the database refuses its task: {error}", error=cause))
+        super().__init__(job_id, Message("the database refuses its task: {error}", error=cause))
 
 
 class JobOwnershipError(JobError, ValueError):
@@ -369,8 +370,8 @@ class JobOwnershipError(JobError, ValueError):
     @classmethod
     def switched_off(cls, job_id: str, file: Path | str | None) -> Self:
         """The error of a job that ``file`` switches off; None where it is not known which file that is."""
-        unnamed = Told("the config file says enabled: false; change it there")
-        named = Told("{file} says enabled: false; change it there", file=str(file))
+        unnamed = Message("the config file says enabled: false; change it there")
+        named = Message("{file} says enabled: false; change it there", file=str(file))
         return cls(job_id, unnamed if file is None else named)
 
 

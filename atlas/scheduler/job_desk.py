@@ -19,10 +19,10 @@ from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Pause, delete_pauses
 from atlas.scheduler.job_view import last_task, status_of
 from atlas.scheduler.leaders_jobs import Shown
+from atlas.scheduler.message import message_of
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.tasks.submission import make_task
-from atlas.scheduler.told import told_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -130,7 +130,7 @@ class JobDesk:
                 revision=running.bridge.revision,
             )
         except FunctionError as error:
-            raise JobUnboundError.without_function(definition.id, told_of(error)) from error
+            raise JobUnboundError.without_function(definition.id, message_of(error)) from error
 
     # --- pauses ---------------------------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Interval, Schedule
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority
-from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -158,7 +158,9 @@ def _check(given: Mapping[str, Any]) -> None:
         if type(value) is not int or not low <= value <= high:
             bounds = {"low": f"{low:,}", "high": f"{high:,}"}
             raise ArgumentsError(
-                Told("{name} {value} is not a whole number in {low} to {high}", name=name, value=repr(value), **bounds)
+                Message(
+                    "{name} {value} is not a whole number in {low} to {high}", name=name, value=repr(value), **bounds
+                )
             )
     for name in ("title", "owner", "runbook", "timezone"):
         if not isinstance(given.get(name, ""), str):
@@ -228,7 +230,7 @@ def seconds(name: str, value: float | str) -> float:
     try:
         return parse_duration(value)
     except ValueError as error:
-        raise ArgumentsError(Told("{name}: {what}", name=name, what=told_of(error))) from None
+        raise ArgumentsError(Message("{name}: {what}", name=name, what=message_of(error))) from None
 
 
 def _member(kind: type[E], name: str, value: object) -> E:

@@ -12,13 +12,13 @@ from sqlalchemy import delete, select
 from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.durations import LONGEST_S
 from atlas.scheduler.errors import ArgumentsError, FunctionError
+from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.audit import Action, read_audit, write_audits
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
 from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.tasks.submission import executor_for
-from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping, Sequence
@@ -68,9 +68,9 @@ class Pause:
         if not isinstance(end, datetime | None):
             raise ArgumentsError(f"until {end!r:.80} is no instant: give a datetime with its zone")
         if until is not None and (until.tzinfo is None or until <= now):
-            raise ArgumentsError(Told("until {at} must be an instant in the future, with its zone", at=until))
+            raise ArgumentsError(Message("until {at} must be an instant in the future, with its zone", at=until))
         if until is not None and (until - now).total_seconds() > LONGEST_S:
-            msg = Told("until {at} is over a hundred years ahead; leave it out for a pause without end", at=until)
+            msg = Message("until {at} is over a hundred years ahead; leave it out for a pause without end", at=until)
             raise ArgumentsError(msg)
         return cls(now, until, by, reason)
 
@@ -199,7 +199,7 @@ class JobStates:
     def unbound(self, definition: KnownDefinition) -> str | None:
         """Why the job has no function, or None if it has one."""
         if definition.volatile and definition.id not in self._bindings:
-            return Told(
+            return Message(
                 "its function {function} lived in another process; add_job({job}, …) binds it",
                 function=repr(definition.function),
                 job=repr(definition.id),
@@ -207,7 +207,7 @@ class JobStates:
         try:
             self.executor_of(definition)
         except FunctionError as error:
-            return told_of(error)
+            return message_of(error)
         return None
 
     def unbound_among(self, definitions: Iterable[KnownDefinition]) -> dict[str, str]:

@@ -12,10 +12,10 @@ from sqlalchemy import bindparam
 from atlas.scheduler.as_json import as_json, fields_as_json
 from atlas.scheduler.definition import JobSource  # noqa: TC001
 from atlas.scheduler.job_state import Pause  # noqa: TC001
+from atlas.scheduler.message import Message
 from atlas.scheduler.metrics import TRIED
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import SELECT, task_of
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -97,19 +97,19 @@ class Job:
         """
         detail: str = ""
         if not definition.enabled:
-            state, detail = JobState.DISABLED, Told("the config file says enabled: false")
+            state, detail = JobState.DISABLED, Message("the config file says enabled: false")
         elif next_run is None:
-            state, detail = JobState.ENDED, Told("its last fire time has passed")
+            state, detail = JobState.ENDED, Message("its last fire time has passed")
         elif apart is not None:
             state, detail = JobState.PARKED, apart
         elif pause is not None:
             until = "" if pause.until is None else pause.until.isoformat(timespec="minutes")
             state = JobState.PAUSED
-            detail = Told(
+            detail = Message(
                 "by {who}{until}: {why}",
-                who=pause.by or Told("somebody"),
-                until=until and Told(" until {when}", when=until),
-                why=pause.reason or Told("no reason given"),
+                who=pause.by or Message("somebody"),
+                until=until and Message(" until {when}", when=until),
+                why=pause.reason or Message("no reason given"),
             )
         elif unbound is not None:
             state, detail = JobState.UNBOUND, unbound

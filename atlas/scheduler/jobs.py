@@ -28,8 +28,8 @@ from atlas.scheduler.jobs_file.format import EditorSchema, JobEntry, JobsDocumen
 from atlas.scheduler.jobs_file.json_faults import BACK
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.jobs_file.opening import NoFileError, opened
+from atlas.scheduler.message import Message, reason_of
 from atlas.scheduler.nearest import nearest
-from atlas.scheduler.told import Told, reason_of
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -140,20 +140,20 @@ def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
     except FileNotFoundError:
         meant = nearest(str(path), _files_beside(Path(path))) if or_pipe else None
         if meant is not None:
-            raise _unreadable(path, Told("no such file; did you mean {name}?", name=repr(meant))) from None
+            raise _unreadable(path, Message("no such file; did you mean {name}?", name=repr(meant))) from None
         if or_pipe:
-            raise _unreadable(path, Told("no such file")) from None
-        message = Told(
+            raise _unreadable(path, Message("no such file")) from None
+        message = Message(
             "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml", remedy=BACK
         )
         raise _unreadable(path, message) from None
     except IsADirectoryError:
-        message = Told("this is a folder; name a file as persistence.cron_config in config.yaml")
+        message = Message("this is a folder; name a file as persistence.cron_config in config.yaml")
         raise _unreadable(path, message) from None
     except NoFileError:
-        raise _unreadable(path, Told("this is a pipe, a device or a socket; put a file in its place")) from None
+        raise _unreadable(path, Message("this is a pipe, a device or a socket; put a file in its place")) from None
     except (OSError, ValueError) as error:
-        message = Told("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
+        message = Message("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
         raise _unreadable(path, message) from None
 
 
@@ -173,19 +173,21 @@ def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
         ConfigError: They are too many, or no UTF-8.
     """
     if len(raw) > MAX_BYTES:
-        message = Told("larger than {n} bytes; is this the jobs file? If so, make fewer jobs of it", n=f"{MAX_BYTES:,}")
+        message = Message(
+            "larger than {n} bytes; is this the jobs file? If so, make fewer jobs of it", n=f"{MAX_BYTES:,}"
+        )
         raise _unreadable(file, message)
     for mark, name in _MARKS.items():
         if raw.startswith(mark):
-            raise _unreadable(file, Told("this is {name}; save the file as UTF-8", name=name), "")
+            raise _unreadable(file, Message("this is {name}; save the file as UTF-8", name=name), "")
     if b"\0" in raw[:4]:
-        raise _unreadable(file, Told("zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8"), "")
+        raise _unreadable(file, Message("zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8"), "")
     raw = raw.removeprefix(codecs.BOM_UTF8)
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
         byte, guess = f"0x{raw[error.start]:02x}", _looks_like_gbk(raw)
-        message = Told("byte {byte} is not UTF-8{guess}; save the file as UTF-8", byte=byte, guess=guess)
+        message = Message("byte {byte} is not UTF-8{guess}; save the file as UTF-8", byte=byte, guess=guess)
         raise _unreadable(file, message, raw[: error.start].decode()) from None
 
 
@@ -199,7 +201,7 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
     try:
         digest = digest_of(text)
     except UnicodeEncodeError as error:
-        message = Told("half of a surrogate pair is no character; save the file as UTF-8")
+        message = Message("half of a surrogate pair is no character; save the file as UTF-8")
         raise _unreadable(file, message, text[: error.start]) from None
     document = read_json(text)
     problems = list(document.problems(file))
@@ -303,4 +305,4 @@ def _looks_like_gbk(raw: bytes) -> str:
         raw.decode("gb18030")
     except UnicodeDecodeError:
         return ""
-    return Told("; it looks like GBK")
+    return Message("; it looks like GBK")

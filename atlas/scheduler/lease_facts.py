@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.loop_watch import Trouble
-from atlas.scheduler.told import from_parts, parts_of
+from atlas.scheduler.message import from_parts, parts_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

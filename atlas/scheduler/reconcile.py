@@ -26,6 +26,7 @@ from atlas.scheduler.events import JobEventKind, SchedulerEventKind
 from atlas.scheduler.job_store.records import JobChange, make_records
 from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
 from atlas.scheduler.jobs_file.functions import is_missing
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (
     Request,
@@ -38,7 +39,6 @@ from atlas.scheduler.store.revisions import (
     open_requests,
     revision_numbered,
 )
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -186,7 +186,7 @@ class Reconciler:
         with self._lock:
             if over is not None and over != (in_force := self._in_force_number()):
                 raise RevisionRefusedError(
-                    Told(
+                    Message(
                         "this text was made from r{over}, and r{n} is in force by now: look at what it would change",
                         over=over,
                         n=in_force,

@@ -21,16 +21,16 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 from loguru import logger
 
 from atlas.scheduler.errors import FunctionRefusedError, UnknownFunctionError
+from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.task import ExecutorKind
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 F = TypeVar("F", bound="Callable[..., Any]")
 ENTRY_POINT_GROUP: Final = "atlas.functions"
-NEEDS_PEBBLE: Final = Told(
+NEEDS_PEBBLE: Final = Message(
     "executor 'process' needs Pebble, which is not installed: pip install 'atlas-scheduler[process]'"
 )
 _LOOKING: Final = threading.RLock()
@@ -68,7 +68,7 @@ class Function:
         try:
             signature.bind(*args, **kwargs)
         except TypeError as error:
-            return Told("{call} does not accept them: {error}", call=f"{self.name}{signature}", error=_why(error))
+            return Message("{call} does not accept them: {error}", call=f"{self.name}{signature}", error=_why(error))
         return None
 
 
@@ -100,7 +100,13 @@ def _why(error: TypeError) -> str:
     """What `inspect` says of arguments that do not fit, ready for another language."""
     text = str(error)
     named = _NAMED.fullmatch(text)
-    return text if {"{", "}"} & set(text) else Told(text) if named is None else Told(named[1] + "{name}", name=named[2])
+    return (
+        text
+        if {"{", "}"} & set(text)
+        else Message(text)
+        if named is None
+        else Message(named[1] + "{name}", name=named[2])
+    )
 
 
 def _makes_coroutines(call: Callable[..., Any]) -> bool:
@@ -114,10 +120,10 @@ def function_from(name: str, call: Callable[..., Any]) -> Function:
         FunctionRefusedError: It is not callable, or a generator function: calling it runs nothing of it.
     """
     if not callable(call):  # a caller without type checks
-        msg = Told("{name}: {call} is not callable", name=name, call=repr(call))  # type: ignore[unreachable]
+        msg = Message("{name}: {call} is not callable", name=name, call=repr(call))  # type: ignore[unreachable]
         raise FunctionRefusedError(msg)
     if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
-        msg = Told("{name} yields: calling it runs nothing of it; write a function that returns a list", name=name)
+        msg = Message("{name} yields: calling it runs nothing of it; write a function that returns a list", name=name)
         raise FunctionRefusedError(msg)
     is_async = _makes_coroutines(inspect.unwrap(call.func if isinstance(call, partial) else call))
     return Function(name, call, is_async, _reference(call))
@@ -220,7 +226,7 @@ class Registry:
     def add(self, name: str, call: F) -> F:
         """Register ``call`` under ``name`` and return it."""
         if not name or ":" in name or name != name.strip():
-            msg = Told(
+            msg = Message(
                 "function name {name} must not be empty, contain ':' or begin or end with space", name=repr(name)
             )
             raise FunctionRefusedError(msg)
@@ -314,7 +320,7 @@ class Registry:
             raise UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}") from error
         origin = getattr(call.func if isinstance(call, partial) else call, "__module__", None)
         if origin is not None and not self._allows(origin):
-            msg = Told(
+            msg = Message(
                 "function {name} is defined in {origin}, which is not on the allow-list (functions.allow)",
                 name=repr(name),
                 origin=repr(origin),
@@ -333,7 +339,7 @@ def is_within(module: str, packages: Iterable[str]) -> bool:
 
 def not_allowed(name: str) -> str:
     """Why a function that is written ``package.module:name`` cannot be had."""
-    return Told(
+    return Message(
         "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)",
         name=repr(name),
         package=repr(name.partition(":")[0].partition(".")[0]),
@@ -346,7 +352,9 @@ def _walk(module: object, qualname: str) -> Any:
         target = getattr(target, part)
         if part.startswith("__") or isinstance(target, ModuleType):
             # An allowed module imports others (`jobs:os.system`), and special names lead everywhere.
-            msg = Told("function name {name} leads out of its module at {part}", name=repr(qualname), part=repr(part))
+            msg = Message(
+                "function name {name} leads out of its module at {part}", name=repr(qualname), part=repr(part)
+            )
             raise FunctionRefusedError(msg)
     return target
 

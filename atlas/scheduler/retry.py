@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class RetryPolicy:
         retries: object = self.max_retries  # a caller without type checks may give anything
         if not isinstance(retries, int) or not 0 <= retries <= 1_000_000:
             bounds = {"low": "0", "high": "1,000,000"}
-            msg = Told(
+            msg = Message(
                 "{name} {value} is not a whole number in {low} to {high}",
                 name="max_retries",
                 value=repr(retries),
@@ -54,7 +54,7 @@ class RetryPolicy:
         ):
             value: object = number
             if not (isinstance(value, int | float) and math.isfinite(value) and value >= low):
-                msg = Told(
+                msg = Message(
                     "{name} {value} is not a finite number of at least {low}",
                     name=name,
                     value=repr(value),
@@ -63,10 +63,10 @@ class RetryPolicy:
                 raise ArgumentsError(msg)
         jitter: object = self.jitter
         if not (isinstance(jitter, int | float) and 0.0 <= jitter <= 1.0):
-            raise ArgumentsError(Told("retry_jitter {value} is not in 0 to 1", value=repr(jitter)))
+            raise ArgumentsError(Message("retry_jitter {value} is not in 0 to 1", value=repr(jitter)))
         names: object = self.retry_on
         if isinstance(names, str) or not all(isinstance(name, str) for name in self.retry_on):
-            raise ArgumentsError(Told("retry_on {value} is not a list of the names of errors", value=repr(names)))
+            raise ArgumentsError(Message("retry_on {value} is not a list of the names of errors", value=repr(names)))
         object.__setattr__(self, "retry_on", tuple(self.retry_on))  # a list has no hash, and the policy is a key
 
     def allows(self, failures: int) -> bool:

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.errors import ScheduleError
+from atlas.scheduler.message import Message
 from atlas.scheduler.schedule_words import describe_schedule
-from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class Schedule:
         for expression in self.cron:
             parse_cron(expression, self.timezone)
         if not (self.cron or self.intervals or self.dates):
-            raise ScheduleError(Told("nothing says when: give a cron expression, an interval or a date"))
+            raise ScheduleError(Message("nothing says when: give a cron expression, an interval or a date"))
         for interval in self.intervals:
             _in_range("interval", interval.every_s, SHORTEST_INTERVAL_S, LONGEST_INTERVAL_S)
         _in_range("spread", self.spread_s, 0.0, LONGEST_SPREAD_S)
@@ -138,16 +138,18 @@ class Schedule:
         for instant in instants:
             if instant is not None and not _FIRST_YEAR <= instant.year <= _LAST_YEAR:
                 years = {"first": _FIRST_YEAR, "last": _LAST_YEAR}
-                raise ScheduleError(Told("{at} is not in the years {first} to {last}", at=instant.isoformat(), **years))
+                raise ScheduleError(
+                    Message("{at} is not in the years {first} to {last}", at=instant.isoformat(), **years)
+                )
         if self.start_at is not None and self.end_at is not None and self.end_at < self.start_at:
             end, start = self.end_at.isoformat(), self.start_at.isoformat()
-            raise ScheduleError(Told("end_at {end} is before start_at {start}", end=end, start=start))
+            raise ScheduleError(Message("end_at {end} is before start_at {start}", end=end, start=start))
         if self.calendar is not None:
             for first, last in (*self.calendar.exclude, *self.calendar.include):
                 if last < first:
                     name = repr(self.calendar.name)
                     raise ScheduleError(
-                        Told("calendar {name}: {last} is before {first}", name=name, last=last, first=first)
+                        Message("calendar {name}: {last} is before {first}", name=name, last=last, first=first)
                     )
         return self
 
@@ -251,10 +253,10 @@ class Schedule:
             raise
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             why = f"{type(error).__name__}: {error}"
-            raise ScheduleError(Told("not a stored schedule: {why}", why=why)) from error
+            raise ScheduleError(Message("not a stored schedule: {why}", why=why)) from error
         if left:
             names = ", ".join(sorted(map(str, left)))
-            raise ScheduleError(Told("not a stored schedule: it has {names}", names=names))
+            raise ScheduleError(Message("not a stored schedule: it has {names}", names=names))
         return schedule.validated()
 
 
@@ -302,7 +304,7 @@ def _utc(instant: datetime, what: str) -> datetime:
     if instant.utcoffset() is None:
         text = instant.isoformat()
         raise ScheduleError(
-            Told("{what} {text} has no offset from UTC; write {text}+08:00 or {text}Z", what=what, text=text)
+            Message("{what} {text} has no offset from UTC; write {text}+08:00 or {text}Z", what=what, text=text)
         )
     return instant.astimezone(UTC)
 
@@ -312,7 +314,7 @@ def _in_range(what: str, value: object, low: float, high: float) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         bounds = {"low": f"{low:g}", "high": f"{high:,.0f}"}
         raise ScheduleError(
-            Told("{what} {value} is not in {low} to {high} seconds", what=what, value=repr(value), **bounds)
+            Message("{what} {value} is not in {low} to {high} seconds", what=what, value=repr(value), **bounds)
         )
 
 

@@ -22,8 +22,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from atlas.scheduler.errors import ArgumentsError, TransitionError
+from atlas.scheduler.message import Message
 from atlas.scheduler.retry import RetryPolicy
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -96,7 +96,7 @@ class TaskPriority(enum.IntEnum):
         try:
             return cls[value.strip().upper()] if isinstance(value, str) else cls(value)
         except (KeyError, ValueError):
-            msg = Told("priority {value} is not one of URGENT, HIGH, NORMAL, LOW", value=repr(value))
+            msg = Message("priority {value} is not one of URGENT, HIGH, NORMAL, LOW", value=repr(value))
             raise ArgumentsError(msg) from None
 
 
@@ -176,9 +176,9 @@ class TaskPolicy:
     def __post_init__(self) -> None:
         timeout_s: object = self.timeout_s  # a caller without type checks may give anything
         if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s < float("inf")):
-            raise ArgumentsError(Told("timeout {value} is not a positive number of seconds", value=repr(timeout_s)))
+            raise ArgumentsError(Message("timeout {value} is not a positive number of seconds", value=repr(timeout_s)))
         if self.max_instances < 1:
-            raise ArgumentsError(Told("max_instances {n} is less than 1", n=self.max_instances))
+            raise ArgumentsError(Message("max_instances {n} is less than 1", n=self.max_instances))
 
     @property
     def abreast(self) -> int:

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from tzlocal import get_localzone, get_localzone_name
 
 from atlas.scheduler.errors import ScheduleError
+from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import nearest
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -55,7 +55,7 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
         timezone = "UTC"
     name = timezone.key if isinstance(timezone, ZoneInfo) else timezone
     if not isinstance(name, str):
-        msg = Told(
+        msg = Message(
             "a time zone is a name of the tz database such as 'Asia/Shanghai', not {given}", given=repr(timezone)
         )
         raise ScheduleError(msg)
@@ -63,18 +63,18 @@ def zone_named(timezone: str | tzinfo) -> ZoneInfo:
     if not name.startswith(("right/", "posix/")):
         with suppress(KeyError, OSError, ValueError):  # no such file, a directory, a path that leaves the database
             return ZoneInfo(name)
-    hint = Told("names look like 'Asia/Shanghai' or 'UTC'")
+    hint = Message("names look like 'Asia/Shanghai' or 'UTC'")
     if offset := _OFFSET.fullmatch(name.strip()):  # the nearest name would be UTC, hours away
         sign, most = ("-", _MOST_EAST) if offset[1] == "+" else ("+", _MOST_WEST)
         if int(offset[2]) <= most and offset[3] in {None, "00"}:
-            hint = Told(
+            hint = Message(
                 "a fixed offset is written {name}, with its sign turned round; a place such as 'Asia/Shanghai' follows"
                 " the clock there",
                 name=repr(f"Etc/GMT{sign}{int(offset[2])}"),
             )
     elif meant := _meant(name):
-        hint = Told("did you mean {name}?", name=repr(meant))
-    raise ScheduleError(Told("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint))
+        hint = Message("did you mean {name}?", name=repr(meant))
+    raise ScheduleError(Message("no time zone {name}; {hint}", name=repr(name[:60]), hint=hint))
 
 
 def local_zone_name() -> str:
@@ -89,7 +89,7 @@ def local_zone_name() -> str:
             return zone_named(get_localzone().key).key
     if not os.environ.get("TZ") and not LOCAL_TIME.exists():
         return "UTC"  # tzset(3)
-    msg = Told(
+    msg = Message(
         "the time zone of this machine has no name (TZ={tz}, {file}); set scheduler.timezone, or the variable TZ, to"
         " one such as 'Asia/Shanghai'",
         tz=repr(os.environ.get("TZ", "")),

@@ -14,7 +14,7 @@ from starlette.routing import Route
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError, AtlasError, UnknownFunctionError
 from atlas.scheduler.jobs_file.json_faults import diagnose
-from atlas.scheduler.told import Told, told_of
+from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.zones import zone_named
 from atlas.web.choosing import chosen_in, is_choice, may_resume
 from atlas.web.forms import read_form
@@ -66,7 +66,7 @@ class Action:
                 back = back_of(request, form)
             except AtlasError as error:
                 again = {} if self.again is None else {"back": self.again(visit)}
-                note, back = Note("error", say.told(told_of(error))), back_of(request, again)
+                note, back = Note("error", say.told(message_of(error))), back_of(request, again)
                 if self.keeper is not None and not isinstance(error, LookupError):  # of what is not there is no page
                     back, status = self.keeper(visit), 307  # with which a browser sends the form once more
             response = RedirectResponse(back, status)
@@ -86,11 +86,11 @@ def _json(form: Mapping[str, str], name: str, kind: type, example: str) -> Any:
     except (ValueError, RecursionError) as error:
         why = diagnose(text, error.pos, error.msg).message if isinstance(error, json.JSONDecodeError) else str(error)
         raise ArgumentsError(
-            Told("{name}: this is not JSON ({error}); write {example}", name=name, error=why, example=example)
+            Message("{name}: this is not JSON ({error}); write {example}", name=name, error=why, example=example)
         ) from error
     if not isinstance(value, kind):
         raise ArgumentsError(
-            Told("{name}: this is no {kind}; write {example}", name=name, kind=kind.__name__, example=example)
+            Message("{name}: this is no {kind}; write {example}", name=name, kind=kind.__name__, example=example)
         )
     return value
 
@@ -125,7 +125,7 @@ def _until(visit: Visit) -> datetime | None:
         until = datetime.fromisoformat(text)
     except ValueError as error:
         raise ArgumentsError(
-            Told("until {text} is no date and time such as 2026-12-24T18:00", text=repr(text))
+            Message("until {text} is no date and time such as 2026-12-24T18:00", text=repr(text))
         ) from error
     return until if until.tzinfo is not None else until.replace(tzinfo=zone_named(visit.atlas.timezone))
 
@@ -142,7 +142,7 @@ def _several(visit: Visit, say: Speech) -> Note:
     cron, form = visit.atlas.cron.sync, visit.form
     everything, chosen = form.get("all") == "1", chosen_in(form)
     if not everything and not chosen:
-        raise ArgumentsError(Told("no job is selected"))
+        raise ArgumentsError(Message("no job is selected"))
     match form.get("do"):
         case "run" if chosen:
             return _ran(say, cron.run_jobs_now(chosen, by=visit.by))
@@ -155,14 +155,14 @@ def _several(visit: Visit, say: Speech) -> Note:
             resumed = cron.resume_jobs(None if everything else may_resume(visit, chosen), by=visit.by)
             return Note("ok", say("1 job fires again.|{n} jobs fire again.", n=len(resumed)))
         case _:
-            raise ArgumentsError(Told("several jobs are run, paused or resumed; nothing else is done to them"))
+            raise ArgumentsError(Message("several jobs are run, paused or resumed; nothing else is done to them"))
 
 
 def _ran(say: Speech, made: Mapping[str, str | AtlasError]) -> Note:
     refused = [one for one in made.values() if isinstance(one, AtlasError)]
     text = say("1 task was accepted.|{n} tasks were accepted.", n=len(made) - len(refused))
     if refused:
-        why = say.told(told_of(refused[0]))
+        why = say.told(message_of(refused[0]))
         text += " " + say("1 job was refused: {why}|{n} jobs were refused, the first: {why}", n=len(refused), why=why)
     return Note("error" if refused else "ok", text)
 
@@ -195,7 +195,7 @@ def _submit(visit: Visit, say: Speech) -> Note:
     retries = form.get("max_retries", "").strip()
     if retries:
         if not (retries.isascii() and retries.isdigit()):
-            raise ArgumentsError(Told("max_retries {text} is no whole number", text=repr(retries)))
+            raise ArgumentsError(Message("max_retries {text} is no whole number", text=repr(retries)))
         options["max_retries"] = int(retries)
     function = form.get("function", "")
     if function not in visit.atlas.registry.names():
@@ -215,7 +215,7 @@ def _apply(visit: Visit, say: Speech) -> Note:
 def _rollback(visit: Visit, say: Speech) -> Note:
     number = visit.form.get("number", "")
     if not (number.isascii() and number.isdigit() and len(number) < 10):
-        raise ArgumentsError(Told("revision {text} is no number", text=repr(number)))
+        raise ArgumentsError(Message("revision {text} is no number", text=repr(number)))
     plan = visit.atlas.reconciler.rollback(int(number), by=visit.by)
     return Note("ok", say("Rolled back to r{n}: {what}", n=number, what=say.told(plan.summary[:300])))
 

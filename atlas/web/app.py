@@ -17,7 +17,7 @@ from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import AtlasError
 from atlas.web import actions, api, downloads, health, metrics, pages, sign_in
 from atlas.web.access import Access, read_or_make_token
-from atlas.web.answers import on_error
+from atlas.web.errors import on_error
 from atlas.web.guards import Guard
 from atlas.web.live import Live
 from atlas.web.rendering import MAX_CHORES, BusyError, Renders

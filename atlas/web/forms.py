@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from starlette.exceptions import HTTPException
 
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -31,7 +31,7 @@ async def read_form(request: Request) -> dict[str, str]:
     if kind != "application/x-www-form-urlencoded":
         raise HTTPException(415, "a form is sent as application/x-www-form-urlencoded")
     if body.count(b"&") >= MAX_FIELDS:
-        raise ArgumentsError(Told("a form here has at most {n} fields", n=f"{MAX_FIELDS:,}"))
+        raise ArgumentsError(Message("a form here has at most {n} fields", n=f"{MAX_FIELDS:,}"))
     try:
         text = body.decode("ascii")
         pairs = parse_qsl(text, keep_blank_values=True, errors="strict")

@@ -19,14 +19,15 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse
 
-from atlas.scheduler.told import Told
-from atlas.web.answers import comes_from_elsewhere, once_more, refusal
+from atlas.scheduler.message import Message
+from atlas.web.errors import comes_from_elsewhere, once_more, refusal
 from atlas.web.prefix import placed
 from atlas.web.site import is_local, local_path
 
 if TYPE_CHECKING:
     from starlette.responses import Response
-    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+    from starlette.types import ASGIApp, Receive, Scope, Send
+    from starlette.types import Message as Sent
 
     from atlas.web.site import Site
 
@@ -68,7 +69,7 @@ class Guard:
         request = Request(scope)
         path = scope["path"].removeprefix(scope.get("root_path", "")) or "/"
 
-        async def send_with_headers(message: Message) -> None:
+        async def send_with_headers(message: Sent) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
@@ -83,7 +84,7 @@ class Guard:
             return
         started = False
 
-        async def send_once(message: Message) -> None:
+        async def send_once(message: Sent) -> None:
             nonlocal started
             started = True
             await send_with_headers(message)
@@ -97,7 +98,7 @@ class Guard:
             logger.exception("a request failed", method=request.method, path=path)
             if started:
                 raise
-            text = Told("something went wrong here; the log says what")
+            text = Message("something went wrong here; the log says what")
             await refusal(request, 500, "internal", text)(scope, receive, send_with_headers)
 
     def _refused(self, request: Request, path: str, max_body: int) -> Response | None:
@@ -116,13 +117,15 @@ class Guard:
         if changes:
             if not self._is_own(request):
                 return refusal(
-                    request, 403, "foreign_origin", Told("a change must come from these pages, not another site")
+                    request, 403, "foreign_origin", Message("a change must come from these pages, not another site")
                 )
             if site.read_only and path not in LOOKS:
-                return refusal(request, 403, "read_only", Told("this site is read-only: web.read_only in the settings"))
+                return refusal(
+                    request, 403, "read_only", Message("this site is read-only: web.read_only in the settings")
+                )
             key = client_of(request)
             if wait_s := site.changes.wait_s(key):
-                return refusal(request, 429, "too_many", Told("too many changes in a minute"), wait_s=wait_s)
+                return refusal(request, 429, "too_many", Message("too many changes in a minute"), wait_s=wait_s)
             site.changes.count(key)
         return None
 
@@ -141,9 +144,9 @@ class Guard:
                 return None
             key = client_of(request)
             if wait_s := site.guesses.wait_s(key):
-                return refusal(request, 429, "too_many", Told("too many wrong tokens"), wait_s=wait_s)
+                return refusal(request, 429, "too_many", Message("too many wrong tokens"), wait_s=wait_s)
             site.guesses.count(key)
-            return refusal(request, 401, "wrong_token", Told("this is not the token"))
+            return refusal(request, 401, "wrong_token", Message("this is not the token"))
         if cookie and access.is_session(cookie):
             return None
         if request.method == "GET" and not path.startswith(("/api/", "/metrics", "/live")):
@@ -153,7 +156,7 @@ class Guard:
                 return once_more(request, root + asked)
             after = "" if asked == "/" else f"?next={quote(asked, safe='')}"
             return RedirectResponse(f"{root}/sign-in{after}", 303)
-        return refusal(request, 401, "sign_in", Told("sign in, or send 'Authorization: Bearer TOKEN'"))
+        return refusal(request, 401, "sign_in", Message("sign in, or send 'Authorization: Bearer TOKEN'"))
 
     def _is_host(self, host: str) -> bool:
         """True for loopback, any plain address (a rebound name is never one) and the names in the settings."""
@@ -190,7 +193,7 @@ class Guard:
 
     @staticmethod
     def _too_large(request: Request, limit: int) -> Response:
-        return refusal(request, 413, "too_large", Told("a request here is at most {n} bytes", n=f"{limit:,}"))
+        return refusal(request, 413, "too_large", Message("a request here is at most {n} bytes", n=f"{limit:,}"))
 
 
 def client_of(request: Request) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from atlas.scheduler.turns import giving_way
+from atlas.scheduler.switch_interval import giving_way
 from atlas.web.forms import read_form
 from atlas.web.site import (
     LANGUAGE_COOKIE,

@@ -9,7 +9,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from atlas.web.access import SESSION_S
-from atlas.web.answers import comes_from_elsewhere, once_more
+from atlas.web.errors import comes_from_elsewhere, once_more
 from atlas.web.forms import read_form
 from atlas.web.guards import client_of
 from atlas.web.rendering import remember

@@ -8,8 +8,8 @@ from sqlalchemy import delete, insert, select
 
 from atlas.builtin.health.check import Check
 from atlas.scheduler.errors import StoreUnavailableError
+from atlas.scheduler.message import Message, joined
 from atlas.scheduler.store.tables import sources, tasks
-from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -18,17 +18,19 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.store import Store
 SLOW_STORE_S: Final = 1.0
 STORE_REMEDIES: Final = (
-    ("full", Told("free space on its disk; work goes on by itself")),
-    ("No space", Told("free space on its disk; work goes on by itself")),
-    ("read-only", Told("make the database writable again; work goes on by itself")),
-    ("readonly", Told("make the database writable again; work goes on by itself")),
-    ("locked", Told("find the process that has it open, and end that one")),
-    ("lock timeout", Told("find the session that has locked a table (pg_stat_activity), and end that one")),
-    ("deleted", Told("stop this process, or move the old file back")),
-    ("connect", Told("start the database server, or see why it is not reached; work goes on by itself")),
+    ("full", Message("free space on its disk; work goes on by itself")),
+    ("No space", Message("free space on its disk; work goes on by itself")),
+    ("read-only", Message("make the database writable again; work goes on by itself")),
+    ("readonly", Message("make the database writable again; work goes on by itself")),
+    ("locked", Message("find the process that has it open, and end that one")),
+    ("lock timeout", Message("find the session that has locked a table (pg_stat_activity), and end that one")),
+    ("deleted", Message("stop this process, or move the old file back")),
+    ("connect", Message("start the database server, or see why it is not reached; work goes on by itself")),
 )
 """What to do, by what the database says."""
-STORE_REMEDY: Final = Told("see the log, and whether the database's disk and server are well; work goes on by itself")
+STORE_REMEDY: Final = Message(
+    "see the log, and whether the database's disk and server are well; work goes on by itself"
+)
 LOSS_S: Final = 7 * 86_400.0
 """How long a database that was lost and made anew is told."""
 
@@ -49,9 +51,9 @@ def _store_fault(store: Store, fault: str) -> Check:
     holder = store.lock_holder()
     since_s = store.writer.failing_s
     parts: list[str] = [
-        Told("takes no commit since {s} s: {fault}", s=f"{since_s:.0f}", fault=fault)
+        Message("takes no commit since {s} s: {fault}", s=f"{since_s:.0f}", fault=fault)
         if since_s
-        else Told("takes no commit: {fault}", fault=fault)
+        else Message("takes no commit: {fault}", fault=fault)
     ]
     if holder is not None:
         parts.append(holder.words)
@@ -72,13 +74,13 @@ def _tried(store: Store, clock: Clock) -> Check:
         return Check(
             status="degraded",
             detail=f"{lost[-1].at.isoformat(timespec='seconds')} {lost[-1].words}",
-            remedy=Told("find out who touches the file; to go back to a backup, stop the scheduler first"),
+            remedy=Message("find out who touches the file; to go back to a backup, stop the scheduler first"),
         )
     took = [f"{(end_s - begin_s) * 1000:.1f}" for begin_s, end_s in ((start_s, read_s), (read_s, write_s))]
-    detail = Told("read {read} ms, write {write} ms", read=took[0], write=took[1])
+    detail = Message("read {read} ms, write {write} ms", read=took[0], write=took[1])
     if write_s - start_s > SLOW_STORE_S:
-        remedy = Told("look for another process that locks the database, and at the load of its disk")
-        return Check(status="degraded", detail=Told("slow: {detail}", detail=detail), remedy=remedy)
+        remedy = Message("look for another process that locks the database, and at the load of its disk")
+        return Check(status="degraded", detail=Message("slow: {detail}", detail=detail), remedy=remedy)
     return Check(detail=detail)
 
 

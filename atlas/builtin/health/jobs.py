@@ -8,9 +8,9 @@ from sqlalchemy import func, select
 
 from atlas.builtin.health.check import Check
 from atlas.scheduler.job_view import JobState
+from atlas.scheduler.message import Message, joined
 from atlas.scheduler.store.tables import sources, tasks
 from atlas.scheduler.task import TaskStatus
-from atlas.scheduler.told import Told, joined
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -25,10 +25,10 @@ FAILING_AFTER: Final = 3
 """Tasks in a row that did not succeed before a job counts as failing."""
 LATE_JOB_S: Final = 300.0
 LOOK_BACK_S: Final = 86_400.0
-_REMEDY: Final = Told(
+_REMEDY: Final = Message(
     "'atlas tasks JOB' shows the errors; a missing function must be registered or its module allow-listed"
 )
-_APART: Final = Told(
+_APART: Final = Message(
     "edit a job that cannot be served, or resume it ('atlas resume JOB'): it is tried at once,"
     " and by itself every ten minutes at least"
 )
@@ -47,19 +47,19 @@ def jobs_check(store: Store, source: HealthSource, clock: Clock) -> Check:
         active += job.enabled
         apart = apart or (job.state is JobState.PARKED and job.source is not None)
         if (what := _broken(job)) is not None:
-            stuck.append(Told("{job} ({what}: {why})", job=job.name, what=what, why=job.detail))
+            stuck.append(Message("{job} ({what}: {why})", job=job.name, what=what, why=job.detail))
         if (
             job.enabled
             and job.next_run_at is not None
             and (late_s := (now - job.next_run_at).total_seconds()) > LATE_JOB_S
         ):
-            late.append(Told("{job} (due {s} s ago)", job=job.name, s=f"{late_s:.0f}"))
+            late.append(Message("{job} (due {s} s ago)", job=job.name, s=f"{late_s:.0f}"))
         if job.name in failing:
-            bad.append(Told("{job} (its last {n} tasks did not succeed)", job=job.name, n=FAILING_AFTER))
+            bad.append(Message("{job} (its last {n} tasks did not succeed)", job=job.name, n=FAILING_AFTER))
         if job.state is JobState.PAUSED:
-            paused.append(Told("{job} ({why})", job=job.name, why=job.detail))
+            paused.append(Message("{job} ({why})", job=job.name, why=job.detail))
     words: list[str] = [
-        Told(pattern, n=len(found), which=_some(found))
+        Message(pattern, n=len(found), which=_some(found))
         for pattern, found in (
             ("{n} cannot run: {which}", stuck),
             ("{n} late: {which}", late),
@@ -68,9 +68,9 @@ def jobs_check(store: Store, source: HealthSource, clock: Clock) -> Check:
         if found
     ]
     if paused:
-        words.append(Told("{n} paused: {which}", n=len(paused), which=_some(paused)))
+        words.append(Message("{n} paused: {which}", n=len(paused), which=_some(paused)))
     if not (stuck or late or bad):  # a pause is somebody's wish
-        counts = Told("{n} jobs, {active} active", n=total, active=active)
+        counts = Message("{n} jobs, {active} active", n=total, active=active)
         return Check(detail=joined("; ", [counts, *words]))
     return Check(
         status="failing" if late else "degraded",
@@ -83,9 +83,9 @@ def _broken(job: Job) -> str | None:
     """What keeps a job from being served, in short."""
     match job.state:
         case JobState.UNBOUND:
-            return Told("function missing")
+            return Message("function missing")
         case JobState.PARKED:
-            return Told("row cannot be read" if job.source is None else "cannot be served")
+            return Message("row cannot be read" if job.source is None else "cannot be served")
         case _:
             return None
 
@@ -127,12 +127,13 @@ def sources_check(store: Store, collected: Collection[str]) -> Check:
     )
     rows = store.read(lambda connection: connection.execute(statement).all())
     if not rows:
-        return Check(detail=Told("no source keeps failing"))
+        return Check(detail=Message("no source keeps failing"))
     told = [
-        Told("{source} ({n} times: {why})", source=row.name, n=row.failures, why=row.last_error or "") for row in rows
+        Message("{source} ({n} times: {why})", source=row.name, n=row.failures, why=row.last_error or "")
+        for row in rows
     ]
     return Check(
         status="degraded",
-        detail=Told("{n} keep failing: {which}", n=len(rows), which=_some(told)),
-        remedy=Told("correct their addresses under collect.sources, or set enabled: false"),
+        detail=Message("{n} keep failing: {which}", n=len(rows), which=_some(told)),
+        remedy=Message("correct their addresses under collect.sources, or set enabled: false"),
     )

@@ -12,7 +12,7 @@ from atlas.builtin.health.jobs import jobs_check, sources_check
 from atlas.builtin.health.machine import disk_check, memory_check
 from atlas.builtin.health.work import config_check, queue_check, threads_check
 from atlas.scheduler.errors import StoreError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -59,8 +59,8 @@ def _guarded(look: Callable[[], Check]) -> Check:
         return look()
     except Exception as error:  # noqa: BLE001 - a check that cannot look must not hide what the others see
         remedy = (
-            Told("see the log; the other checks are valid")
+            Message("see the log; the other checks are valid")
             if not isinstance(error, StoreError)
-            else Told("see the check store")
+            else Message("see the check store")
         )
         return Check(status="failing", detail=f"{type(error).__name__}: {error}", remedy=remedy)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from atlas.builtin.health.check import Check
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 LOW_DISK: Final = (1_000_000_000, 100_000_000)
 """Free bytes below which the disk is degraded, and failing."""
@@ -19,13 +19,13 @@ def disk_check(folder: Path) -> Check:
     """How much is free on the disk below ``folder``."""
     usage = shutil.disk_usage(folder)
     used = 100 - 100 * usage.free / usage.total
-    detail = Told(
+    detail = Message(
         "{free} GB free of {total} GB ({used} % used)",
         free=f"{usage.free / 1e9:.1f}",
         total=f"{usage.total / 1e9:.1f}",
         used=f"{used:.0f}",
     )
-    remedy = Told("free space below the data folder, or shorten keep_days")
+    remedy = Message("free space below the data folder, or shorten keep_days")
     return _by_limit(usage.free, LOW_DISK, detail, remedy)
 
 
@@ -34,14 +34,14 @@ def memory_check() -> Check:
     resident = _kilobytes(Path("/proc/self/status"), "VmRSS")
     total, free = (_kilobytes(Path("/proc/meminfo"), name) for name in ("MemTotal", "MemAvailable"))
     if resident is None or not total or free is None:
-        return Check(detail=Told("not known on this system"))
-    detail = Told(
+        return Check(detail=Message("not known on this system"))
+    detail = Message(
         "this process {mine} MB; {free} GB of {total} GB available",
         mine=f"{resident / 1e3:.0f}",
         free=f"{free / 1e6:.1f}",
         total=f"{total / 1e6:.1f}",
     )
-    remedy = Told("lower scheduler.max_workers, or look for what else runs here")
+    remedy = Message("lower scheduler.max_workers, or look for what else runs here")
     return _by_limit(free / total, LOW_MEMORY, detail, remedy)
 
 

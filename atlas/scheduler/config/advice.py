@@ -15,8 +15,8 @@ from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.refusals import cause_of
-from atlas.scheduler.told import Told
 from atlas.scheduler.triggers import trigger_of
 from atlas.scheduler.zones import shifts, zone_named
 
@@ -76,16 +76,16 @@ def _herds(
         first, *others = sorted(herd.job_ids, key=order.__getitem__)
         at = herd.at.astimezone(zone_named(wanted.definitions[first].schedule.timezone))
         proposal = (
-            Told("move some of them")
+            Message("move some of them")
             if herd.spread_s is None
-            else Told(
+            else Message(
                 '"spread": "{spread}" in each of them would even it out',
                 spread=format_duration(herd.spread_s).replace(" ", ""),
             )
         )
         yield (
             ("cron_jobs", first),
-            Told(
+            Message(
                 "starts together with {n} more jobs at {at} ({which}), and {slots} run at once; {proposal}",
                 n=len(others),
                 at=f"{at:%H:%M:%S}",
@@ -115,21 +115,21 @@ def _twice(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
     for number, (other, found) in enumerate(met.items()):
         one, minute = found[0]
         at = datetime.fromtimestamp(minute * 60, UTC).astimezone(zone_named(one.schedule.timezone))
-        message = Told(
+        message = Message(
             "runs {function} in the same minute as {other} (at {at})",
             function=one.function,
             other=other,
             at=f"{at:%H:%M}",
         )
         if len(found) > 1:
-            message = Told(
+            message = Message(
                 "{message}, and so do {which}", message=message, which=_names([job.id for job, _minute in found[1:]])
             )
         if number == MAX_TWICE - 1 and len(met) > MAX_TWICE:
             more = len(met) - MAX_TWICE
-            yield ("cron_jobs", one.id), Told("{message}; {n} more minutes have such jobs", message=message, n=more)
+            yield ("cron_jobs", one.id), Message("{message}; {n} more minutes have such jobs", message=message, n=more)
             return
-        yield ("cron_jobs", one.id), Told("{message}; if that is not meant, move one of them", message=message)
+        yield ("cron_jobs", one.id), Message("{message}; if that is not meant, move one of them", message=message)
 
 
 def _without_start(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str]]:
@@ -141,11 +141,11 @@ def _without_start(wanted: JobsFile, now: datetime) -> Iterator[tuple[Place, str
                     yield _over(one, now)
             except Exception as error:  # noqa: BLE001 - as the scheduler does, which serves the others
                 pattern = "its next start cannot be computed: {error}; until it can, the job alone is set apart"
-                yield ("cron_jobs", one.id), Told(pattern, error=cause_of(error))
+                yield ("cron_jobs", one.id), Message(pattern, error=cause_of(error))
 
 
 def _over(job: JobDefinition, now: datetime) -> tuple[Place, str]:
-    end_at, message = job.schedule.end_at, Told("every time of it is over: the job does not start any more")
+    end_at, message = job.schedule.end_at, Message("every time of it is over: the job does not start any more")
     ends = end_at is not None and end_at <= now
     return ("cron_jobs", job.id, "end_at") if ends else ("cron_jobs", job.id), message
 
@@ -174,7 +174,7 @@ def _in_gap(text: str, timezone: str, today: date) -> str | None:
         if instead is None:
             continue
         local = instead.astimezone(zone_named(timezone))
-        return Told(
+        return Message(
             "{meant} is a time that the clock in {zone} leaves out on {day}; on that day it fires at {instead}",
             meant=f"{meant:%H:%M}",
             zone=timezone,
@@ -195,4 +195,4 @@ def _shifts_forward(timezone: str, today: date) -> tuple[Shift, ...]:
 def _names(job_ids: list[str]) -> str:
     more = len(job_ids) - NAMED
     some = ", ".join(job_ids[:NAMED])
-    return Told("{some} and {more} more", some=some, more=more) if more > 0 else some
+    return Message("{some} and {more} more", some=some, more=more) if more > 0 else some

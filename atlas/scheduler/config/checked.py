@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from atlas.scheduler.definition import JobSource
 from atlas.scheduler.errors import Problem
 from atlas.scheduler.jobs_file.functions import function_facts
-from atlas.scheduler.told import from_parts, parts_of
+from atlas.scheduler.message import from_parts, parts_of
 from atlas.version import __version__
 
 if TYPE_CHECKING:

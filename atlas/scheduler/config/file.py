@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.jobs_file.opening import opened
-from atlas.scheduler.told import Told, reason_of
+from atlas.scheduler.message import Message, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -208,5 +208,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> ConfigError:
-    message = Told("cannot be replaced: {why}; check the folder's owner, permissions and space", why=reason_of(error))
+    message = Message(
+        "cannot be replaced: {why}; check the folder's owner, permissions and space", why=reason_of(error)
+    )
     return ConfigError([Problem(file=path, path="", message=message)])

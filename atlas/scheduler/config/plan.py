@@ -9,7 +9,7 @@ from atlas.scheduler.definition import JobDefinition, JobSource
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs_file.functions import is_missing
 from atlas.scheduler.jobs_file.json_reading import read_json
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,7 +69,7 @@ def make_plan(records: Iterable[JobRecord], parked: Iterable[str], wanted: JobsF
     clashes = [one for one in wanted.definitions if one in mine and mine[one].source is JobSource.CODE]
     if clashes:
         document = read_json(wanted.text)
-        why = Told("a job made by code has this id; rename this one, or remove that one")
+        why = Message("a job made by code has this id; rename this one, or remove that one")
         raise ConfigError([document.problem(file, ("cron_jobs", one), why, on_key=True) for one in clashes])
     added, changed = [], []
     for job_id in wanted.definitions:
@@ -92,4 +92,4 @@ def function_lost(old: KnownDefinition, new: JobDefinition, functions: Mapping[s
     if not new.enabled or old.function == new.function or not is_missing(functions.get(new.function, "thread")):
         return None
     pattern = "will not run: there is no function {new}; it was {old}, which ran"
-    return Told(pattern, new=repr(new.function), old=repr(old.function))
+    return Message(pattern, new=repr(new.function), old=repr(old.function))

@@ -9,7 +9,7 @@ from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.store.audit import CODE, Action
-from atlas.scheduler.store.news import News, listening
+from atlas.scheduler.store.foreign_commits import ForeignCommits, listening
 from atlas.scheduler.store.revisions import Request, ask, request_numbered, withdraw
 
 if TYPE_CHECKING:
@@ -65,16 +65,16 @@ def request(store: Store, text: str, *, by: str, action: Action, detail: str) ->
 def await_answer(store: Store, number: int) -> Request | None:
     """The request once the process that leads has answered it; None if it has not within `ANSWER_S`."""
     end_s = store.clock.monotonic() + ANSWER_S
-    with listening(News(store)) as news:
+    with listening(ForeignCommits(store)) as foreign:
         while True:
-            news.seen()
+            foreign.seen()
             found = store.read(lambda connection: request_numbered(connection, number))
             if found is not None and found.answered_at is not None:
                 return found
             left_s = end_s - store.clock.monotonic()
             if left_s <= 0:
                 return None
-            news.wait(left_s)
+            foreign.wait(left_s)
 
 
 def text_digest(text: str) -> str:

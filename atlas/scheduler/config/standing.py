@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from loguru import logger
 
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
-from atlas.scheduler.told import Told, parts_of, told_of
+from atlas.scheduler.message import Message, message_of, parts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -69,7 +69,7 @@ class Standing:
     def drifted(self) -> None:
         """The file was edited, and waits until somebody applies it."""
         self.error = None
-        self.drift = Told(
+        self.drift = Message(
             "the file differs from revision {number}, which runs on; 'atlas apply' puts it in force",
             number=self.revision,
         )
@@ -92,7 +92,7 @@ class Standing:
 
     def facts(self) -> dict[str, Any]:
         """What other processes should know."""
-        error = None if self.error is None else told_of(self.error)
+        error = None if self.error is None else message_of(self.error)
         is_short = error is None or len(error) <= MAX_TOLD
         return {
             "file": str(self._path),

@@ -21,7 +21,7 @@ from atlas.scheduler.cron.calendar import CronCalendar
 from atlas.scheduler.cron.fields import CronFields, parse_fields
 from atlas.scheduler.cron.words import describe_fields
 from atlas.scheduler.errors import CronExpressionError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 from atlas.scheduler.zones import Shift, local_time, shift_around, zone_named
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class CronExpression:
         # A job that follows the wall clock may name nothing but wall times its zone always leaves out, such as
         # */30 2 on the last Sunday of March in Berlin. From 2026 on: what ended long ago is not a schedule either.
         if fields.wildcard and len(fields.hours) < 24 and self.next_after(datetime(2026, 1, 1, tzinfo=UTC)) is None:
-            msg = Told(
+            msg = Message(
                 "never fires: clock changes in {zone} leave out every hour and minute it names;"
                 " without a star in minute and hour it would fire right after the gap",
                 zone=zone.key,

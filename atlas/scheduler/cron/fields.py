@@ -11,8 +11,8 @@ from functools import lru_cache
 from typing import Final, NoReturn
 
 from atlas.scheduler.errors import CronExpressionError
+from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import nearest
-from atlas.scheduler.told import Told
 
 MAX_LENGTH: Final = 1000
 """Longest text that is read, characters; every field spelt out in full takes about 600."""
@@ -32,12 +32,14 @@ WEEKDAY_NAMES: Final = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 LONGEST_MONTH: Final = (31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31)
 
 _REFUSED: Final = {
-    "?": Told("? is not cron; write * for any"),
-    "#": Told("the nth weekday of a month (#) is not supported; fire on each of them and let the job look at the date"),
-    "L": Told("last (L) is not supported; the first of the next month can be written"),
-    "W": Told("the nearest weekday (W) is not supported; write mon-fri, or list the days"),
-    "H": Told("a hashed value (H) is not supported; give the job a spread instead"),
-    "~": Told("a random value (~) is not supported; give the job a spread instead"),
+    "?": Message("? is not cron; write * for any"),
+    "#": Message(
+        "the nth weekday of a month (#) is not supported; fire on each of them and let the job look at the date"
+    ),
+    "L": Message("last (L) is not supported; the first of the next month can be written"),
+    "W": Message("the nearest weekday (W) is not supported; write mon-fri, or list the days"),
+    "H": Message("a hashed value (H) is not supported; give the job a spread instead"),
+    "~": Message("a random value (~) is not supported; give the job a spread instead"),
 }
 _FOREIGN: Final = re.compile(r"(?:\d*|[A-Z]{3})([LWH])(?:W|\W.*)?|.*?([?#~]).*")
 _NUMBER: Final = re.compile(r"[0-9]+")
@@ -53,31 +55,31 @@ class FieldKind:
     low: int
     high: int
     names: tuple[str, ...] = ()
-    example: str = Told("0, 10-20 or */15")
+    example: str = Message("0, 10-20 or */15")
 
     @property
     def allowed(self) -> str:
         """The range in words: ``minutes are 0–59``."""
-        also = Told(" or {first}–{last}", first=self.names[0], last=self.names[-1]) if self.names else ""
-        return Told("{what} are {low}–{high}{also}", what=self.plural, low=self.low, high=self.high, also=also)
+        also = Message(" or {first}–{last}", first=self.names[0], last=self.names[-1]) if self.names else ""
+        return Message("{what} are {low}–{high}{also}", what=self.plural, low=self.low, high=self.high, also=also)
 
     def value(self, word: str) -> int | None:
         """The number that a name stands for, None when it is not one of this field's."""
         return self.names.index(word) + min(self.low, 1) if word in self.names else None
 
 
-SECOND: Final = FieldKind(Told("second"), Told("seconds"), 0, 59)
-MINUTE: Final = FieldKind(Told("minute"), Told("minutes"), 0, 59)
-HOUR: Final = FieldKind(Told("hour"), Told("hours"), 0, 23, example=Told("0, 9-17 or */4; midnight is 0"))
-DAY: Final = FieldKind(Told("day of month"), Told("days of a month"), 1, 31, example=Told("1, 1-15 or */2"))
-MONTH: Final = FieldKind(Told("month"), Told("months"), 1, 12, MONTH_NAMES, example=Told("1, jan-mar or */3"))
+SECOND: Final = FieldKind(Message("second"), Message("seconds"), 0, 59)
+MINUTE: Final = FieldKind(Message("minute"), Message("minutes"), 0, 59)
+HOUR: Final = FieldKind(Message("hour"), Message("hours"), 0, 23, example=Message("0, 9-17 or */4; midnight is 0"))
+DAY: Final = FieldKind(Message("day of month"), Message("days of a month"), 1, 31, example=Message("1, 1-15 or */2"))
+MONTH: Final = FieldKind(Message("month"), Message("months"), 1, 12, MONTH_NAMES, example=Message("1, jan-mar or */3"))
 WEEKDAY: Final = FieldKind(
-    Told("weekday"),
-    Told("weekdays (days of the week, Sunday is 0 and 7)"),
+    Message("weekday"),
+    Message("weekdays (days of the week, Sunday is 0 and 7)"),
     0,
     7,
     WEEKDAY_NAMES,
-    example=Told("1, mon-fri or sat,sun"),
+    example=Message("1, mon-fri or sat,sun"),
 )
 KINDS: Final = (SECOND, MINUTE, HOUR, DAY, MONTH, WEEKDAY)
 
@@ -134,7 +136,7 @@ def parse_fields(expression: str) -> CronFields:
     if not isinstance(expression, str):
         # Values of JSON and YAML come here before anything has looked at their types.
         kind = type(expression).__name__  # type: ignore[unreachable]
-        msg = Told("a cron expression is text such as '0 9 * * mon-fri', not {kind}", kind=kind)
+        msg = Message("a cron expression is text such as '0 9 * * mon-fri', not {kind}", kind=kind)
         raise CronExpressionError(str(expression), msg)
     tokens = _split(expression)
     words = [token for token, _ in tokens]
@@ -147,7 +149,7 @@ def parse_fields(expression: str) -> CronFields:
 def _split(expression: str) -> list[tuple[str, int]]:
     """The fields with their positions, one for an alias."""
     if len(expression) > MAX_LENGTH:
-        msg = Told(
+        msg = Message(
             "{n} characters are too many for a cron expression; the limit is {most}",
             n=f"{len(expression):,}",
             most=f"{MAX_LENGTH:,}",
@@ -156,19 +158,19 @@ def _split(expression: str) -> list[tuple[str, int]]:
     tokens = [(found[0], found.start()) for found in _TOKEN.finditer(expression.rstrip("\r\n"))]
     for token, offset in tokens:
         if strange := next((char for char in token if char.isspace() or not char.isprintable()), None):
-            msg = Told("character {one} is no separator; put plain blanks between the fields", one=f"{strange!a}")
+            msg = Message("character {one} is no separator; put plain blanks between the fields", one=f"{strange!a}")
             raise CronExpressionError(expression, msg, token=strange, offset=offset + token.index(strange))
     if tokens and (tokens[0][0].startswith("@") or len(tokens) in {5, 6}):
         return tokens
-    five = Told("five are needed (minute hour day month weekday), or six with seconds first")
+    five = Message("five are needed (minute hour day month weekday), or six with seconds first")
     if len(tokens) == 7:
-        msg = Told("7 fields; {five}; a year cannot be given: use start_at and end_at", five=five)
+        msg = Message("7 fields; {five}; a year cannot be given: use start_at and end_at", five=five)
     elif len(tokens) == 1:
-        msg = Told("1 field; {five}", five=five)
+        msg = Message("1 field; {five}", five=five)
     elif tokens:
-        msg = Told("{n} fields; {five}", n=len(tokens), five=five)
+        msg = Message("{n} fields; {five}", n=len(tokens), five=five)
     else:
-        msg = Told("the text is empty; {five}", five=five)
+        msg = Message("the text is empty; {five}", five=five)
     raise CronExpressionError(expression, msg)
 
 
@@ -178,14 +180,14 @@ def _alias(expression: str, text: str) -> str:
         return ALIASES[text]
     word = text.split(maxsplit=1)[0]
     if word == "@reboot":
-        hint = Told("it names no time: start the work where the program starts")
+        hint = Message("it names no time: start the work where the program starts")
     elif word == "@every":
-        hint = Told('use a trigger {{"type": "interval", "every": "5m"}}, or */5 in the minute field')
+        hint = Message('use a trigger {{"type": "interval", "every": "5m"}}, or */5 in the minute field')
     else:
         meant = nearest(word, ALIASES)
-        known = Told("known are {names}", names=", ".join(ALIASES))
-        hint = known if meant is None else Told("did you mean {name}?", name=meant)
-    msg = Told("{text} is not supported; {hint}", text=repr(text[:60]), hint=hint)
+        known = Message("known are {names}", names=", ".join(ALIASES))
+        hint = known if meant is None else Message("did you mean {name}?", name=meant)
+    msg = Message("{text} is not supported; {hint}", text=repr(text[:60]), hint=hint)
     raise CronExpressionError(expression, msg, token=text, offset=expression.index("@"))
 
 
@@ -199,7 +201,7 @@ def _fields(expression: str, text: str, tokens: list[tuple[str, int]]) -> CronFi
     either_day = not (day.startswith("*") or weekday.startswith("*"))
     longest = max(LONGEST_MONTH[month - 1] for month in months)
     if days[0] > longest and not either_day:
-        msg = Told(
+        msg = Message(
             "never fires: day of month {day} does not come in month {month}, which has at most {longest} days;"
             " days of a month are 1–31, did you mean {longest}?",
             day=day,
@@ -225,7 +227,7 @@ class _Reader:
         at = 0
         for item in text.split(","):
             if not item:
-                self.refuse(text, 0, Told("has an empty item in its list; take the extra comma out"))
+                self.refuse(text, 0, Message("has an empty item in its list; take the extra comma out"))
             values.update(self.item(item, at))
             at += len(item) + 1
         return _shared(tuple(sorted(values)))
@@ -236,12 +238,12 @@ class _Reader:
         step = 1
         if slash:
             if not _NUMBER.fullmatch(step_text) or int(step_text) == 0:
-                wrong = Told("has no whole step of at least 1 after the slash; write {span}/5", span=span or "*")
+                wrong = Message("has no whole step of at least 1 after the slash; write {span}/5", span=span or "*")
                 self.refuse(item, at, wrong)
             step = int(step_text)
         if span.startswith("*"):
             if span != "*":
-                self.refuse(item, at, Told("has text after its star; only a step may follow, as in */5"))
+                self.refuse(item, at, Message("has text after its star; only a step may follow, as in */5"))
             return range(self.kind.low, self.kind.high + 1, step)
         low_text, dash, high_text = span.partition("-")
         if not dash:
@@ -249,10 +251,10 @@ class _Reader:
             # Debian: 5/15 runs to the end of the range, a bare 5 is just 5.
             return range(low, (self.kind.high if slash else low) + 1, step)
         if not low_text or not high_text or "-" in high_text:
-            self.refuse(item, at, Told("is no range; a range is two values and one dash, and no value has a sign"))
+            self.refuse(item, at, Message("is no range; a range is two values and one dash, and no value has a sign"))
         low, high = self.number(low_text, item, at), self.number(high_text, item, at)
         if low > high:
-            self.refuse(item, at, Told("runs backwards{remedy}", remedy=self.wrapped(low_text, high_text, slash)))
+            self.refuse(item, at, Message("runs backwards{remedy}", remedy=self.wrapped(low_text, high_text, slash)))
         return range(low, high + 1, step)
 
     def wrapped(self, low_text: str, high_text: str, slash: str) -> str:
@@ -260,12 +262,12 @@ class _Reader:
         kind = self.kind
         last = 6 if kind is WEEKDAY else kind.high
         if slash:
-            return Told("; write it as two ranges")
+            return Message("; write it as two ranges")
         first_name, last_name = str(kind.low), str(last)
         if low_text.lower() in kind.names:
             first_name, last_name = kind.names[0], kind.names[-1]
         ends = [(low_text.lower(), last_name), (first_name, high_text.lower())]
-        return Told("; write {ranges}", ranges=",".join(a if a == b else f"{a}-{b}" for a, b in ends))
+        return Message("; write {ranges}", ranges=",".join(a if a == b else f"{a}-{b}" for a, b in ends))
 
     def number(self, word: str, item: str, at: int) -> int:
         """One value, written as number or name."""
@@ -274,12 +276,12 @@ class _Reader:
         if named is not None:
             return named
         if not _NUMBER.fullmatch(word):
-            self.refuse(item, at, Told("is not understood: {guess}", guess=self.guess(word)))
+            self.refuse(item, at, Message("is not understood: {guess}", guess=self.guess(word)))
         value = int(word)
         if value > kind.high:
-            self.refuse(item, at, Told("is above {limit}", limit=kind.high), word)
+            self.refuse(item, at, Message("is above {limit}", limit=kind.high), word)
         if value < kind.low:
-            self.refuse(item, at, Told("is below {limit}", limit=kind.low), word)
+            self.refuse(item, at, Message("is below {limit}", limit=kind.low), word)
         return value
 
     def guess(self, word: str) -> str:
@@ -288,29 +290,31 @@ class _Reader:
 
         plain = unicodedata.normalize("NFKC", word)
         if plain != word and plain.isascii():
-            return Told("write {plain} with plain characters", plain=plain)
+            return Message("write {plain} with plain characters", plain=plain)
         if re.fullmatch(r"[+-]\d+", word):
-            return Told("numbers have no sign")
+            return Message("numbers have no sign")
         if re.fullmatch(r"\d*\.\d*", word):
             if self.kind is MINUTE:
-                return Told("only whole numbers are allowed; seconds are the first of six fields")
-            return Told("only whole numbers are allowed")
+                return Message("only whole numbers are allowed; seconds are the first of six fields")
+            return Message("only whole numbers are allowed")
         for kind in (MONTH, WEEKDAY):
             if kind is not self.kind and word.lower() in kind.names:
-                return Told("{word} is a {kind}; the order is minute hour day month weekday", word=word, kind=kind.name)
+                return Message(
+                    "{word} is a {kind}; the order is minute hour day month weekday", word=word, kind=kind.name
+                )
         foreign = _FOREIGN.fullmatch(word.upper())
         if foreign:
             return _REFUSED[foreign[1] or foreign[2]]
         near = word[:3].lower()
         if self.kind.value(near) is not None:
-            return Told("did you mean {name}?", name=near)
-        return Told("{word} is no value", word=repr(word[:20]))
+            return Message("did you mean {name}?", name=near)
+        return Message("{word} is no value", word=repr(word[:20]))
 
     def refuse(self, token: str, at: int, fault: str, word: str | None = None) -> NoReturn:
         """Raise, naming field, token, range and an example."""
         shown = token if word is None else word
         shown = shown if len(shown) <= 24 else shown[:24] + "…"
-        msg = Told(
+        msg = Message(
             "{field} {token} {fault}; {allowed}, for example {example}",
             field=self.kind.name,
             token=shown,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from atlas.scheduler import turns
+from atlas.scheduler import switch_interval
 from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.executors.attempt import run_attempt
 from atlas.scheduler.outcome import Outcome, Stopped
@@ -53,8 +53,8 @@ class _Turns:
     def _let_be(self, *, short: bool) -> None:
         if short is not self._are_short:
             self._are_short = short
-            change = turns.shorten if short else turns.restore
-            change(turns.FUNCTION_S)
+            change = switch_interval.shorten if short else switch_interval.restore
+            change(switch_interval.FUNCTION_S)
 
 
 class ThreadExecutor:

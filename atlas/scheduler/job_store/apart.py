@@ -9,8 +9,8 @@ from loguru import logger
 from sqlalchemy.exc import DBAPIError
 
 from atlas.scheduler.events import JobEvent, JobEventKind
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.refusals import cause_of
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -58,7 +58,7 @@ class Apart:
             if self.waits
             else "deciding on it fails since {at}, what is due is skipped: {error} (edit the job or its function)"
         )
-        return Told(pattern, at=self.since.isoformat(timespec="seconds"), error=self.error)
+        return Message(pattern, at=self.since.isoformat(timespec="seconds"), error=self.error)
 
     def tells_what(self, old: Apart | None) -> bool:
         """True if it says what ``old`` said already."""

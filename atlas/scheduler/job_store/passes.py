@@ -70,7 +70,7 @@ class Pass:
         longer: Rows of ``fires`` that go on: ranges of skips, with their new end and how many more they hold.
         tasks: Tasks to insert, each named by one of ``served``.
         replaces: New task → the tasks whose end it asks for.
-        skips: Told behind the commit, of the rows that were written.
+        skips: Message behind the commit, of the rows that were written.
         faults: Jobs on which it could not be decided, so that skips are stored → why.
         refused: Jobs of which an earlier pass could not be written, and that shall have skips → why.
         executors: Function and the executor asked for → where it runs, or why it cannot.

@@ -20,10 +20,10 @@ from atlas.scheduler.jobs_file.findings import Finding
 from atlas.scheduler.jobs_file.format import IntervalTrigger, Policies
 from atlas.scheduler.jobs_file.functions import FunctionCheck
 from atlas.scheduler.jobs_file.values import NOTE, did_you_mean
+from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.task import NO_ARGUMENTS, Overlap
-from atlas.scheduler.told import Told, told_of
 from atlas.scheduler.zones import shift_around, zone_named
 
 if TYPE_CHECKING:
@@ -159,12 +159,12 @@ class _Builder:
         """Warn of what only the whole file shows."""
         for key, value in self._raw_jobs.items():
             if key.startswith(NOTE) and not {"cron_expression", "triggers", "function"}.isdisjoint(_object(value)):
-                message = Told(
+                message = Message(
                     "keys that begin with {note} are notes, so this is no job; rename it if it should be one", note=NOTE
                 )
                 self.warnings.append(Finding(("cron_jobs", key), message, on_key=True))
         if not self.definitions and not self.errors:
-            message = Told("no jobs: every job that came from this file stops")
+            message = Message("no jobs: every job that came from this file stops")
             self.warnings.append(Finding(("cron_jobs",), message, on_key=True, shown=False))
 
     # --- when --------------------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ class _Builder:
         """The schedule of a job, once each of its parts is looked at."""
         before = len(self.errors)
         if "cron_expression" not in raw and not raw.get("triggers"):
-            self.errors.append(Finding(path, Told('never fires; add "cron_expression" or "triggers"'), on_key=True))
+            self.errors.append(Finding(path, Message('never fires; add "cron_expression" or "triggers"'), on_key=True))
         timezone = entry.timezone or self.timezone
         zone = self._zones.get(timezone) or self._zones.setdefault(timezone, zone_named(timezone))
         for index, text in enumerate(entry.cron_expression or ()):
@@ -194,7 +194,7 @@ class _Builder:
         start_at = entry.start_at and self._instant(entry.start_at, zone, (*path, "start_at"))
         end_at = entry.end_at and self._instant(entry.end_at, zone, (*path, "end_at"))
         if start_at and end_at and end_at < start_at:
-            message = Told(
+            message = Message(
                 "before start_at, which is {start}; swap them or change one",
                 start=start_at.astimezone(zone).isoformat(),
             )
@@ -208,7 +208,7 @@ class _Builder:
             else:
                 at = self._instant(trigger.at, zone, (*where, "at"))
                 if (start_at and at < start_at) or (end_at and at > end_at):
-                    message = Told("never fires: not between start_at and end_at of the job")
+                    message = Message("never fires: not between start_at and end_at of the job")
                     self.errors.append(Finding((*where, "at"), message))
                 dates.append(at)
         if entry.calendar is not None and entry.calendar not in self._known_calendars:
@@ -230,7 +230,7 @@ class _Builder:
             try:
                 shared = self._schedules[schedule] = schedule.validated()
             except (ScheduleError, CronExpressionError) as error:
-                self.errors.append(Finding(path, told_of(error), on_key=True))
+                self.errors.append(Finding(path, message_of(error), on_key=True))
         return shared
 
     def _instant(self, moment: datetime, zone: ZoneInfo, path: Path) -> datetime:
@@ -240,16 +240,18 @@ class _Builder:
             shift = shift_around(moment)
             if shift is not None and shift.after > shift.before:
                 shown = moment.astimezone(UTC).astimezone(zone).isoformat()
-                message = Told("the clock in {zone} leaves this time out; {shown} is taken", zone=zone.key, shown=shown)
+                message = Message(
+                    "the clock in {zone} leaves this time out; {shown} is taken", zone=zone.key, shown=shown
+                )
                 self.warnings.append(Finding(path, message))
         return moment.astimezone(UTC)
 
     def _no_calendar(self, name: str) -> str:
         if not self._known_calendars:
-            return Told('no such calendar; the file has none, add it to "calendars"')
+            return Message('no such calendar; the file has none, add it to "calendars"')
         proposal = did_you_mean(name, self._known_calendars)
-        known = Told("; known are {names}", names=", ".join(self._known_calendars))
-        return Told("no such calendar{proposal}", proposal=proposal or known)
+        known = Message("; known are {names}", names=", ".join(self._known_calendars))
+        return Message("no such calendar{proposal}", proposal=proposal or known)
 
     # --- policies ----------------------------------------------------------------------------------------------------
 
@@ -279,7 +281,7 @@ class _Builder:
         if ("retry_delay" in given or "retry_max_delay" in given) and values["retry_delay"] > values["retry_max_delay"]:
             name = "retry_delay" if "retry_delay" in given else "retry_max_delay"
             first, longest = values["retry_delay"], values["retry_max_delay"]
-            message = Told(
+            message = Message(
                 "retry_delay {first} s is cut to retry_max_delay {longest} s; change one of them",
                 first=f"{first:g}",
                 longest=f"{longest:g}",
@@ -288,7 +290,7 @@ class _Builder:
 
     def _warn_of_instances(self, path: Path, given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         if "max_instances" in given and values["overlap"] is not Overlap.ALLOW:
-            message = Told(
+            message = Message(
                 'counts only with "overlap": "allow"; here it is "{overlap}"', overlap=values["overlap"].value
             )
             self.warnings.append(Finding((*path, "max_instances"), message))

@@ -19,7 +19,7 @@ from atlas.scheduler.jobs_file.format import (
     Policies,
 )
 from atlas.scheduler.jobs_file.values import MAX_ID, NULL, did_you_mean
-from atlas.scheduler.told import Told, told_of
+from atlas.scheduler.message import Message, message_of
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
@@ -84,44 +84,44 @@ def _finding(error: ErrorDetails) -> Finding:
         return Finding(path[:-1], _bad_id(error), on_key=True)
     if kind == "missing":
         return Finding(
-            path, Told("missing; {remedy}", remedy=_EXAMPLES.get(str(path[-1]), Told("add it"))), shown=False
+            path, Message("missing; {remedy}", remedy=_EXAMPLES.get(str(path[-1]), Message("add it"))), shown=False
         )
     if kind == "union_tag_not_found":
-        return Finding(path, Told('a trigger needs its type; add "type": "interval" or "type": "date"'))
+        return Finding(path, Message('a trigger needs its type; add "type": "interval" or "type": "date"'))
     if kind == "union_tag_invalid":
         return Finding((*path, "type"), _bad_trigger(error["input"]))
     if error["input"] is NULL or error["input"] is None:
-        return Finding(path, Told("null is no value here; leave the key out for the default"))
+        return Finding(path, Message("null is no value here; leave the key out for the default"))
     return Finding(path, _message(error))
 
 
 _EXAMPLES: Final = {
-    "cron_jobs": Told("the smallest file is {example}", example='{"cron_jobs": {}}'),
-    "every": Told('write "every": "10m"'),
-    "at": Told('write "at": "2026-10-01T09:00"'),
+    "cron_jobs": Message("the smallest file is {example}", example='{"cron_jobs": {}}'),
+    "every": Message('write "every": "10m"'),
+    "at": Message('write "at": "2026-10-01T09:00"'),
 }
 
 
 @lru_cache(maxsize=1024)
 def _unknown_key(key: str, here: type[BaseModel]) -> str:
     if key in NOT_IN_THIS_RELEASE:
-        return Told("not in this release; remove it")
+        return Message("not in this release; remove it")
     if _SYNONYMS.get(key) in here.model_fields:
-        return Told('unknown key; did you mean "{name}"?', name=_SYNONYMS[key])
+        return Message('unknown key; did you mean "{name}"?', name=_SYNONYMS[key])
     for model, place in _PLACES:
         if model is not here and key in model.model_fields and key not in here.model_fields:
-            return Told("unknown key here; it belongs {place}", place=place)
+            return Message("unknown key here; it belongs {place}", place=place)
     known = [field.alias or name for name, field in here.model_fields.items()]
     proposal = did_you_mean(key, known)
     if proposal:
-        return Told("unknown key{proposal}", proposal=proposal)
-    return Told("unknown key; known here: {names}; notes begin with x_", names=", ".join(known))
+        return Message("unknown key{proposal}", proposal=proposal)
+    return Message("unknown key; known here: {names}; notes begin with x_", names=", ".join(known))
 
 
 _PLACES: Final[tuple[tuple[type[BaseModel], str], ...]] = (
-    (Policies, Told('in a job or in "defaults"')),
-    (JobsDocument, Told("at the top of the file")),
-    (JobEntry, Told("in a job")),
+    (Policies, Message('in a job or in "defaults"')),
+    (JobsDocument, Message("at the top of the file")),
+    (JobEntry, Message("in a job")),
 )
 
 
@@ -144,9 +144,9 @@ def _model_at(path: Path) -> type[BaseModel]:
 def _bad_id(error: ErrorDetails) -> str:
     match error["type"]:
         case "string_too_short":
-            return Told("an empty id; give it a name")
+            return Message("an empty id; give it a name")
         case "string_too_long":
-            return Told("an id of {n} characters; at most {most} fit", n=f"{len(error['input']):,}", most=MAX_ID)
+            return Message("an id of {n} characters; at most {most} fit", n=f"{len(error['input']):,}", most=MAX_ID)
         case _:
             return _message(error)
 
@@ -154,11 +154,11 @@ def _bad_id(error: ErrorDetails) -> str:
 def _bad_trigger(trigger: Any) -> str:
     kind = trigger.get("type") if isinstance(trigger, dict) else None
     if isinstance(kind, str) and kind in TRIGGERS_NOT_IN_THIS_RELEASE:  # it may be a list or an object as well
-        return Told("triggers of type {kind} are not in this release; remove it", kind=kind)
+        return Message("triggers of type {kind} are not in this release; remove it", kind=kind)
     if kind == "cron":
-        return Told('a cron text is no trigger; write it as "cron_expression" of the job')
+        return Message('a cron text is no trigger; write it as "cron_expression" of the job')
     proposal = did_you_mean(kind, ("interval", "date"))
-    return Told('no type of trigger; write "interval" or "date"{proposal}', proposal=proposal)
+    return Message('no type of trigger; write "interval" or "date"{proposal}', proposal=proposal)
 
 
 def _message(error: ErrorDetails) -> str:
@@ -166,55 +166,55 @@ def _message(error: ErrorDetails) -> str:
     match error["type"]:
         case "value_error":
             wrong = ctx["error"]
-            return wrong.reason if isinstance(wrong, CronExpressionError) else told_of(wrong)
+            return wrong.reason if isinstance(wrong, CronExpressionError) else message_of(wrong)
         case "string_type":
             wanted = json.dumps(str(value)) if isinstance(value, int | float) and not isinstance(value, bool) else None
-            return _wrong_type(value, Told("text in double quotes"), wanted)
+            return _wrong_type(value, Message("text in double quotes"), wanted)
         case "bool_type":
-            return _wrong_type(value, Told("true or false, without quotes"), None)
+            return _wrong_type(value, Message("true or false, without quotes"), None)
         case "int_type" | "int_from_float" | "float_type":
             whole = error["type"] != "float_type"
-            wanted = Told("a whole number") if whole else Told("a number")
+            wanted = Message("a whole number") if whole else Message("a number")
             return _wrong_type(value, wanted, _as_number(value, whole=whole))
         case "list_type":
             better = json.dumps([value], ensure_ascii=False) if isinstance(value, str) else None
-            return _wrong_type(value, Told("a list"), better)
+            return _wrong_type(value, Message("a list"), better)
         case "model_type" | "dict_type" | "model_attributes_type":
-            return _wrong_type(value, Told("an object in {braces}", braces="{ }"), None)
+            return _wrong_type(value, Message("an object in {braces}", braces="{ }"), None)
         case "enum" | "literal_error":
             options = [text or number for text, number in _OPTIONS.findall(ctx["expected"])]
             if len(options) == 1:
-                return Told("it must be {what}", what=options[0])
+                return Message("it must be {what}", what=options[0])
             proposal = did_you_mean(value, options)
-            return Told("none of {names}{proposal}", names=", ".join(options), proposal=proposal)
+            return Message("none of {names}{proposal}", names=", ".join(options), proposal=proposal)
         case "greater_than_equal" | "less_than_equal" | "greater_than" | "less_than":
             word, bound = _BOUNDS[error["type"]]
-            limit = Told("{word} {n}", word=word, n=f"{ctx[bound]:,.12g}")
-            return Told("out of range; it must be {limit}", limit=_with_unit(limit, error["loc"][-1]))
+            limit = Message("{word} {n}", word=word, n=f"{ctx[bound]:,.12g}")
+            return Message("out of range; it must be {limit}", limit=_with_unit(limit, error["loc"][-1]))
         case "too_short":
-            return Told("an empty list; put something into it, or leave the key out")
+            return Message("an empty list; put something into it, or leave the key out")
         case "string_pattern_mismatch":
-            return Told('no name of an exception; write "TimeoutError" or "httpx.TransportError"')
+            return Message('no name of an exception; write "TimeoutError" or "httpx.TransportError"')
         case _:
             return error["msg"]
 
 
 _DURATIONS: Final = frozenset({"timeout", "every", "spread"})
 _BOUNDS: Final = {
-    "greater_than_equal": (Told("at least"), "ge"),
-    "less_than_equal": (Told("at most"), "le"),
-    "greater_than": (Told("above"), "gt"),
-    "less_than": (Told("below"), "lt"),
+    "greater_than_equal": (Message("at least"), "ge"),
+    "less_than_equal": (Message("at most"), "le"),
+    "greater_than": (Message("above"), "gt"),
+    "less_than": (Message("below"), "lt"),
 }
 
 
 def _with_unit(limit: str, field: str | int) -> str:
-    return Told("{limit} seconds", limit=limit) if field in _DURATIONS else limit
+    return Message("{limit} seconds", limit=limit) if field in _DURATIONS else limit
 
 
 def _wrong_type(value: Any, wanted: str, better: str | None) -> str:
-    said = Told("this is {kind}; it must be {wanted}", kind=_kind_of(value), wanted=wanted)
-    return Told("{said}: {better}", said=said, better=better) if better else said
+    said = Message("this is {kind}; it must be {wanted}", kind=_kind_of(value), wanted=wanted)
+    return Message("{said}: {better}", said=said, better=better) if better else said
 
 
 def _kind_of(value: Any) -> str:
@@ -222,15 +222,15 @@ def _kind_of(value: Any) -> str:
         case bool():
             return json.dumps(value)
         case str():
-            return Told("text")
+            return Message("text")
         case int() | float():
-            return Told("a number")
+            return Message("a number")
         case list():
-            return Told("a list")
+            return Message("a list")
         case dict():
-            return Told("an object")
+            return Message("an object")
         case _:
-            return Told("something else")
+            return Message("something else")
 
 
 def _as_number(value: Any, *, whole: bool) -> str | None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from atlas.scheduler.errors import AtlasError, FunctionRefusedError, UnknownFunctionError
 from atlas.scheduler.jobs_file.findings import Finding
 from atlas.scheduler.jobs_file.values import did_you_mean
+from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.task import ExecutorKind
-from atlas.scheduler.told import Told, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -35,10 +35,10 @@ class FunctionCheck:
         found = self._find(name)
         where = Finding((*path, "function"), "") if entry.function else Finding(path, "", on_key=True)
         if isinstance(found, FunctionRefusedError):
-            return [where._replace(message=told_of(found))], []
+            return [where._replace(message=message_of(found))], []
         if isinstance(found, Exception):
-            add = "" if entry.function else Told(', add "function"')
-            message = Told("the job will not run (UNBOUND){add}: {found}", found=told_of(found), add=add)
+            add = "" if entry.function else Message(', add "function"')
+            message = Message("the job will not run (UNBOUND){add}: {found}", found=message_of(found), add=add)
             return [], [where._replace(message=message)]
         errors = []
         if wrong := _wrong_executor(found, entry.executor):
@@ -97,16 +97,18 @@ def _fact(found: Function | Exception) -> str:
 
 def _wrong_executor(function: Function, executor: ExecutorKind | None) -> str | None:
     if executor is ExecutorKind.PROCESS and function.reference is None:
-        return Told(
+        return Message(
             '{function} cannot be imported by another process; define it in a module, or write "thread"',
             function=function.name,
         )
     if executor is ExecutorKind.ASYNC and not function.is_async:
-        return Told(
+        return Message(
             '{function} is a plain function; write "thread" or "process", or leave the key out', function=function.name
         )
     if executor is ExecutorKind.THREAD and not function.may_be_called_in_a_thread:
-        return Told('{function} is a coroutine function; write "async", or leave the key out', function=function.name)
+        return Message(
+            '{function} is a coroutine function; write "async", or leave the key out', function=function.name
+        )
     return None
 
 
@@ -123,11 +125,11 @@ def _refused_arguments(path: Path, entry: JobEntry, function: Function, refusal:
 
 
 def _unknown_argument(function: str, proposal: str) -> str:
-    return Told("no argument of {function}{proposal}", function=function, proposal=proposal)
+    return Message("no argument of {function}{proposal}", function=function, proposal=proposal)
 
 
 def _arguments_at(path: Path, entry: JobEntry, where: Finding, refusal: str) -> Finding:
-    message = Told("the arguments do not fit: {why}", why=refusal if len(refusal) <= 400 else refusal[:399] + "…")
+    message = Message("the arguments do not fit: {why}", why=refusal if len(refusal) <= 400 else refusal[:399] + "…")
     for name in ("args", "kwargs"):
         if getattr(entry, name):
             return Finding((*path, name), message)

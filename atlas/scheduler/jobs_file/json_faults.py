@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,7 +38,7 @@ _WORDS: Final = {"true": "true", "false": "false", "null": "null", "none": "null
 _HALF_WORDS: Final = frozenset({"t", "tr", "tru", "f", "fa", "fal", "fals", "n", "nu", "nul", "-"})
 _SHOWN: Final = 20
 _MERGE_MARK: Final = re.compile(r"^(?:<{7}|\|{7}|={7}|>{7})(?: [^\r\n]*)?$", re.MULTILINE)
-BACK: Final = Told(
+BACK: Final = Message(
     "'atlas rollback N' writes an accepted version back, 'atlas revisions' lists them; {empty} would be no jobs",
     empty='{"cron_jobs": {}}',
 )
@@ -62,11 +62,11 @@ def diagnose(text: str, at: int, reason: str) -> Diagnosis:
             return found
     shown = printable(text[at : at + _SHOWN].strip().partition("\n")[0])
     expected = {
-        "Expecting ',' delimiter": Told("a comma or a closing bracket"),
-        "Expecting ':' delimiter": Told("a colon after the key"),
-        "Expecting property name enclosed in double quotes": Told("a key in double quotes"),
-    }.get(reason, Told("a value"))
-    message = Told("{shown} does not belong here; expected {expected}", shown=repr(shown), expected=expected)
+        "Expecting ',' delimiter": Message("a comma or a closing bracket"),
+        "Expecting ':' delimiter": Message("a colon after the key"),
+        "Expecting property name enclosed in double quotes": Message("a key in double quotes"),
+    }.get(reason, Message("a value"))
+    message = Message("{shown} does not belong here; expected {expected}", shown=repr(shown), expected=expected)
     return Diagnosis(at, at + 1, message, None)
 
 
@@ -76,7 +76,7 @@ def diagnose(text: str, at: int, reason: str) -> Diagnosis:
 def _empty(text: str, _at: int, _reason: str) -> Diagnosis | None:
     if text.strip(_SPACES):
         return None
-    message = Told("the file is empty; {remedy}", remedy=BACK)
+    message = Message("the file is empty; {remedy}", remedy=BACK)
     return Diagnosis(0, 0, message, None)
 
 
@@ -84,7 +84,7 @@ def _merge_mark(text: str, at: int, _reason: str) -> Diagnosis | None:
     match = _MERGE_MARK.match(text, at)
     if match is None:
         return None
-    message = Told("a merge left its marks here; keep one of the two versions, and remove the lines that mark them")
+    message = Message("a merge left its marks here; keep one of the two versions, and remove the lines that mark them")
     return Diagnosis(at, match.end(), message, None)
 
 
@@ -92,7 +92,7 @@ def _bad_escape(text: str, at: int, reason: str) -> Diagnosis | None:
     if "escape" not in reason:
         return None
     start = text.rfind("\\", 0, at + 1)
-    message = Told("this backslash begins no valid escape; for the backslash itself write two")
+    message = Message("this backslash begins no valid escape; for the backslash itself write two")
     return Diagnosis(start, start + 2, message, _replaced(text, start, "/"))
 
 
@@ -100,10 +100,12 @@ def _control_character(text: str, at: int, reason: str) -> Diagnosis | None:
     if not reason.startswith("Invalid control character"):
         return None
     if text[at] in "\r\n":
-        message = Told("quoted text that does not end on its line; add the closing quote, or write \\n for a new line")
+        message = Message(
+            "quoted text that does not end on its line; add the closing quote, or write \\n for a new line"
+        )
         return Diagnosis(at, at, message, None)
     short = {"\t": "\\t", "\b": "\\b", "\f": "\\f"}.get(text[at], _escape(text[at]))
-    message = Told("a raw control character in quoted text; write {short}", short=short)
+    message = Message("a raw control character in quoted text; write {short}", short=short)
     return Diagnosis(at, at, message, _replaced(text, at, " "))
 
 
@@ -111,7 +113,7 @@ def _cut_off(text: str, at: int, reason: str) -> Diagnosis | None:
     end = len(text.rstrip(_SPACES))
     if at < end and not reason.startswith("Unterminated string") and text[at:end] not in _HALF_WORDS:
         return None
-    message = Told("the text ends in the middle; the file is cut off, or a closing bracket is missing")
+    message = Message("the text ends in the middle; the file is cut off, or a closing bracket is missing")
     return Diagnosis(end, end, message, None)
 
 
@@ -119,7 +121,7 @@ def _comment(text: str, at: int, _reason: str) -> Diagnosis | None:
     match = _COMMENT.match(text, at)
     if match is None:
         return None
-    message = Told('JSON has no comments; put the note into a key that begins with x_, such as "x_note"')
+    message = Message('JSON has no comments; put the note into a key that begins with x_, such as "x_note"')
     return Diagnosis(at, match.end(), message, _replaced(text, at, re.sub(r"[^\r\n]", " ", match[0])))
 
 
@@ -131,14 +133,14 @@ def _needless_comma(text: str, at: int, reason: str) -> Diagnosis | None:
         comma = at
     else:
         return None
-    return Diagnosis(comma, comma + 1, Told("a comma too many; remove it"), _replaced(text, comma, " "))
+    return Diagnosis(comma, comma + 1, Message("a comma too many; remove it"), _replaced(text, comma, " "))
 
 
 def _foreign_character(text: str, at: int, _reason: str) -> Diagnosis | None:
     quoted = _CURLY_QUOTED.match(text, at)
     if quoted is not None:
         mended = _replaced(text, at, f'"{quoted[1]}"')
-        return Diagnosis(at, quoted.end(), Told('curly quotes; JSON needs straight ones (")'), mended)
+        return Diagnosis(at, quoted.end(), Message('curly quotes; JSON needs straight ones (")'), mended)
     plain = ""
     while at + len(plain) < len(text) and (one := _plain(text[at + len(plain)])):
         plain += one
@@ -146,9 +148,9 @@ def _foreign_character(text: str, at: int, _reason: str) -> Diagnosis | None:
         return None
     end = at + len(plain)
     if not plain.strip():
-        message = Told("an invisible character ({code}); use plain spaces", code=f"U+{ord(text[at]):04X}")
+        message = Message("an invisible character ({code}); use plain spaces", code=f"U+{ord(text[at]):04X}")
     else:
-        message = Told(
+        message = Message(
             "full-width {wide}; JSON needs {plain}", wide=f"{text[at:end]!r:.{_SHOWN}}", plain=f"{plain!r:.{_SHOWN}}"
         )
     return Diagnosis(at, end, message, _replaced(text, at, plain))
@@ -170,7 +172,7 @@ def _single_quotes(text: str, at: int, _reason: str) -> Diagnosis | None:
     match = _SINGLE_QUOTED.match(text, at)
     if match is None:
         return None
-    message = Told('single quotes; JSON needs double ones (")')
+    message = Message('single quotes; JSON needs double ones (")')
     return Diagnosis(at, match.end(), message, _replaced(text, at, f'"{match[1]}"'))
 
 
@@ -181,13 +183,13 @@ def _bare_word(text: str, at: int, reason: str) -> Diagnosis | None:
     word = match[0]
     shown = f"{word:.{_SHOWN}}"
     if reason == "Expecting value" and (right := _WORDS.get(word.lower())):
-        message = Told("JSON writes {right}, in small letters", right=right)
+        message = Message("JSON writes {right}, in small letters", right=right)
         return Diagnosis(at, match.end(), message, _replaced(text, at, right))
     if reason.startswith("Expecting property name"):
-        message = Told('keys stand in double quotes; write "{shown}"', shown=shown)
+        message = Message('keys stand in double quotes; write "{shown}"', shown=shown)
         return Diagnosis(at, match.end(), message, None)
     if reason == "Expecting value":
-        message = Told('text stands in double quotes; write "{shown}", or true, false or a number', shown=shown)
+        message = Message('text stands in double quotes; write "{shown}", or true, false or a number', shown=shown)
         return Diagnosis(at, match.end(), message, None)
     return None
 
@@ -201,7 +203,7 @@ def _number_like(text: str, at: int, reason: str) -> Diagnosis | None:
         return None
     if reason == "Extra data" or (start == at and reason != "Expecting value"):
         return None  # a good number in a wrong place
-    message = Told(
+    message = Message(
         "no JSON number; write digits, a decimal point only between digits, no leading zero or plus; or quote it"
     )
     return Diagnosis(start, match.end(), message, None)
@@ -210,21 +212,21 @@ def _number_like(text: str, at: int, reason: str) -> Diagnosis | None:
 def _missing_separator(text: str, at: int, reason: str) -> Diagnosis | None:
     if not reason.startswith("Expecting '"):
         return None
-    wanted, name = (",", Told("comma")) if "','" in reason else (":", Told("colon"))
+    wanted, name = (",", Message("comma")) if "','" in reason else (":", Message("colon"))
     if text[at] in {",": ";", ":": "="}[wanted]:
-        return Diagnosis(at, at + 1, Told("expected a {name} here", name=name), _replaced(text, at, wanted))
+        return Diagnosis(at, at + 1, Message("expected a {name} here", name=name), _replaced(text, at, wanted))
     gap = _last_before(text, at) + 1
     if gap == at or text[at] not in '"{[-0123456789tfn':
         return None
-    return Diagnosis(gap, gap, Told("a {name} is missing here", name=name), _replaced(text, gap, wanted))
+    return Diagnosis(gap, gap, Message("a {name} is missing here", name=name), _replaced(text, gap, wanted))
 
 
 def _extra(text: str, at: int, reason: str) -> Diagnosis | None:
     if reason != "Extra data":
         return None
     if text[at] in "]}":
-        return Diagnosis(at, at + 1, Told("one closing bracket too many, or one closed too early above"), None)
-    return Diagnosis(at, at + 1, Told("something stands behind the end of the JSON text; remove it"), None)
+        return Diagnosis(at, at + 1, Message("one closing bracket too many, or one closed too early above"), None)
+    return Diagnosis(at, at + 1, Message("something stands behind the end of the JSON text; remove it"), None)
 
 
 def _last_before(text: str, at: int) -> int:

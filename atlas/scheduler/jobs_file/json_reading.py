@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas.scheduler.jobs_file.json_faults import diagnose
 from atlas.scheduler.jobs_file.located_json import Fault, LocatedJson, Member
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -114,18 +114,20 @@ class _Hooks:
         if len(text) < 19 or (len(text) < 21 and -(2**63) <= int(text) < 2**63):
             return int(text)
         self.seen = True
-        return _Unusable(Told("this integer does not fit in 64 bits; write a smaller one, or put it in quotes as text"))
+        return _Unusable(
+            Message("this integer does not fit in 64 bits; write a smaller one, or put it in quotes as text")
+        )
 
     def number(self, text: str) -> float | _Unusable:
         value = float(text)
         if math.isfinite(value):
             return value
         self.seen = True
-        return _Unusable(Told("this number is too large for a float (about 1.8e308); write a smaller one"))
+        return _Unusable(Message("this number is too large for a float (about 1.8e308); write a smaller one"))
 
     def constant(self, text: str) -> _Unusable:
         self.seen = True
-        return _Unusable(Told("{text} is not JSON; write a finite number, or leave the key out", text=text))
+        return _Unusable(Message("{text} is not JSON; write a finite number, or leave the key out", text=text))
 
 
 def _faults_inside(document: LocatedJson, holder: Any, key: Any, path: Path) -> Iterator[Fault]:
@@ -151,7 +153,7 @@ def _faults_inside(document: LocatedJson, holder: Any, key: Any, path: Path) -> 
             yield from _faults_inside(document, value, index, (*path, index))
 
 
-_HALF_MESSAGE: Final = Told(
+_HALF_MESSAGE: Final = Message(
     "half of a surrogate pair (\\ud800 to \\udfff alone) is no character; write the character itself"
 )
 
@@ -161,7 +163,7 @@ def _doubled_keys(document: LocatedJson, path: Path) -> Iterator[Fault]:
     for member in document.members(document.member(path).start):
         if member.key in first:
             line, column = document.position(first[member.key].key_start)
-            message = Told(
+            message = Message(
                 "this key stands here a second time, first at {line}:{column}; keep one of them",
                 line=line,
                 column=column,
@@ -194,7 +196,7 @@ def _is_deeper(value: Any, limit: int) -> bool:
     return bool(level)
 
 
-_DEEP: Final = Told("nested deeper than {n} levels; flatten the value", n=MAX_DEPTH)
+_DEEP: Final = Message("nested deeper than {n} levels; flatten the value", n=MAX_DEPTH)
 
 
 def _too_deep(text: str) -> Fault:

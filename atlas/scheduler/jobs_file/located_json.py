@@ -119,7 +119,7 @@ class LocatedJson:
         return Problem(
             file=file,
             path=path_text(path),
-            message=message if CONTROL.search(message) is None else printable(message),  # it may be a `Told`
+            message=message if CONTROL.search(message) is None else printable(message),  # it may be a `Message`
             value=value,
             line=line,
             column=column,

@@ -13,9 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 from atlas.scheduler.durations import parse_duration
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.jobs_file.json_faults import CONTROL
+from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.task import TaskPriority
-from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -39,26 +39,26 @@ def without_notes(raw: Any) -> Any:
 def did_you_mean(word: Any, known: Iterable[str]) -> str:
     """A proposal to put behind a message, quoted as the file has to: the name in ``known`` most like ``word``."""
     meant = nearest(word, known)
-    return "" if meant is None else Told("; did you mean {name}?", name=json.dumps(meant, ensure_ascii=False))
+    return "" if meant is None else Message("; did you mean {name}?", name=json.dumps(meant, ensure_ascii=False))
 
 
 def _line(text: str) -> str:
     if CONTROL.search(text):
-        raise ArgumentsError(Told("a control character; write plain text in one line"))
+        raise ArgumentsError(Message("a control character; write plain text in one line"))
     if not text.strip():
-        raise ArgumentsError(Told("empty text; write something, or leave the key out"))
+        raise ArgumentsError(Message("empty text; write something, or leave the key out"))
     return text
 
 
 def _paragraphs(text: str) -> str:
     if CONTROL.search(text.replace("\n", "").replace("\t", "")):
-        raise ArgumentsError(Told("a control character; write plain text"))
+        raise ArgumentsError(Message("a control character; write plain text"))
     return text
 
 
 def _id(text: str) -> str:
     if CONTROL.search(text) or text != text.strip():
-        raise ArgumentsError(Told("an id with a control character or with spaces around it; write plain text"))
+        raise ArgumentsError(Message("an id with a control character or with spaces around it; write plain text"))
     return text
 
 
@@ -66,14 +66,14 @@ def _priority(value: Any) -> TaskPriority:
     if not isinstance(value, str) or value.upper() not in TaskPriority.__members__:
         names = [priority.name for priority in TaskPriority]
         raise ArgumentsError(
-            Told("none of {names}{proposal}", names=", ".join(names), proposal=did_you_mean(value, names))
+            Message("none of {names}{proposal}", names=", ".join(names), proposal=did_you_mean(value, names))
         )
     return TaskPriority[value.upper()]
 
 
 def _version(value: Any) -> Any:
     if type(value) is not int and value is not NULL:  # True and 1.0 are equal to 1
-        raise ArgumentsError(Told("it must be 1"))
+        raise ArgumentsError(Message("it must be 1"))
     return value
 
 
@@ -91,7 +91,7 @@ _duration_text = lru_cache(maxsize=1024)(parse_duration)
 def _one_or_many(value: Any) -> Any:
     if not isinstance(value, str | list) and value is not NULL:
         raise ArgumentsError(
-            Told('no cron text; write one in double quotes, such as "0 9 * * mon-fri", or a list of them')
+            Message('no cron text; write one in double quotes, such as "0 9 * * mon-fri", or a list of them')
         )
     return [value] if isinstance(value, str) else value
 
@@ -104,28 +104,28 @@ def _moment(value: Any) -> datetime:
     found = _MOMENT.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise ArgumentsError(
-            Told('no date with time; write "2026-10-01T09:00", or with an offset "2026-10-01T09:00+08:00"')
+            Message('no date with time; write "2026-10-01T09:00", or with an offset "2026-10-01T09:00+08:00"')
         )
     try:
         moment = datetime.fromisoformat(value)
     except ValueError as error:
-        raise ArgumentsError(Told("no such date or time: {error}", error=error)) from None
+        raise ArgumentsError(Message("no such date or time: {error}", error=error)) from None
     if not 1970 <= moment.year <= 2199:
-        raise ArgumentsError(Told("year {year} is out of range; years are 1970 to 2199", year=found[1]))
+        raise ArgumentsError(Message("year {year} is out of range; years are 1970 to 2199", year=found[1]))
     return moment
 
 
 def _span(value: Any) -> tuple[date, date]:
     found = _SPAN.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise ArgumentsError(Told('no date; write "2026-10-01", or "2026-10-01/2026-10-07" for first and last day'))
+        raise ArgumentsError(Message('no date; write "2026-10-01", or "2026-10-01/2026-10-07" for first and last day'))
     try:
         first = date.fromisoformat(found[1])
         last = date.fromisoformat(found[2] or found[1])
     except ValueError as error:
-        raise ArgumentsError(Told("no such date: {error}", error=error)) from None
+        raise ArgumentsError(Message("no such date: {error}", error=error)) from None
     if last < first:
-        raise ArgumentsError(Told("ends before it begins; write {last}/{first}", last=last, first=first))
+        raise ArgumentsError(Message("ends before it begins; write {last}/{first}", last=last, first=first))
     return first, last
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sqlalchemy import text
 
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -56,11 +56,13 @@ def _process(pid: int) -> Holder:
     if state in {"T", "t"}:
         return Holder(
             pid,
-            Told("process {pid} ({command}), which is stopped, holds its lock", pid=pid, command=command or "?"),
-            Told("'kill -CONT {pid}' lets it go on, 'kill -9 {pid}' frees the database for another process", pid=pid),
+            Message("process {pid} ({command}), which is stopped, holds its lock", pid=pid, command=command or "?"),
+            Message(
+                "'kill -CONT {pid}' lets it go on, 'kill -9 {pid}' frees the database for another process", pid=pid
+            ),
         )
-    words = Told("process {pid} ({command}) holds its lock", pid=pid, command=command or "?")
-    return Holder(pid, words, Told("look at what it does; 'kill {pid}' ends it", pid=pid))
+    words = Message("process {pid} ({command}) holds its lock", pid=pid, command=command or "?")
+    return Holder(pid, words, Message("look at what it does; 'kill {pid}' ends it", pid=pid))
 
 
 _BLOCKERS: Final = text(
@@ -85,11 +87,11 @@ def postgres_holder(connection: Connection) -> Holder | None:
     where = "" if row.address is None else f" from {row.address}"
     return Holder(
         row.pid,
-        Told(
+        Message(
             "{who} ({state}) has locked a table for {s} s",
             who=f"{who}{where}",
             state=row.state,
             s=f"{float(row.since_s or 0):.0f}",
         ),
-        Told("'SELECT pg_terminate_backend({pid})' ends it", pid=row.pid),
+        Message("'SELECT pg_terminate_backend({pid})' ends it", pid=row.pid),
     )

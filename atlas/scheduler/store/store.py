@@ -17,6 +17,7 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import QueueStoppedError, StoreError, StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
+from atlas.scheduler.message import Message
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.bells import Bells
 from atlas.scheduler.store.database_file import Loss
@@ -29,7 +30,6 @@ from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import new_row
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.store.writer import Writer
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -329,7 +329,7 @@ class Store:
         """
         if self.was_left_behind:
             raise QueueStoppedError(
-                Told(
+                Message(
                     "{url} was opened by process {id}, of which this one is a fork: its threads are not here; open it"
                     " after the fork, or start processes by 'spawn'",
                     url=self.url,
@@ -346,7 +346,7 @@ class Store:
         id_ = None if self.path is None else _inherited.get(self.path.resolve())
         if id_ is not None:
             raise StoreError(
-                Told(
+                Message(
                     "{url} was open in process {id} when this one was forked from it: SQLite's locks do not hold here;"
                     " start processes by 'spawn', or fork before it is opened",
                     url=self.url,

@@ -15,13 +15,13 @@ from loguru import logger
 
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, FunctionRefusedError, TaskUnfinishedError
+from atlas.scheduler.message import Message
 from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, function_of, surely_refused
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.task_rows import INSERT_NEW, new_row
 from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
 from atlas.scheduler.tasks.live import Live
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -137,7 +137,7 @@ class Submission:
             if kwargs or len(args) not in order.takes:
                 refusal = surely_refused(function, args, kwargs)
                 if refusal is not None:
-                    raise ArgumentsError(Told("the arguments do not fit: {why}", why=refusal))
+                    raise ArgumentsError(Message("the arguments do not fit: {why}", why=refusal))
                 if not kwargs:
                     order.takes.add(len(args))
             encoded, problem = NO_ARGUMENTS, order.problem
@@ -305,9 +305,9 @@ def again(task: Task, *, now: datetime) -> Task:
         FunctionRefusedError: It was recorded by hand: nothing here runs it.
     """
     if not task.status.is_final:
-        raise TaskUnfinishedError(task.id, Told("is {status}: only a final task can be retried", status=task.status))
+        raise TaskUnfinishedError(task.id, Message("is {status}: only a final task can be retried", status=task.status))
     if task.origin is Origin.MANUAL:
-        msg = Told("task {task} was recorded by hand: no function is known that would run again", task=task.id)
+        msg = Message("task {task} was recorded by hand: no function is known that would run again", task=task.id)
         raise FunctionRefusedError(msg)
     return Task(
         id=IDS.new(now),
@@ -331,7 +331,7 @@ def refuse_lost(task: Task) -> None:
     Raises:
         FunctionRefusedError: Always.
     """
-    msg = Told(
+    msg = Message(
         "{function} or its arguments lived in the process that submitted it; submit it there again",
         function=task.function,
     )
@@ -419,21 +419,21 @@ def executor_for(
         if not _has_pebble():
             raise FunctionRefusedError(NEEDS_PEBBLE)
         if function.reference is None:
-            msg = Told(
+            msg = Message(
                 "{function} cannot run in a process: closures, lambdas and __main__ cannot be imported there",
                 function=function.name,
             )
             raise FunctionRefusedError(msg)
         if volatile_arguments:
-            msg = Told(
+            msg = Message(
                 "{function} cannot run in a process with these arguments: only JSON values reach it",
                 function=function.name,
             )
             raise FunctionRefusedError(msg)
     elif not (function.is_async if kind is ExecutorKind.ASYNC else function.may_be_called_in_a_thread):
-        is_async = Told("{function} is an async def function", function=function.name)
-        is_plain = Told("{function} is a plain function", function=function.name)
+        is_async = Message("{function} is an async def function", function=function.name)
+        is_plain = Message("{function} is a plain function", function=function.name)
         what = is_async if function.is_async else is_plain
-        msg = Told("{what}: it cannot run on executor {executor}", what=what, executor=repr(kind.value))
+        msg = Message("{what}: it cannot run on executor {executor}", what=what, executor=repr(kind.value))
         raise FunctionRefusedError(msg)
     return kind

@@ -10,11 +10,11 @@ from sqlalchemy import select
 from atlas.scheduler.errors import UnknownJobError
 from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.lease_facts import parked_words, unbound_jobs
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import fetch
-from atlas.scheduler.told import Told
 from atlas.scheduler.why.inquiry import Inquiry, minute_of
 from atlas.scheduler.why.ran import tell_of_task
 from atlas.scheduler.why.skipped import tell_of_skip
@@ -42,7 +42,7 @@ class Why:
         at: The instant that was asked about, None for the latest decision.
         verdict: ``ran``, ``waits`` (for a slot), ``ended`` (before its start), ``skipped``, ``not_due``, ``undecided``,
             ``not_there``, ``never``.
-        sentences: The answer, in plain English; each keeps what it was made of (`Told`).
+        sentences: The answer, in plain English; each keeps what it was made of (`Message`).
         facts: What it is made of, as JSON values.
     """
 
@@ -91,11 +91,11 @@ def why(
         tell_of_task(ask, task)
     elif fire is not None:
         ask.verdict = "ran"
-        ask.tell(Told("It fired at {at}; its task is removed by retention.", at=ask.time(fire.fire_time)))
+        ask.tell(Message("It fired at {at}; its task is removed by retention.", at=ask.time(fire.fire_time)))
     elif ask.at is not None:
         tell_of_nothing(ask, ask.at)
     else:
-        ask.tell(Told("It has not fired yet."))
+        ask.tell(Message("It has not fired yet."))
     _tell_of_now(ask)
     return Why(job_id, at, ask.verdict, tuple(ask.sentences), ask.facts)
 
@@ -116,13 +116,15 @@ def _tell_of_scheduler(ask: Inquiry) -> None:
         return
     ask.facts["scheduler"] = None
     if lease is None:
-        ask.tell(Told("No scheduler has run yet, and nothing starts until one does."))
+        ask.tell(Message("No scheduler has run yet, and nothing starts until one does."))
     elif lease.stopped_at is not None:
         at = ask.time(lease.stopped_at)
-        ask.tell(Told("No scheduler runs since {at}, when it was stopped, and nothing starts until one does.", at=at))
+        ask.tell(
+            Message("No scheduler runs since {at}, when it was stopped, and nothing starts until one does.", at=at)
+        )
     elif lease.ended:
         ask.tell(
-            Told(
+            Message(
                 "The scheduler, process {pid} on {host}, ended without a clean stop after {at}, and nothing starts"
                 " until another one runs.",
                 pid=lease.holder.get("pid", "?"),
@@ -132,7 +134,7 @@ def _tell_of_scheduler(ask: Inquiry) -> None:
         )
     else:  # a living one that is asked itself says so too: for what the rows can tell, both are the same
         ask.tell(
-            Told(
+            Message(
                 "The scheduler, process {pid} on {host}, wrote its last sign of life at {at}, and nothing starts until"
                 " it can write or another one runs.",
                 pid=lease.holder.get("pid", "?"),
@@ -186,7 +188,7 @@ def _tell_of_now(ask: Inquiry) -> None:
     """What is true now, where it differs from what a reader would take for granted."""
     record = ask.record
     if record is None:
-        ask.tell(Told("The job is not there any more."))
+        ask.tell(Message("The job is not there any more."))
         return
     pause = read_pauses(ask.connection, ask.job_id).get(ask.job_id)
     found = scheduler_lease(ask.connection)
@@ -194,26 +196,26 @@ def _tell_of_now(ask: Inquiry) -> None:
     apart = parked_words(lease).get(ask.job_id)
     if apart is not None:
         ask.facts["parked"] = str(apart)
-        ask.tell(Told("It is parked now: {why}.", why=apart))
+        ask.tell(Message("It is parked now: {why}.", why=apart))
     elif not record.enabled:
-        ask.tell(Told("It is switched off now: the config file says enabled: false."))
+        ask.tell(Message("It is switched off now: the config file says enabled: false."))
     elif pause is not None and pause.holds(ask.now):
         ask.facts["pause"] = pause.to_json()
         ask.tell(
-            Told(
+            Message(
                 "It is paused since {at} by {who}{until}{reason}.",
                 at=ask.time(pause.paused_at),
-                who=pause.by or Told("somebody"),
-                until="" if pause.until is None else Told(" until {at}", at=ask.time(pause.until)),
-                reason=Told(" ({reason})", reason=pause.reason) if pause.reason else "",
+                who=pause.by or Message("somebody"),
+                until="" if pause.until is None else Message(" until {at}", at=ask.time(pause.until)),
+                reason=Message(" ({reason})", reason=pause.reason) if pause.reason else "",
             )
         )
     elif record.next_run is None:
         ask.tell(_ended(ask, record.definition.schedule.end_at))
     elif (missing := unbound_jobs(lease).get(ask.job_id)) is not None:
         ask.facts["unbound"] = missing
-        reason = "" if missing in ask.told_errors else Told(" ({reason})", reason=missing)
-        ask.tell(Told("Its function is missing now{reason}: it makes no task until there is one.", reason=reason))
+        reason = "" if missing in ask.told_errors else Message(" ({reason})", reason=missing)
+        ask.tell(Message("Its function is missing now{reason}: it makes no task until there is one.", reason=reason))
     elif "scheduler" in ask.facts:
         return  # none serves, which was told: it does not start then
     elif ask.at is None or ask.at > ask.now or ask.verdict in {"never", "skipped"}:
@@ -223,15 +225,15 @@ def _tell_of_now(ask: Inquiry) -> None:
 
 def _ended(ask: Inquiry, end_at: datetime | None) -> str:
     if end_at is None or end_at > ask.now:
-        return Told("Its last fire time has passed.")
-    return Told("Its last fire time has passed: end_at is {at}.", at=ask.time(end_at))
+        return Message("Its last fire time has passed.")
+    return Message("Its last fire time has passed: end_at is {at}.", at=ask.time(end_at))
 
 
 def _next(ask: Inquiry, record: JobRecord, next_run: datetime) -> str:
     """When it starts next, and what a reader would not see in its cron expression."""
     schedule, at = record.definition.schedule, ask.time(next_run)
     if schedule.is_excluded(record.trigger.fire_time_of(next_run)):
-        return Told("It is due next at {at}, and makes no task then: its calendar leaves that day out.", at=at)
+        return Message("It is due next at {at}, and makes no task then: its calendar leaves that day out.", at=at)
     if schedule.start_at is not None and schedule.start_at > ask.now:
-        return Told("It starts next at {at}: start_at is {start}.", at=at, start=ask.time(schedule.start_at))
-    return Told("It starts next at {at}.", at=at)
+        return Message("It starts next at {at}: start_at is {start}.", at=at, start=ask.time(schedule.start_at))
+    return Message("It starts next at {at}.", at=at)

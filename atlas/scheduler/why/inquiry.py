@@ -9,10 +9,10 @@ from sqlalchemy import func, select
 
 from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_store.rows import read_job
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.tables import leases, revisions, tasks
 from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskStatus
-from atlas.scheduler.told import Told
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Inquiry:
         accepted = select(revisions.c.accepted_at).where(revisions.c.number == number)  # its text may be megabytes
         at = self.connection.execute(accepted).scalar()
         if at is None:
-            return Told(", under revision {n}", n=number)
-        return Told(", under revision {n} of {at}", n=number, at=self.time(at))
+            return Message(", under revision {n}", n=number)
+        return Message(", under revision {n} of {at}", n=number, at=self.time(at))
 
     def time(self, at: datetime | float | None) -> str:
         """``02:00`` of today, else with its date; seconds where there are some."""
@@ -84,8 +84,8 @@ class Inquiry:
             return ""
         oldest = {"name": rows[0].name, "at": self.time(rows[0].started_at)}
         if len(rows) == 1:
-            return Told(" while {name} runs since {at}", **oldest)
-        return Told(" while {n} tasks run, {name} for the longest, since {at}", n=len(rows), **oldest)
+            return Message(" while {name} runs since {at}", **oldest)
+        return Message(" while {n} tasks run, {name} for the longest, since {at}", n=len(rows), **oldest)
 
     def started(self, begin_s: float, end_s: float) -> str | None:
         """When the scheduler was started that served what was due from ``begin_s`` to ``end_s``, seconds since 1970.

@@ -10,11 +10,11 @@ from sqlalchemy import func, select
 
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.error_text import error_line
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.task import Cause, Origin, Task, TaskStatus
-from atlas.scheduler.told import Told
 
 if TYPE_CHECKING:
     from atlas.scheduler.why.inquiry import Inquiry
@@ -29,14 +29,14 @@ _BESIDE_S: Final = 3600.0
 _RETRY_OF: Final = "retry of "
 _CAUGHT_UP: Final = re.compile(r"caught up (\d+) s after its fire time")
 _OUTCOMES: Final = {
-    "error": Told("failed"),
-    "timeout": Told("ran out of time"),
-    "crashed": Told("ended with the crash of its process"),
-    "released": Told("was released when the scheduler stopped"),
+    "error": Message("failed"),
+    "timeout": Message("ran out of time"),
+    "crashed": Message("ended with the crash of its process"),
+    "released": Message("was released when the scheduler stopped"),
 }
 _CAUSES: Final = {
-    Cause.LOST: Told("its process died, and it may not run twice or lived in that process only"),
-    Cause.QUARANTINED: Told("it took its process down three times and is not tried again"),
+    Cause.LOST: Message("its process died, and it may not run twice or lived in that process only"),
+    Cause.QUARANTINED: Message("it took its process down three times and is not tried again"),
 }
 
 
@@ -60,20 +60,20 @@ def _due(ask: Inquiry, task: Task, fire_time: datetime) -> datetime:
     is_caught = task.reason.startswith("caught up")
     ask.facts["fire_time"] = fire_time.astimezone(UTC).isoformat()
     ask.tell(
-        Told(
+        Message(
             "It was due at {at}{spread}{caught}{under}.",
             at=ask.time(fire_time),
-            spread=Told(", and starts {s} later by its spread", s=format_duration(offset_s)) if offset_s else "",
-            caught=Told("; it was {reason}", reason=_caught_up(task.reason)) if is_caught else "",
+            spread=Message(", and starts {s} later by its spread", s=format_duration(offset_s)) if offset_s else "",
+            caught=Message("; it was {reason}", reason=_caught_up(task.reason)) if is_caught else "",
             under=ask.under(task.revision),
         )
     )
     if is_caught:
         started = ask.started(fire_time.timestamp(), task.created_at.timestamp())
         ask.tell(
-            Told("The scheduler was not able to look at it in time.")
+            Message("The scheduler was not able to look at it in time.")
             if started is None
-            else Told("No scheduler ran then; one was started at {at}.", at=started)
+            else Message("No scheduler ran then; one was started at {at}.", at=started)
         )
     return due
 
@@ -81,25 +81,27 @@ def _due(ask: Inquiry, task: Task, fire_time: datetime) -> datetime:
 def _tell_of_origin(ask: Inquiry, task: Task, at: str) -> None:
     """Where a task comes from that no schedule made."""
     if task.reason.startswith(_RETRY_OF):
-        ask.tell(Told("It was accepted at {at} as a retry of {task}.", at=at, task=task.reason.removeprefix(_RETRY_OF)))
+        ask.tell(
+            Message("It was accepted at {at} as a retry of {task}.", at=at, task=task.reason.removeprefix(_RETRY_OF))
+        )
     elif task.origin is Origin.MANUAL:
-        ask.tell(Told("It was recorded by hand at {at}.", at=at))
+        ask.tell(Message("It was recorded by hand at {at}.", at=at))
     elif task.job_id is None:
-        ask.tell(Told("It was submitted at {at}.", at=at))
+        ask.tell(Message("It was submitted at {at}.", at=at))
     else:
-        ask.tell(Told("It was started by hand at {at}{by}.", at=at, by=_by_whom(ask, task)))
+        ask.tell(Message("It was started by hand at {at}{by}.", at=at, by=_by_whom(ask, task)))
 
 
 def _caught_up(reason: str) -> str:
     found = _CAUGHT_UP.fullmatch(reason)
-    return reason if found is None else Told("caught up {s} s after its fire time", s=found[1])
+    return reason if found is None else Message("caught up {s} s after its fire time", s=found[1])
 
 
 def _by_whom(ask: Inquiry, task: Task) -> str:
     for entry in read_audit(ask.connection, subject=ask.job_id, action=Action.RUN, limit=200):
         if isinstance(entry.after, dict) and entry.after.get("task") == task.id:
             ask.facts["by"] = entry.actor
-            return Told(" by {who}", who=entry.actor)
+            return Message(" by {who}", who=entry.actor)
     return ""
 
 
@@ -110,26 +112,28 @@ def _attempts(ask: Inquiry, task: Task, due: datetime) -> None:
         if not task.status.is_final:
             at = ask.time(task.created_at)
             ask.tell(
-                Told("Its task {task} waits for a slot since {at}{others}.", task=task.id, at=at, others=ask.running())
+                Message(
+                    "Its task {task} waits for a slot since {at}{others}.", task=task.id, at=at, others=ask.running()
+                )
             )
         return
     late_s = (first - max(due, task.created_at)).total_seconds()
     if late_s >= LATE_S:
         busy = _running_at(ask, first)
         ask.facts["waited_s"] = round(late_s, 1)
-        others = Told(" while {n} other tasks ran", n=busy) if busy else ""
-        ask.tell(Told("It waited {s} for its start{others}.", s=format_duration(late_s), others=others))
+        others = Message(" while {n} other tasks ran", n=busy) if busy else ""
+        ask.tell(Message("It waited {s} for its start{others}.", s=format_duration(late_s), others=others))
     ask.facts["attempts"] = len(earlier) + (task.started_at is not None and task.status is not TaskStatus.RETRYING)
     for one in earlier:
         again = one["wait_s"]
         ask.tell(
-            Told(
+            Message(
                 "Attempt {n} {what} at {at}{error}{again}.",
                 n=one["attempt"],
                 what=_OUTCOMES.get(one["outcome"], one["outcome"]),
                 at=ask.time(one["ended_at"]),
                 error=_error(ask, one["error"]),
-                again="" if again is None else Told("; it was tried again after {s}", s=format_duration(again)),
+                again="" if again is None else Message("; it was tried again after {s}", s=format_duration(again)),
             )
         )
 
@@ -146,26 +150,26 @@ def _end(ask: Inquiry, task: Task) -> None:
     took = task.duration_s if task.status.is_final and task.started_at is not None else None
     values = {
         "at": ask.time(task.finished_at),
-        "after": "" if took is None else Told(", after {s}", s=format_duration(took)),
+        "after": "" if took is None else Message(", after {s}", s=format_duration(took)),
         "error": _error(ask, task.error),
     }
     match task.status:
         case TaskStatus.SUCCESS:
-            ask.tell(Told("It succeeded at {at}{after}.", **values))
+            ask.tell(Message("It succeeded at {at}{after}.", **values))
         case TaskStatus.FAILED:
             cause = _CAUSES.get(task.cause) if task.cause else None
-            because = Told(" because {why}", why=cause) if cause else ""
-            ask.tell(Told("It failed at {at}{cause}{after}{error}.", cause=because, **values))
+            because = Message(" because {why}", why=cause) if cause else ""
+            ask.tell(Message("It failed at {at}{cause}{after}{error}.", cause=because, **values))
         case TaskStatus.TIMEOUT:
             limit_s = task.policy.timeout_s
-            limit = "" if limit_s is None else Told(": an attempt may take {s}", s=format_duration(limit_s))
-            ask.tell(Told("It ran out of time at {at}{limit}{after}{error}.", limit=limit, **values))
+            limit = "" if limit_s is None else Message(": an attempt may take {s}", s=format_duration(limit_s))
+            ask.tell(Message("It ran out of time at {at}{limit}{after}{error}.", limit=limit, **values))
         case TaskStatus.CANCELLED:
-            ask.tell(Told("It was cancelled at {at}{how}{after}{error}.", how=_cancelled(ask, task), **values))
+            ask.tell(Message("It was cancelled at {at}{how}{after}{error}.", how=_cancelled(ask, task), **values))
         case TaskStatus.RUNNING:
-            ask.tell(Told("It runs since {at}{error}.", at=ask.time(task.started_at), error=values["error"]))
+            ask.tell(Message("It runs since {at}{error}.", at=ask.time(task.started_at), error=values["error"]))
         case TaskStatus.RETRYING:
-            ask.tell(Told("It is tried again at {at}{error}.", at=ask.time(task.due_at), error=values["error"]))
+            ask.tell(Message("It is tried again at {at}{error}.", at=ask.time(task.due_at), error=values["error"]))
         case TaskStatus.PENDING:
             return
         case _:
@@ -174,11 +178,11 @@ def _end(ask: Inquiry, task: Task) -> None:
 
 def _cancelled(ask: Inquiry, task: Task) -> str:
     if task.cause is Cause.REPLACED:
-        return Told(", because the job fired again and its overlap rule is replace")
+        return Message(", because the job fired again and its overlap rule is replace")
     if task.cause is Cause.BUSY:
-        return Told(", because another task of the job was unfinished")
+        return Message(", because another task of the job was unfinished")
     found = read_audit(ask.connection, subject=task.id, action=Action.CANCEL, limit=1)
-    return Told(" by {who}", who=found[0].actor) if found else ""
+    return Message(" by {who}", who=found[0].actor) if found else ""
 
 
 def _error(ask: Inquiry, error: str | None) -> str:
@@ -188,6 +192,6 @@ def _error(ask: Inquiry, error: str | None) -> str:
         return ""
     named = _PATH_OF_CLASS.sub("", line.rstrip("."))
     if named in ask.told_errors:
-        return Told(" (the same error)")
+        return Message(" (the same error)")
     ask.told_errors.add(named)
-    return Told(" ({reason})", reason=named if len(named) <= MOST_OF_ERROR else named[: MOST_OF_ERROR - 1] + "…")
+    return Message(" ({reason})", reason=named if len(named) <= MOST_OF_ERROR else named[: MOST_OF_ERROR - 1] + "…")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from atlas.scheduler.message import Both, Message
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.store.revisions import latest_revision, revision_numbered
-from atlas.scheduler.told import Both, Told
 from atlas.scheduler.why.inquiry import minute_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     record = ask.record
     if at > ask.now:
         ask.verdict = "undecided"
-        ask.tell(Told("{at} is still to come, so nothing is decided yet.", at=ask.time(at)))
+        ask.tell(Message("{at} is still to come, so nothing is decided yet.", at=ask.time(at)))
         return
     in_force = latest_revision(ask.connection, until=at)
     ask.facts["revision"] = None if in_force is None else in_force.number
@@ -32,19 +32,21 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     if entry is None and _came_later(ask, at):
         ask.verdict = "not_there"
         told = (
-            Told("no revision of the config file was in force")
+            Message("no revision of the config file was in force")
             if in_force is None
-            else Told("revision {n} was in force", n=in_force.number)
+            else Message("revision {n} was in force", n=in_force.number)
         )
-        ask.tell(Told("There was no such job at {at}: {what}, and the job came later.", at=ask.time(at), what=told))
+        ask.tell(Message("There was no such job at {at}: {what}, and the job came later.", at=ask.time(at), what=told))
         return
     ask.verdict = "not_due"
     if entry is not None and entry.get("enabled") is False and in_force is not None:
         ask.tell(
-            Told("It was switched off at {at}: revision {n} says enabled: false.", at=ask.time(at), n=in_force.number)
+            Message(
+                "It was switched off at {at}: revision {n} says enabled: false.", at=ask.time(at), n=in_force.number
+            )
         )
         return
-    ask.tell(Told("Nothing was decided for {at}.", at=ask.time(at)))
+    ask.tell(Message("Nothing was decided for {at}.", at=ask.time(at)))
     if record is None:
         return
     begin, end = (datetime.fromtimestamp(one, UTC) for one in minute_of(at))
@@ -58,7 +60,7 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     if due is not None and due < end:
         ask.verdict = "undecided"
         ask.tell(
-            Told(
+            Message(
                 "By the schedule it has now it would have been due: either it had another one then, or the record of it"
                 " was removed by retention, or no scheduler has run since."
             )
@@ -66,11 +68,11 @@ def tell_of_nothing(ask: Inquiry, at: datetime) -> None:
     else:
         before = schedule.previous_before(end)
         ask.tell(
-            Told(
+            Message(
                 "It was not due then: its schedule is {schedule}{before}{after}.",
                 schedule=Both(schedule.describe("en"), schedule.describe("zh")),
-                before="" if before is None else Told("; the fire time before is {at}", at=ask.time(before)),
-                after="" if due is None else Told(", the next one {at}", at=ask.time(due)),
+                before="" if before is None else Message("; the fire time before is {at}", at=ask.time(before)),
+                after="" if due is None else Message(", the next one {at}", at=ask.time(due)),
             )
         )
 

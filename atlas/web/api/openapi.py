@@ -39,15 +39,15 @@ def route(verbs: Sequence[Verb]) -> Route:
 
 def described(verbs: Sequence[Verb]) -> dict[str, Any]:
     """The OpenAPI 3.1 description of ``verbs``."""
-    from atlas.web.api.told import TOLD  # fifty models, most of a megabyte, that few installations ever need
+    from atlas.web.api.answers import ANSWERS  # fifty models, most of a megabyte, that few installations ever need
 
-    models = dict.fromkeys(model for verb in verbs for model in (verb.takes, TOLD[verb.name]))
+    models = dict.fromkeys(model for verb in verbs for model in (verb.takes, ANSWERS[verb.name]))
     keys, made = models_json_schema([(model, "validation") for model in models], ref_template=_SCHEMAS + "{model}")
     schemas, refs = made["$defs"], {model: key for (model, _mode), key in keys.items()}
     paths: dict[str, Any] = {}
     for verb in verbs:
         paths.setdefault(verb.path, {})[verb.method.lower()] = _operation(
-            verb, schemas, refs[verb.takes], refs[TOLD[verb.name]]
+            verb, schemas, refs[verb.takes], refs[ANSWERS[verb.name]]
         )
     queries = {verb.takes.__name__ for verb in verbs if verb.method == "GET"} | {Nothing.__name__}
     return {

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from atlas.web.answers import CODES as GENERAL
-from atlas.web.answers import STATUSES
 from atlas.web.api.verb import Nothing
+from atlas.web.errors import CODES as GENERAL
+from atlas.web.errors import STATUSES
 
 if TYPE_CHECKING:
     from atlas.web.api.verb import Verb

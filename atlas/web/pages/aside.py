@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVar
 from loguru import logger
 
 from atlas.scheduler.errors import AtlasError
-from atlas.scheduler.turns import giving_way
+from atlas.scheduler.switch_interval import giving_way
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.told import with_instants
+from atlas.scheduler.message import with_instants
 
 if TYPE_CHECKING:
     from datetime import tzinfo

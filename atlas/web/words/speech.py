@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-from atlas.scheduler.told import Both, Told
+from atlas.scheduler.message import Both, Message
 from atlas.web.words.zh import ZH
 from atlas.web.words.zh.kept import KEPT, KEPT_TOO
 from atlas.web.words.zh.sources import SOURCES
@@ -34,7 +34,7 @@ class Speech:
         return said.format(**values) if values else said
 
     def told(self, text: str) -> str:
-        """A text of the engine; one that keeps what it was made of (`Told`, `Both`) in the language of the page.
+        """A text of the engine; one that keeps what it was made of (`Message`, `Both`) in the language of the page.
 
         Rows and leases hold plain text: of those, what the engine wrote is known by its words.
         """
@@ -42,8 +42,8 @@ class Speech:
             return text.zh
         if self.language == "en":
             return text
-        known = text if isinstance(text, Told) else recognised(text)
-        if not isinstance(known, Told):
+        known = text if isinstance(text, Message) else recognised(text)
+        if not isinstance(known, Message):
             return known
         values = {name: self.told(one) if isinstance(one, str) else one for name, one in known.values.items()}
         pattern = ZH.get(known.pattern)
@@ -54,11 +54,11 @@ class Speech:
 
 @lru_cache(maxsize=1024)
 def recognised(text: str) -> str:
-    """``text`` as a `Told` if the engine wrote it and a row kept it, else as it stands."""
+    """``text`` as a `Message` if the engine wrote it and a row kept it, else as it stands."""
     for pattern, shape in _KEPT:
         found = shape.fullmatch(text)
         if found is not None:
-            return Told(pattern, **found.groupdict())
+            return Message(pattern, **found.groupdict())
     return text
 
 

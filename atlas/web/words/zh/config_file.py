@@ -1,4 +1,4 @@
-"""What is wrong in the config file, or hardly meant, in Chinese: patterns of `Told` → Chinese."""
+"""What is wrong in the config file, or hardly meant, in Chinese: patterns of `Message` → Chinese."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the engine says, in Chinese: patterns of `Told` → Chinese."""
+"""What the engine says, in Chinese: patterns of `Message` → Chinese."""
 
 from __future__ import annotations
 

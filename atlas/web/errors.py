@@ -29,7 +29,7 @@ from atlas.scheduler.errors import (
     UnknownRevisionError,
     UnknownTaskError,
 )
-from atlas.scheduler.told import Told, told_of
+from atlas.scheduler.message import Message, message_of
 from atlas.web.rendering import BusyError
 from atlas.web.site import visit_of
 from atlas.web.words.speech import Speech
@@ -74,7 +74,7 @@ def status_of(error: Exception) -> tuple[int, str]:
 
 def phrase(text: str) -> str:
     """What HTTP says by itself, ready for another language: ``Not Found``; anything else as it stands."""
-    return Told(text) if text.replace(" ", "").isalpha() else text
+    return Message(text) if text.replace(" ", "").isalpha() else text
 
 
 def wants_json(request: Request) -> bool:
@@ -126,5 +126,5 @@ async def on_error(request: Request, error: Exception) -> Response:
     if isinstance(error, ConfigError):
         detail = [problem.to_json() for problem in error.problems]
     wait_s = 1.0 if status == 503 else None
-    message = Told("too many requests wait") if isinstance(error, BusyError) else told_of(error)
+    message = Message("too many requests wait") if isinstance(error, BusyError) else message_of(error)
     return refusal(request, status, code, message, detail=detail, wait_s=wait_s)

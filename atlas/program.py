@@ -16,7 +16,7 @@ from atlas.heap import keep_heap_small
 from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.errors import AtlasError, ConfigError, JobBusyError, StoreUnavailableError
-from atlas.scheduler.told import Told
+from atlas.scheduler.message import Message
 from atlas.service import AtlasScheduler
 
 if TYPE_CHECKING:
@@ -138,7 +138,7 @@ async def _start(
                 raise
             if not atlas.waits_for:
                 note(f"waiting for the database, at most {format_duration(limit_s)}: {' '.join(str(error).split())}")
-                atlas.waits_for = Told("the database does not answer yet")
+                atlas.waits_for = Message("the database does not answer yet")
                 await accompany()
             if told != str(error):
                 told = str(error)

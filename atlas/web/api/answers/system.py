@@ -6,13 +6,13 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, Field
 
-from atlas.web.api.told.jobs import ExplainedTold
-from atlas.web.api.told.shapes import Closed, Listed
-from atlas.web.api.told.tasks import MetricsTold
+from atlas.web.api.answers.jobs import ExplainedAnswer
+from atlas.web.api.answers.shapes import Closed, Listed
+from atlas.web.api.answers.tasks import MetricsAnswer
 from atlas.web.api.verb import Priority
 
 
-class RunningTold(Closed):
+class RunningAnswer(Closed):
     """A task that runs now."""
 
     task_id: str
@@ -24,7 +24,7 @@ class RunningTold(Closed):
     stopping: str | None = Field(description="Why it is asked to stop.")
 
 
-class FullTold(Closed):
+class FullAnswer(Closed):
     """An executor whose own limit keeps tasks waiting."""
 
     limit: int
@@ -33,7 +33,7 @@ class FullTold(Closed):
     held_by: list[str] = Field(description="Some of the jobs, or tasks without one, that run on it.")
 
 
-class QueueTold(Closed):
+class QueueAnswer(Closed):
     """Slots, and what waits; a standby tells what it knows of the leader."""
 
     state: Literal["running", "standby", "stopped"]
@@ -43,17 +43,17 @@ class QueueTold(Closed):
     running_tasks: int
     by_priority: dict[Priority, int] | None = None
     oldest_wait_s: dict[Priority, float] | None = None
-    full_executors: dict[Literal["thread", "process", "async"], FullTold] | None = None
+    full_executors: dict[Literal["thread", "process", "async"], FullAnswer] | None = None
     retrying_tasks: int | None = None
     held_tasks: int | None = None
     abandoned_threads: int | None = None
     free_slots: int | None = None
-    running: list[RunningTold] | None = None
+    running: list[RunningAnswer] | None = None
     store_fault: str | None = None
     leader: str | None = None
 
 
-class CheckTold(Closed):
+class CheckAnswer(Closed):
     """What one look at the scheduler found."""
 
     name: str
@@ -66,10 +66,10 @@ class Health(Closed):
     """The worst of its checks, and each of them."""
 
     status: Literal["ok", "degraded", "failing"]
-    checks: list[CheckTold]
+    checks: list[CheckAnswer]
 
 
-class BucketTold(Closed):
+class BucketAnswer(Closed):
     """A stretch of a forecast."""
 
     at: str
@@ -78,7 +78,7 @@ class BucketTold(Closed):
     late: int
 
 
-class CrowdTold(Closed):
+class CrowdAnswer(Closed):
     """A time in which more tasks are due than there are slots."""
 
     at: str
@@ -88,7 +88,7 @@ class CrowdTold(Closed):
     late_s: dict[str, float] = Field(description="The jobs that wait longest: at most 20 of `jobs`.")
 
 
-class HerdTold(Closed):
+class HerdAnswer(Closed):
     """Jobs that start at the same moments."""
 
     at: str
@@ -99,7 +99,7 @@ class HerdTold(Closed):
     spread_s: float | None
 
 
-class OutlookTold(Closed):
+class OutlookAnswer(Closed):
     """A job in a forecast."""
 
     id: str
@@ -112,7 +112,7 @@ class OutlookTold(Closed):
     late_s: float
 
 
-class ForecastTold(Closed):
+class ForecastAnswer(Closed):
     """What starts in the next hours."""
 
     begin: str
@@ -123,15 +123,15 @@ class ForecastTold(Closed):
     tasks_a_day: float
     peak: int
     peak_at: str | None
-    buckets: list[BucketTold]
-    crowds: list[CrowdTold] = Field(description="Those with the longest waits: at most 100 of `crowds_in_all`.")
+    buckets: list[BucketAnswer]
+    crowds: list[CrowdAnswer] = Field(description="Those with the longest waits: at most 100 of `crowds_in_all`.")
     crowds_in_all: int
-    herds: list[HerdTold]
-    jobs: list[OutlookTold]
+    herds: list[HerdAnswer]
+    jobs: list[OutlookAnswer]
     next: str | None = Field(description="What brings the page of jobs that follows; null behind the last.")
 
 
-class AuditTold(Closed):
+class AuditAnswer(Closed):
     """Who changed what."""
 
     id: int
@@ -143,12 +143,12 @@ class AuditTold(Closed):
     after: Any
 
 
-TOLD: Final[dict[str, type[BaseModel]]] = {
-    "queue": QueueTold,
-    "metrics": MetricsTold,
+ANSWERS: Final[dict[str, type[BaseModel]]] = {
+    "queue": QueueAnswer,
+    "metrics": MetricsAnswer,
     "health": Health,
-    "forecast": ForecastTold,
-    "audit": Listed[AuditTold],
-    "explain": ExplainedTold,
+    "forecast": ForecastAnswer,
+    "audit": Listed[AuditAnswer],
+    "explain": ExplainedAnswer,
 }
 """By the names of the verbs."""

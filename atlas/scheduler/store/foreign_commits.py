@@ -18,10 +18,10 @@ TOLD_LOOK_S: Final = 5.0
 """The same where the database tells of commits (PostgreSQL)."""
 
 
-N = TypeVar("N", "News", "LoopNews")
+N = TypeVar("N", "ForeignCommits", "LoopForeignCommits")
 
 
-class News:
+class ForeignCommits:
     """Waits for a commit of another process."""
 
     def __init__(self, store: Store) -> None:
@@ -47,8 +47,8 @@ class News:
                 self.store.clock.wait(self._changed, min(_look_s(self.store), timeout_s))
 
 
-class LoopNews:
-    """`News` for a coroutine of the running loop."""
+class LoopForeignCommits:
+    """`ForeignCommits` for a coroutine of the running loop."""
 
     def __init__(self, store: Store) -> None:
         self.store, self._loop = store, asyncio.get_running_loop()
@@ -60,11 +60,11 @@ class LoopNews:
             self._loop.call_soon_threadsafe(self._told.set)
 
     def seen(self) -> None:
-        """See `News.seen`."""
+        """See `ForeignCommits.seen`."""
         self._told.clear()
 
     async def wait(self, timeout_s: float) -> None:
-        """See `News.wait`."""
+        """See `ForeignCommits.wait`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(min(_look_s(self.store), timeout_s)):
                 await self._told.wait()
@@ -75,10 +75,10 @@ def _look_s(store: Store) -> float:
 
 
 @contextmanager
-def listening(news: N) -> Iterator[N]:
-    """``news``, told of what other processes commit meanwhile."""
-    news.store.on_foreign(news.tell)
+def listening(foreign: N) -> Iterator[N]:
+    """``foreign``, told of what other processes commit meanwhile."""
+    foreign.store.on_foreign(foreign.tell)
     try:
-        yield news
+        yield foreign
     finally:
-        news.store.off_foreign(news.tell)
+        foreign.store.off_foreign(foreign.tell)

@@ -7,11 +7,11 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas.scheduler.task import TaskStatus
-from atlas.web.api.told.jobs import PauseTold
-from atlas.web.api.told.shapes import Closed, Listed, TwoLanguages
+from atlas.web.api.answers.jobs import PauseAnswer
+from atlas.web.api.answers.shapes import Closed, Listed, TwoLanguages
 
 
-class RevisionTold(Closed):
+class RevisionAnswer(Closed):
     """An accepted version of the config file."""
 
     number: int
@@ -22,13 +22,13 @@ class RevisionTold(Closed):
     summary: str
 
 
-class WholeRevisionTold(RevisionTold):
+class WholeRevisionAnswer(RevisionAnswer):
     """An accepted version with its text."""
 
     text: str
 
 
-class ProblemTold(Closed):
+class ProblemAnswer(Closed):
     """What is wrong, or probably not meant, in a config file, and where."""
 
     file: str | None
@@ -45,7 +45,7 @@ class Checked(Closed):
 
     ok: bool = Field(description="True if it could be applied.")
     jobs: list[str]
-    problems: list[ProblemTold]
+    problems: list[ProblemAnswer]
 
 
 class Applied(Closed):
@@ -76,7 +76,7 @@ class Compared(Closed):
     lines: list[str]
 
 
-class DifferenceTold(Closed):
+class DifferenceAnswer(Closed):
     """One field that is different."""
 
     field: str
@@ -85,27 +85,27 @@ class DifferenceTold(Closed):
     words: TwoLanguages
 
 
-class TaskStandsTold(Closed):
+class TaskStandsAnswer(Closed):
     """An unfinished task."""
 
     task: str
     status: TaskStatus
 
 
-class ChangeTold(Closed):
+class ChangeAnswer(Closed):
     """What an edit does to one job."""
 
     id: str
     title: str
     kind: Literal["added", "changed", "removed"]
-    differences: list[DifferenceTold]
+    differences: list[DifferenceAnswer]
     schedule: TwoLanguages
     next_before: str | None
     next_after: str | None
     tasks_a_day_before: int
     tasks_a_day_after: int
-    unfinished: list[TaskStandsTold]
-    pause: PauseTold | None
+    unfinished: list[TaskStandsAnswer]
+    pause: PauseAnswer | None
     will_not_run: str | None
 
 
@@ -122,7 +122,7 @@ class TwoPeaks(TwoCounts):
     slots: int
 
 
-class CollisionTold(Closed):
+class CollisionAnswer(Closed):
     """Jobs that would start together."""
 
     at: str
@@ -131,7 +131,7 @@ class CollisionTold(Closed):
     proposed_spread: float | None
 
 
-class PreviewTold(Closed):
+class PreviewAnswer(Closed):
     """What an edit would do."""
 
     revision: int | None
@@ -140,11 +140,11 @@ class PreviewTold(Closed):
     changed: int
     removed: int
     unchanged: int
-    jobs: list[ChangeTold]
+    jobs: list[ChangeAnswer]
     tasks_a_day: TwoCounts
     peak: TwoPeaks
-    collisions: list[CollisionTold]
-    paused: dict[str, PauseTold]
+    collisions: list[CollisionAnswer]
+    paused: dict[str, PauseAnswer]
     warnings: list[str]
 
 
@@ -154,14 +154,14 @@ class JobsSchema(BaseModel):
     model_config = ConfigDict(extra="allow")
 
 
-TOLD: Final[dict[str, type[BaseModel]]] = {
+ANSWERS: Final[dict[str, type[BaseModel]]] = {
     "schema": JobsSchema,
     "check": Checked,
-    "plan": PreviewTold,
+    "plan": PreviewAnswer,
     "apply": Applied,
     "rollback": Applied,
-    "revisions": Listed[RevisionTold],
-    "revision": WholeRevisionTold,
+    "revisions": Listed[RevisionAnswer],
+    "revision": WholeRevisionAnswer,
     "diff": Compared,
 }
 """By the names of the verbs."""

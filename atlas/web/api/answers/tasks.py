@@ -7,11 +7,11 @@ from typing import Any, Final
 from pydantic import BaseModel, Field
 
 from atlas.scheduler.task import Cause, Origin, TaskStatus
-from atlas.web.api.told.shapes import Closed, Listed
+from atlas.web.api.answers.shapes import Closed, Listed
 from atlas.web.api.verb import Priority
 
 
-class MetricsTold(Closed):
+class MetricsAnswer(Closed):
     """Figures of tasks."""
 
     total_tasks: int
@@ -22,7 +22,7 @@ class MetricsTold(Closed):
     max_duration_s: float | None
 
 
-class TaskTold(Closed):
+class TaskAnswer(Closed):
     """A task."""
 
     id: str
@@ -51,7 +51,7 @@ class TaskTold(Closed):
     cancel_requested: bool
 
 
-class AttemptTold(Closed):
+class AttemptAnswer(Closed):
     """An attempt that did not end its task."""
 
     attempt: int
@@ -62,13 +62,13 @@ class AttemptTold(Closed):
     error: str | None
 
 
-class WholeTaskTold(TaskTold):
+class WholeTaskAnswer(TaskAnswer):
     """A task with its attempts."""
 
-    attempts: list[AttemptTold]
+    attempts: list[AttemptAnswer]
 
 
-class LineTold(Closed):
+class LineAnswer(Closed):
     """A line of a task's log."""
 
     id: int
@@ -90,12 +90,12 @@ class Cancelled(Closed):
     cancelled: bool
 
 
-TOLD: Final[dict[str, type[BaseModel]]] = {
-    "list_tasks": Listed[TaskTold],
+ANSWERS: Final[dict[str, type[BaseModel]]] = {
+    "list_tasks": Listed[TaskAnswer],
     "submit_task": TaskMade,
-    "task_logs": Listed[LineTold],
+    "task_logs": Listed[LineAnswer],
     "cancel_task": Cancelled,
     "retry_task": TaskMade,
-    "get_task": WholeTaskTold,
+    "get_task": WholeTaskAnswer,
 }
 """By the names of the verbs."""

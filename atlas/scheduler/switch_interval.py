@@ -1,4 +1,4 @@
-"""Turns: how long a thread that computes keeps the interpreter while others wait for it.
+"""The interpreter's switch interval: the longest turn of a thread that computes while others wait.
 
 Python's usual turn is 5 ms. Where four threads compute, any other one, the application's event loop too, waits 20 ms
 whenever it wants to go on; a task passes through half a dozen threads until it starts. With shorter turns that is a few

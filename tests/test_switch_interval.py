@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from atlas.scheduler import turns
+from atlas.scheduler import switch_interval
 from atlas.scheduler.queue import TaskQueue
-from atlas.scheduler.turns import giving_way
+from atlas.scheduler.switch_interval import giving_way
 from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def test_pages_let_other_threads_take_their_turn_sooner_and_set_back_what_was(us
 
 def test_the_shortest_turn_that_is_wanted_holds(usual_s: float) -> None:
     for wanted_s in (0.002, 0.001, 1.0):
-        turns.shorten(wanted_s)
+        switch_interval.shorten(wanted_s)
     assert sys.getswitchinterval() == pytest.approx(0.001)
-    turns.restore(0.001)
+    switch_interval.restore(0.001)
     assert sys.getswitchinterval() == pytest.approx(0.002)
-    turns.restore(0.002)
+    switch_interval.restore(0.002)
     assert sys.getswitchinterval() == pytest.approx(usual_s)
-    turns.restore(1.0)
+    switch_interval.restore(1.0)
 
 
 async def test_functions_that_compute_let_others_take_their_turn_and_short_ones_do_not_care(usual_s: float) -> None:
@@ -67,7 +67,7 @@ async def test_functions_that_compute_let_others_take_their_turn_and_short_ones_
     async with TaskQueue(max_workers=1) as queue:
         together = await queue.submit_many(compute, [(0.003,), (0.003,), (0.003,), (0.0,), (0.0,)])
         found = [await queue.get_task_result(task_id) for task_id in together]
-        short_s = turns.FUNCTION_S
+        short_s = switch_interval.FUNCTION_S
         assert found == [pytest.approx(one) for one in (usual_s, usual_s, short_s, short_s, usual_s)]
         for task_id in await queue.submit_many(compute, [(0.003,)] * 2):
             await queue.get_task_result(task_id)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from atlas.web.api.told import config, jobs, system, tasks
+from atlas.web.api.answers import config, jobs, system, tasks
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
-TOLD: Final[dict[str, type[BaseModel]]] = {**jobs.TOLD, **tasks.TOLD, **config.TOLD, **system.TOLD}
+ANSWERS: Final[dict[str, type[BaseModel]]] = {**jobs.ANSWERS, **tasks.ANSWERS, **config.ANSWERS, **system.ANSWERS}
 """By the names of the verbs."""

@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 _INSTANT: Final = re.compile(r"\b\d{4}-\d\d-\d\dT\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:[+-]\d\d:\d\d|Z)")
 
 
-class Told(str):
+class Message(str):
     """English text, with its pattern and the values in it.
 
     It is a text like any other; whoever shows it in another language looks up ``pattern`` and puts ``values`` in, which
     may themselves be such texts.
 
-    >>> one = Told("{n} of {total} running", n=2, total=Told("at most {m}", m=5))
+    >>> one = Message("{n} of {total} running", n=2, total=Message("at most {m}", m=5))
     >>> one, one.pattern, one.values["total"].pattern
     ('2 of at most 5 running', '{n} of {total} running', 'at most {m}')
     """
@@ -46,7 +46,7 @@ class Told(str):
 def reason_of(error: Exception) -> str:
     """Why the operating system refused something, ready for another language; any other error as it stands."""
     reason = getattr(error, "strerror", None)
-    return Told(reason) if isinstance(reason, str) and not {"{", "}"} & set(reason) else str(error)
+    return Message(reason) if isinstance(reason, str) and not {"{", "}"} & set(reason) else str(error)
 
 
 def with_instants(text: str, shown: Callable[[datetime], str]) -> str:
@@ -68,10 +68,10 @@ def with_instants(text: str, shown: Callable[[datetime], str]) -> str:
 def parts_of(text: str) -> Any:
     """``text`` as a JSON value that keeps what it was made of: a text, or a pattern with its values.
 
-    >>> parts_of(Told("{n} of {total}", n=2, total=Told("at most {m}", m=5)))
+    >>> parts_of(Message("{n} of {total}", n=2, total=Message("at most {m}", m=5)))
     ['{n} of {total}', {'n': '2', 'total': ['at most {m}', {'m': '5'}]}]
     """
-    if not isinstance(text, Told):
+    if not isinstance(text, Message):
         return text
     return [
         text.pattern,
@@ -90,7 +90,7 @@ def from_parts(parts: Any) -> str:
             return parts
         case [str() as pattern, dict() as values]:
             try:
-                return Told(pattern, **{name: from_parts(one) for name, one in values.items()})
+                return Message(pattern, **{name: from_parts(one) for name, one in values.items()})
             except (KeyError, IndexError) as error:
                 raise ValueError(f"the pattern {pattern!r} has no such value: {error}") from None
         case _:
@@ -111,10 +111,10 @@ class Both(str):
         return made
 
 
-def told_of(error: Exception) -> str:
+def message_of(error: Exception) -> str:
     """What an error says, with what it was made of where it keeps that."""
     said = error.args[0] if len(error.args) == 1 else None
-    return said if isinstance(said, Told) else str(error)
+    return said if isinstance(said, Message) else str(error)
 
 
 def joined(separator: str, parts: Sequence[str]) -> str:
@@ -123,4 +123,4 @@ def joined(separator: str, parts: Sequence[str]) -> str:
         return parts[0] if parts else ""
     names = [f"part{number}" for number in range(len(parts))]
     pattern = separator.join(f"{{{name}}}" for name in names)
-    return Told(pattern, **dict(zip(names, parts, strict=True)))
+    return Message(pattern, **dict(zip(names, parts, strict=True)))

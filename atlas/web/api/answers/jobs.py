@@ -7,11 +7,11 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from atlas.scheduler.job_view import JobState
-from atlas.web.api.told.shapes import Closed, Listed, TwoLanguages
-from atlas.web.api.told.tasks import MetricsTold, TaskMade, TaskTold
+from atlas.web.api.answers.shapes import Closed, Listed, TwoLanguages
+from atlas.web.api.answers.tasks import MetricsAnswer, TaskAnswer, TaskMade
 
 
-class PauseTold(Closed):
+class PauseAnswer(Closed):
     """A pause."""
 
     paused_at: str
@@ -20,7 +20,7 @@ class PauseTold(Closed):
     reason: str
 
 
-class JobTold(Closed):
+class JobAnswer(Closed):
     """A job as it stands."""
 
     id: str
@@ -34,27 +34,27 @@ class JobTold(Closed):
     timezone: str
     next_fire_time: str | None = Field(description="When it is due.")
     next_run_at: str | None = Field(description="When it starts: later by its spread.")
-    pause: PauseTold | None
+    pause: PauseAnswer | None
     tags: list[str]
 
 
-class ValueTold(Closed):
+class ValueAnswer(Closed):
     """A policy's value and where it comes from."""
 
     value: Any
     source: str = Field(alias="from", description="`job`, `defaults`, `config.yaml`, `queue` or `built in`.")
 
 
-class WholeJobTold(JobTold, MetricsTold):
+class WholeJobAnswer(JobAnswer, MetricsAnswer):
     """A job with its figures, its policy and its last task; the last five are missing where its row cannot be read."""
 
     unfinished_tasks: list[str]
-    last_task: TaskTold | None
+    last_task: TaskAnswer | None
     words: TwoLanguages | None = None
     function: str | None = None
     owner: str | None = None
     runbook: str | None = None
-    policy: dict[str, ValueTold] | None = None
+    policy: dict[str, ValueAnswer] | None = None
 
 
 class Why(BaseModel):
@@ -92,33 +92,33 @@ class SeveralResumed(Closed):
     resumed: int = Field(description="Of so many jobs.")
 
 
-class ClockChangeTold(Closed):
+class ClockChangeAnswer(Closed):
     """A change of a zone's clock and what it does to a schedule."""
 
     at: str
     words: TwoLanguages
 
 
-class ExplainedTold(Closed):
+class ExplainedAnswer(Closed):
     """A schedule in words and times."""
 
     what: str
     timezone: str
     words: TwoLanguages
     times_a_year: int
-    clock_change: ClockChangeTold | None
+    clock_change: ClockChangeAnswer | None
     next: list[str]
 
 
-TOLD: Final[dict[str, type[BaseModel]]] = {
-    "list_jobs": Listed[JobTold],
+ANSWERS: Final[dict[str, type[BaseModel]]] = {
+    "list_jobs": Listed[JobAnswer],
     "why_job": Why,
-    "explain_job": ExplainedTold,
+    "explain_job": ExplainedAnswer,
     "pause_jobs": SeveralPaused,
     "resume_jobs": SeveralResumed,
     "run_job": TaskMade,
     "pause_job": Paused,
     "resume_job": Resumed,
-    "get_job": WholeJobTold,
+    "get_job": WholeJobAnswer,
 }
 """By the names of the verbs."""
