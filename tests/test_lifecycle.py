@@ -33,7 +33,7 @@ from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store import recovery, writer
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_queries import find_attempts
-from atlas.scheduler.store.task_rows import fetch, full_row, insert_tasks
+from atlas.scheduler.store.task_rows import fetch_known, full_row, insert_tasks
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Cause, ExecutorKind, Origin, Overlap, Task, TaskPolicy, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.admission import ALONE_LEAST_S, ALONE_MOST_S, MAX_HELD, alone_s
@@ -99,9 +99,7 @@ def outage(store: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Outage]:
 
 def row_of(store: Store | None, task_id: str) -> Task:
     assert store is not None
-    task = store.read(lambda connection: fetch(connection, task_id))
-    assert task is not None
-    return task
+    return store.read(lambda connection: fetch_known(connection, task_id))
 
 
 def polite() -> NoReturn:
@@ -1288,13 +1286,13 @@ def test_a_task_that_is_picked_up_while_it_is_cancelled_is_cancelled(
     task = a_task()
     insert(elsewhere, task)
 
-    def pick_up_and_fetch(connection: Any, task_id: str) -> Task | None:
-        found = fetch(connection, task_id)
+    def pick_up_and_fetch(connection: Any, task_id: str) -> Task:
+        found = fetch_known(connection, task_id)
         serving.store.on_foreign(serving._look_for_requests)
         eventually(lambda: task_id in serving.live_tasks.by_id)
         return found
 
-    monkeypatch.setattr(serving_module, "fetch", pick_up_and_fetch)
+    monkeypatch.setattr(serving_module, "fetch_known", pick_up_and_fetch)
     assert plain.cancel_task(task.id)
     gate.open()
     with pytest.raises(TaskCancelledError):

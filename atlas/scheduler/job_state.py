@@ -129,9 +129,15 @@ class JobStates:
         return pause if pause is not None and pause.holds(self._store.clock.now()) else None
 
     def ended_pause_of(self, job_id: str) -> Pause | None:
-        """The last pause, if it has ended, or None: it holds for what was due in its time and nobody looked at then."""
+        """The last pause, if it has ended, or None: it covers what was due in its time and nobody looked at then.
+
+        One that was ended by hand at a time yet to come says nothing of what is due now: the clock was set back.
+        """
         pause = self._pauses.get(job_id)
-        return None if pause is None or pause.holds(self._store.clock.now()) else pause
+        now = self._store.clock.now()
+        if pause is None or pause.holds(now) or not (pause.until is not None and pause.until <= now):
+            return None
+        return pause
 
     def paused(self) -> list[str]:
         """Ids with a pause in force."""
