@@ -312,7 +312,7 @@ def test_the_figures_of_a_day_are_those_of_a_plain_count(week: tuple[Store, Week
         ended = [task for task in made.tasks if task.finished_at and task.finished_at.timestamp() >= begin_s]
         assert total.total == len(ended) > 500
         assert total.by_status == Counter(task.status.value for task in ended)
-        assert total.retried == sum(task.failures > 0 for task in ended)
+        assert total.retried == sum(task.failures > (task.status in {"FAILED", "TIMEOUT"}) for task in ended)
         assert total.busy_s == pytest.approx(sum(task.duration_s or 0 for task in ended))
         first = [t for t in ended if t.attempt == 1 and t.started_at and t.fire_time]
         delays = sorted((t.started_at - t.fire_time).total_seconds() for t in first if t.started_at and t.fire_time)
@@ -343,6 +343,22 @@ def ended(task_id: str, at: datetime, **values: Any) -> Task:
 
 def keep(store: Store, *some: Task) -> None:
     store.write(lambda connection: insert_tasks(connection, [full_row(task) for task in some]))
+
+
+def test_a_failure_that_no_attempt_followed_is_no_retry(store: Store) -> None:
+    at = NOW - timedelta(minutes=5)
+    keep(
+        store,
+        ended("once", at, status=TaskStatus.FAILED, failures=1),
+        ended("four times", at, status=TaskStatus.FAILED, failures=4, attempt=4),
+        ended("recovered", at, failures=1, attempt=2),
+        ended("at once", at),
+    )
+    rollup = Rollup(store)
+    while rollup.read_on(NOW):
+        pass
+    total = total_of(rollup.steps(NOW))
+    assert (total.total, total.retried, total.recovered) == (4, 2, 1)
 
 
 def test_what_ends_after_the_clock_was_set_back_is_counted(store: Store) -> None:

@@ -207,7 +207,8 @@ def _statement(dialect: str, step_s: int) -> Select[Any]:
     counts = and_(tasks.c.attempt == 1, begin.is_not(None))
     classes = case(*((delay <= limit_s, place) for place, limit_s in enumerate(_LIMITS_S)), else_=len(_LIMITS_S))
     place = case((counts, classes), else_=-1).label("place")
-    retried = case((tasks.c.failures > 0, 1), else_=0).label("retried")
+    last = case((tasks.c.status.in_(("FAILED", "TIMEOUT")), 1), else_=0)  # no attempt followed on that failure
+    retried = case((tasks.c.failures > last, 1), else_=0).label("retried")
     busy = func.sum(case((begin.is_not(None), end - begin), else_=0.0))
     worst = func.max(case((counts, delay), else_=0.0))
     return (

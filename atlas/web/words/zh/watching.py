@@ -39,6 +39,7 @@ WATCHING: Final[dict[str, str]] = {
     "Start delay, p95": "启动延迟 p95",
     "worst {s}, {when}": "最差 {s}，{when}",
     "nothing started": "没有任务启动",
+    "of first attempts alone": "仅统计首次尝试",
     "Yesterday to tomorrow": "昨天到明天",
     "results of the last 24 hours, plan for the next 24": "过去 24 小时的结果与未来 24 小时的计划",
     "Order": "排序",
