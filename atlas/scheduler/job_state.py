@@ -134,10 +134,8 @@ class JobStates:
         One that was ended by hand at a time yet to come says nothing of what is due now: the clock was set back.
         """
         pause = self._pauses.get(job_id)
-        now = self._store.clock.now()
-        if pause is None or pause.holds(now) or not (pause.until is not None and pause.until <= now):
-            return None
-        return pause
+        is_over = pause is not None and pause.until is not None and pause.until <= self._store.clock.now()
+        return pause if is_over else None
 
     def paused(self) -> list[str]:
         """Ids with a pause in force."""
