@@ -367,7 +367,9 @@ def test_a_function_that_appears_binds_its_job(edited: Edited, tmp_path: Path, m
     in_place(edited.file, text_of(one=HEALTH, two={**HEALTH, "function": f"{name}:work"}))
     edited.wait_for(APPLIED)
     assert edited.states()["two"] is JobState.UNBOUND
-    (tmp_path / f"{name}.py").write_text("def work(): return 1\n", "utf-8")
+    written = tmp_path / "written"
+    written.write_text("def work(): return 1\n", "utf-8")
+    written.rename(tmp_path / f"{name}.py")  # whole at once: a look between would import what is there so far
     assert edited.states()["two"] is JobState.ACTIVE
 
 

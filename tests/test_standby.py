@@ -271,6 +271,7 @@ def test_who_steps_down_while_something_fails_still_hears_of_ends(
     waiter = threading.Thread(target=lambda: heard.append(queue.sync.get_task_result(task_id)))
     waiter.start()
     eventually(lambda: bool(serving.live_tasks.by_id[task_id].tickets))
+    close = serving._logs.close
     monkeypatch.setattr(serving._logs, "close", fails)
     other = update(leases).values(owner="another:1:0", token=leases.c.token + 1)
     with elsewhere.engine.connect().execution_options(atlas_write=True) as connection, connection.begin():
@@ -281,6 +282,7 @@ def test_who_steps_down_while_something_fails_still_hears_of_ends(
     waiter.join(LIMIT_S)
     assert heard == ["through"]
     queue.sync.stop()
+    close()  # or this process's lines would go on being captured
     elsewhere.close()
     store.close()
 
