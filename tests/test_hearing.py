@@ -26,8 +26,8 @@ from atlas.scheduler.job_view import JobState
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.audit import Action, write_audit
-from atlas.scheduler.store.bells import Bells
-from atlas.scheduler.store.notices import Notices
+from atlas.scheduler.store.pipe_notifier import PipeNotifier
+from atlas.scheduler.store.postgres_notifier import PostgresNotifier
 from atlas.scheduler.store.revisions import ask
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import commits
@@ -51,7 +51,7 @@ ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 @pytest.fixture(autouse=True)
 def _only_what_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """While commits are told nobody looks on his own, so that what is heard was told."""
-    for kind in (Notices, Bells):
+    for kind in (PostgresNotifier, PipeNotifier):
         monkeypatch.setattr(kind, "safety_s", NEVER_S)
     monkeypatch.setattr("atlas.scheduler.store.foreign_commits.TOLD_LOOK_S", NEVER_S)
 
@@ -411,7 +411,7 @@ def test_a_bell_that_nobody_answers_delays_no_commit(database: str) -> None:
 def test_while_a_bell_is_gone_others_are_looked_for_and_it_is_hung_again(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("atlas.scheduler.store.bells.CHECK_S", 0.05)
+    monkeypatch.setattr("atlas.scheduler.store.pipe_notifier.CHECK_S", 0.05)
     store, other = Store(database), Store(database, follows=False)
     heard = Heard(store)
     (bell,) = bells(database)
@@ -452,8 +452,8 @@ def test_a_commit_whose_bell_was_never_rung_is_found_all_the_same(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that is killed behind its commit rings no bell."""
-    monkeypatch.setattr(Bells, "safety_s", 0.2)
-    monkeypatch.setattr(Bells, "ring", lambda _bells: None)
+    monkeypatch.setattr(PipeNotifier, "safety_s", 0.2)
+    monkeypatch.setattr(PipeNotifier, "told", lambda _notifier: None)
     store, other = Store(database), Store(database, follows=False)
     heard = Heard(store)
     heard.forget()
@@ -464,49 +464,49 @@ def test_a_commit_whose_bell_was_never_rung_is_found_all_the_same(
 
 
 @pytest.fixture
-def asked(database: str) -> Iterator[tuple[Notices, Engine]]:
-    """One process's notices, and connections to ask on."""
+def asked(database: str) -> Iterator[tuple[PostgresNotifier, Engine]]:
+    """One process's notifier, and connections to ask on."""
     store = Store(database, follows=False)
-    yield Notices(store.engine, "me", store.clock, lambda: None), store.engine
+    yield PostgresNotifier(store.engine, "me", store.clock, lambda: None), store.engine
     store.close()
 
 
 @ON_POSTGRES
-def test_of_a_lost_reply_the_database_tells_the_truth(asked: tuple[Notices, Engine]) -> None:
-    notices, engine = asked
+def test_of_a_lost_reply_the_database_tells_the_truth(asked: tuple[PostgresNotifier, Engine]) -> None:
+    notifier, engine = asked
     with engine.connect() as mine, engine.connect() as asking:
         for decided in (mine.commit, mine.rollback):
-            told = notices.tell(mine)
+            told = notifier.tell(mine)
             with pytest.raises(OSError, match="not decided"):
-                notices.was_committed(asking, told)
+                told.was_committed(asking)
             asking.rollback()
             decided()
-            assert notices.was_committed(asking, told) is (decided == mine.commit)
+            assert told.was_committed(asking) is (decided == mine.commit)
             asking.rollback()
 
 
 @ON_POSTGRES
 def test_the_number_of_a_transaction_that_another_one_got_after_a_crash_proves_nothing(
-    asked: tuple[Notices, Engine],
+    asked: tuple[PostgresNotifier, Engine],
 ) -> None:
     """A server that crashes forgets numbers of which its disk has nothing, and gives them out once more."""
-    notices, engine = asked
+    notifier, engine = asked
     with engine.connect() as mine, engine.connect() as other:
-        told = notices.tell(mine)
+        told = notifier.tell(mine)
         mine.rollback()
         xid = int(other.execute(text("SELECT txid_current()")).scalar_one())
         other.commit()
-        assert not notices.was_committed(mine, told._replace(xid=xid))
-        assert not notices.was_committed(mine, told._replace(xid=xid + 1_000_000)), "one that lies ahead"
+        assert not told._replace(xid=xid).was_committed(mine)
+        assert not told._replace(xid=xid + 1_000_000).was_committed(mine), "one that lies ahead"
 
 
 @ON_POSTGRES
 def test_a_commit_that_a_crash_of_the_server_took_away_is_not_taken_for_done(
-    asked: tuple[Notices, Engine], postgres: Postgres
+    asked: tuple[PostgresNotifier, Engine], postgres: Postgres
 ) -> None:
-    notices, engine = asked
+    notifier, engine = asked
     with contextlib.suppress(OperationalError), engine.connect() as mine:
-        told = notices.tell(mine)
+        told = notifier.tell(mine)
         postgres.stop(signal.SIGQUIT)
     postgres.start()
     engine.dispose()
@@ -514,7 +514,7 @@ def test_a_commit_that_a_crash_of_the_server_took_away_is_not_taken_for_done(
         for _ in range(3):  # others go on with the numbers that are free again
             connection.execute(text("SELECT txid_current()"))
             connection.commit()
-        assert not notices.was_committed(connection, told)
+        assert not told.was_committed(connection)
 
 
 class DaysAgo(SystemClock):
@@ -526,11 +526,11 @@ class DaysAgo(SystemClock):
 
 
 @ON_POSTGRES
-def test_what_processes_leave_behind_goes_after_a_day(asked: tuple[Notices, Engine]) -> None:
-    _notices, engine = asked
+def test_what_processes_leave_behind_goes_after_a_day(asked: tuple[PostgresNotifier, Engine]) -> None:
+    _notifier, engine = asked
     with engine.connect() as connection:
         for owner, days in (("old", 2), ("new", 0), ("next", 0)):
-            Notices(engine, owner, DaysAgo(days), lambda: None).tell(connection)
+            PostgresNotifier(engine, owner, DaysAgo(days), lambda: None).tell(connection)
             connection.commit()
         assert set(connection.execute(select(commits.c.owner)).scalars()) >= {"new", "next"}
         assert "old" not in set(connection.execute(select(commits.c.owner)).scalars())

@@ -127,7 +127,7 @@ class Intake:
         but in a savepoint of its own: PostgreSQL ends such a transaction with a COMMIT that is none.
 
         Behind the commit ``after`` gets its value, or ``failed`` the error it raised, before ``ticket`` is settled.
-        ``tells`` is False for what no other process waits for, see `Notices`; ``is_urgent`` is True if it makes a task
+        ``tells`` is False for what no other process waits for, see `Notifier`; ``is_urgent`` is True if it makes a task
         that is URGENT.
         """
         with self._lock:

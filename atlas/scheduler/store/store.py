@@ -19,12 +19,12 @@ from atlas.scheduler.errors import QueueStoppedError, StoreError, StoreHeldError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.message import Message
 from atlas.scheduler.metrics import Totals
-from atlas.scheduler.store.bells import Bells
 from atlas.scheduler.store.database_file import Loss
 from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, may_pass, open_engine
 from atlas.scheduler.store.leases import Claim, new_owner
 from atlas.scheduler.store.lock_holders import Holder, postgres_holder, sqlite_holder
-from atlas.scheduler.store.notices import Notices
+from atlas.scheduler.store.pipe_notifier import PipeNotifier
+from atlas.scheduler.store.postgres_notifier import PostgresNotifier
 from atlas.scheduler.store.readers import Readers
 from atlas.scheduler.store.schema import is_prepared, prepare
 from atlas.scheduler.store.task_rows import new_row
@@ -97,9 +97,10 @@ class Store:
         self._readers = Readers()
         self.writer.guard = self._guard
         if self.path is not None:
-            self.writer.bells = Bells(self.path, self.writer.look_soon)
+            self.writer.notifier = PipeNotifier(self.path, self.writer.look_soon)
         elif url.get_backend_name() == "postgresql":
-            self.writer.notices = Notices(self.engine, self.owner, self.clock, self.writer.look_again)
+            look_again = self.writer.look_again
+            self.writer.notifier = PostgresNotifier(self.engine, self.owner, self.clock, look_again)
         self._follows = follows
         self._foreign_listeners: list[Callable[[], None]] = []
         self._claim: Claim | None = None
@@ -205,11 +206,11 @@ class Store:
     @property
     def hears(self) -> bool:
         """True while others' commits are told at once; elsewhere they are noticed within half a second."""
-        return self.writer.hears
+        return self.writer.notifier is not None and self.writer.notifier.listens
 
     def _hear(self) -> None:
-        if self.writer.hearing is not None:
-            self.writer.hearing.start()
+        if self.writer.notifier is not None:
+            self.writer.notifier.start()
         self.writer.on_foreign = self._foreign
 
     def _foreign(self) -> None:
@@ -366,8 +367,8 @@ class Store:
             if self._users > 0:
                 return
         self._forget()
-        if self.writer.hearing is not None:
-            self.writer.hearing.close()
+        if self.writer.notifier is not None:
+            self.writer.notifier.close()
         self.writer.close()
         self.events.close()
         self._readers.close()

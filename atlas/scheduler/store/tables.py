@@ -202,7 +202,7 @@ commits: Final = Table(
     Column("number", Integer, nullable=False),
     Column("at", Float, nullable=False),
 )
-"""Each process's last commit that others hear of, see `Notices`; PostgreSQL alone."""
+"""Each process's last commit that others hear of, see `PostgresNotifier`; PostgreSQL alone."""
 
 jobs: Final = Table(
     "apscheduler_jobs",

@@ -39,10 +39,8 @@ if TYPE_CHECKING:
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.events import EventStream
     from atlas.scheduler.metrics import Totals
-    from atlas.scheduler.store.bells import Bells
     from atlas.scheduler.store.database_file import DatabaseFile
-    from atlas.scheduler.store.hearing import Hearing
-    from atlas.scheduler.store.notices import Notices, Sent
+    from atlas.scheduler.store.notifier import Notifier, Sent
     from atlas.scheduler.task import Task
 
 POLL_S: Final = 0.5
@@ -85,8 +83,7 @@ class Writer(Intake):
         self.on_lost: Callable[[str], None] | None = None
         self.on_fenced: Callable[[], None] | None = None
         self.guard: threading.RLock | None = None
-        self.notices: Notices | None = None
-        self.bells: Bells | None = None
+        self.notifier: Notifier | None = None
         self._damage: str | None = None
         self.commits = 0
 
@@ -112,16 +109,6 @@ class Writer(Intake):
         """Seconds since commits began to fail, 0.0 while they do not."""
         since = self._failing_since_s
         return 0.0 if since is None else self._clock.monotonic() - since
-
-    @property
-    def hearing(self) -> Hearing | None:
-        """Who tells of other processes' commits; None where they are only looked for."""
-        return self.bells or self.notices
-
-    @property
-    def hears(self) -> bool:
-        """True while others' commits are told at once; else they are noticed within `POLL_S`."""
-        return self.hearing is not None and self.hearing.listens
 
     def look_again(self) -> None:
         """Take other processes' commits for unseen: they are looked at now, and before the next commit."""
@@ -215,11 +202,10 @@ class Writer(Intake):
 
     def _without_doubt(self, doubt: _Doubt, newer: Batch) -> Batch:
         """What is left to write once it is known what became of a commit whose reply was lost."""
-        assert self.notices is not None
         try:
             connection = self._connection.get()
             with connection.begin():
-                committed = self.notices.was_committed(connection, doubt.sent)
+                committed = doubt.sent.was_committed(connection)
         except Exception:
             self._connection.drop()
             raise
@@ -261,8 +247,8 @@ class Writer(Intake):
                 counts.write(connection)
                 for work in batch.works:
                     do(work, connection)
-                if self.notices is not None and batch.tells:
-                    sent = self.notices.tell(connection)
+                if self.notifier is not None and batch.tells:
+                    sent = self.notifier.tell(connection)
                 reached(CrashPoint.COMMIT_BEFORE_COMMIT)
                 is_sent = True
             reached(CrashPoint.COMMIT_AFTER_COMMIT)
@@ -298,8 +284,8 @@ class Writer(Intake):
                 self._guarded(work.after, work.value)
             work.ticket.settle(work.value, work.error)
         self._guarded(wake_all, batch.tickets)
-        if self.bells is not None and batch.tells:
-            self.bells.ring()
+        if self.notifier is not None and batch.tells:
+            self.notifier.told()
 
     def _publish(self, batch: Batch) -> None:
         accepted, moves = batch.accepted, batch.moves
@@ -446,8 +432,8 @@ class Writer(Intake):
 
     def _look_in_s(self, *, early: bool = False) -> float:
         """Seconds until it is time to look for other processes' commits; ``early``: where it is awake anyway."""
-        hearing = self.hearing
-        every_s = hearing.safety_s if hearing is not None and hearing.listens else POLL_S
+        notifier = self.notifier
+        every_s = notifier.safety_s if notifier is not None and notifier.listens else POLL_S
         return self._looked_s + every_s * (EARLY if early else 1.0) - self._clock.monotonic()
 
     def _look_for_foreign(self) -> bool:

@@ -196,8 +196,8 @@ class HandStore(Store):
         if self._claim is not None:
             self._claim.release()
         self._forget()
-        if self.writer.hearing is not None:
-            self.writer.hearing.close()
+        if self.writer.notifier is not None:
+            self.writer.notifier.close()
         self.writer.close()
         self.engine.dispose()
 

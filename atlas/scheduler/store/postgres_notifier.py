@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from sqlalchemy import select, text
 
-from atlas.scheduler.store.hearing import Hearing
+from atlas.scheduler.store.notifier import Notifier
 from atlas.scheduler.store.tables import commits
 
 if TYPE_CHECKING:
@@ -45,42 +45,42 @@ _FORGET: Final = text("""
 """)
 
 
-class Sent(NamedTuple):
+class Told(NamedTuple):
     """A transaction that others will hear of."""
 
+    owner: str
     xid: int
     """PostgreSQL's number for it. A server that crashes forgets those of which its disk has nothing, and gives them to
     other transactions: it says whether this one may still run, not what became of it."""
     number: int
     """Our own, in ``commits``: it is there if this one was committed."""
 
+    def was_committed(self, connection: Connection) -> bool:
+        """See `Sent.was_committed`."""
+        if connection.execute(_RUNS, {"xid": self.xid}).scalar():
+            raise OSError("the server has not decided yet about a commit whose reply was lost")
+        last = connection.execute(select(commits.c.number).where(commits.c.owner == self.owner)).scalar()
+        return last == self.number
 
-class Notices(Hearing):
-    """Tells other processes of this one's commits, and hears of theirs: not of what ``owner``, itself, has told."""
+
+class PostgresNotifier(Notifier):
+    """Tells and hears by NOTIFY and LISTEN; what ``owner``, itself, has told is not heard."""
 
     def __init__(self, engine: Engine, owner: str, clock: Clock, heard: Callable[[], None]) -> None:
         super().__init__(heard)
         self._engine, self._owner, self._clock = engine, owner, clock
         self._numbers = itertools.count(1)
 
-    def tell(self, connection: Connection) -> Sent:
+    def tell(self, connection: Connection) -> Told:
         """Let others hear of the transaction on ``connection`` once it is committed."""
         number, now_s = next(self._numbers), self._clock.now().timestamp()
         if number == 1:
             connection.execute(_FORGET, {"before": now_s - KEPT_S})
         mark = {"channel": CHANNEL, "owner": self._owner, "number": number, "at": now_s}
-        return Sent(int(connection.execute(_TELL, mark).one()[1]), number)
+        return Told(self._owner, int(connection.execute(_TELL, mark).one()[1]), number)
 
-    def was_committed(self, connection: Connection, sent: Sent) -> bool:
-        """What became of a transaction whose reply to COMMIT was lost.
-
-        Raises:
-            OSError: It is not decided yet.
-        """
-        if connection.execute(_RUNS, {"xid": sent.xid}).scalar():
-            raise OSError("the server has not decided yet about a commit whose reply was lost")
-        last = connection.execute(select(commits.c.number).where(commits.c.owner == self._owner)).scalar()
-        return last == sent.number
+    def told(self) -> None:
+        """Nothing: the server tells with the commit."""
 
     def _listen(self) -> None:
         connection = self._engine.raw_connection()

@@ -17,11 +17,13 @@ import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.store.hearing import Hearing
+from atlas.scheduler.store.notifier import Notifier
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from sqlalchemy import Connection
 
 GAP_S: Final = 0.02
 """Commits that follow each other faster than this are heard as one."""
@@ -30,7 +32,7 @@ CHECK_S: Final = 30.0
 _FLAGS: Final = os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
-class Bells(Hearing):
+class PipeNotifier(Notifier):
     """Rings other processes' bells behind this one's commits, and listens to its own.
 
     A process that is killed between its commit and the bells was not yet told that it has committed; whoever listens
@@ -50,7 +52,10 @@ class Bells(Hearing):
         """True while no commit of another process can go unheard: the bell hangs where others look for it."""
         return self._listens and os.access(self._own, os.W_OK)
 
-    def ring(self) -> None:
+    def tell(self, connection: Connection) -> None:
+        """Nothing: others are told behind the commit."""
+
+    def told(self) -> None:
         """Let every other process that listens hear of what was just committed."""
         try:
             names = os.listdir(self._folder)  # noqa: PTH208 - at each commit, and a Path takes twice as long

@@ -1,4 +1,7 @@
-"""Hearing of other processes' commits when they happen: one thread that listens, and tries again where it cannot."""
+"""Processes tell each other of their commits when they happen: `PipeNotifier` on SQLite, `PostgresNotifier`.
+
+One thread listens, and tries again where it cannot; meanwhile the writer looks for others' commits.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,35 @@ import os
 import selectors
 import threading
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from loguru import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy import Connection
+
 RETRY_FIRST_S: Final = 0.5
 RETRY_MAX_S: Final = 30.0
 
 
-class Hearing(ABC):
-    """Listens for other processes' commits; ``heard`` is called behind each, and when listening begins or ends."""
+class Sent(Protocol):
+    """A commit that was told of within its transaction, so that it is known whether it was made."""
+
+    def was_committed(self, connection: Connection) -> bool:
+        """What became of it where the reply to COMMIT was lost.
+
+        Raises:
+            OSError: It is not decided yet.
+        """
+
+
+class Notifier(ABC):
+    """Tells other processes of this one's commits, and hears of theirs.
+
+    ``heard`` is called behind each of theirs, and when listening begins or ends.
+    """
 
     safety_s: ClassVar[float] = 30.0
     """How often to look although nothing was heard, seconds."""
@@ -51,6 +70,14 @@ class Hearing(ABC):
         self._thread.join()
         os.close(self._ended)
         os.close(self._end)
+
+    @abstractmethod
+    def tell(self, connection: Connection) -> Sent | None:
+        """Let others hear of the transaction on ``connection`` once it is committed; its last statement."""
+
+    @abstractmethod
+    def told(self) -> None:
+        """What was told of is committed."""
 
     @abstractmethod
     def _listen(self) -> None:
