@@ -1111,9 +1111,6 @@ class Job:
         serving.acceptance.reserve(Live(task), bounded=False, **how)
         serving.store.accept([task], ticket)
         ticket.wait(LIMIT_S)
-        for task_id in serving.acceptance.replaced_by(task):
-            serving.cancellation.cancel(task_id, "replaced")
-            serving.cancellation.stop_running(task_id, "replaced")
         return task.id
 
     def wait_started(self, *names: str) -> None:

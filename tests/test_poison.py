@@ -608,10 +608,12 @@ def test_what_was_half_decided_leaves_no_task_behind(clockwork: Clockwork, monke
     clockwork.cron.add_job("bad", "* * * * *", "nothing", overlap="replace")
     clockwork.cron.add_job("good", "* * * * *", "nothing")
 
-    def raising(_task: Task) -> list[str]:
-        raise KeyError("gone")
+    def raising(job_id: str, *row: Any) -> passes_module.Served:
+        if job_id == "bad":
+            raise KeyError("gone")
+        return passes_module.Served(job_id, *row)
 
-    monkeypatch.setattr(clockwork.queue.serving.acceptance, "replaced_by", raising)
+    monkeypatch.setattr(bridge_module, "Served", raising)
     clockwork.each("12:01")
     assert clockwork.decisions("bad") == ["12:01-12:01 skip fault xNone"]
     assert clockwork.tasks("bad") == []

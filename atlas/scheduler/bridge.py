@@ -16,7 +16,7 @@ from atlas.scheduler.job_store.passes import Served, Skipped, skip_event
 from atlas.scheduler.outcome import shorten
 from atlas.scheduler.schedule import newest_fire_times
 from atlas.scheduler.store.refusals import cause_of
-from atlas.scheduler.task import ExecutorKind, Overlap
+from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.submission import make_task
 
 if TYPE_CHECKING:
@@ -219,8 +219,6 @@ class Bridge(BaseExecutor):
             decided.faults[record.id] = cause_of(error)
             return False
         decided.tasks.append(task)
-        if definition.policies.overlap is Overlap.REPLACE:
-            decided.replaces[task.id] = self._acceptance.replaced_by(task)
         at, decided_at = fire_time.timestamp(), decided.now.timestamp()
         decided.served.append(Served(record.id, at, task.id, decided_at, self.revision))
         return True

@@ -73,7 +73,9 @@ class JobDesk:
         self, name: str, *, args: Sequence[Any] | None = None, kwargs: Mapping[str, Any] | None = None, by: str = ""
     ) -> str:
         """See `CronManager.run_job_now`."""
-        return self._begun(*self._begin(name, args=args, kwargs=kwargs, by=by))
+        task, ticket = self._begin(name, args=args, kwargs=kwargs, by=by)
+        ticket.wait()
+        return task.id
 
     def run_jobs(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
         """See `CronManager.run_jobs_now`."""
@@ -86,7 +88,8 @@ class JobDesk:
                 made[name] = error
         for name, (task, ticket) in begun.items():
             try:
-                made[name] = self._begun(task, ticket)
+                ticket.wait()
+                made[name] = task.id
             except AtlasError as error:
                 made[name] = error
         return {name: made[name] for name in dict.fromkeys(names)}
@@ -108,13 +111,6 @@ class JobDesk:
             write_audit(connection, Action.RUN, name, by=by, at=task.created_at, after=after)
 
         return task, self._running.serving.submit([live], unique=False, loop=None, also=told)
-
-    def _begun(self, task: Task, ticket: Ticket) -> str:
-        """Wait for the commit; what the task takes the place of ends."""
-        ticket.wait()
-        serving = self._running.serving
-        serving.stop_replaced(serving.acceptance.replaced_by(task))
-        return task.id
 
     def _task_now(self, definition: JobDefinition) -> Task:
         running = self._running

@@ -484,8 +484,6 @@ class TaskQueue:
         found = await desk.store.read_async(lambda connection: fetch_known(connection, task_id))
         task, ticket = desk.retry(found, by=by, loop=asyncio.get_running_loop())
         await ticket.future()
-        if isinstance(desk, Serving):
-            await asyncio.to_thread(desk.stop_replaced, desk.acceptance.replaced_by(task))
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:

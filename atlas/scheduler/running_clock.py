@@ -35,12 +35,7 @@ class RunningClock:
         """Read the jobs and pauses; nothing fires yet."""
         store = serving.store
         self.serving, self.states = serving, JobStates(store, registry)
-        self.jobs = JobStore(
-            store,
-            on_released=store.writer.hand_over,
-            on_dropped=serving.withdraw_tasks,
-            on_replaced=serving.stop_replaced,
-        )
+        self.jobs = JobStore(store, on_released=store.writer.hand_over, on_dropped=serving.withdraw_tasks)
         self.bridge = Bridge(self.jobs, self.states, serving.acceptance)
         self.scheduler = self._make_scheduler()
         self.states.load()

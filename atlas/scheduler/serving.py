@@ -20,7 +20,7 @@ from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.store import ACCEPT_S, CALL_S, Store
 from atlas.scheduler.store.task_rows import fetch, fetch_known
 from atlas.scheduler.store.tickets import Ticket
-from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
+from atlas.scheduler.task import Origin, Overlap, Task, TaskPriority, TaskStatus
 from atlas.scheduler.tasks.acceptance import Acceptance
 from atlas.scheduler.tasks.cancellation import Cancellation
 from atlas.scheduler.tasks.lifecycle import Lifecycle
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.metrics import Moves
+    from atlas.scheduler.outcome import StopReason
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.task import ExecutorKind
     from atlas.scheduler.tasks.capture import LogRules
@@ -123,7 +124,7 @@ class Serving:
 
     def _recover(self, *, clean: bool) -> None:
         store, writer = self.store, self.store.writer
-        writer.on_accepted, writer.on_written = self.acceptance.accepted, self.lifecycle.written
+        writer.on_accepted, writer.on_written = self._accepted, self.lifecycle.written
         writer.look_again()  # the counters must know what is taken over
         to_serve, moves, _counts = store.write(
             lambda connection: recovery.recover(connection, store.owner, store.clock.now()),
@@ -299,7 +300,7 @@ class Serving:
                 return False
             # Another process put it here a moment ago. It is picked up with the request, or was so meanwhile.
             asked = self.store.write(lambda connection: recovery.request_cancel(connection, task_id, by=by, at=now))
-            self._hear_cancel(task_id)
+            self._end(task_id, "cancelled")
             return bool(asked)
         if was is TaskStatus.RUNNING:
             try:
@@ -324,11 +325,22 @@ class Serving:
 
         return new, self.submit([live], unique=False, loop=loop, also=told)
 
-    def stop_replaced(self, task_ids: Sequence[str]) -> None:
-        """End tasks in whose place a newer one of their job has come."""
-        for task_id in task_ids:
-            self.cancellation.cancel(task_id, "replaced")
-            self.cancellation.stop_running(task_id, "replaced")
+    def _accepted(self, tasks: Sequence[Task]) -> None:
+        """Their rows are on disk: they line up, and end what they take the place of."""
+        self.acceptance.accepted(tasks)
+        self._replace(tasks)
+
+    def _replace(self, tasks: Sequence[Task]) -> None:
+        """End the tasks in whose place newer ones of their job have come (``overlap: replace``)."""
+        for task in tasks:
+            if task.policy.overlap is Overlap.REPLACE:
+                for task_id in self.acceptance.replaced_by(task):
+                    self._end(task_id, "replaced")
+
+    def _end(self, task_id: str, reason: StopReason) -> None:
+        """End a task about which nothing is to be committed first; nothing if it is not live."""
+        if self.cancellation.cancel(task_id, reason) is TaskStatus.RUNNING:
+            self.cancellation.stop_running(task_id, reason)
 
     def watch(self, task_id: str, ticket: Ticket) -> bool:
         """See `LiveView.watch`."""
@@ -375,12 +387,7 @@ class Serving:
         if new:
             self._begin_pick_up(Ticket())
         for task_id in cancels:
-            self._hear_cancel(task_id)
-
-    def _hear_cancel(self, task_id: str) -> None:
-        """End a task whose row says that somebody wants it to; nothing if it is not live."""
-        if self.cancellation.cancel(task_id) is TaskStatus.RUNNING:
-            self.cancellation.stop_running(task_id, "cancelled")
+            self._end(task_id, "cancelled")
 
     def _begin_pick_up(self, ticket: Ticket) -> Ticket:
         ticket.undo = partial(self.acceptance.expect_none, ticket)
@@ -397,8 +404,7 @@ class Serving:
         self.store.totals.add(counts)
         self.store.writer.announce(to_serve, refused)
         self.acceptance.adopt(to_serve, claim_first=False, ticket=ticket)
-        for task in to_serve:
-            self.stop_replaced(self.acceptance.replaced_by(task))
+        self._replace(to_serve)
 
 
 def _nothing() -> None:

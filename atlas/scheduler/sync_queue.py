@@ -15,7 +15,6 @@ from atlas.scheduler.errors import (
     TaskFailedError,
     TaskTimeoutError,
 )
-from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import TaskStatus
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from atlas.scheduler.queue import TaskQueue
+    from atlas.scheduler.serving import Serving
     from atlas.scheduler.standby import Standby
     from atlas.scheduler.task import Task
 
@@ -101,8 +101,6 @@ class SyncTaskQueue:
         found = desk.store.read(lambda connection: fetch_known(connection, task_id))
         task, ticket = desk.retry(found, by=by, loop=None)
         ticket.wait()
-        if isinstance(desk, Serving):
-            desk.stop_replaced(desk.acceptance.replaced_by(task))
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:

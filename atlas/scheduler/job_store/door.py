@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 class Door:
     """Held by a pass from its opening until its commit, and by a change to jobs; every method from any thread.
 
-    ``on_released`` takes the tasks of a pass once they are on disk, ``on_dropped`` those that were not written, and
-    ``on_replaced`` ids of tasks whose end a pass asked for; ``wake`` lets the loop look at the jobs.
+    ``on_released`` takes the tasks of a pass once they are on disk, ``on_dropped`` those that were not written;
+    ``wake`` lets the loop look at the jobs.
     """
 
     def __init__(
@@ -49,12 +49,10 @@ class Door:
         *,
         on_released: Callable[[Sequence[Task]], None],
         on_dropped: Callable[[Sequence[Task]], None],
-        on_replaced: Callable[[Sequence[str]], None],
         wake: Callable[[], None],
     ) -> None:
         self._store, self._table, self._apart = store, table, apart
-        self._on_released, self._on_dropped, self._on_replaced = on_released, on_dropped, on_replaced
-        self._wake = wake
+        self._on_released, self._on_dropped, self._wake = on_released, on_dropped, wake
         self.lock = threading.Lock()
         self._local = threading.local()
         self._looping: Pass | None = None  # the pass the loop has open, until its thread closes it
@@ -160,9 +158,6 @@ class Door:
         if len(kept) < len(decided.tasks):
             kept_ids = {task.id for task in kept}
             self._on_dropped([task for task in decided.tasks if task.id not in kept_ids])
-        replaced = [old for task in kept for old in decided.replaces.get(task.id, ())]
-        if replaced:
-            self._on_replaced(replaced)
         self._apart.tell(apart + faults)
         self._apart.tell_return(well)
         ended = [JobEvent(job_id=job_id, kind=JobEventKind.ENDED, at=decided.now) for job_id in served.ended]

@@ -86,7 +86,6 @@ class JobStore(SQLAlchemyJobStore):
         *,
         on_released: Callable[[Sequence[Task]], None],
         on_dropped: Callable[[Sequence[Task]], None],
-        on_replaced: Callable[[Sequence[str]], None],
     ) -> None:
         super().__init__(  # type: ignore[no-untyped-call]
             engine=store.engine, metadata=MetaData(), tablename=jobs.name
@@ -99,7 +98,6 @@ class JobStore(SQLAlchemyJobStore):
             self.apart_jobs,
             on_released=on_released,
             on_dropped=on_dropped,
-            on_replaced=on_replaced,
             wake=self._wake,
         )
         self._changes = JobChanges(store, self._table, self.apart_jobs, self.door)

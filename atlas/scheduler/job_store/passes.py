@@ -69,7 +69,6 @@ class Pass:
         skipped: Rows of ``fires`` that are new and skips.
         longer: Rows of ``fires`` that go on: ranges of skips, with their new end and how many more they hold.
         tasks: Tasks to insert, each named by one of ``served``.
-        replaces: New task → the tasks whose end it asks for.
         skips: Message behind the commit, of the rows that were written.
         faults: Jobs on which it could not be decided, so that skips are stored → why.
         refused: Jobs of which an earlier pass could not be written, and that shall have skips → why.
@@ -84,7 +83,6 @@ class Pass:
     skipped: list[dict[str, Any]] = field(default_factory=list)
     longer: list[dict[str, Any]] = field(default_factory=list)
     tasks: list[Task] = field(default_factory=list)
-    replaces: dict[str, list[str]] = field(default_factory=dict)
     skips: list[Skipped] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
