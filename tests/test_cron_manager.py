@@ -29,6 +29,7 @@ from atlas.scheduler.errors import (
     JobOwnershipError,
     JobUnboundError,
     QueueStoppedError,
+    ScheduleError,
     StoreHeldError,
     StoreMismatchError,
     StoreUnavailableError,
@@ -300,6 +301,10 @@ def test_what_is_given_in_the_wrong_shape_is_told_so(clockwork: Clockwork) -> No
         "job name None is not 1 to 191": lambda: cron.add_job(None, "* * * * *", "nothing"),
         "until datetime.timedelta.* is no instant": lambda: cron.pause_job("job", until=timedelta(hours=2)),
         "reason None is no text": lambda: cron.pause_job("job", reason=None),
+        "by 1 is no text": lambda: cron.pause_job("job", by=1),
+        "by 2 is no text": lambda: cron.run_job_now("job", by=2),
+        "by 3 is no text": lambda: cron.add_job("other", "* * * * *", "nothing", by=3),
+        "by 4 is no text": lambda: cron.remove_job("job", by=4),
         r"names 'job' is one name; write \['job'\]": lambda: cron.pause_jobs("job"),
         "names 'job' is one": lambda: cron.run_jobs_now("job"),
         "'job' is one name": lambda: cron.resume_jobs("job"),
@@ -308,6 +313,13 @@ def test_what_is_given_in_the_wrong_shape_is_told_so(clockwork: Clockwork) -> No
         with pytest.raises(ArgumentsError, match=said):
             call()
     assert clockwork.job().pause is None
+    assert [job.name for job in cron.get_all_jobs()] == ["job"]
+    assert clockwork.decisions() == []
+
+
+def test_a_zone_that_does_not_exist_is_told_when_the_manager_is_made() -> None:
+    with pytest.raises(ScheduleError, match="no time zone 'Mars'"):
+        CronManager(TaskQueue(), timezone="Mars")
 
 
 def test_a_resume_the_database_does_not_take_leaves_the_job_paused(

@@ -277,7 +277,9 @@ def process_workloads_restless() -> Restless:
         ({"priorty": "high"}, TypeError, r"unknown options: priorty .*kwargs="),
         ({"priority": "soon"}, ArgumentsError, "not one of URGENT"),
         ({"timeout": 0}, ArgumentsError, "timeout 0 is not a positive number"),
-        ({"timeout": "5m"}, ArgumentsError, "timeout '5m'"),
+        ({"timeout": "5 parsecs"}, ArgumentsError, "timeout: cannot read this duration at '5 parsecs'"),
+        ({"timeout": "0s"}, ArgumentsError, r"timeout 0\.0 is not a positive number"),
+        ({"by": 5}, ArgumentsError, "by 5 is no text"),
         ({"max_retries": -1}, ArgumentsError, "max_retries -1"),
         ({"max_retries": "3"}, ArgumentsError, "max_retries '3'"),
         ({"max_retries": 1.5}, ArgumentsError, r"max_retries 1\.5"),
@@ -360,6 +362,7 @@ async def test_policies_come_from_the_call_then_from_the_queue(registry: Registr
             for options in (
                 {},
                 {"timeout": None, "max_retries": 0},
+                {"timeout": "1h30m"},
                 {"retry": SOON},
                 {"retry": SOON, "max_retries": 9},
             )
@@ -367,6 +370,7 @@ async def test_policies_come_from_the_call_then_from_the_queue(registry: Registr
     assert [(policy.timeout_s, policy.retry.max_retries, policy.retry.delay_s) for policy in rows] == [
         (7.0, 1, 2.0),
         (None, 0, 2.0),
+        (5400.0, 1, 2.0),
         (7.0, 3, 0.01),
         (7.0, 9, 0.01),
     ]

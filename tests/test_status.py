@@ -509,6 +509,10 @@ def test_a_question_without_meaning_is_refused(library: StatusManager) -> None:
         library.get_tasks(status="done")
     with pytest.raises(ArgumentsError, match="limit -1 is not a whole number of at least 0"):
         library.get_tasks(limit=-1)
+    wrong: dict[str, Any] = {"job": 5, "text": 5, "before": 5, "status": 5, "since": "2026-03-02", "until": 5}
+    for name, value in wrong.items():
+        with pytest.raises(ArgumentsError, match=f"{name} {value!r} is no"):
+            library.get_tasks(**{name: value})
     for name in ("since", "until"):
         with pytest.raises(ArgumentsError, match=f"{name} 2026-03-02T12:00:00 has no offset"):
             library.get_tasks(**{name: datetime(2026, 3, 2, 12)})  # type: ignore[arg-type]  # noqa: DTZ001

@@ -19,6 +19,7 @@ from atlas.scheduler.running_clock import RunningClock
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.triggers import trigger_for
+from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -433,6 +434,7 @@ class CronManager:
         timezone: Zone of schedules that name none; UTC by default.
 
     Raises:
+        ScheduleError: There is no such zone.
         StoreMismatchError: The queue and the status manager have different stores.
     """
 
@@ -444,7 +446,7 @@ class CronManager:
             raise ArgumentsError(msg)
         if status_manager is not None:
             task_queue.bind(status_manager.store)
-        self._sync = SyncCronManager(task_queue, timezone=timezone)
+        self._sync = SyncCronManager(task_queue, timezone=zone_named(timezone).key)
 
     @property
     def sync(self) -> SyncCronManager:

@@ -7,7 +7,7 @@ import re
 from typing import Final
 
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.message import Message
+from atlas.scheduler.message import Message, message_of
 
 UNITS_S: Final = {"w": 604_800.0, "d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 """Seconds in one unit, longest first: the order in which a text may name them."""
@@ -75,6 +75,18 @@ def _read(text: str) -> float:
     if len(units) == len(UNITS_S):
         raise ArgumentsError(Message("an empty text is no duration; {hint}", hint=_HINT))
     return total
+
+
+def seconds(name: str, value: object) -> float:
+    """A duration given as seconds or text.
+
+    Raises:
+        ArgumentsError: It is neither; ``name`` is in the message.
+    """
+    try:
+        return parse_duration(value)
+    except ValueError as error:
+        raise ArgumentsError(Message("{name}: {what}", name=name, what=message_of(error))) from None
 
 
 def format_duration(seconds: float) -> str:

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
 
 from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, CatchUp, JobDefinition, JobPolicies, JobSource
-from atlas.scheduler.durations import parse_duration
+from atlas.scheduler.durations import seconds
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.message import Message, message_of
+from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Interval, Schedule
@@ -219,18 +219,6 @@ def _retry(options: JobOptions, defaults: QueueDefaults) -> RetryPolicy:
             value: Any = options[option]  # type: ignore[literal-required]
             values[name] = seconds(option, value) if name.endswith("_s") else value
     return RetryPolicy(**values)
-
-
-def seconds(name: str, value: float | str) -> float:
-    """A duration given as seconds or text.
-
-    Raises:
-        ArgumentsError: It is neither; ``name`` is in the message.
-    """
-    try:
-        return parse_duration(value)
-    except ValueError as error:
-        raise ArgumentsError(Message("{name}: {what}", name=name, what=message_of(error))) from None
 
 
 def _member(kind: type[E], name: str, value: object) -> E:

@@ -59,12 +59,13 @@ class Pause:
         """A pause that begins at ``now``.
 
         Raises:
-            ArgumentsError: ``until`` is not in the future, or more than a hundred years ahead; the reason is no text.
+            ArgumentsError: ``until`` is not in the future, or more than a hundred years ahead; a text is none.
         """
-        why: object = reason  # a caller without type checks may give anything
+        texts: dict[str, object] = {"reason": reason, "by": by}  # a caller without type checks may give anything
         end: object = until
-        if not isinstance(why, str):
-            raise ArgumentsError(f"reason {why!r:.80} is no text")
+        for name, text in texts.items():
+            if not isinstance(text, str):
+                raise ArgumentsError(f"{name} {text!r:.80} is no text")
         if not isinstance(end, datetime | None):
             raise ArgumentsError(f"until {end!r:.80} is no instant: give a datetime with its zone")
         if until is not None and (until.tzinfo is None or until <= now):

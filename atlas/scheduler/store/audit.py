@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import insert, select
 
 from atlas.scheduler.as_json import fields_as_json
+from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import audit
 
 if TYPE_CHECKING:
@@ -88,7 +89,14 @@ def write_audit(
 def write_audits(
     connection: Connection, action: Action, changes: Sequence[tuple[str, Any, Any]], *, by: str, at: datetime
 ) -> None:
-    """`write_audit` for several subjects of one change, each with what was before and after: a line for each."""
+    """`write_audit` for several subjects of one change, each with what was before and after: a line for each.
+
+    Raises:
+        ArgumentsError: ``by`` is no text.
+    """
+    who: object = by  # a caller without type checks may give anything
+    if not isinstance(who, str):
+        raise ArgumentsError(f"by {who!r:.80} is no text")
     common = {"at": at.timestamp(), "actor": as_line(by or CODE), "action": action.value}
     values = {id(value): value for change in changes for value in change[1:]}  # many subjects often share one
     texts = {key: _text(value) for key, value in values.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, func, not_, or_, select
@@ -16,7 +17,6 @@ from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from datetime import datetime
 
     from sqlalchemy import ColumnElement, Connection
 
@@ -39,7 +39,7 @@ class TaskFilter:
         before: Behind the task of this `cursor`, for the next page.
 
     Raises:
-        ArgumentsError: There is no such status, an instant is naive, or the limit is negative.
+        ArgumentsError: There is no such status, an instant is naive or none, or the limit is negative.
     """
 
     job: str | None = None
@@ -53,17 +53,22 @@ class TaskFilter:
     def __post_init__(self) -> None:
         if self.status is not None:
             try:
-                object.__setattr__(self, "status", TaskStatus(self.status.upper()))
+                object.__setattr__(self, "status", TaskStatus(str(self.status).upper()))
             except ValueError:
                 raise ArgumentsError(f"status {self.status!r} is not one of {', '.join(TaskStatus)}") from None
         if type(self.limit) is not int or self.limit < 0:
             raise ArgumentsError(f"limit {self.limit!r} is not a whole number of at least 0")
         object.__setattr__(self, "limit", min(self.limit, MOST_TASKS))
-        for name in ("job", "text"):
+        for name in ("job", "text", "before"):
             said = getattr(self, name)
+            if not isinstance(said, str | None):
+                raise ArgumentsError(f"{name} {said!r:.80} is no text")
             if said is not None:
                 object.__setattr__(self, name, shorten(said))  # as rows have it: a driver refuses NUL and half a letter
-        for name, at in (("since", self.since), ("until", self.until)):
+        for name in ("since", "until"):
+            at = getattr(self, name)
+            if not isinstance(at, datetime | None):
+                raise ArgumentsError(f"{name} {at!r:.80} is no instant: give a datetime with its zone")
             if at is not None and at.utcoffset() is None:
                 raise ArgumentsError(f"{name} {at.isoformat()} has no offset from UTC: give it a zone")
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypedDict
 from loguru import logger
 
 from atlas.scheduler.arguments import encode_arguments
+from atlas.scheduler.durations import seconds
 from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, FunctionRefusedError, TaskUnfinishedError
 from atlas.scheduler.message import Message
 from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, function_of, surely_refused
@@ -43,7 +44,7 @@ class SubmitOptions(TypedDict, total=False):
         task_id: An id of your own, 1 to 191 printable characters; it must be new.
         name: What people call the task; by default the function's name.
         priority: Order of service: URGENT, HIGH, NORMAL (default), LOW.
-        timeout: Longest one attempt may run, seconds; None is no limit; by default the queue's (600).
+        timeout: Longest one attempt may run, seconds or ``"5m"``; None is no limit; by default the queue's (600).
         max_retries: Retries after the first attempt; by default the queue's (3).
         retry: The whole retry policy, where the waits matter too.
         executor: ``"process"`` to run in a killable process; by default ``async def`` on the loop, ``def`` in a thread.
@@ -55,7 +56,7 @@ class SubmitOptions(TypedDict, total=False):
     task_id: str | None
     name: str | None
     priority: TaskPriority | str | int
-    timeout: float | None
+    timeout: float | str | None
     max_retries: int | None
     retry: RetryPolicy | None
     executor: ExecutorKind | str | None
@@ -189,7 +190,7 @@ class Submission:
             priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
             policy=_policy(
                 self._retry(options.get("retry"), options.get("max_retries")),
-                options.get("timeout", self._defaults.timeout_s),
+                _limit(options.get("timeout", self._defaults.timeout_s)),
                 _on_crash(options.get("on_crash", OnCrash.RETRY)),
                 executor_for(options.get("executor"), function),
             ),
@@ -228,6 +229,10 @@ def _retries(max_retries: int) -> RetryPolicy:
 
 
 _SHARED_RETRIES: Final = lru_cache(maxsize=64)(lambda max_retries: RetryPolicy(max_retries=max_retries))
+
+
+def _limit(timeout: float | str | None) -> float | None:
+    return seconds("timeout", timeout) if isinstance(timeout, str) else timeout  # the policy judges the rest
 
 
 def _policy(retry: RetryPolicy, timeout_s: float | None, on_crash: OnCrash, executor: ExecutorKind) -> TaskPolicy:
