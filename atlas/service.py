@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from loguru import logger
 
 from atlas.builtin.binding import bind_builtins
-from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, QueueStoppedError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
-from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults
 from atlas.scheduler.lease_facts import config_said, troubles_of
 from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.queue import TaskQueue
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.reconcile.reconciler import Reconciler
+from atlas.scheduler.reconcile.watch import ConfigWatch
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import Lease, scheduler_lease, standbys

@@ -12,11 +12,12 @@ import pytest
 
 from atlas import builtin, collectors, scheduler
 from atlas.collectors.fetch import _STATUS_WORDS
-from atlas.scheduler.config.checked import Checked
 from atlas.scheduler.cron.fields import KINDS
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.jobs import PolicyDefaults, parse_jobs, read_jobs_text
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.text import read_jobs_text
 from atlas.scheduler.message import Message, from_parts, message_of, parts_of
+from atlas.scheduler.reconcile.checked import Checked
 from atlas.scheduler.registry import Registry
 from atlas.web.words.speech import Speech
 from atlas.web.words.zh import PARTS, ZH

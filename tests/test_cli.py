@@ -29,7 +29,7 @@ from atlas.cli.stdout import never_fail_to_print
 from atlas.cli.tables import Cell, Column, print_json, print_table
 from atlas.cli.times import LocalTimes
 from atlas.scheduler.errors import ArgumentsError
-from atlas.scheduler.jobs import schema_text
+from atlas.scheduler.jobs_file.format import schema_text
 from atlas.scheduler.log_lines import one_line
 from tests.installations import LIMIT_S, Finished, Installation, Served
 

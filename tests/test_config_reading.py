@@ -11,17 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
-from atlas.scheduler.config import checked as checked_module
-from atlas.scheduler.config import reading as reading_module
-from atlas.scheduler.config.checked import Checked
-from atlas.scheduler.config.edit import EditReader
-from atlas.scheduler.config.reading import JobsReader
 from atlas.scheduler.definition import JobDefinition
 from atlas.scheduler.definition_text import UnreadDefinition
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.job_store.records import JobRecord, make_records
-from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.reconcile import checked as checked_module
+from atlas.scheduler.reconcile import reading as reading_module
+from atlas.scheduler.reconcile.checked import Checked
+from atlas.scheduler.reconcile.edit import EditReader
+from atlas.scheduler.reconcile.reading import JobsReader
+from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.store.revisions import RevisionText
 from atlas.scheduler.store.tables import jobs

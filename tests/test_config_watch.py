@@ -14,15 +14,15 @@ import pytest
 from sqlalchemy import select
 
 from atlas.scheduler.client import AtlasClient
-from atlas.scheduler.config import file as config_file
-from atlas.scheduler.config import watch as config_watch
-from atlas.scheduler.config.file import FileWatch, is_being_written, replacing
-from atlas.scheduler.config.requests import text_digest
-from atlas.scheduler.config.watch import ConfigWatch
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState
+from atlas.scheduler.reconcile import file as config_file
+from atlas.scheduler.reconcile import watch as config_watch
+from atlas.scheduler.reconcile.file import FileWatch, is_being_written, replacing
+from atlas.scheduler.reconcile.requests import text_digest
+from atlas.scheduler.reconcile.watch import ConfigWatch
 from atlas.scheduler.store.audit import Action, read_audit
 from atlas.scheduler.store.revisions import Revision, ask, find_revisions, open_requests, request_numbered
 from atlas.scheduler.store.tables import jobs
@@ -457,7 +457,7 @@ def test_an_edit_while_a_start_reads_the_file_is_seen(manual: Edited, monkeypatc
         manual.file.unlink(missing_ok=True)
         return text_digest(text)
 
-    monkeypatch.setattr("atlas.scheduler.reconcile.text_digest", slow)
+    monkeypatch.setattr("atlas.scheduler.reconcile.reconciler.text_digest", slow)
     manual.start(text_of(reload="manual", one=HEALTH, two=HEALTH))
     assert "no such file" in manual.wait_for(REFUSED).detail["words"]
     assert set(manual.rows()) == {"one"}

@@ -15,20 +15,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atlas.scheduler import jobs
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.definition_text import definition_of, text_of
 from atlas.scheduler.errors import ConfigError, Problem, ScheduleError
-from atlas.scheduler.jobs import (
-    JobsFile,
-    PolicyDefaults,
-    jobs_schema,
-    load_jobs,
-    parse_jobs,
-    read_jobs_text,
-    schema_text,
-)
+from atlas.scheduler.jobs_file.format import jobs_schema, schema_text
+from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, load_jobs, parse_jobs
+from atlas.scheduler.jobs_file.text import read_jobs_text
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
@@ -687,9 +680,9 @@ def test_a_file_that_somebody_names_and_that_is_not_there_is_answered_with_the_n
 def test_a_file_above_the_limit_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "cron_jobs.json"
     path.write_text(DOCUMENTED, encoding="utf-8")
-    monkeypatch.setattr(jobs, "MAX_BYTES", len(DOCUMENTED.encode()))
+    monkeypatch.setattr("atlas.scheduler.jobs_file.text.MAX_BYTES", len(DOCUMENTED.encode()))
     assert read_jobs_text(path) == DOCUMENTED
-    monkeypatch.setattr(jobs, "MAX_BYTES", len(DOCUMENTED.encode()) - 1)
+    monkeypatch.setattr("atlas.scheduler.jobs_file.text.MAX_BYTES", len(DOCUMENTED.encode()) - 1)
     with pytest.raises(ConfigError, match="larger than"):
         read_jobs_text(path)
 

@@ -19,7 +19,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atlas.collectors.memory import remember_failure
-from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import (
     AtlasError,
     ConfigError,
@@ -29,8 +28,9 @@ from atlas.scheduler.errors import (
     UnknownTaskError,
 )
 from atlas.scheduler.events import TaskEvent
-from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
 from atlas.scheduler.message import message_of
+from atlas.scheduler.reconcile.advice import advise
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.store.task_rows import attempt_row, full_row, insert_attempts, insert_tasks

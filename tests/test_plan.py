@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from loguru import logger
 
 from atlas.cli import planning
-from atlas.scheduler.config.advice import advise
-from atlas.scheduler.config.changes import differences
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.reconcile.advice import advise
+from atlas.scheduler.reconcile.changes import differences
+from atlas.scheduler.reconcile.reconciler import Reconciler
 from tests.clockwork import DAY, START, Clockwork, utc
 from tests.installations import Installation, Served
 from tests.queue_bench import eventually
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from pathlib import Path
 
-    from atlas.scheduler.config.preview import Preview
+    from atlas.scheduler.reconcile.preview import Preview
     from tests.installations import Typed
 
 HOURLY = {"cron_expression": "@hourly", "function": "nothing"}

@@ -13,16 +13,16 @@ from sqlalchemy import text
 from atlas.builtin.health.jobs import jobs_check
 from atlas.scheduler import bridge as bridge_module
 from atlas.scheduler.client import AtlasClient
-from atlas.scheduler.config.advice import advise
-from atlas.scheduler.config.file import Seen, content_digest
 from atlas.scheduler.errors import JobRefusedError
 from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_store import passes as passes_module
 from atlas.scheduler.job_store.apart import RETRY_FIRST_S, RETRY_MAX_S, Apart
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults
 from atlas.scheduler.leaders_jobs import LeadersJobs
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.reconcile.advice import advise
+from atlas.scheduler.reconcile.file import Seen, content_digest
+from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.refusals import MAX_LETTERS, cause_of
 from atlas.scheduler.store.task_rows import new_row

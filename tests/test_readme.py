@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import pytest
 
-from atlas.scheduler.jobs import PolicyDefaults, parse_jobs
 from atlas.scheduler.jobs_file.format import CalendarEntry, DateTrigger, IntervalTrigger, JobEntry, JobsDocument
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
 
 ROOT = Path(__file__).parent.parent
 README, CHINESE, FIELDS = ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "config" / "README.md"

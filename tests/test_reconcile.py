@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from sqlalchemy import event, insert, select, update
 
-from atlas.scheduler import reconcile as reconcile_module
 from atlas.scheduler.client import SyncAtlasClient
-from atlas.scheduler.config.plan import Plan, make_plan
 from atlas.scheduler.definition_text import UnreadDefinition, definition_of, row_of, seal_of, text_of
 from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavailableError
 from atlas.scheduler.events import JobEvent
 from atlas.scheduler.job_store import changes
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.jobs import PolicyDefaults, load_jobs
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults, load_jobs
+from atlas.scheduler.reconcile import reconciler as reconcile_module
+from atlas.scheduler.reconcile.plan import Plan, make_plan
+from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.store.tables import jobs, revisions
 from tests.clockwork import DAY, LIMIT_S, Clockwork, nothing, utc
 

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from atlas.scheduler.config.plan import Plan
-    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.jobs_file.parsing import JobsFile
+    from atlas.scheduler.reconcile.plan import Plan
 
 JOBS = {"health": {"cron_expression": "@yearly"}, "echo": {"cron_expression": "@yearly", "function": "report"}}
 PAGES = (
@@ -159,7 +159,7 @@ def test_what_is_saved_while_a_standby_reloads_is_not_written_over(pair: Pair, m
         return looked(wanted)
 
     monkeypatch.setattr(reconciler, "plan", slow)
-    monkeypatch.setattr("atlas.scheduler.config.requests.ANSWER_S", 0.5)
+    monkeypatch.setattr("atlas.scheduler.reconcile.requests.ANSWER_S", 0.5)
     with suppress(StoreUnavailableError):  # the text that was asked for is gone
         pair.standby.reload(author="test")
     assert file.read_text() == saved

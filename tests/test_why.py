@@ -13,8 +13,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from atlas.scheduler.errors import UnknownJobError
-from atlas.scheduler.jobs import PolicyDefaults
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.testing.virtual_time import close_by_hand

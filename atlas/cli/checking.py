@@ -10,17 +10,19 @@ from typing import TYPE_CHECKING
 from atlas.cli.exits import Exit
 from atlas.cli.installation import quiet_logs, settings_of
 from atlas.cli.tables import Cell, print_json, say
-from atlas.scheduler.config.advice import advise
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import decode_jobs_text, parse_jobs, read_jobs_bytes, schema_text
+from atlas.scheduler.jobs_file.format import schema_text
+from atlas.scheduler.jobs_file.parsing import parse_jobs
+from atlas.scheduler.jobs_file.text import decode_jobs_text, read_jobs_bytes
 from atlas.scheduler.log_lines import one_line
+from atlas.scheduler.reconcile.advice import advise
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Iterator, Sequence
 
     from atlas.scheduler.errors import Problem
-    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.jobs_file.parsing import JobsFile
     from atlas.scheduler.registry import Registry
     from atlas.service import AtlasScheduler
     from atlas.settings import Settings

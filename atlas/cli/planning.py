@@ -11,11 +11,11 @@ from atlas.cli.checking import read_wanted, shown_file
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, counted, print_json, say
-from atlas.scheduler.config.preview import Preview, make_preview
-from atlas.scheduler.config.requests import ANSWER_S, await_answer, request, request_replace
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, Problem, UnknownRevisionError
-from atlas.scheduler.jobs import read_jobs_text
+from atlas.scheduler.jobs_file.text import read_jobs_text
+from atlas.scheduler.reconcile.preview import Preview, make_preview
+from atlas.scheduler.reconcile.requests import ANSWER_S, await_answer, request, request_replace
 from atlas.scheduler.store.audit import Action
 from atlas.scheduler.store.revisions import latest_revision, revision_numbered
 
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from atlas.cli.times import LocalTimes
     from atlas.scheduler.client import SyncAtlasClient
-    from atlas.scheduler.config.preview import JobPreview, Kind
-    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.jobs_file.parsing import JobsFile
+    from atlas.scheduler.reconcile.preview import JobPreview, Kind
     from atlas.settings import Settings
 
 _SIGNS: Final = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "red")}

@@ -11,9 +11,10 @@ from atlas.cli.checking import functions_of
 from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
-from atlas.scheduler.config.changes import changed_jobs
 from atlas.scheduler.errors import ArgumentsError, ConfigError, UnknownRevisionError
-from atlas.scheduler.jobs import parse_jobs, read_jobs_text
+from atlas.scheduler.jobs_file.parsing import parse_jobs
+from atlas.scheduler.jobs_file.text import read_jobs_text
+from atlas.scheduler.reconcile.changes import changed_jobs
 from atlas.scheduler.store.revisions import find_revisions, latest_revision, revision_numbered
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.scheduler.crash_points import CrashPoint
-    from atlas.scheduler.reconcile import Reconciler
+    from atlas.scheduler.reconcile.reconciler import Reconciler
     from atlas.scheduler.testing.virtual_time import VirtualTime
     from scripts.simulate.expected import Expected
     from scripts.simulate.poison import Poison

@@ -1,1 +1,1 @@
-"""How `atlas.scheduler.jobs` reads `config/cron_jobs.json`: JSON with positions, its format, its definitions."""
+"""What `config/cron_jobs.json` says: its bytes, JSON with positions, its format, and the definitions made of it."""

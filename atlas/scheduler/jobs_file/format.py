@@ -15,6 +15,7 @@ a file is read.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -209,7 +210,7 @@ class JobsFrame(JobsDocument):
     """The jobs, by id."""
 
 
-class EditorSchema(GenerateJsonSchema):
+class _EditorSchema(GenerateJsonSchema):
     """The JSON Schema of the models as editors like it: without ``null``, without titles that repeat the key."""
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
@@ -232,3 +233,14 @@ class EditorSchema(GenerateJsonSchema):
     def get_title_from_name(self, name: str) -> str:
         """The name itself."""
         return name
+
+
+def jobs_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the file, made from the models."""
+    schema = JobsDocument.model_json_schema(schema_generator=_EditorSchema)
+    return {"$schema": _EditorSchema.schema_dialect, **schema, "title": "Atlas Scheduler: cron_jobs.json"}
+
+
+def schema_text() -> str:
+    """`jobs_schema` as the text of ``config/cron_jobs.schema.json``."""
+    return json.dumps(jobs_schema(), indent=2, ensure_ascii=False) + "\n"

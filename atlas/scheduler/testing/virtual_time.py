@@ -14,9 +14,9 @@ from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.job_store.job_store import MAX_SLEEP_S
-from atlas.scheduler.jobs import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import PolicyDefaults
 from atlas.scheduler.loop_watch import LoopWatch
-from atlas.scheduler.reconcile import Reconciler
+from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.testing.by_hand import HandStore
 from atlas.scheduler.testing.inline import InlineQueue
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.scheduler.clock import Clock
-    from atlas.scheduler.config.plan import Plan
     from atlas.scheduler.cron_manager import SyncCronManager
+    from atlas.scheduler.reconcile.plan import Plan
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 from pydantic import Field
 
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import schema_text
+from atlas.scheduler.jobs_file.format import schema_text
 from atlas.scheduler.store.revisions import find_revisions
 from atlas.web.api.verb import MAX_NUMBER, Call, Paged, Taken, Verb, listed
 
 if TYPE_CHECKING:
-    from atlas.scheduler.config.plan import Plan
+    from atlas.scheduler.reconcile.plan import Plan
 
 
 class Text(Taken):
@@ -55,7 +55,7 @@ def check(call: Call) -> dict[str, Any]:
         reconciler.plan(wanted)
     except ConfigError as error:
         return {"ok": False, "jobs": [], "problems": [one.to_json() for one in error.problems]}
-    from atlas.scheduler.config.advice import advise  # few processes are ever asked
+    from atlas.scheduler.reconcile.advice import advise  # few processes are ever asked
 
     advised = advise(
         wanted, file=reconciler.path, now=call.store.clock.now(), slots=scheduler.max_workers, limits=scheduler.limits
@@ -92,7 +92,7 @@ def diff(call: Call) -> dict[str, Any]:
     """What is different between two revisions: in words, then line by line."""
     import difflib  # few processes ever compare
 
-    from atlas.scheduler.config.changes import changed_jobs
+    from atlas.scheduler.reconcile.changes import changed_jobs
 
     asked, reconciler = call.taken(Two), call.atlas.reconciler
     old, new = (reconciler.revision(number) for number in (asked.a, asked.b))

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs import read_jobs_text
+from atlas.scheduler.jobs_file.text import read_jobs_text
 from atlas.scheduler.store.revisions import find_revisions, latest_revision
 from atlas.scheduler.store.tables import revisions
 from atlas.web.pages.view import View, number_in
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
-    from atlas.scheduler.config.preview import JobPreview
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast.result import Forecast
+    from atlas.scheduler.reconcile.preview import JobPreview
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
 

@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 
     from markupsafe import Markup
 
-    from atlas.scheduler.config.preview import Preview
     from atlas.scheduler.events import Event
     from atlas.scheduler.forecast.result import Forecast
     from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.reconcile.preview import Preview
     from atlas.web.site import Site
 
 FORECAST_KEEPS_S: Final = 60.0

@@ -18,8 +18,8 @@ from scripts.bench.measure import Figures, Goal, Measure, Side, check
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atlas.scheduler.config.file import Seen
-    from atlas.scheduler.reconcile import Reconciler
+    from atlas.scheduler.reconcile.file import Seen
+    from atlas.scheduler.reconcile.reconciler import Reconciler
 
 SCHEDULE = "20 15 3 * * *"
 EDITS = 3

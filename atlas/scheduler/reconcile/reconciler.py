@@ -15,18 +15,19 @@ from typing import TYPE_CHECKING, Final
 
 from loguru import logger
 
-from atlas.scheduler.config.checked import Checked
-from atlas.scheduler.config.file import REPORTED_S, Seen, content_digest, read_content
-from atlas.scheduler.config.plan import Plan, function_lost, make_plan
-from atlas.scheduler.config.reading import JobsReader, mode_in
-from atlas.scheduler.config.requests import ANSWER_S, await_answer, request, request_replace, text_digest
-from atlas.scheduler.config.standing import Standing
 from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnavailableError, UnknownRevisionError
 from atlas.scheduler.events import JobEventKind, SchedulerEventKind
 from atlas.scheduler.job_store.records import JobChange, make_records
-from atlas.scheduler.jobs import MAX_BYTES, JobsFile, PolicyDefaults, decode_jobs_text, parse_jobs, read_jobs_text
 from atlas.scheduler.jobs_file.functions import is_missing
+from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.text import MAX_BYTES, decode_jobs_text, read_jobs_text
 from atlas.scheduler.message import Message
+from atlas.scheduler.reconcile.checked import Checked
+from atlas.scheduler.reconcile.file import REPORTED_S, Seen, content_digest, read_content
+from atlas.scheduler.reconcile.plan import Plan, function_lost, make_plan
+from atlas.scheduler.reconcile.reading import JobsReader, mode_in
+from atlas.scheduler.reconcile.requests import ANSWER_S, await_answer, request, request_replace, text_digest
+from atlas.scheduler.reconcile.standing import Standing
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.revisions import (
     Request,
@@ -46,9 +47,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.config.preview import Preview
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.reconcile.preview import Preview
     from atlas.scheduler.store.store import Store
 
 FILE: Final = "file"
@@ -273,7 +274,7 @@ class Reconciler:
         Raises:
             ConfigError: It cannot be used; the error holds everything that is wrong.
         """
-        from atlas.scheduler.config.preview import make_preview  # with the forecast: few ask for it
+        from atlas.scheduler.reconcile.preview import make_preview  # with the forecast: few ask for it
 
         wanted, store, queue = self.parse(text), self._store, self._cron.queue
         limits = {kind.value: limit for kind, limit in queue.executor_limits.items()}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from atlas.scheduler.config.file import read_content, replacing
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
+from atlas.scheduler.reconcile.file import read_content, replacing
 from atlas.scheduler.store.audit import CODE, Action
 from atlas.scheduler.store.foreign_commits import ForeignCommits, listening
 from atlas.scheduler.store.revisions import Request, ask, request_numbered, withdraw

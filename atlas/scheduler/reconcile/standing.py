@@ -12,9 +12,9 @@ from atlas.scheduler.message import Message, message_of, parts_of
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from atlas.scheduler.config.checked import Checked
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.errors import ConfigError, Problem
+    from atlas.scheduler.reconcile.checked import Checked
 
 MAX_TOLD: Final = 4000
 """Characters of an error in the figures that other processes see."""

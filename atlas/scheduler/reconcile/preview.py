@@ -8,9 +8,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from loguru import logger
 from sqlalchemy import select, text
 
-from atlas.scheduler.config.changes import differences
-from atlas.scheduler.config.checked import Checked
-from atlas.scheduler.config.plan import function_lost, make_plan
 from atlas.scheduler.forecast.jobs import ForecastJob
 from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_state import read_pauses
@@ -18,6 +15,9 @@ from atlas.scheduler.job_store.records import same_times
 from atlas.scheduler.job_store.rows import read_jobs
 from atlas.scheduler.jobs_file.functions import is_missing
 from atlas.scheduler.lease_facts import unbound_jobs
+from atlas.scheduler.reconcile.changes import differences
+from atlas.scheduler.reconcile.checked import Checked
+from atlas.scheduler.reconcile.plan import function_lost, make_plan
 from atlas.scheduler.store.leases import last_lease
 from atlas.scheduler.store.refusals import cause_of
 from atlas.scheduler.store.revisions import latest_revision
@@ -32,13 +32,13 @@ if TYPE_CHECKING:
 
     from sqlalchemy import Connection
 
-    from atlas.scheduler.config.changes import Difference
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
     from atlas.scheduler.forecast.result import Forecast, Herd
     from atlas.scheduler.job_state import Pause
     from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.jobs_file.parsing import JobsFile
+    from atlas.scheduler.reconcile.changes import Difference
     from atlas.scheduler.store.revisions import Revision
 
 Kind = Literal["added", "changed", "removed"]

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from atlas.scheduler.clock import until_next_s
-from atlas.scheduler.config.file import SETTLED_S, WRITTEN_S, FileWatch, is_being_written
 from atlas.scheduler.errors import AtlasError
-from atlas.scheduler.jobs import MAX_BYTES
+from atlas.scheduler.jobs_file.text import MAX_BYTES
+from atlas.scheduler.reconcile.file import SETTLED_S, WRITTEN_S, FileWatch, is_being_written
 
 if TYPE_CHECKING:
-    from atlas.scheduler.reconcile import Reconciler
+    from atlas.scheduler.reconcile.reconciler import Reconciler
     from atlas.scheduler.store.store import Store
 
 LOOK_S: Final = 1.0

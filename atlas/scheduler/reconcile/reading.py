@@ -13,17 +13,17 @@ import json
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from atlas.scheduler.config.checked import Checked, file_digests
-from atlas.scheduler.config.edit import EditReader
 from atlas.scheduler.definition import JobSource
-from atlas.scheduler.jobs import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.reconcile.checked import Checked, file_digests
+from atlas.scheduler.reconcile.edit import EditReader
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from atlas.scheduler.config.plan import Plan
     from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.reconcile.plan import Plan
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.revisions import Revision, RevisionText
 

@@ -22,16 +22,16 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from atlas.scheduler.definition import JobDefinition
 from atlas.scheduler.definition_text import digest_of
-from atlas.scheduler.jobs import JobsFile, build_document
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.jobs_file.located_json import LocatedJson
+from atlas.scheduler.jobs_file.parsing import JobsFile, build_document
 from atlas.scheduler.jobs_file.values import NOTE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.jobs import PolicyDefaults
+    from atlas.scheduler.jobs_file.parsing import PolicyDefaults
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.revisions import RevisionText
 

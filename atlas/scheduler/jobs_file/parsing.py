@@ -1,4 +1,4 @@
-"""`load_jobs`: `config/cron_jobs.json` → `JobDefinition` objects, or one `ConfigError` with everything wrong in it.
+"""`parse_jobs`: text of `config/cron_jobs.json` → `JobDefinition` objects, or one `ConfigError` with all its mistakes.
 
 ::
 
@@ -11,12 +11,8 @@ Every stage reports what it can and hands on the rest, so that one reading finds
 
 from __future__ import annotations
 
-import codecs
-import json
-from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -24,29 +20,18 @@ from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError, Problem
 from atlas.scheduler.jobs_file.building import BuiltJobs, build_jobs
 from atlas.scheduler.jobs_file.findings import Finding, findings
-from atlas.scheduler.jobs_file.format import EditorSchema, JobEntry, JobsDocument, JobsFrame
-from atlas.scheduler.jobs_file.json_faults import BACK
+from atlas.scheduler.jobs_file.format import JobEntry, JobsDocument, JobsFrame
 from atlas.scheduler.jobs_file.json_reading import read_json
-from atlas.scheduler.jobs_file.opening import NoFileError, opened
-from atlas.scheduler.message import Message, reason_of
-from atlas.scheduler.nearest import nearest
+from atlas.scheduler.jobs_file.text import read_jobs_text, unreadable
+from atlas.scheduler.message import Message
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
+    from pathlib import Path
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.registry import Registry
-
-MAX_BYTES: Final = 20_000_000
-"""Largest file that is read; ten thousand jobs with every field take about a quarter of it."""
-
-_MARKS: Final = {
-    codecs.BOM_UTF32_LE: "UTF-32",
-    codecs.BOM_UTF32_BE: "UTF-32",
-    codecs.BOM_UTF16_LE: "UTF-16",
-    codecs.BOM_UTF16_BE: "UTF-16",
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,82 +100,6 @@ def load_jobs(path: Path | str, *, defaults: PolicyDefaults) -> JobsFile:
     return parse_jobs(read_jobs_text(path), file=path, defaults=defaults, registry=None)
 
 
-def read_jobs_text(path: Path | str, *, or_pipe: bool = False) -> str:
-    """The text of the file: UTF-8, at most `MAX_BYTES`; a byte order mark, as Windows editors write it, is dropped.
-
-    Raises:
-        ConfigError: Missing, unreadable, too large, or in another encoding (UTF-16, UTF-32 and GBK are told by name).
-    """
-    return decode_jobs_text(read_jobs_bytes(path, or_pipe=or_pipe), file=path)
-
-
-def read_jobs_bytes(path: Path | str, *, or_pipe: bool = False) -> bytes:
-    """What stands in the file, at most `MAX_BYTES` and one byte more.
-
-    Args:
-        path: The file.
-        or_pipe: Somebody named this file now, and it is not the one of the settings; see `opened`.
-
-    Raises:
-        ConfigError: Missing, no file, or unreadable.
-    """
-    try:
-        with opened(path, or_pipe=or_pipe) as file:
-            return file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        meant = nearest(str(path), _files_beside(Path(path))) if or_pipe else None
-        if meant is not None:
-            raise _unreadable(path, Message("no such file; did you mean {name}?", name=repr(meant))) from None
-        if or_pipe:
-            raise _unreadable(path, Message("no such file")) from None
-        message = Message(
-            "no such file; {remedy}; another place is named as persistence.cron_config in config.yaml", remedy=BACK
-        )
-        raise _unreadable(path, message) from None
-    except IsADirectoryError:
-        message = Message("this is a folder; name a file as persistence.cron_config in config.yaml")
-        raise _unreadable(path, message) from None
-    except NoFileError:
-        raise _unreadable(path, Message("this is a pipe, a device or a socket; put a file in its place")) from None
-    except (OSError, ValueError) as error:
-        message = Message("cannot be read: {why}; check its owner and permissions", why=reason_of(error))
-        raise _unreadable(path, message) from None
-
-
-def _files_beside(path: Path) -> list[str]:
-    """What could have been meant by a path with a mistake in its name, or without the folder ``config``."""
-    found: list[str] = []
-    for folder in (path.parent, path.parent / "config"):
-        with suppress(OSError):
-            found += map(str, folder.glob("*.json"))
-    return found
-
-
-def decode_jobs_text(raw: bytes, *, file: Path | str) -> str:
-    """The text of a jobs file's bytes, see `read_jobs_text`.
-
-    Raises:
-        ConfigError: They are too many, or no UTF-8.
-    """
-    if len(raw) > MAX_BYTES:
-        message = Message(
-            "larger than {n} bytes; is this the jobs file? If so, make fewer jobs of it", n=f"{MAX_BYTES:,}"
-        )
-        raise _unreadable(file, message)
-    for mark, name in _MARKS.items():
-        if raw.startswith(mark):
-            raise _unreadable(file, Message("this is {name}; save the file as UTF-8", name=name), "")
-    if b"\0" in raw[:4]:
-        raise _unreadable(file, Message("zero bytes: this looks like UTF-16 or UTF-32; save the file as UTF-8"), "")
-    raw = raw.removeprefix(codecs.BOM_UTF8)
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        byte, guess = f"0x{raw[error.start]:02x}", _looks_like_gbk(raw)
-        message = Message("byte {byte} is not UTF-8{guess}; save the file as UTF-8", byte=byte, guess=guess)
-        raise _unreadable(file, message, raw[: error.start].decode()) from None
-
-
 def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registry: Registry | None) -> JobsFile:
     """The jobs in ``text``; ``file`` is its name for messages, and without a ``registry`` no function is checked.
 
@@ -202,7 +111,7 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
         digest = digest_of(text)
     except UnicodeEncodeError as error:
         message = Message("half of a surrogate pair is no character; save the file as UTF-8")
-        raise _unreadable(file, message, text[: error.start]) from None
+        raise unreadable(file, message, text[: error.start]) from None
     document = read_json(text)
     problems = list(document.problems(file))
     if not document.complete:
@@ -245,17 +154,6 @@ def build_document(
         return jobs, build(jobs, jobs.cron_jobs.items()), found
 
 
-def jobs_schema() -> dict[str, Any]:
-    """The JSON Schema (draft 2020-12) of the file, made from the models."""
-    schema = JobsDocument.model_json_schema(schema_generator=EditorSchema)
-    return {"$schema": EditorSchema.schema_dialect, **schema, "title": "Atlas Scheduler: cron_jobs.json"}
-
-
-def schema_text() -> str:
-    """`jobs_schema` as the text of ``config/cron_jobs.schema.json``."""
-    return json.dumps(jobs_schema(), indent=2, ensure_ascii=False) + "\n"
-
-
 def _checked(value: Any) -> tuple[JobsDocument, list[Finding]]:
     """``value`` as a model, and what is wrong with it; what is wrong is left out of the model."""
     try:
@@ -290,19 +188,3 @@ def _without(value: Any, found: list[Finding]) -> Any:
 
 def _in_file_order(problems: list[Problem]) -> list[Problem]:
     return sorted(problems, key=lambda problem: (problem.line, problem.column))
-
-
-def _unreadable(path: Path | str, message: str, before: str | None = None) -> ConfigError:
-    """An error of the file as a whole, or behind the text ``before``."""
-    line = column = 0
-    if before is not None:
-        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
-    return ConfigError([Problem(file=path, path="", message=message, line=line, column=column)])
-
-
-def _looks_like_gbk(raw: bytes) -> str:
-    try:
-        raw.decode("gb18030")
-    except UnicodeDecodeError:
-        return ""
-    return Message("; it looks like GBK")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition_text import KnownDefinition
     from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.jobs_file.parsing import JobsFile
 
 
 NAMED: Final = 20

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.jobs_file.opening import opened
+from atlas.scheduler.jobs_file.text import opened
 from atlas.scheduler.message import Message, reason_of
 
 if TYPE_CHECKING:

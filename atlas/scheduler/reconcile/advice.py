@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition import JobDefinition
     from atlas.scheduler.errors import Problem
-    from atlas.scheduler.jobs import JobsFile
+    from atlas.scheduler.jobs_file.parsing import JobsFile
     from atlas.scheduler.zones import Shift
 
 DAY: Final = timedelta(days=1)
