@@ -122,12 +122,12 @@ def arrived(page: Page, words: str) -> None:
 
 
 def serious(page: Page) -> list[str]:
-    """What axe finds that is serious or critical."""
+    """What axe finds that is moderate, serious or critical."""
     found = Axe().run(page).response["violations"]
     return [
         f"{page.url}: {one['id']}: {one['nodes'][0]['html'][:200]}"
         for one in found
-        if one["impact"] in {"serious", "critical"}
+        if one["impact"] in {"moderate", "serious", "critical"}
     ]
 
 
@@ -294,7 +294,7 @@ def test_the_keyboard_moves_opens_finds_and_goes(served: Served, window: Browser
         visit(page, served.base + "/jobs?sort=name")
         for key in "jjk":
             page.keyboard.press(key)
-        chosen = page.locator('tr[aria-selected="true"]')
+        chosen = page.locator("tr:has(a:focus)")
         expect(chosen).to_have_count(1)
         title = chosen.locator("a").first.inner_text()
         page.keyboard.press("Enter")
@@ -317,6 +317,56 @@ def test_the_keyboard_moves_opens_finds_and_goes(served: Served, window: Browser
         arrived(page, "collect_rss")
         page.keyboard.press("?")
         arrived(page, "Keyboard")
+        assert complaints == []
+
+
+def test_what_the_keyboard_chose_has_the_focus_and_keeps_it_through_a_live_update(
+    served: Served, window: Browser
+) -> None:
+    with tab(window, viewport={"width": 1440, "height": 900}) as (page, complaints):
+        visit(page, served.base + "/?sort=name")
+        expect(page.locator("#live")).to_contain_text("Live")
+        page.keyboard.press("j")
+        page.keyboard.press("j")
+        second = page.locator("a.lane").nth(1)
+        expect(second).to_be_focused()
+        assert serious(page) == []
+        page.keyboard.press("Shift+Tab")  # on from there
+        expect(page.locator("a.lane").first).to_be_focused()
+        page.keyboard.press("j")
+        aside(served.atlas.cron.sync.pause_job, "score_articles", reason="", by="mei")
+        expect(page.locator("#o-sub")).to_contain_text("2 paused")
+        expect(second).to_be_focused()
+        aside(served.atlas.cron.sync.resume_job, "score_articles", by="mei")
+        expect(page.locator("#o-sub")).not_to_contain_text("2 paused")
+        job = second.get_attribute("data-pause")
+        page.keyboard.press("p")
+        arrived(page, "Pause")
+        assert page.url == served.base + str(job)
+        assert complaints == []
+
+
+def test_a_question_is_left_by_escape_and_what_came_of_it_is_read_aloud(served: Served, window: Browser) -> None:
+    with tab(window) as (page, complaints):
+        visit(page, served.base + "/jobs/newsletter")
+        page.keyboard.press("p")
+        arrived(page, "Pause")
+        page.keyboard.press("Tab")
+        while page.locator("#until:focus").count():  # its parts, and the button of its calendar
+            assert page.locator("#until").evaluate("one => getComputedStyle(one).outlineStyle") == "solid"
+            page.keyboard.press("Tab")
+        page.locator("#reason").focus()
+        page.keyboard.press("Escape")  # out of the field
+        expect(page.locator("h1")).to_contain_text("Pause")
+        page.keyboard.press("Escape")
+        arrived(page, "newsletter")
+        page.keyboard.press("p")
+        arrived(page, "Pause")
+        page.get_by_role("button", name="Pause").press("Enter")
+        told = page.get_by_role("status").filter(has_text="newsletter is paused.")
+        expect(told).to_be_focused()  # a status that a page begins with is read by nobody
+        expect(page.locator("#live[role=status]")).to_contain_text("Live")
+        aside(served.atlas.cron.sync.resume_job, "newsletter", by="mei")
         assert complaints == []
 
 

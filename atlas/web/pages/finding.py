@@ -33,7 +33,7 @@ KEYS: Final = (
     (("g", "q"), "go to the queue"),
     (("g", "c"), "go to the config"),
     (("g", "s"), "go to the system"),
-    (("Esc",), "leave a field"),
+    (("Esc",), "leave a field; from a question, go back"),
     (("?",), "this page"),
 )
 

@@ -10,31 +10,30 @@ const theme = () => {
 document.getElementById("theme")?.addEventListener("click", event => { event.preventDefault(); theme(); });
 
 // --- keyboard
-const rows = () => [...document.querySelectorAll("main tbody tr, a.lane")];
-let chosen = "", go = false;
-const name = row => row.id || (row.matches("a") ? row : row.querySelector("a"))?.getAttribute("href") || "";
-const mark = () => rows().forEach(row => row.ariaSelected = chosen && name(row) === chosen ? "true" : null);
+const link = row => row.matches("a") ? row : row.querySelector("a");
+const rows = () => [...document.querySelectorAll("main tbody tr, a.lane")].filter(link);
+const here = () => rows().find(row => row.contains(document.activeElement));
 const move = step => {
-  const all = rows(), at = all.findIndex(row => name(row) === chosen);
+  const all = rows(), at = all.indexOf(here());
   const row = all[Math.max(0, Math.min(all.length - 1, at < 0 ? (step > 0 ? 0 : all.length - 1) : at + step))];
-  if (row) { chosen = name(row); mark(); row.scrollIntoView({ block: "nearest" }); }
+  if (row) { link(row).focus({ preventScroll: true }); row.scrollIntoView({ block: "nearest" }); }
 };
 const act = what => {
-  const row = rows().find(one => name(one) === chosen);
-  const to = row?.dataset[what] ?? document.querySelector(`main [data-key=${what}]`)?.getAttribute("href");
+  const to = here()?.dataset[what] ?? document.querySelector(`main [data-key=${what}]`)?.getAttribute("href");
   if (to) location.href = to;
 };
+let go = false;
 const pages = { o: "", j: "jobs", t: "tasks", q: "queue", c: "config", s: "system" };
 document.addEventListener("keydown", event => {
   if (event.target.matches("input:not([type=checkbox]), textarea, select")) { if (event.key === "Escape") event.target.blur(); return; }
   if (event.ctrlKey || event.metaKey || event.altKey) return;
   if (go) { go = false; if (event.key in pages) location.href = `${base}/${pages[event.key]}`; return; }
-  const row = rows().find(one => name(one) === chosen);
   const keys = {
-    j: () => move(1), k: () => move(-1), x: () => row?.querySelector("input[type=checkbox]")?.click(), t: theme, g: () => { go = true; }, r: () => act("run"), c: () => document.querySelector("main a[data-copy]")?.click(), p: () => act("pause"),
+    j: () => move(1), k: () => move(-1), x: () => here()?.querySelector("input[type=checkbox]")?.click(),
+    r: () => act("run"), p: () => act("pause"), c: () => document.querySelector("main a[data-copy]")?.click(),
+    t: theme, g: () => { go = true; }, Escape: () => act("back"),
     "/": () => { event.preventDefault(); const find = document.querySelector(".find input"); find?.offsetParent ? find.focus() : location.href = `${base}/find`; },
     "?": () => document.getElementById("help")?.click(),
-    Enter: () => { if (row && !event.target.matches("a, button, summary")) (row.matches("a") ? row : row.querySelector("a"))?.click(); },
   };
   keys[event.key]?.();
 });
@@ -43,7 +42,8 @@ document.addEventListener("keydown", event => {
 const picks = () => [...document.querySelectorAll("input[form=several]")];
 const count = () => {
   const all = picks(), n = all.filter(one => one.checked).length, told = document.getElementById("picked"), whole = document.querySelector("[data-pick-all]");
-  if (told) told.textContent = told.dataset.n.replace("{n}", n);
+  const words = told?.dataset.n.replace("{n}", n);
+  if (told && told.textContent !== words) told.textContent = words; // it is read aloud when it is set
   if (whole) { whole.hidden = false; whole.checked = n > 0 && n === all.length; whole.indeterminate = n > 0 && n < all.length; }
 };
 document.addEventListener("change", event => {
@@ -77,7 +77,13 @@ addEventListener("pageshow", () => document.querySelectorAll("form[data-sent]").
 
 // --- live: finished fragments by server-sent events; a hidden tab closes its stream and catches up when it is seen
 const light = document.getElementById("live");
-const told = on => { if (light) { light.hidden = false; light.classList.toggle("off", !on); light.lastElementChild.textContent = on ? light.dataset.on : light.dataset.off; } };
+const told = on => {
+  if (!light) return;
+  light.hidden = false;
+  light.classList.toggle("off", !on);
+  light.lastElementChild.textContent = on ? light.dataset.on : light.dataset.off;
+  light.role = "status"; // from now on: read aloud is what changes, not what every page begins with
+};
 let stream = null, pressed = false;
 // A press whose element is replaced before it is let go of is no click, and a text that is replaced cannot be copied: fragments
 // wait for the end of both. Of the right button's press nobody is told the end, where a menu opens.
@@ -98,12 +104,12 @@ const folds = part => {
 folds(document).forEach(([, one]) => { one.was = one.open; }); // a reader's choice is what differs from it
 const patch = event => {
   const { id, html } = JSON.parse(event.data);
-  const part = document.getElementById(id), here = document.activeElement;
+  const part = document.getElementById(id);
   if (!part) return;
   if (pressed || marked(part)) { held.set(id, event); return; }
   held.delete(id);
   const parts = "a, button, summary, input, select, textarea, [tabindex]", all = [...part.querySelectorAll(parts)];
-  const at = all.indexOf(here), link = at < 0 ? null : here.getAttribute("href"), turned = folds(part).filter(([, one]) => one.open !== one.was);
+  const at = all.indexOf(document.activeElement), href = all[at]?.getAttribute("href"), turned = folds(part).filter(([, one]) => one.open !== one.was);
   const picked = new Set(picks().filter(one => part.contains(one) && one.checked).map(one => one.name));
   const boxes = () => [...part.querySelectorAll(".scroll, .log, .tb, .diff, .json")], seen = boxes().map(one => [one.scrollLeft, one.scrollTop > 0 && one.scrollTop + one.clientHeight >= one.scrollHeight - 2 ? 1e9 : one.scrollTop]);
   part.innerHTML = html;
@@ -111,8 +117,7 @@ const patch = event => {
   const kept = new Map(turned.map(([words, one]) => [words, one.open]));
   folds(part).forEach(([words, one]) => { one.was = one.open; one.open = kept.get(words) ?? one.open; });
   if (picked.size) picks().forEach(one => { if (picked.has(one.name)) one.checked = true; });
-  if (at >= 0) (link && part.querySelector(`[href="${CSS.escape(link)}"]`) || part.querySelectorAll(parts)[at])?.focus();
-  mark();
+  if (at >= 0) (href && part.querySelector(`[href="${CSS.escape(href)}"]`) || part.querySelectorAll(parts)[at])?.focus({ preventScroll: true });
   count();
   sayCopied();
 };

@@ -184,7 +184,7 @@ ACTING: Final[dict[str, str]] = {
     "go to the queue": "前往队列",
     "go to the config": "前往配置",
     "go to the system": "前往系统",
-    "leave a field": "离开输入框",
+    "leave a field; from a question, go back": "离开输入框；在确认页上返回",
     "this page": "本页",
     "being read …": "读取中…",
     "is being checked …": "检查中…",
