@@ -23,7 +23,7 @@ from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.reconcile.watch import ConfigWatch
 from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.status import StatusManager
-from atlas.scheduler.store.leases import Lease, scheduler_lease, standbys
+from atlas.scheduler.store.leases import Lease, living_lease, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
@@ -243,8 +243,7 @@ class AtlasScheduler:
 
     def leader(self) -> Lease | None:
         """The process that schedules on this database now, this one included; None when none does."""
-        lease = self.store.read(scheduler_lease)
-        return lease if lease is not None and lease.lives(self.store.clock.now()) else None
+        return self.store.read(lambda connection: living_lease(connection, self.store.clock.now()))
 
     def standbys(self) -> list[Lease]:
         """The processes that wait for their turn, oldest first."""

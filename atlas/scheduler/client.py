@@ -35,7 +35,7 @@ from atlas.scheduler.registry import is_within, not_allowed
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, Entry, read_audit
 from atlas.scheduler.store.foreign_commits import ForeignCommits, LoopForeignCommits, listening
-from atlas.scheduler.store.leases import Lease, last_lease, scheduler_lease
+from atlas.scheduler.store.leases import Lease, last_lease, living_lease, scheduler_lease
 from atlas.scheduler.store.store import ACCEPT_S, Store
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
@@ -173,8 +173,7 @@ class SyncAtlasClient:
 
     def scheduler(self) -> Lease | None:
         """The lease of the scheduler that serves this store, with its live figures; None when none does."""
-        lease = self._read(scheduler_lease)
-        return lease if lease is not None and lease.lives(self.store.clock.now()) else None
+        return self._read(lambda connection: living_lease(connection, self.store.clock.now()))
 
     def jobs(self) -> list[Job]:
         """Every job, by name."""
@@ -286,11 +285,9 @@ class SyncAtlasClient:
             JobUnboundError: The scheduler that runs says that its function is missing.
             JobRefusedError: The database takes no task of it.
         """
-        definition, lease = self._known_job(name).definition, self._read(scheduler_lease)
-        if lease is not None and lease.lives(self.store.clock.now()):
-            why = unbound_jobs(lease).get(name)
-            if why is not None:
-                raise JobUnboundError.without_function(name, why, volatile=definition.volatile)
+        definition, why = self._known_job(name).definition, unbound_jobs(self.scheduler()).get(name)
+        if why is not None:
+            raise JobUnboundError.without_function(name, why, volatile=definition.volatile)
         task = fired_by_hand(definition, args, kwargs, now=self.store.clock.now())
         return self._put(task, action=Action.RUN, by=by)
 
@@ -354,7 +351,7 @@ class SyncAtlasClient:
 
     def resume_jobs(self, names: Sequence[str] | None = None, *, by: str = "") -> list[str]:
         """End the pauses of several jobs, in one commit, see `CronManager.resume_jobs`."""
-        apart, held = self._apart(self._read(scheduler_lease)), self._paused()
+        apart, held = parked_words(self.scheduler()), self._paused()
         if names is None:
             jobs = self._every_job()
             chosen = [one.id for one in jobs if one.id in held or (one.enabled and one.id in apart)]
@@ -362,10 +359,6 @@ class SyncAtlasClient:
             chosen = [self._resumable(name, held) for name in dict.fromkeys(names)]
         now = self.store.clock.now()
         return self._write(lambda connection: resume_jobs(connection, chosen, by=by, at=now, apart=apart))
-
-    def _apart(self, lease: Lease | None) -> dict[str, str]:
-        """What the scheduler that runs has set apart; without one, nobody has tried."""
-        return parked_words(lease) if lease is not None and lease.lives(self.store.clock.now()) else {}
 
     def _resumable(self, name: str, paused: set[str]) -> str:
         if not self._known_job(name).enabled and name not in paused:

@@ -15,7 +15,7 @@ from atlas.scheduler.errors import AtlasError, FunctionRefusedError
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action
-from atlas.scheduler.store.leases import scheduler_lease
+from atlas.scheduler.store.leases import living_lease
 from atlas.scheduler.store.store import ACCEPT_S
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_rows import fetch_known, task_of
@@ -161,18 +161,17 @@ class Standby:
         totals, told = Totals(), dict(_NOTHING)
         try:
             self.store.read(totals.load)
-            lease = self.store.read(scheduler_lease)
+            lease = self.store.read(lambda connection: living_lease(connection, self.store.clock.now()))
         except AtlasError as error:
             logger.debug("the leader's figures cannot be read: {}", error)
             return {"leader": None, "queue_size": 0, "running_tasks": 0, **told, "store_fault": str(error)}
         metrics = totals.metrics()
-        living = lease is not None and lease.lives(self.store.clock.now())
-        if lease is not None and living:
+        if lease is not None:
             told |= {name: lease.figures[name] for name in _NOTHING if name in lease.figures}
         return {
             **told,
             "store_fault": self.store.writer.fault,
-            "leader": lease.words if lease is not None and living else None,
+            "leader": None if lease is None else lease.words,
             "queue_size": metrics.pending_tasks,
             "running_tasks": metrics.running_tasks,
         }

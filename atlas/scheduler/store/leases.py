@@ -349,6 +349,12 @@ def scheduler_lease(connection: Connection) -> Lease | None:
     return replace(lease, ended=True) if lease is not None and _has_ended(connection, lease) else lease
 
 
+def living_lease(connection: Connection, now: datetime) -> Lease | None:
+    """The lease of the scheduler that serves this store; None when none does."""
+    lease = scheduler_lease(connection)
+    return lease if lease is not None and lease.lives(now) else None
+
+
 def last_lease(connection: Connection) -> Lease | None:
     """`scheduler_lease` as it was written, without a look at its process (15 µs); for what that one told."""
     row = connection.execute(

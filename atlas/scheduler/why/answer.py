@@ -12,7 +12,7 @@ from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.lease_facts import parked_words, unbound_jobs
 from atlas.scheduler.message import Message
 from atlas.scheduler.store.audit import read_audit
-from atlas.scheduler.store.leases import scheduler_lease
+from atlas.scheduler.store.leases import living_lease, scheduler_lease
 from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.why.inquiry import Inquiry, minute_of
@@ -191,8 +191,7 @@ def _tell_of_now(ask: Inquiry) -> None:
         ask.tell(Message("The job is not there any more."))
         return
     pause = read_pauses(ask.connection, ask.job_id).get(ask.job_id)
-    found = scheduler_lease(ask.connection)
-    lease = found if found is not None and found.lives(ask.now) else None
+    lease = living_lease(ask.connection, ask.now)
     apart = parked_words(lease).get(ask.job_id)
     if apart is not None:
         ask.facts["parked"] = str(apart)
