@@ -26,7 +26,7 @@ import pytest
 
 from atlas.scheduler.errors import FunctionRefusedError, QueueStoppedError
 from atlas.scheduler.executors.process.child import WorkerCall
-from atlas.scheduler.executors.process.executor import ProcessExecutor, WorkerHandle
+from atlas.scheduler.executors.process.pool import WorkerHandle, WorkerPool
 from atlas.scheduler.executors.process.spawning import WorkerProcess
 from atlas.scheduler.outcome import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Crashed, Outcome, Raised, Returned, Stopped
 from tests.queue_bench import eventually
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches p
 
 
 class Attempt:
-    """One call given to an executor, with what came of it."""
+    """One call given to a pool, with what came of it."""
 
     def __init__(self, bench: Bench, task_id: str) -> None:
         self._bench, self.task_id = bench, task_id
@@ -61,13 +61,15 @@ class Attempt:
 
 
 class Bench:
-    """An executor and the calls made on it."""
+    """A pool and the calls made on it."""
 
     def __init__(self, max_workers: int, *, idle_stop_s: float = 60.0) -> None:
         self._count = 0
         self._lock = threading.Lock()
         self._progress: dict[str, Queue[tuple[float, float | None]]] = {}
-        self.executor = ProcessExecutor(max_workers, idle_stop_s=idle_stop_s, on_progress=self._on_progress)
+        self.pool = WorkerPool(
+            max_workers, idle_stop_s=idle_stop_s, on_progress=self._on_progress, on_line=lambda *_line: None
+        )
 
     def _on_progress(self, task_id: str, _attempt: int, done: float, total: float | None) -> None:
         self.progress_of(task_id).put((done, total))
@@ -88,7 +90,7 @@ class Bench:
             arguments=arguments,
             is_async=function.endswith("_later"),
         )
-        attempt.handle = self.executor.start(call, attempt.outcomes.put)
+        attempt.handle = self.pool.start(call, attempt.outcomes.put)
         return attempt
 
     def run(self, function: str, *args: Any, **kwargs: Any) -> Outcome:
@@ -122,10 +124,10 @@ def importable_workloads() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def shared(importable_workloads: None) -> Iterator[Bench]:
-    """Serves most tests, in any order: whatever one does to its workers, the next must find a sound executor."""
+    """Serves most tests, in any order: whatever one does to its workers, the next must find a sound pool."""
     bench = Bench(2)
     yield bench
-    bench.executor.shutdown(kill=True)
+    bench.pool.close()
 
 
 @pytest.fixture
@@ -133,7 +135,7 @@ def bench(importable_workloads: None) -> Iterator[Bench]:
     """One of the test's own, without a worker yet."""
     bench = Bench(2)
     yield bench
-    bench.executor.shutdown(kill=True)
+    bench.pool.close()
 
 
 # --- what comes back -------------------------------------------------------------------------------------------------
@@ -199,7 +201,7 @@ def test_the_function_sees_its_task(shared: Bench) -> None:
         deadline=at,
         fire_time=None,
     )
-    shared.executor.start(call, outcomes.put)
+    shared.pool.start(call, outcomes.put)
     assert outcomes.get(timeout=LIMIT_S) == Returned(None, f'["seen",4,"daily","{at.isoformat()}",null]')
 
 
@@ -290,7 +292,7 @@ def test_a_call_stopped_before_it_has_a_worker_never_runs(tmp_path: Path, import
     busy.handle.stop("cancelled")
     assert busy.outcome() == Stopped("cancelled")
     bench.run("nothing")
-    bench.executor.shutdown()
+    bench.pool.close()
     assert not (tmp_path / "made").exists()
     assert waiting.outcomes.empty()
 
@@ -381,21 +383,21 @@ def test_a_channel_with_a_number_above_a_thousand_is_waited_for(importable_workl
     def hear(*_line: object) -> None:
         goes_on.wait(LIMIT_S)
 
-    executor = ProcessExecutor(1, on_line=hear)
+    pool = WorkerPool(1, on_progress=lambda *_progress: None, on_line=hear)
     arguments = json.dumps({"args": [1], "kwargs": {}})
     call = WorkerCall(task_id="a", attempt=1, reference="process_workloads:add", arguments=arguments)
-    executor.start(call, outcomes.put)
+    pool.start(call, outcomes.put)
     assert outcomes.get(timeout=LIMIT_S) == Returned(None, "1")
-    assert executor._channel.fileno() > 1023
+    assert pool._channel.fileno() > 1023
     for datagram in (["log", "a", 1, 0.0, "INFO", "line"], ["", "", 0]):  # the last gap as well
         with suppress(BlockingIOError):
             while True:
-                executor._channel.send(json.dumps(datagram).encode())
-    executor.start(call, outcomes.put)
-    eventually(lambda: bool(executor._behind))
+                pool._channel.send(json.dumps(datagram).encode())
+    pool.start(call, outcomes.put)
+    eventually(lambda: bool(pool._behind))
     goes_on.set()
     assert outcomes.get(timeout=LIMIT_S) == Returned(None, "1")
-    executor.shutdown(kill=True)
+    pool.close()
 
 
 def test_a_machine_without_room_for_a_process_is_an_error_to_retry(
@@ -428,14 +430,14 @@ def test_a_worker_without_work_is_stopped_and_a_new_one_serves(importable_worklo
     first = bench.value("pid")
     assert ends(first)
     assert bench.value("pid") != first
-    bench.executor.shutdown()
+    bench.pool.close()
 
 
 def test_a_worker_with_work_is_not_idle(importable_workloads: None) -> None:
     bench = Bench(1, idle_stop_s=0.05)
     attempt = bench.start("nap", 0.5)
     assert attempt.outcome() == Returned(None, str(attempt.pid()))
-    bench.executor.shutdown()
+    bench.pool.close()
 
 
 def test_a_worker_keeps_the_umask_and_never_sees_the_main_module(importable_workloads: None) -> None:
@@ -444,7 +446,7 @@ def test_a_worker_keeps_the_umask_and_never_sees_the_main_module(importable_work
         bench = Bench(1)
         assert bench.value("umask") == 0o077
         assert bench.value("main_module") is None
-        bench.executor.shutdown()
+        bench.pool.close()
     finally:
         os.umask(old)
 
@@ -476,79 +478,63 @@ def test_a_done_that_raises_harms_nobody_else(shared: Bench) -> None:
         raise RuntimeError("a broken listener")
 
     arguments = '{"args":[],"kwargs":{}}'
-    shared.executor.start(WorkerCall(task_id="x", attempt=1, reference="os:getpid", arguments=arguments), done)
+    shared.pool.start(WorkerCall(task_id="x", attempt=1, reference="os:getpid", arguments=arguments), done)
     assert called.wait(LIMIT_S)
     assert shared.value("add", 1, 1) == 2
 
 
-# --- shutdown --------------------------------------------------------------------------------------------------------
+# --- close -----------------------------------------------------------------------------------------------------------
 
 
-def test_shutdown_waits_for_what_runs_and_ends_what_waits(importable_workloads: None) -> None:
+def test_close_kills_what_runs_and_ends_what_waits(importable_workloads: None) -> None:
     bench = Bench(1)
-    running, waiting = bench.start("nap", 0.3), bench.start("nothing")
-    running.begun()
-    bench.executor.shutdown()
-    assert running.outcome() == Returned(None, str(running.pid()))
-    assert waiting.outcome() == Stopped("shutdown")
-    assert ends(running.pid())
-
-
-@pytest.mark.parametrize("how", [{"kill": True}, {"timeout_s": 0.1}], ids=str)
-def test_shutdown_kills_what_does_not_end(importable_workloads: None, how: dict[str, Any]) -> None:
-    bench = Bench(2)
-    bench.run("nothing")
-    running = bench.start("with_grandchildren", "spin")
+    running, waiting = bench.start("with_grandchildren", "spin"), bench.start("nothing")
     direct, _ = running.begun()
-    bench.executor.shutdown(**how)
+    bench.pool.close()
     assert running.outcome() == Stopped("shutdown")
+    assert waiting.outcome() == Stopped("shutdown")
     assert ends(running.pid())
     assert ends(int(direct))
 
 
-def test_shutdown_may_be_called_again_by_anybody_and_nothing_starts_after_it(importable_workloads: None) -> None:
+def test_close_may_be_called_again_by_anybody_and_nothing_starts_after_it(importable_workloads: None) -> None:
     bench = Bench(1)
     running = bench.start("spin")
     running.begun()
-    patient = threading.Thread(target=bench.executor.shutdown, kwargs={"timeout_s": 600})
-    patient.start()
-    bench.executor.shutdown(kill=True)
-    patient.join(LIMIT_S)
-    assert not patient.is_alive()
+    another = threading.Thread(target=bench.pool.close)
+    another.start()
+    bench.pool.close()
+    another.join(LIMIT_S)
+    assert not another.is_alive()
     assert running.outcome() == Stopped("shutdown")
-    bench.executor.shutdown()
+    bench.pool.close()
     with pytest.raises(QueueStoppedError):
         bench.start("nothing")
 
 
-def test_shutdown_leaves_no_thread_and_no_descriptor(importable_workloads: None) -> None:
+def test_close_leaves_no_thread_and_no_descriptor(importable_workloads: None) -> None:
     def held() -> tuple[set[threading.Thread], int]:
         gc.collect()
         return set(threading.enumerate()), len(list(Path("/proc/self/fd").iterdir()))
 
     warm = Bench(1)  # multiprocessing's own resource tracker stays
     warm.run("nothing")
-    warm.executor.shutdown()
+    warm.pool.close()
     before = held()
     bench = Bench(2)
     bench.run("nothing")
     bench.run("die", "1")
     bench.start("spin").handle.stop("cancelled")
-    bench.executor.shutdown(kill=True)
+    bench.pool.close()
     threads, files = held()
     assert threads <= before[0]  # those of an earlier test may have ended meanwhile
     assert files <= before[1]
 
 
-def test_an_executor_that_was_never_used_starts_and_stops_nothing() -> None:
+def test_a_pool_that_was_never_used_starts_and_stops_nothing() -> None:
     threads = set(threading.enumerate())
-    ProcessExecutor(4).shutdown()
+    Bench(4).pool.close()
     assert set(threading.enumerate()) <= threads
-
-
-def test_no_workers_at_all_are_refused() -> None:
-    with pytest.raises(ValueError, match="max_workers 0"):
-        ProcessExecutor(0)
 
 
 def test_without_pebble_a_call_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -562,14 +548,14 @@ def test_without_pebble_a_call_is_refused_with_the_remedy(monkeypatch: pytest.Mo
 SCRIPT = """
     import json, queue, sys
     print("the body", flush=True)
-    from atlas.scheduler.executors.process.executor import ProcessExecutor
+    from atlas.scheduler.executors.process.pool import WorkerPool
     from atlas.scheduler.executors.process.child import WorkerCall
 
     outcomes, told = queue.Queue(), queue.Queue()
-    executor = ProcessExecutor(1, on_progress=lambda *progress: told.put(progress))
+    pool = WorkerPool(1, on_progress=lambda *progress: told.put(progress), on_line=lambda *line: None)
     arguments = json.dumps({"args": sys.argv[2:], "kwargs": {}})
     call = WorkerCall(task_id="1", attempt=1, reference=sys.argv[1], arguments=arguments)
-    handle = executor.start(call, outcomes.put)
+    handle = pool.start(call, outcomes.put)
 """
 
 
@@ -605,7 +591,7 @@ def start_script(tmp_path: Path) -> Iterator[StartScript]:
 TELL_PIDS = "print(*told.get(timeout=20)[2:], handle.pid, flush=True)\n"
 
 
-@pytest.mark.parametrize("ending", ["executor.shutdown()", "pass"], ids=["with shutdown", "without shutdown"])
+@pytest.mark.parametrize("ending", ["pool.close()", "pass"], ids=["closed", "not closed"])
 def test_an_unguarded_script_runs_its_body_once_and_leaves_nobody(start_script: StartScript, ending: str) -> None:
     script = start_script(f"print(outcomes.get(timeout=20).text, flush=True)\n{ending}", "process_workloads:pid")
     out, err = script.communicate(timeout=LIMIT_S)
@@ -626,7 +612,7 @@ def test_a_script_that_ends_in_the_middle_of_an_attempt_leaves_nobody(start_scri
 
 def test_at_the_end_of_the_interpreter_the_workers_are_gone_before_others_clean_up(start_script: StartScript) -> None:
     """Pebble ends its pools there, and multiprocessing its semaphores, whatever other threads do with them."""
-    at_exit = "import atexit; atexit._run_exitfuncs(); print(executor._keeper.is_alive(), flush=True)\n"
+    at_exit = "import atexit; atexit._run_exitfuncs(); print(pool._keeper.is_alive(), flush=True)\n"
     out, err = start_script(TELL_PIDS + at_exit, "process_workloads:with_grandchildren", "spin").communicate(
         timeout=LIMIT_S
     )

@@ -11,7 +11,7 @@ from loguru import logger
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import AtlasError, DuplicateTaskError, UnknownTaskError
 from atlas.scheduler.executors.loop import LoopExecutor
-from atlas.scheduler.executors.process.slots import ProcessSlots
+from atlas.scheduler.executors.process.executor import ProcessExecutor
 from atlas.scheduler.executors.thread import ThreadExecutor
 from atlas.scheduler.store import recovery
 from atlas.scheduler.store.audit import Action, write_audit
@@ -88,7 +88,7 @@ class Serving:
         self._executors = (
             ThreadExecutor(self.line, self.lifecycle),
             LoopExecutor(self.line, self.lifecycle, loop),
-            ProcessSlots(self.line, self.lifecycle),
+            ProcessExecutor(self.line, self.lifecycle),
         )
         self._renewal: Ticket | None = None
         self._renew_again = False

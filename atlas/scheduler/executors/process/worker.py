@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pebble import ProcessFuture, ProcessPool
 
     from atlas.scheduler.executors.process.child import Progress
-    from atlas.scheduler.executors.process.executor import WorkerHandle
+    from atlas.scheduler.executors.process.pool import WorkerHandle
     from atlas.scheduler.outcome import Outcome
 
     Answer = ProcessFuture[tuple[Outcome, Progress | None]]
