@@ -15,12 +15,11 @@ from atlas.scheduler.store.leases import last_lease, scheduler_lease
 from atlas.scheduler.store.refusals import naming_the_job
 from atlas.scheduler.store.tables import UNFINISHED_SQL, tasks
 from atlas.scheduler.store.task_rows import fetch
-from atlas.scheduler.task import WAITING, ExecutorKind, Overlap, Task
+from atlas.scheduler.task import WAITING, ExecutorKind, Overlap, Task, member_of
 from atlas.scheduler.tasks.submission import (
     QueueDefaults,
     Submission,
     SubmitOptions,
-    executor_named,
     insert_as_new,
     make_task,
 )
@@ -54,7 +53,7 @@ def submitted(
     task = live.task
     task.function, task.name = function, options.get("name") or function.rpartition(":")[2]
     if asked is not None:
-        task.policy = replace(task.policy, executor=executor_named(asked))
+        task.policy = replace(task.policy, executor=member_of(ExecutorKind, "executor", asked))
     return task
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from loguru import logger
 
@@ -19,6 +19,7 @@ from atlas.scheduler.job_state import Binding
 from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.registry import function_of
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.task import checked_id
 from atlas.scheduler.tasks.submission import executor_for
 
 if TYPE_CHECKING:
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.queue import TaskQueue
     from atlas.scheduler.running_clock import RunningClock
-
-MAX_JOB_ID: Final = 191
 
 
 def _arguments(options: JobOptions) -> tuple[list[Any], dict[str, Any]]:
@@ -72,9 +71,7 @@ class CodeJob:
         Raises:
             AtlasError: They cannot be used, see there.
         """
-        given: object = name  # a caller without type checks may give anything
-        if not (isinstance(given, str) and name.isprintable() and name.strip() and len(name) <= MAX_JOB_ID):
-            raise ArgumentsError(f"job name {name!r} is not 1 to {MAX_JOB_ID} printable characters")
+        checked_id("job name", name)
         registry = queue.registry
         func = name if func is None else func
         args, kwargs = _arguments(options)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import enum
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypedDict, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
 
 from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.durations import seconds
@@ -13,14 +12,13 @@ from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import did_you_mean
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.schedule import Interval, Schedule
-from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority
+from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Overlap, TaskPriority, member_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from atlas.scheduler.tasks.submission import QueueDefaults
 
-E = TypeVar("E", bound=enum.StrEnum)
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -119,14 +117,14 @@ def define(
     options = cast("JobOptions", given)
     timeout = options.get("timeout", defaults.timeout_s)
     policies = JobPolicies(
-        executor=_member(ExecutorKind, "executor", options["executor"]) if "executor" in options else None,
+        executor=member_of(ExecutorKind, "executor", options["executor"]) if "executor" in options else None,
         priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
         retry=_retry(options, defaults),
         timeout_s=None if timeout is None else seconds("timeout", timeout),
-        on_crash=_member(OnCrash, "on_crash", options.get("on_crash", OnCrash.RETRY)),
-        overlap=_member(Overlap, "overlap", options.get("overlap", Overlap.SKIP)),
+        on_crash=member_of(OnCrash, "on_crash", options.get("on_crash", OnCrash.RETRY)),
+        overlap=member_of(Overlap, "overlap", options.get("overlap", Overlap.SKIP)),
         max_instances=options.get("max_instances", 1),
-        catchup=_member(CatchUp, "catchup", options.get("catchup", CatchUp.LATEST)),
+        catchup=member_of(CatchUp, "catchup", options.get("catchup", CatchUp.LATEST)),
         catchup_window_s=seconds("catchup_window", options.get("catchup_window", 3600.0)),
         catchup_limit=options.get("catchup_limit", 100),
         keep_days=options.get("keep_days"),
@@ -219,10 +217,3 @@ def _retry(options: JobOptions, defaults: QueueDefaults) -> RetryPolicy:
             value: Any = options[option]  # type: ignore[literal-required]
             values[name] = seconds(option, value) if name.endswith("_s") else value
     return RetryPolicy(**values)
-
-
-def _member(kind: type[E], name: str, value: object) -> E:
-    try:
-        return kind(str(value).lower())
-    except ValueError:
-        raise ArgumentsError(f"{name} {value!r} is not one of {', '.join(kind)}") from None

@@ -28,13 +28,13 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.store.tickets import Ticket, wake_all
 from atlas.scheduler.sync_queue import SyncTaskQueue, result_of
+from atlas.scheduler.task import ExecutorKind, member_of
 from atlas.scheduler.tasks.capture import LogRules
 from atlas.scheduler.tasks.submission import (
     QueueDefaults,
     Submission,
     SubmitOptions,
     each_of_many,
-    executor_named,
     submitted,
 )
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from atlas.scheduler.store.leases import Lease
-    from atlas.scheduler.task import ExecutorKind, Task
+    from atlas.scheduler.task import Task
     from atlas.scheduler.tasks.live import Live
 
 
@@ -112,7 +112,7 @@ class TaskQueue:
         log_level: str | None = "WARNING",
         standby: bool = False,
     ) -> None:
-        limits = {executor_named(kind): limit for kind, limit in (executor_limits or {}).items()}
+        limits = {member_of(ExecutorKind, "executor", kind): limit for kind, limit in (executor_limits or {}).items()}
         counts = {f"executor_limits[{kind.value!r}]": limit for kind, limit in limits.items()}
         for name, count in {"max_workers": max_workers, "max_waiting": max_waiting, **counts}.items():
             if type(count) is not int or count < 1:

@@ -32,8 +32,7 @@ from atlas.scheduler.store.task_rows import (
     moving_row,
     update_tasks,
 )
-from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus
-from atlas.scheduler.tasks.submission import MAX_ID
+from atlas.scheduler.task import Cause, Origin, Task, TaskPolicy, TaskPriority, TaskStatus, checked_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -135,10 +134,9 @@ class StatusManager:
             ArgumentsError: An id is not 1 to 191 printable characters, the name no text, or the priority none.
             DuplicateTaskError: An unfinished task of this id belongs to a living process, or the queue owns the id.
         """
-        ids: tuple[tuple[str, object], ...] = (("task_id", task_id), ("job_id", job_id or "-"))
-        for what, given in ids:
-            if not (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
-                raise ArgumentsError(f"{what} {given!r} is not 1 to {MAX_ID} printable characters")
+        checked_id("task_id", task_id)
+        if job_id is not None:
+            checked_id("job_id", job_id)
         if not isinstance(task_name, str):  # a caller without type checks
             raise ArgumentsError(f"task_name {task_name!r:.80} is no text")
         now = self.store.clock.now()

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from datetime import datetime  # noqa: TC003 - the types of fields are read where a web handler returns a `Task`
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
 from atlas.scheduler.errors import ArgumentsError, TransitionError
 from atlas.scheduler.message import Message
@@ -27,6 +27,8 @@ from atlas.scheduler.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+E = TypeVar("E", bound=enum.StrEnum)
 
 
 class TaskStatus(enum.StrEnum):
@@ -256,6 +258,35 @@ def _policy_from_json(text: str) -> TaskPolicy:
         log_max_bytes=raw.pop("log_max_bytes"),
         retry=RetryPolicy(retry_on=tuple(raw.pop("retry_on")), **raw),
     )
+
+
+def member_of(kind: type[E], name: str, value: object) -> E:
+    """The member of ``kind`` that is written ``value``, in any case; ``name`` is what the error calls it.
+
+    Raises:
+        ArgumentsError: There is none.
+    """
+    if isinstance(value, kind):
+        return value
+    try:
+        return kind(str(value).lower())
+    except ValueError:
+        raise ArgumentsError(f"{name} {value!r} is not one of {', '.join(kind)}") from None
+
+
+MAX_ID: Final = 191
+"""Characters of an id, which are as many as its column takes."""
+
+
+def checked_id(name: str, given: object) -> str:
+    """``given``, the id of a task or job; ``name`` is what the error calls it.
+
+    Raises:
+        ArgumentsError: It is none.
+    """
+    if isinstance(given, str) and given.isprintable() and given.strip() and len(given) <= MAX_ID:
+        return given
+    raise ArgumentsError(f"{name} {given!r:.80} is not 1 to {MAX_ID} printable characters")
 
 
 NO_ARGUMENTS: Final = '{"args":[],"kwargs":{}}'

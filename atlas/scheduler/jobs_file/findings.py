@@ -18,8 +18,9 @@ from atlas.scheduler.jobs_file.format import (
     JobsDocument,
     Policies,
 )
-from atlas.scheduler.jobs_file.values import MAX_ID, NULL, did_you_mean
+from atlas.scheduler.jobs_file.values import NULL, did_you_mean
 from atlas.scheduler.message import Message, message_of
+from atlas.scheduler.task import MAX_ID
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError

@@ -15,14 +15,12 @@ from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.jobs_file.json_faults import CONTROL
 from atlas.scheduler.message import Message
 from atlas.scheduler.nearest import nearest
-from atlas.scheduler.task import TaskPriority
+from atlas.scheduler.task import MAX_ID, TaskPriority
 from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-MAX_ID: Final = 191
-"""Characters in a job id: the width of APScheduler's id column."""
 NOTE: Final = "x_"
 """Keys that begin so are notes for people."""
 NULL: Final = object()

@@ -21,7 +21,18 @@ from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, function_
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.task_rows import INSERT_NEW, new_row
-from atlas.scheduler.task import NO_ARGUMENTS, ExecutorKind, OnCrash, Origin, Task, TaskIds, TaskPolicy, TaskPriority
+from atlas.scheduler.task import (
+    NO_ARGUMENTS,
+    ExecutorKind,
+    OnCrash,
+    Origin,
+    Task,
+    TaskIds,
+    TaskPolicy,
+    TaskPriority,
+    checked_id,
+    member_of,
+)
 from atlas.scheduler.tasks.live import Live
 
 if TYPE_CHECKING:
@@ -33,7 +44,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition import JobDefinition
 
 IDS: Final = TaskIds()
-MAX_ID: Final = 191
 
 
 class SubmitOptions(TypedDict, total=False):
@@ -132,7 +142,9 @@ class Submission:
         order = self._order_for(func, options)
         function, policy = order.function, order.policy
         kwargs = _kwargs(options.get("kwargs"))
-        task_id = _id(options.get("task_id"))
+        task_id = options.get("task_id")
+        if task_id is not None:
+            checked_id("task_id", task_id)
         lives = []
         for args in arguments:
             if kwargs or len(args) not in order.takes:
@@ -191,7 +203,7 @@ class Submission:
             policy=_policy(
                 self._retry(options.get("retry"), options.get("max_retries")),
                 _limit(options.get("timeout", self._defaults.timeout_s)),
-                _on_crash(options.get("on_crash", OnCrash.RETRY)),
+                member_of(OnCrash, "on_crash", options.get("on_crash", OnCrash.RETRY)),
                 executor_for(options.get("executor"), function),
             ),
             takes=set(),
@@ -369,13 +381,6 @@ def _kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
     return dict(kwargs)
 
 
-def _id(task_id: str | None) -> str | None:
-    given: object = task_id  # a caller without type checks may give anything
-    if task_id is None or (isinstance(given, str) and given.isprintable() and 0 < len(given) <= MAX_ID):
-        return task_id
-    raise ArgumentsError(f"task_id {given!r:.80} is not 1 to {MAX_ID} printable characters")
-
-
 def _name(name: object) -> str | None:
     if name is None:
         return None
@@ -384,28 +389,9 @@ def _name(name: object) -> str | None:
     return name
 
 
-def _on_crash(value: OnCrash | str) -> OnCrash:
-    try:
-        return OnCrash(value)
-    except ValueError:
-        raise ArgumentsError(f"on_crash {value!r} is not one of retry, fail") from None
-
-
 @cache
 def _has_pebble() -> bool:
     return find_spec("pebble") is not None
-
-
-def executor_named(asked: ExecutorKind | str) -> ExecutorKind:
-    """The executor of this name.
-
-    Raises:
-        ArgumentsError: There is no such executor.
-    """
-    try:
-        return ExecutorKind(asked)
-    except ValueError:
-        raise ArgumentsError(f"executor {asked!r} is not one of thread, process, async") from None
 
 
 def executor_for(
@@ -419,7 +405,7 @@ def executor_for(
     """
     if asked is None:
         return function.executor
-    kind = executor_named(asked)
+    kind = member_of(ExecutorKind, "executor", asked)
     if kind is ExecutorKind.PROCESS:
         if not _has_pebble():
             raise FunctionRefusedError(NEEDS_PEBBLE)
