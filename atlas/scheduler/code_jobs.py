@@ -17,7 +17,6 @@ from atlas.scheduler.events import JobEventKind
 from atlas.scheduler.job_options import JobOptions, define
 from atlas.scheduler.job_state import Binding
 from atlas.scheduler.job_store.records import JobChange, make_record
-from atlas.scheduler.registry import function_of
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import checked_id
 from atlas.scheduler.tasks.submission import executor_for
@@ -72,19 +71,16 @@ class CodeJob:
             AtlasError: They cannot be used, see there.
         """
         checked_id("job name", name)
-        registry = queue.registry
         func = name if func is None else func
         args, kwargs = _arguments(options)
-        known = func if isinstance(func, str) else registry.name_of(func)
+        function, problem = queue.registry.meant_by(func)
         arguments: str | None = None
-        problem = None if known else "its function is neither registered nor on the allow-list"
         try:
             arguments = encode_arguments(args, kwargs)
         except ArgumentsError as error:
             if isinstance(func, str):
                 raise
             problem = problem or str(error)
-        function = registry.find(known) if known else function_of(func)  # type: ignore[arg-type]
         refusal = function.refusal(args, kwargs)
         if refusal is not None:
             raise ArgumentsError(f"job {name}: {refusal}")

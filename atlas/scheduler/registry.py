@@ -286,6 +286,17 @@ class Registry:
                 name = reference
         return name
 
+    def meant_by(self, func: Callable[..., Any] | str) -> tuple[Function, str | None]:
+        """The function, and why work with it is volatile: None where rows can name it.
+
+        Raises:
+            FunctionError: There is none of this name, or it is nothing that can be called.
+        """
+        name = func if isinstance(func, str) else self.name_of(func)
+        if name is not None:
+            return self.find(name), None
+        return function_of(func), "its function is neither registered nor on the allow-list"  # type: ignore[arg-type]
+
     def _registered(self, name: str) -> Function | None:
         with self._lock:
             function = self._functions.get(name)

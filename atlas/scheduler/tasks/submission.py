@@ -17,7 +17,7 @@ from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.durations import seconds
 from atlas.scheduler.errors import ArgumentsError, DuplicateTaskError, FunctionRefusedError, TaskUnfinishedError
 from atlas.scheduler.message import Message
-from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, function_of, surely_refused
+from atlas.scheduler.registry import NEEDS_PEBBLE, Function, Registry, surely_refused
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.store.task_rows import INSERT_NEW, new_row
@@ -194,7 +194,7 @@ class Submission:
         if not options.keys() <= _OPTIONS:
             names = ", ".join(sorted(options.keys() - _OPTIONS))
             raise TypeError(f"submit() got unknown options: {names} (the function's own keywords go into kwargs={{…}})")
-        function, problem = self._function(func)
+        function, problem = self._registry.meant_by(func)
         return _Order(
             function,
             problem,
@@ -218,14 +218,6 @@ class Submission:
                 function=function.name,
                 because=problem,
             )
-
-    def _function(self, func: Callable[..., Any] | str) -> tuple[Function, str | None]:
-        if isinstance(func, str):
-            return self._registry.find(func), None
-        name = self._registry.name_of(func)
-        if name is not None:
-            return self._registry.find(name), None
-        return function_of(func), "it is neither registered nor on the allow-list"
 
     def _retry(self, retry: RetryPolicy | None, max_retries: int | None) -> RetryPolicy:
         if not isinstance(retry, RetryPolicy | None):
