@@ -157,7 +157,7 @@ class AtlasScheduler:
             self.queue.standby = clock
             await self.queue.start()
             if clock:
-                self.cron.sync.before_clock = self._load_jobs
+                self.cron.sync.before_start = self._load_jobs
                 await self.cron.start()
         except BaseException:
             await asyncio.wait([opening])  # of a start that was cancelled the thread goes on, and opens the store

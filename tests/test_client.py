@@ -355,12 +355,12 @@ def _on_a_queue(store: Store, put: Callable[[], object], *, standby: bool) -> ob
     registry.add("work", lambda number: number)
     queue = TaskQueue(1, store=store, registry=registry)
     if standby:
-        queue._desk = Standby(store)
+        queue._role = Standby(store)
         put()
         try:
             return queue.sync.submit("work", 2, task_id="mine")
         finally:
-            queue._desk = None  # it was never started
+            queue._role = None  # it was never started
     with queue.sync:
         store.off_foreign(queue.serving._look_for_requests)
         put()

@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from atlas.scheduler.definition import JobDefinition, JobPolicies, JobSource
-from atlas.scheduler.forecast import making
+from atlas.scheduler.forecast import forecast as forecast_module
+from atlas.scheduler.forecast.forecast import forecast
 from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
-from atlas.scheduler.forecast.line import LATE_S, NAMED
-from atlas.scheduler.forecast.making import forecast
+from atlas.scheduler.forecast.simulation import LATE_S, NAMED
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.schedule import Calendar, Interval, Schedule
 from atlas.scheduler.store.task_queries import LATEST, medians_of
@@ -194,7 +194,7 @@ def test_a_job_that_never_ran_is_assumed_short_and_said_to_be_so() -> None:
 
 
 def test_more_starts_than_can_be_looked_at_end_the_forecast_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(making, "MAX_STARTS", 600)
+    monkeypatch.setattr(forecast_module, "MAX_STARTS", 600)
     found = forecast([job("fast", "* * * * * *", 0.0)], now=NOW, hours=24, slots=1)
     assert found.is_cut
     assert found.until == NOW + timedelta(seconds=601)

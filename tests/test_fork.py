@@ -105,7 +105,7 @@ def test_a_file_that_was_open_at_a_fork_is_not_opened_anew_in_it(tmp_path: Path)
         queue = sync._queue
         for answer in (
             in_a_fork(lambda: submit(path)),
-            queue.desk.store.write(lambda _connection: in_a_fork(lambda: submit(path))),  # while its lock is held
+            queue.role.store.write(lambda _connection: in_a_fork(lambda: submit(path))),  # while its lock is held
             in_a_fork(TaskQueue(1, store=path).sync.start),
         ):
             assert answer.startswith("refused: ")

@@ -259,7 +259,7 @@ def test_a_loop_that_stands_still_in_a_pass_is_given_up_and_what_it_decides_late
 
 
 def test_a_loop_that_stands_still_does_not_keep_a_stop_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atlas.scheduler.running_clock.STALL_S", 0.2)
+    monkeypatch.setattr("atlas.scheduler.running_cron.STALL_S", 0.2)
     go_on = threading.Event()
     with running(tmp_path / "atlas.db") as atlas:
         atlas.beats(1)

@@ -955,7 +955,7 @@ async def test_a_store_that_was_given_stays_open_and_serves_the_next_queue(tmp_p
         await gate.entered_async()
         waiting = await queue.submit_many("add", [(1, 1), (2, 2)])
         stopping = asyncio.create_task(queue.stop())
-        await asyncio.to_thread(eventually, lambda: queue._desk is None)
+        await asyncio.to_thread(eventually, lambda: queue._role is None)
         gate.open()
         await stopping
     assert row_of(store, running).status is TaskStatus.SUCCESS
@@ -1132,7 +1132,7 @@ async def test_a_lost_reply_to_the_recovery_loses_no_task(
         await gate.entered_async()
         waiting = await queue.submit("add", 1)
         stop = asyncio.create_task(queue.stop())
-        await asyncio.to_thread(eventually, lambda: queue._desk is None)
+        await asyncio.to_thread(eventually, lambda: queue._role is None)
         gate.open()
         await stop
     from atlas.scheduler.store import recovery

@@ -185,7 +185,7 @@ def test_what_is_asked_of_a_standby_while_it_takes_the_lead_is_done(
     queue, _cron, role = second
     done = queue.sync.submit("echo", "before")
     assert queue.sync.get_task_result(done, timeout=LIMIT_S) == "leader before"
-    standby, store = queue.desk, queue.store
+    standby, store = queue.role, queue.store
     assert isinstance(standby, Standby)
     assert store is not None
     leader.send_signal(signal.SIGKILL)
@@ -242,7 +242,7 @@ def test_jobs_fire_although_something_could_not_be_read_when_the_lead_was_taken(
     if what == "the rows":
         monkeypatch.setattr(JobStore, "load", once)
     else:
-        cron.sync.before_clock = always
+        cron.sync.before_start = always
     leader.send_signal(signal.SIGKILL)
     leader.wait(LIMIT_S)
     eventually(lambda: cron.sync.last_tick_s() is not None)

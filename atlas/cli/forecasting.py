@@ -11,8 +11,8 @@ from atlas.cli.exits import Exit
 from atlas.cli.installation import local_times, opened, settings_of
 from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
 from atlas.scheduler.durations import format_duration
+from atlas.scheduler.forecast.forecast import LONGEST_BY_HOURS, forecast
 from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
-from atlas.scheduler.forecast.making import LONGEST_BY_HOURS, forecast
 from atlas.scheduler.jobs_file.parsing import PolicyDefaults, load_jobs
 from atlas.scheduler.store.revisions import latest_revision
 

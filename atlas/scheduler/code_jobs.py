@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.queue import TaskQueue
-    from atlas.scheduler.running_clock import RunningClock
+    from atlas.scheduler.running_cron import RunningCron
 
 
 def _arguments(options: JobOptions) -> tuple[list[Any], dict[str, Any]]:
@@ -100,7 +100,7 @@ class CodeJob:
         )
         return cls(definition, Binding(function, args, kwargs) if problem else None, by)
 
-    def put(self, running: RunningClock) -> None:
+    def put(self, running: RunningCron) -> None:
         """Add the job, or update the one of this name; a row that says the same already is not written.
 
         Raises:

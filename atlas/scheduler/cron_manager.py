@@ -11,11 +11,11 @@ from atlas.scheduler.awaited import awaited
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.code_jobs import CodeJob
 from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError, StoreHeldError
-from atlas.scheduler.job_desk import JobDesk
+from atlas.scheduler.job_commands import JobCommands
 from atlas.scheduler.job_view import Job
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.lease_facts import parked_figure, unbound_figure
-from atlas.scheduler.running_clock import RunningClock
+from atlas.scheduler.running_cron import RunningCron
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.triggers import trigger_for
@@ -52,7 +52,7 @@ class SyncCronManager:
 
     def __init__(self, queue: TaskQueue, *, timezone: str) -> None:
         self.queue, self.timezone = queue, timezone
-        self._running: RunningClock | None = None
+        self._running: RunningCron | None = None
         self._leaders_jobs: LeadersJobs | None = None
         self._unbound: tuple[tuple[int, ...], dict[str, str]] | None = None
         self.config_file: Path | None = None  # where jobs of the source "file" come from
@@ -63,7 +63,7 @@ class SyncCronManager:
         self._wanted = False
         self._noted: set[str] = set()  # functions whose jobs are volatile, as the log says
         self._made: dict[str, CodeJob] = {}  # by add_job, for when this process takes the lead
-        self.before_clock: Callable[[], None] | None = None
+        self.before_start: Callable[[], None] | None = None
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
@@ -84,10 +84,10 @@ class SyncCronManager:
         if self._running is not None:
             return
         serving = self.queue.serving
-        if serving.has_clock:
+        if serving.has_cron:
             raise StoreHeldError(serving.store.url, "another cron manager of this queue")
-        running = self._running = RunningClock(serving, self.queue.registry)
-        serving.has_clock = True
+        running = self._running = RunningCron(serving, self.queue.registry)
+        serving.has_cron = True
         self._unbound = None
         running.serving.extra_figures = self._figures
         running.bring_back()
@@ -95,7 +95,7 @@ class SyncCronManager:
     def start(self) -> None:
         """Let APScheduler's clock run, now or, where the queue stands by, when it leads. Starting twice does nothing.
 
-        Between reading the jobs and the first tick `before_clock` is called, each time this process takes the lead.
+        Between reading the jobs and the first tick `before_start` is called, each time this process takes the lead.
         """
         refuse_on_loop()
         if not self._wanted:
@@ -116,8 +116,8 @@ class SyncCronManager:
             running = self.running
             for job in list(self._made.values()):
                 job.put(running)
-            if self.before_clock is not None:
-                self.before_clock()
+            if self.before_start is not None:
+                self.before_start()
             running.start()
             running.serving.renew()
             self._end_shown()
@@ -156,22 +156,22 @@ class SyncCronManager:
             running, self._running = self._running, None
             if running is not None:
                 running.serving.extra_figures = dict
-                running.serving.has_clock = False
+                running.serving.has_cron = False
                 running.close()
 
     @property
-    def _desk(self) -> JobDesk | SyncAtlasClient:
-        """What takes orders about jobs: their rows and the leader behind them, while this process stands by."""
+    def _commands(self) -> JobCommands | SyncAtlasClient:
+        """What takes commands on jobs: their rows and the leader behind them, while this process stands by."""
         standby = self._standby
         if standby is None:
-            return JobDesk(self.running, self.config_file)
+            return JobCommands(self.running, self.config_file)
         return SyncAtlasClient.over(standby.store, self.queue.defaults)
 
     @property
     def _standby(self) -> Standby | None:
         """What stands in for the queue while this process stands by; None while it leads, or is not started."""
-        desk = self.queue.desk if self._wanted and self._running is None else None
-        return desk if isinstance(desk, Standby) else None
+        role = self.queue.role if self._wanted and self._running is None else None
+        return role if isinstance(role, Standby) else None
 
     @property
     def shown(self) -> Shown:
@@ -202,7 +202,7 @@ class SyncCronManager:
             leaders.close()
 
     @property
-    def running(self) -> RunningClock:
+    def running(self) -> RunningCron:
         """The running parts.
 
         Raises:
@@ -275,7 +275,7 @@ class SyncCronManager:
             JobOwnershipError: The job belongs to the config file.
         """
         refuse_on_loop()
-        desk = self._desk
+        commands = self._commands
         job = CodeJob.of(
             name,
             cron_expression,
@@ -287,16 +287,16 @@ class SyncCronManager:
             by=by,
             noted=self._noted,
         )
-        if isinstance(desk, SyncAtlasClient):  # the leader has its own add_job; this one counts once this process leads
+        if isinstance(commands, SyncAtlasClient):  # the leader has its own; this one counts once this process leads
             self._made[name] = job
-            found = next((job for job in desk.jobs() if job.name == name), None)
+            found = next((job for job in commands.jobs() if job.name == name), None)
             return found or Job.of(job.definition, trigger_for(job.definition.schedule), None, None, None)
         with self._adding:
             job.put(self.running)
             self._made[name] = job
         if self._unbound is not None and name in self._unbound[1]:  # other processes know it without function
             self.running.serving.renew()
-        return desk.job(name)
+        return commands.job(name)
 
     def remove_job(self, name: str, *, by: str = "") -> None:
         """Remove a job made by code; its history stays, what runs of it goes on. The audit keeps who asked (``by``).
@@ -306,11 +306,11 @@ class SyncCronManager:
             JobOwnershipError: It belongs to the config file.
         """
         refuse_on_loop()
-        desk = self._desk
-        if isinstance(desk, SyncAtlasClient):
+        commands = self._commands
+        if isinstance(commands, SyncAtlasClient):
             raise JobOwnershipError(name, "another process leads and fires it; remove it there")
         with self._adding:
-            desk.remove_job(name, by=by)
+            commands.remove_job(name, by=by)
             self._made.pop(name, None)
 
     def run_job_now(
@@ -328,7 +328,7 @@ class SyncCronManager:
             ArgumentsError: The arguments are not JSON, or the function does not accept them.
         """
         refuse_on_loop()
-        return self._desk.run_job(name, args=args, kwargs=kwargs, by=by)
+        return self._commands.run_job(name, args=args, kwargs=kwargs, by=by)
 
     def run_jobs_now(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
         """`run_job_now` for several jobs, each with its own arguments; all that may run are committed together.
@@ -337,7 +337,7 @@ class SyncCronManager:
             Job → the id of its task, or why there is none. One that is refused keeps no other from running.
         """
         refuse_on_loop()
-        return self._desk.run_jobs(_several(names), by=by)
+        return self._commands.run_jobs(_several(names), by=by)
 
     # --- pauses ---------------------------------------------------------------------------------------------------
 
@@ -365,7 +365,7 @@ class SyncCronManager:
             ArgumentsError: ``until`` is not in the future.
         """
         refuse_on_loop()
-        paused = self._desk.pause_jobs(_several(names), reason=reason, by=by, until=until)
+        paused = self._commands.pause_jobs(_several(names), reason=reason, by=by, until=until)
         self._forget_shown()
         return paused
 
@@ -393,7 +393,7 @@ class SyncCronManager:
             JobOwnershipError: One of them is not paused, but the config file says ``enabled: false``; none is resumed.
         """
         refuse_on_loop()
-        resumed = self._desk.resume_jobs(_several(names), by=by)
+        resumed = self._commands.resume_jobs(_several(names), by=by)
         self._forget_shown()
         return resumed
 
@@ -406,12 +406,12 @@ class SyncCronManager:
             UnknownJobError: No such job.
         """
         refuse_on_loop()
-        return self._desk.job(name)
+        return self._commands.job(name)
 
     def get_all_jobs(self) -> list[Job]:
         """Every job, by name."""
         refuse_on_loop()
-        return self._desk.jobs()
+        return self._commands.jobs()
 
     def get_job_status(self, name: str) -> dict[str, Any]:
         """Everything about one job: state, schedule, last task, figures, policies and where each value came from.
@@ -420,7 +420,7 @@ class SyncCronManager:
             UnknownJobError: No such job.
         """
         refuse_on_loop()
-        return self._desk.job_status(name)
+        return self._commands.job_status(name)
 
 
 class CronManager:

@@ -96,7 +96,7 @@ class TaskQueue:
         ArgumentsError: A limit or level has no meaning.
     """
 
-    _desk: Serving | Standby | None = None  # here too, for one that was refused
+    _role: Serving | Standby | None = None  # here too, for one that was refused
 
     def __init__(
         self,
@@ -143,8 +143,8 @@ class TaskQueue:
     @property
     def store(self) -> Store | None:
         """The store, None before `start` of a queue that keeps its own."""
-        if self._desk is not None:
-            return self._desk.store
+        if self._role is not None:
+            return self._role.store
         return self._target if isinstance(self._target, Store) else None
 
     def bind(self, store: Store) -> None:
@@ -169,11 +169,11 @@ class TaskQueue:
 
         Its running tasks are drained as by `stop`, on a thread of its own.
         """
-        desk = self._desk
-        if desk is None or desk.store.was_left_behind:
+        role = self._role
+        if role is None or role.store.was_left_behind:
             return
         what = (
-            f"a TaskQueue on {desk.store.url} was dropped before it was stopped: 'await queue.stop()', or 'async with'"
+            f"a TaskQueue on {role.store.url} was dropped before it was stopped: 'await queue.stop()', or 'async with'"
         )
         end_dropped(self, what, partial(self._stop, drain=True, timeout_s=DRAIN_S))
 
@@ -188,7 +188,7 @@ class TaskQueue:
             StoreHeldError: Another process, or another queue, serves this store.
         """
         self._leave_behind()
-        if self._desk is None:
+        if self._role is None:
             start = partial(self._start, asyncio.get_running_loop())
             await done_or_undone(start, partial(self._stop, drain=False, timeout_s=0.0))
 
@@ -202,7 +202,7 @@ class TaskQueue:
         Raises:
             ArgumentsError: ``timeout`` is no number; nothing was stopped.
         """
-        if self._desk is not None:
+        if self._role is not None:
             await asyncio.to_thread(self._stop, drain=drain, timeout_s=timeout)
 
     async def __aenter__(self) -> Self:
@@ -217,7 +217,7 @@ class TaskQueue:
         """`start`; False if it was started already."""
         self._leave_behind()
         with self._starting:
-            if self._desk is not None:
+            if self._role is not None:
                 return False
             self._loop = loop
             if not isinstance(self._target, Store):
@@ -227,22 +227,22 @@ class TaskQueue:
             if self._event_log is not None:
                 self._unsubscribe = store.events.subscribe(self._event_log)
             serving = self._new_serving(store)
-            desk: Serving | Standby = serving
+            role: Serving | Standby = serving
             try:
                 serving.start()
             except StoreHeldError:
                 if not self.standby or store.holds_claim:
                     self._leave(store)
                     raise
-                desk = Standby(store)
-                desk.start()
+                role = Standby(store)
+                role.start()
             except BaseException:
                 self._leave(store)
                 raise
-            self._desk = desk
+            self._role = role
             if not store.is_private:
                 self._leadership = Leadership(store, lead=self._lead, tell=self._tell_lead, step_down=self._step_down)
-                self._leadership.start(leads=desk is serving)
+                self._leadership.start(leads=role is serving)
             return True
 
     def _new_serving(self, store: Store) -> Serving:
@@ -259,8 +259,8 @@ class TaskQueue:
 
     def _leave_behind(self) -> None:
         """In a fork of the process that started it: forget what runs there."""
-        if self._desk is not None and self._desk.store.was_left_behind:
-            self._desk = self._leadership = self._store = self._unsubscribe = None
+        if self._role is not None and self._role.store.was_left_behind:
+            self._role = self._leadership = self._store = self._unsubscribe = None
             self._starting = threading.Lock()
 
     def _stop(self, *, drain: bool, timeout_s: float) -> None:
@@ -269,16 +269,16 @@ class TaskQueue:
         leadership, self._leadership = self._leadership, None
         if leadership is not None:
             leadership.close()
-        desk, self._desk = self._desk, None
-        if isinstance(desk, Serving):
-            desk.stop(drain=drain, timeout_s=timeout_s)
-        elif desk is not None:
-            for tickets in desk.close().values():
+        role, self._role = self._role, None
+        if isinstance(role, Serving):
+            role.stop(drain=drain, timeout_s=timeout_s)
+        elif role is not None:
+            for tickets in role.close().values():
                 for ticket in tickets:
                     ticket.settle(None, QueueStoppedError("the queue stopped before the task ended"))
                 wake_all(tickets)
-        if desk is not None:
-            self._leave(desk.store)
+        if role is not None:
+            self._leave(role.store)
 
     def _leave(self, store: Store) -> None:
         """Close the store if it was opened here, and log no more of it once what has happened is told."""
@@ -296,7 +296,7 @@ class TaskQueue:
     @property
     def stands_by(self) -> bool:
         """True while another process serves the store and this one waits for its turn."""
-        return isinstance(self._desk, Standby)
+        return isinstance(self._role, Standby)
 
     def on_role(self, listener: RoleListener) -> None:
         """Tell ``listener`` whenever this queue takes the lead or steps down, on a thread of its own."""
@@ -309,11 +309,11 @@ class TaskQueue:
                 listeners.remove(listener)
 
     def _lead(self, silent: Lease | None) -> None:
-        standby = self._desk
+        standby = self._role
         assert isinstance(standby, Standby)
         serving = self._new_serving(standby.store)
         serving.start(silent=silent)
-        self._desk = serving
+        self._role = serving
         watch_on(serving.find, standby.close())
         was = "" if silent is None else f"; {silent.words} was silent"
         logger.warning("this process takes the lead{}", was, store=standby.store.url)
@@ -327,7 +327,7 @@ class TaskQueue:
                 self._untold.remove(listener)
 
     def _step_down(self) -> None:
-        serving = self._desk
+        serving = self._role
         assert isinstance(serving, Serving)
         logger.error("another process took over while this one was silent; this one stands by from now on")
         self._untold.clear()
@@ -337,7 +337,7 @@ class TaskQueue:
             except Exception:  # noqa: BLE001 - what writes for the old lead must end, whatever else does not
                 logger.exception("a part of the scheduler did not step down as it should")
         standby = Standby(serving.store)
-        self._desk = standby
+        self._role = standby
         standby.start(serving.step_down())
 
     def looked_s(self) -> float | None:
@@ -345,17 +345,17 @@ class TaskQueue:
         return None if self._leadership is None else self._leadership.looked_s()
 
     @property
-    def desk(self) -> Serving | Standby:
-        """What takes orders: the running parts, or what stands in for them while another process serves.
+    def role(self) -> Serving | Standby:
+        """What takes commands: the running parts, or what stands in for them while another process serves.
 
         Raises:
             QueueStoppedError: The queue is not started, or was started before a fork.
         """
-        if self._desk is None:
+        if self._role is None:
             msg = "the queue is not started: 'await queue.start()' or 'async with TaskQueue(…) as queue'"
             raise QueueStoppedError(msg)
-        self._desk.store.refuse_fork()
-        return self._desk
+        self._role.store.refuse_fork()
+        return self._role
 
     @property
     def serving(self) -> Serving:
@@ -364,10 +364,10 @@ class TaskQueue:
         Raises:
             QueueStoppedError: The queue is not started, or stands by.
         """
-        desk = self.desk
-        if isinstance(desk, Standby):
+        role = self.role
+        if isinstance(role, Standby):
             raise QueueStoppedError("the queue stands by: another process serves this store")
-        return desk
+        return role
 
     # --- submit ---------------------------------------------------------------------------------------------------
 
@@ -391,7 +391,7 @@ class TaskQueue:
         """
         lives = self._prepare(func, [args], options)
         loop, also = asyncio.get_running_loop(), submitted(lives, options)
-        ticket = self.desk.submit(lives, unique="task_id" in options, loop=loop, also=also)
+        ticket = self.role.submit(lives, unique="task_id" in options, loop=loop, also=also)
         await ticket.future()
         return lives[0].task.id
 
@@ -402,7 +402,7 @@ class TaskQueue:
         lives = self._prepare(func, arguments, options, many=True)
         if lives:
             loop, also = asyncio.get_running_loop(), submitted(lives, options)
-            await self.desk.submit(lives, unique=False, loop=loop, also=also).future()
+            await self.role.submit(lives, unique=False, loop=loop, also=also).future()
         return [live.task.id for live in lives]
 
     def _prepare(
@@ -415,7 +415,7 @@ class TaskQueue:
     ) -> list[Live]:
         if many and "task_id" in options:
             raise TypeError("submit_many() takes no task_id: it makes many tasks")
-        store = self.desk.store
+        store = self.role.store
         return self._submission.prepare(
             func,
             each_of_many(arguments) if many else arguments,
@@ -439,12 +439,12 @@ class TaskQueue:
             ResultOmittedError: It succeeded, but its result was not kept.
             ResultNotReadyError: ``timeout`` passed first.
         """
-        desk = self.desk
+        role = self.role
         ticket = Ticket(asyncio.get_running_loop())
         task: Task | None = None
         try:
-            if not (isinstance(desk, Serving) and desk.watch(task_id, ticket)):
-                task = await asyncio.to_thread(desk.find, task_id, ticket)
+            if not (isinstance(role, Serving) and role.watch(task_id, ticket)):
+                task = await asyncio.to_thread(role.find, task_id, ticket)
             if task is None:
                 async with asyncio.timeout(timeout):
                     task = await ticket.future()
@@ -453,9 +453,9 @@ class TaskQueue:
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
         finally:
-            if self._desk is not None:  # the lead may have changed hands meanwhile
-                self._desk.unwatch(task_id, ticket)
-        return result_of(desk, task)
+            if self._role is not None:  # the lead may have changed hands meanwhile
+                self._role.unwatch(task_id, ticket)
+        return result_of(role, task)
 
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """Cancel a waiting task, or ask a running one to end; False if it is final already.
@@ -467,7 +467,7 @@ class TaskQueue:
             UnknownTaskError: No such task.
             StoreUnavailableError: The store did not take the request.
         """
-        return self.desk.cancel(task_id, by=by)
+        return self.role.cancel(task_id, by=by)
 
     async def retry_task(self, task_id: str, *, by: str = "") -> str:
         """Make a new task with the function, arguments, policy and job of a final one, which stays; returns its id.
@@ -480,15 +480,15 @@ class TaskQueue:
             QueueFullError: As many tasks wait as may.
             StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
         """
-        desk = self.desk
-        found = await desk.store.read_async(lambda connection: fetch_known(connection, task_id))
-        task, ticket = desk.retry(found, by=by, loop=asyncio.get_running_loop())
+        role = self.role
+        found = await role.store.read_async(lambda connection: fetch_known(connection, task_id))
+        task, ticket = role.retry(found, by=by, loop=asyncio.get_running_loop())
         await ticket.future()
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:
         """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
-        if self._desk is None or self._desk.store.was_left_behind:
+        if self._role is None or self._role.store.was_left_behind:
             return {"state": "stopped", "queue_size": 0, "running_tasks": 0, "max_workers": self.max_workers}
         state = "standby" if self.stands_by else "running"
-        return {"state": state, "max_workers": self.max_workers, **self._desk.figures()}
+        return {"state": state, "max_workers": self.max_workers, **self._role.figures()}

@@ -95,7 +95,7 @@ class Serving:
         self._forget_keeper: Callable[[], None] = _nothing
         self._fresh_until_s = float("-inf")
         self.extra_figures: Callable[[], dict[str, Any]] = dict
-        self.has_clock = False  # a cron manager fires into it
+        self.has_cron = False  # a cron manager fires into it
 
     # --- start and stop -------------------------------------------------------------------------------------------
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class Standby:
-    """The desk of a queue that waits for its turn."""
+    """The role of a queue that waits for its turn."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -44,7 +44,7 @@ class Standby:
         self._closed = False
 
     def start(self, waiting: Mapping[str, Sequence[Ticket]] | None = None) -> None:
-        """Hear of what the leader commits; ``waiting`` are tickets that a leader's desk held."""
+        """Hear of what the leader commits; ``waiting`` are tickets that it held as the leader."""
         self.store.on_foreign(self._look)
         watch_on(self.find, waiting or {})
 
@@ -194,7 +194,7 @@ _NOTHING: Final[Mapping[str, Any]] = MappingProxyType(
 
 
 def watch_on(find: Callable[[str, Ticket], Task | None], waiting: Mapping[str, Sequence[Ticket]]) -> None:
-    """Let the desk that ``find`` is of settle tickets that another one held; those of ended tasks are settled here.
+    """Let the role that ``find`` is of settle tickets of the one before; those of ended tasks are settled here.
 
     Who waits for a task that cannot be read is told so; the others are looked after all the same.
     """

@@ -60,8 +60,8 @@ class SyncTaskQueue:
     def submit(self, func: Callable[..., Any] | str, *args: Any, **options: Unpack[SubmitOptions]) -> str:
         """`TaskQueue.submit`."""
         refuse_on_loop()
-        desk, lives = self._queue.desk, self._queue._prepare(func, [args], options)
-        desk.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
+        role, lives = self._queue.role, self._queue._prepare(func, [args], options)
+        role.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
         return lives[0].task.id
 
     def submit_many(
@@ -69,26 +69,26 @@ class SyncTaskQueue:
     ) -> list[str]:
         """`TaskQueue.submit_many`."""
         refuse_on_loop()
-        desk, lives = self._queue.desk, self._queue._prepare(func, arguments, options, many=True)
+        role, lives = self._queue.role, self._queue._prepare(func, arguments, options, many=True)
         if lives:
-            desk.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
+            role.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
         return [live.task.id for live in lives]
 
     def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:
         """`TaskQueue.get_task_result`."""
         refuse_on_loop()
-        desk = self._queue.desk
+        role = self._queue.role
         ticket = Ticket()
         try:
-            task = desk.find(task_id, ticket) or ticket.wait(timeout)
+            task = role.find(task_id, ticket) or ticket.wait(timeout)
         except AtlasError:
             raise
         except TimeoutError as error:
             raise ResultNotReadyError(task_id, f"not final after {timeout:g} s") from error
         finally:
-            if self._queue._desk is not None:
-                self._queue._desk.unwatch(task_id, ticket)
-        return result_of(desk, task)
+            if self._queue._role is not None:
+                self._queue._role.unwatch(task_id, ticket)
+        return result_of(role, task)
 
     def cancel_task(self, task_id: str, *, by: str = "") -> bool:
         """`TaskQueue.cancel_task`."""
@@ -97,9 +97,9 @@ class SyncTaskQueue:
     def retry_task(self, task_id: str, *, by: str = "") -> str:
         """`TaskQueue.retry_task`."""
         refuse_on_loop()
-        desk = self._queue.desk
-        found = desk.store.read(lambda connection: fetch_known(connection, task_id))
-        task, ticket = desk.retry(found, by=by, loop=None)
+        role = self._queue.role
+        found = role.store.read(lambda connection: fetch_known(connection, task_id))
+        task, ticket = role.retry(found, by=by, loop=None)
         ticket.wait()
         return task.id
 
@@ -108,11 +108,11 @@ class SyncTaskQueue:
         return self._queue.get_queue_status()
 
 
-def result_of(desk: Serving | Standby, task: Task) -> Any:
+def result_of(role: Serving | Standby, task: Task) -> Any:
     """The result of a final task, or the error that tells why there is none."""
     match task.status:
         case TaskStatus.SUCCESS:
-            found, value = desk.live_result(task.id)
+            found, value = role.live_result(task.id)
             if found:
                 return value
             if task.result_omitted:

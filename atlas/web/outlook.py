@@ -6,8 +6,8 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from atlas.scheduler.forecast.forecast import forecast
 from atlas.scheduler.forecast.jobs import MAY_FIRE, ForecastJob
-from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.store.task_queries import medians_of
 from atlas.scheduler.zones import zone_named
 

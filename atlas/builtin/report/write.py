@@ -12,8 +12,8 @@ from atlas.builtin.report.figures import read_day, read_failing_sources, read_sk
 from atlas.builtin.report.pages import to_html, to_markdown
 from atlas.builtin.report.words import WORDS
 from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.forecast.forecast import forecast
 from atlas.scheduler.forecast.jobs import forecast_jobs
-from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.snapshot import write_private
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.durations import format_duration
+from atlas.scheduler.forecast.forecast import forecast
 from atlas.scheduler.forecast.jobs import ForecastJob
-from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.message import Message

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from loguru import logger
 from sqlalchemy import select, text
 
+from atlas.scheduler.forecast.forecast import forecast
 from atlas.scheduler.forecast.jobs import ForecastJob
-from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.job_state import read_pauses
 from atlas.scheduler.job_store.records import same_times
 from atlas.scheduler.job_store.rows import read_jobs

@@ -314,7 +314,7 @@ class Reconciler:
 
     @property
     def _store(self) -> Store:
-        return self._cron.queue.desk.store
+        return self._cron.queue.role.store
 
     def _on_disk(self) -> tuple[str, str | None]:
         """The file's text and the digest of its content, of one reading; the digest is None if that was its second.

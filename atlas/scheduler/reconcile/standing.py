@@ -87,7 +87,7 @@ class Standing:
 
     def tell(self, kind: SchedulerEventKind, detail: dict[str, Any]) -> None:
         """Tell subscribers what happened to the file."""
-        store = self._cron.queue.desk.store
+        store = self._cron.queue.role.store
         store.events.publish(SchedulerEvent(kind=kind, at=store.clock.now(), detail=detail))
 
     def facts(self) -> dict[str, Any]:

@@ -368,11 +368,11 @@ class InlineQueue(TaskQueue):
         leadership, self._leadership = self._leadership, None
         if leadership is not None:
             leadership.close()
-        if self._desk is not None:
+        if self._role is not None:
             self.serving.kill()
         elif isinstance(self._opened, HandStore):
             self._opened.die()
-        self._desk = self._opened = None
+        self._role = self._opened = None
         self._target = self._path
 
     def _new_serving(self, store: Store) -> Serving:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from loguru import logger
 
 from atlas.scheduler.errors import AtlasError, ConfigError
+from atlas.scheduler.forecast.forecast import forecast
 from atlas.scheduler.forecast.jobs import ForecastJob
-from atlas.scheduler.forecast.making import forecast
 from atlas.scheduler.zones import zone_named
 from atlas.web.health import look
 from atlas.web.pages.aside import WAITS_S, Aside

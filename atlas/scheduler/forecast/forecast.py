@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.forecast.herds import Herds
-from atlas.scheduler.forecast.line import ExpectedLine
 from atlas.scheduler.forecast.load import Load
 from atlas.scheduler.forecast.result import Forecast, JobOutlook
+from atlas.scheduler.forecast.simulation import Simulation
 from atlas.scheduler.forecast.starts import merged
 
 if TYPE_CHECKING:
@@ -57,20 +57,20 @@ def forecast(
     if bucket_s is None:
         bucket_s = 3600.0 if hours <= LONGEST_BY_HOURS else 86_400.0
     load = Load(begin, bucket_s, zone)
-    line = ExpectedLine(slots, limits or {}, load, singly=singly)
+    simulation = Simulation(slots, limits or {}, load, singly=singly)
     herds = Herds(slots)
     is_cut = False
     for at, triggers in merged(groups, begin, until):
         together = [one for trigger in triggers for one in groups[trigger] if one.starts_at(at)]
-        if len(line) and len(line) + len(together) > MAX_STARTS:
+        if len(simulation) and len(simulation) + len(together) > MAX_STARTS:
             is_cut, until = True, at
             break
         herds.note(at, triggers, together)
-        line.start(at, together)
-    line.pass_until(until.timestamp())
+        simulation.start(at, together)
+    simulation.pass_until(until.timestamp())
     load.fill(until.timestamp())
-    line.finish()
-    starts = line.starts()
+    simulation.finish()
+    starts = simulation.starts()
     return Forecast(
         begin=begin,
         until=until,
@@ -81,7 +81,7 @@ def forecast(
         buckets=load.buckets(until),
         peak=load.peak,
         peak_at=None if load.peak_s is None else datetime.fromtimestamp(load.peak_s, UTC),
-        crowds=line.crowds(),
+        crowds=simulation.crowds(),
         herds=herds.found(),
     )
 

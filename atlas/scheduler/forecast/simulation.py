@@ -58,7 +58,7 @@ class _Shortage:
     late_s: dict[str, float] = field(default_factory=dict)
 
 
-class ExpectedLine:
+class Simulation:
     """The line and its slots, driven by starts in the order of their time.
 
     A start is its number, its instant and its job. Ten thousand may wait at once: those that came together are one

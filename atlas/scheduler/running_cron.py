@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.serving import Serving
 
 
-class RunningClock:
+class RunningCron:
     """The parts of an open cron manager; for its watch it is the `WatchedLoop`.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Orders about jobs, and looks at them, in the process that leads; from another one `SyncAtlasClient` gives them."""
+"""Commands on jobs, and looks at them, in the process that leads; from another one `SyncAtlasClient` gives them."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.registry import Function
-    from atlas.scheduler.running_clock import RunningClock
+    from atlas.scheduler.running_cron import RunningCron
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.task import Task
     from atlas.scheduler.tasks.live import Live
 
 
-class JobDesk:
+class JobCommands:
     """The calls of `CronManager` on the jobs of ``running``; what they promise is said there."""
 
-    def __init__(self, running: RunningClock, config_file: Path | None) -> None:
+    def __init__(self, running: RunningCron, config_file: Path | None) -> None:
         self._config_file = config_file
         self._running, self._shown = running, Shown(running.jobs, running.states)
 
