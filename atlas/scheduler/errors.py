@@ -256,7 +256,7 @@ class TaskFailedError(TaskError):
     """The task ended FAILED.
 
     Attributes:
-        cause: ``error``, ``lost``, ``quarantined``, ``unbound`` …
+        cause: ``error``, ``lost`` or ``quarantined``.
     """
 
     def __init__(self, task_id: str, error: str, *, cause: str = "error") -> None:

@@ -54,7 +54,7 @@ TOLD_ALREADY: Final = frozenset(
     }
 )
 """Logged where they are noticed, since an embedded scheduler may have no event log."""
-LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.UNBOUND, JobEventKind.PARKED})
+LOUD_JOB_EVENTS: Final = frozenset({JobEventKind.SKIPPED, JobEventKind.PARKED})
 
 
 MANY: Final = 10

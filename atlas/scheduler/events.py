@@ -57,7 +57,6 @@ class JobEventKind(enum.StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     SKIPPED = "skipped"
-    UNBOUND = "unbound"
     PARKED = "parked"
 
 

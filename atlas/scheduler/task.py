@@ -156,8 +156,6 @@ class Cause(enum.StrEnum):
     """It was running at three counted crashes."""
     LOST = "lost"
     """Its owner died and it may not, or cannot, run again."""
-    UNBOUND = "unbound"
-    """Its function is gone."""
     BUSY = "busy"
     """A task of the same job was in the way when the scheduler picked it up."""
 
