@@ -69,22 +69,12 @@ class Serving:
         self.line = Line(max_workers, limits=limits, may_start=self._may_start, clock=store.clock)
         self._logs = TaskLogs(store, log_rules)
         self._timekeeper = Timekeeper(store.clock, self._tick, self.renew, RENEW_S)
-        tasks = self.live_tasks = LiveTasks(store.clock, self.line, self._timekeeper.at)
-        self.acceptance = Acceptance(tasks, store, self.line, registry, max_waiting=max_waiting)
-        self.lifecycle = Lifecycle(
-            tasks,
-            store,
-            self.line,
-            registry,
-            stop_grace_s=stop_grace_s,
-            draw=CHANCE.random,
-            on_timer=self._timekeeper.at,
-            logs=self._logs,
-        )
-        stopping = self.lifecycle.stopping
-        self.cancellation = Cancellation(tasks, store, stopping, self._logs)
-        self.shutdown = Shutdown(tasks, store, self.acceptance, self.lifecycle)
-        self.view = LiveView(tasks, self.line, store.clock, stopping, max_waiting=max_waiting)
+        tasks = self.live_tasks = LiveTasks(store, self.line, self._timekeeper.at)
+        self.acceptance = Acceptance(tasks, registry, max_waiting=max_waiting)
+        self.lifecycle = Lifecycle(tasks, registry, self._logs, stop_grace_s=stop_grace_s, draw=CHANCE.random)
+        self.cancellation = Cancellation(tasks, self.lifecycle.stopping, self._logs)
+        self.shutdown = Shutdown(tasks, self.acceptance, self.lifecycle)
+        self.view = LiveView(tasks, self.lifecycle.stopping, max_waiting=max_waiting)
         self._executors = (
             ThreadExecutor(self.line, self.lifecycle),
             LoopExecutor(self.line, self.lifecycle, loop),

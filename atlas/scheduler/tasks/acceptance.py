@@ -33,9 +33,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from atlas.scheduler.registry import Registry
-    from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.tickets import Ticket
-    from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live_tasks import LiveTasks
 
 
@@ -47,10 +45,8 @@ class Acceptance:
         live_of: Makes the live task of a row; the cron manager knows the functions of volatile jobs.
     """
 
-    def __init__(
-        self, live_tasks: LiveTasks, store: Store, line: Line, registry: Registry, *, max_waiting: int
-    ) -> None:
-        self._store, self._line, self._registry = store, line, registry
+    def __init__(self, live_tasks: LiveTasks, registry: Registry, *, max_waiting: int) -> None:
+        self._store, self._line, self._registry = live_tasks.store, live_tasks.line, registry
         self._max_waiting = max_waiting
         self._tasks, self._lock, self._idle = live_tasks, live_tasks.lock, live_tasks.idle
         self._by_id, self._waiting, self._admission = live_tasks.by_id, live_tasks.waiting, live_tasks.admission

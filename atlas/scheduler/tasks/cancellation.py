@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.outcome import StopReason
-    from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.tasks.live_tasks import LiveTasks
     from atlas.scheduler.tasks.logs import TaskLogs
@@ -30,8 +29,8 @@ if TYPE_CHECKING:
 class Cancellation:
     """Cancels tasks, and ends those that another one replaces. Every method may be called from any thread."""
 
-    def __init__(self, live_tasks: LiveTasks, store: Store, stopping: Stopping, logs: TaskLogs) -> None:
-        self._tasks, self._store, self._stopping, self._logs = live_tasks, store, stopping, logs
+    def __init__(self, live_tasks: LiveTasks, stopping: Stopping, logs: TaskLogs) -> None:
+        self._tasks, self._store, self._stopping, self._logs = live_tasks, live_tasks.store, stopping, logs
 
     def cancel(
         self,

@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.commit import Move
-    from atlas.scheduler.store.store import Store
-    from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live_tasks import LiveTasks
     from atlas.scheduler.tasks.logs import TaskLogs
 
@@ -53,7 +51,6 @@ class Lifecycle:
 
     Args:
         draw: Chance numbers in 0 to 1, for the jitter of retries.
-        on_timer: Called with a monotonic time at which `tick` has something to do.
 
     Attributes:
         taking_starts: False once a stop has begun: what waits stays on disk.
@@ -63,21 +60,16 @@ class Lifecycle:
     def __init__(
         self,
         live_tasks: LiveTasks,
-        store: Store,
-        line: Line,
         registry: Registry,
+        logs: TaskLogs,
         *,
         stop_grace_s: float,
         draw: Callable[[], float],
-        on_timer: Callable[[float], None],
-        logs: TaskLogs,
     ) -> None:
-        self._store, self._line, self._registry = store, line, registry
-        self._clock = store.clock
-        self._draw, self._on_timer = draw, on_timer
-        self.stopping = Stopping(self._clock, line, stop_grace_s, settle=self._settle, on_timer=on_timer)
-        self.logs = logs
+        self._registry, self.logs, self._draw = registry, logs, draw
+        self.stopping = Stopping(live_tasks, stop_grace_s, self._settle)
         # What every task needs, without a way round.
+        self._store, self._line, self._clock = live_tasks.store, live_tasks.line, live_tasks.store.clock
         self._tasks, self._lock, self._idle = live_tasks, live_tasks.lock, live_tasks.idle
         self._by_id, self._running, self._waiting = live_tasks.by_id, live_tasks.running, live_tasks.waiting
         self._admission, self._retries, self._results = live_tasks.admission, live_tasks.retries, live_tasks.results
@@ -118,7 +110,7 @@ class Lifecycle:
             self._store.writer.change(task, was, now, ticket=ticket, awaited=ticket is not None)
             if ticket is None:
                 self._start_the_clock(live, context, now)
-            return Attempt(live, task.attempt, context, ticket, failure)
+            return Attempt(live, context, ticket, failure)
 
     def claimed(self, attempt: Attempt) -> Outcome | None:
         """Its claim is on disk: the attempt's time begins; an outcome if the function must not be entered any more."""
@@ -135,16 +127,16 @@ class Lifecycle:
     def _start_the_clock(self, live: Live, context: TaskContext, now: datetime) -> None:
         if self._admission.suspect is live:
             live.alone_until_s = self._clock.monotonic() + live.alone_s
-            self._on_timer(live.alone_until_s)
+            self._tasks.wake_at(live.alone_until_s)
         limit_s = live.task.policy.timeout_s
         if limit_s is not None:
             context.deadline = _later(now, limit_s)
             live.deadline_s = self._clock.monotonic() + limit_s
-            self._on_timer(live.deadline_s)
+            self._tasks.wake_at(live.deadline_s)
 
     def _is_current(self, attempt: Attempt) -> bool:
         live = attempt.live
-        return self._running.get(live.task.id) is live and live.task.attempt == attempt.number
+        return self._running.get(live.task.id) is live and live.task.attempt == attempt.context.attempt
 
     def _resolve(self, live: Live) -> Outcome | None:
         if live.task.volatile and live.function is not None:

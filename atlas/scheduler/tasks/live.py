@@ -56,14 +56,12 @@ class Attempt:
     """One try of a live task, as its executor holds it.
 
     Attributes:
-        number: The attempt's number; a result with an older one is refused.
-        context: What its function may ask.
+        context: What its function may ask; a result with the number of an older one is refused.
         claim: Waited for before the function is entered, None when it may be entered at once.
         failure: The attempt ends so without entering the function.
     """
 
     live: Live
-    number: int
     context: TaskContext
     claim: Ticket | None = None
     failure: Outcome | None = None

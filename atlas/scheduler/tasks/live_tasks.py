@@ -23,7 +23,7 @@ from atlas.scheduler.tasks.admission import Admission
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from atlas.scheduler.clock import Clock
+    from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
     from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live import Live
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 class LiveTasks:
     """The state that the parts of a queue share. Not thread-safe: each of them holds ``lock`` while it uses it.
 
-    The containers stay the same objects for good, so that each part keeps those it needs. ``on_timer`` is told the
-    monotonic time at which a retry is due.
+    The containers stay the same objects for good, so that each part keeps those it needs.
 
     Attributes:
+        wake_at: Told a monotonic time at which something of them is due.
         idle: Its condition: nothing runs any more, or no task is left.
         by_id: The unfinished tasks, and those whose final row is not on disk yet.
         running: Those that have an attempt, by id.
@@ -45,8 +45,8 @@ class LiveTasks:
         results: What the latest functions returned, where no row can hold it, by id.
     """
 
-    def __init__(self, clock: Clock, line: Line, on_timer: Callable[[float], None]) -> None:
-        self._clock, self._line, self._on_timer = clock, line, on_timer
+    def __init__(self, store: Store, line: Line, wake_at: Callable[[float], None]) -> None:
+        self.store, self.line, self.wake_at = store, line, wake_at
         self.lock = BargingLock()
         self.idle = self.lock.condition()
         self.by_id: dict[str, Live] = {}
@@ -60,13 +60,13 @@ class LiveTasks:
     def line_up(self, lives: Sequence[Live]) -> None:
         """Those that were held may enter the line now."""
         if lives:
-            self._line.put([live.task for live in lives])
+            self.line.put([live.task for live in lives])
 
     def wait_for_retry(self, live: Live, wait_s: float) -> None:
         """It may enter the line in ``wait_s`` seconds."""
-        due_s = self._clock.monotonic() + wait_s
+        due_s = self.store.clock.monotonic() + wait_s
         heapq.heappush(self.retries, (due_s, next(self._numbers), live))
-        self._on_timer(due_s)
+        self.wake_at(due_s)
 
     def clear(self) -> None:
         """Forget every task; attempts that still run are known until they are settled."""

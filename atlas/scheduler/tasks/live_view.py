@@ -10,10 +10,8 @@ from atlas.scheduler.store.task_rows import full_row, insert_tasks
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-    from atlas.scheduler.clock import Clock
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.task import ExecutorKind
-    from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live_tasks import LiveTasks
     from atlas.scheduler.tasks.stopping import Stopping
 
@@ -24,10 +22,8 @@ NAMED: Final = 3
 class LiveView:
     """Looks at the tasks of a queue and moves none. Every method may be called from any thread."""
 
-    def __init__(
-        self, live_tasks: LiveTasks, line: Line, clock: Clock, stopping: Stopping, *, max_waiting: int
-    ) -> None:
-        self._tasks, self._line, self._clock, self._stopping = live_tasks, line, clock, stopping
+    def __init__(self, live_tasks: LiveTasks, stopping: Stopping, *, max_waiting: int) -> None:
+        self._tasks, self._line, self._stopping = live_tasks, live_tasks.line, stopping
         self._max_waiting = max_waiting
 
     def watch(self, task_id: str, ticket: Ticket) -> bool:
@@ -68,7 +64,7 @@ class LiveView:
         """Live figures for `TaskQueue.get_queue_status`."""
         tasks = self._tasks
         with tasks.lock:
-            now = self._clock.now()
+            now = tasks.store.clock.now()
             return {
                 "queue_size": tasks.waiting.total,
                 "max_waiting": self._max_waiting,

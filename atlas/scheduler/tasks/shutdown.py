@@ -15,7 +15,6 @@ from atlas.scheduler.store.tickets import wake_all
 from atlas.scheduler.task import WAITING, Cause, TaskStatus
 
 if TYPE_CHECKING:
-    from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.tasks.acceptance import Acceptance
     from atlas.scheduler.tasks.lifecycle import Lifecycle
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 class Shutdown:
     """The steps of a queue's end; `Serving.stop` and `Serving.step_down` take them in order, from any thread."""
 
-    def __init__(self, live_tasks: LiveTasks, store: Store, acceptance: Acceptance, lifecycle: Lifecycle) -> None:
-        self._tasks, self._store = live_tasks, store
+    def __init__(self, live_tasks: LiveTasks, acceptance: Acceptance, lifecycle: Lifecycle) -> None:
+        self._tasks, self._store = live_tasks, live_tasks.store
         self._acceptance, self._lifecycle, self._stopping = acceptance, lifecycle, lifecycle.stopping
 
     def wait_idle(self, timeout_s: float, *, waiting_too: bool = False) -> bool:

@@ -15,38 +15,27 @@ from atlas.scheduler.outcome import Stopped
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from atlas.scheduler.clock import Clock
     from atlas.scheduler.outcome import Outcome, StopReason
     from atlas.scheduler.task import ExecutorKind
-    from atlas.scheduler.tasks.line import Line
     from atlas.scheduler.tasks.live import Live
+    from atlas.scheduler.tasks.live_tasks import LiveTasks
 
 
 class Stopping:
     """Stops running attempts. Not thread-safe: who calls it holds the lock of `LiveTasks`.
 
     Args:
-        line: Gets the slots of abandoned attempts back.
         grace_s: Seconds between asking an attempt to stop and abandoning it.
         settle: Settles an attempt that is abandoned.
-        on_timer: Called with a monotonic time at which `keep_time` has something to do.
 
     Attributes:
         abandoned: Attempts whose code still runs although they were given up.
         left_running: Those of them that a stop gave up.
     """
 
-    def __init__(
-        self,
-        clock: Clock,
-        line: Line,
-        grace_s: float,
-        *,
-        settle: Callable[[Live, Outcome], None],
-        on_timer: Callable[[float], None],
-    ) -> None:
-        self._clock, self._line, self._grace_s = clock, line, grace_s
-        self._settle, self._on_timer = settle, on_timer
+    def __init__(self, live_tasks: LiveTasks, grace_s: float, settle: Callable[[Live, Outcome], None]) -> None:
+        self._tasks, self._line, self._clock = live_tasks, live_tasks.line, live_tasks.store.clock
+        self._grace_s, self._settle = grace_s, settle
         self.abandoned = self.left_running = 0
         self._unreplaced: list[ExecutorKind] = []  # slots of abandoned attempts that were not given back
 
@@ -72,7 +61,7 @@ class Stopping:
                 live.context.ask_to_stop(reason)
             if live.stopper is not None:
                 live.stopper(reason)
-            self._on_timer(live.stopped_at_s + self._grace_s)
+            self._tasks.wake_at(live.stopped_at_s + self._grace_s)
 
     def abandon(self, live: Live) -> None:
         """Settle an attempt whose code does not end; its slot is replaced, up to ``max_running`` times at once."""

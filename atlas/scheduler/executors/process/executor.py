@@ -65,7 +65,7 @@ class ProcessExecutor:
         logs = self._lifecycle.logs
         call = WorkerCall(
             task_id=live.task.id,
-            attempt=attempt.number,
+            attempt=attempt.context.attempt,
             reference=live.function.reference,
             arguments=live.task.arguments,
             is_async=live.function.is_async,
