@@ -95,6 +95,17 @@ def nothing(_connection: Connection) -> None:
     """Work that only waits for a commit."""
 
 
+def passes(queue: TaskQueue, seconds: float) -> None:
+    """Let so much time pass at once on the `HandClock` of its store; who runs too long is stopped, or given up."""
+    serving = queue.serving
+    clock = serving.store.clock
+    assert isinstance(clock, HandClock)
+    clock.ahead_s += seconds
+    serving.renew()  # as it is every five seconds: nothing starts on an old lease
+    serving.lifecycle.tick()
+    serving._timekeeper.at(-1.0)  # it waits on the machine's time
+
+
 def eventually(condition: Callable[[], bool], what: str = "", *, limit_s: float = LIMIT_S) -> None:
     """Look until ``condition`` holds, ever less often; for what no event tells, as another process's work."""
     clock, pause, wait_s = SystemClock(), threading.Condition(), 0.003

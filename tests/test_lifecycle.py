@@ -40,7 +40,7 @@ from atlas.scheduler.tasks.admission import ALONE_LEAST_S, ALONE_MOST_S, MAX_HEL
 from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.tasks.submission import IDS
 from tests import process_workloads
-from tests.queue_bench import LIMIT_S, Gate, Outage, eventually, nothing, settled
+from tests.queue_bench import LIMIT_S, Gate, HandClock, Outage, eventually, nothing, passes, settled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
@@ -48,17 +48,19 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.outcome import StopReason
 
-GRACE_S = 0.1
+GRACE_S = 30.0
+"""Passes by hand: what stops when it is asked to is never given up because this machine is slow."""
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
 SOON = RetryPolicy(max_retries=3, delay_s=0.01, jitter=0.0)
 
 
 @pytest.fixture
 async def queue() -> AsyncIterator[TaskQueue]:
-    """A queue with a private store; it must be left without a trace of what it did."""
-    async with TaskQueue(max_workers=2, registry=Registry(), stop_grace_s=GRACE_S) as made:
-        yield made
-        await asyncio.to_thread(settled, made)
+    """A queue on whose clock time passes by hand; it must be left without a trace of what it did."""
+    with contextlib.closing(open_store(None, clock=HandClock())) as store:
+        async with TaskQueue(max_workers=2, store=store, registry=Registry(), stop_grace_s=GRACE_S) as made:
+            yield made
+            await asyncio.to_thread(settled, made)
 
 
 @pytest.fixture
@@ -76,7 +78,7 @@ on_both = pytest.mark.parametrize("database", ["sqlite", "postgres"], indirect=T
 def store(database: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     monkeypatch.setattr(writer, "RETRY_FIRST_S", 0.01)
     monkeypatch.setattr(writer, "RETRY_MAX_S", 0.02)
-    opened = open_store(database)
+    opened = open_store(database, clock=HandClock())
     yield opened
     opened.close()
 
@@ -118,10 +120,11 @@ class Stubborn:
     """A coroutine function that does not let itself be cancelled until it is opened."""
 
     def __init__(self) -> None:
-        self.open = asyncio.Event()
+        self.entered, self.open = asyncio.Event(), asyncio.Event()
         self.cancels = 0
 
     async def __call__(self) -> str:
+        self.entered.set()
         while not self.open.is_set():
             try:
                 await self.open.wait()
@@ -134,16 +137,19 @@ class Stubborn:
 
 
 async def test_a_coroutine_is_cancelled_at_its_timeout_and_may_clean_up(queue: TaskQueue) -> None:
-    cleaned = []
+    begun, cleaned = asyncio.Event(), []
 
     async def sleep() -> None:
         try:
+            begun.set()
             await asyncio.sleep(3600)
         finally:
             cleaned.append(current_task().stop_reason)
 
-    task_id = await queue.submit(sleep, timeout=0.05, max_retries=0)
-    with pytest.raises(TaskTimeoutError, match=r"ran longer than its limit of 0\.05 s"):
+    task_id = await queue.submit(sleep, timeout=50, max_retries=0)
+    await begun.wait()
+    await asyncio.to_thread(passes, queue, 50)
+    with pytest.raises(TaskTimeoutError, match=r"ran longer than its limit of 50 s"):
         await queue.get_task_result(task_id, timeout=LIMIT_S)
     assert cleaned == ["timeout"]
 
@@ -167,7 +173,10 @@ async def test_a_busy_loop_in_a_process_is_killed_at_its_timeout(queue: TaskQueu
 
 async def test_a_function_that_never_asks_is_abandoned_counted_and_its_slot_replaced(queue: TaskQueue) -> None:
     gate = Gate("too late")
-    ids = [await queue.submit(gate, timeout=0.05, max_retries=0) for _ in range(2)]
+    ids = [await queue.submit(gate, timeout=50, max_retries=0) for _ in range(2)]
+    await gate.entered_async(2)
+    await asyncio.to_thread(passes, queue, 50)
+    await asyncio.to_thread(passes, queue, GRACE_S)
     for task_id in ids:
         with pytest.raises(TaskTimeoutError, match="abandoned and may still be running"):
             await queue.get_task_result(task_id, timeout=LIMIT_S)
@@ -183,7 +192,11 @@ async def test_a_function_that_never_asks_is_abandoned_counted_and_its_slot_repl
 
 async def test_a_coroutine_that_swallows_its_cancel_is_abandoned_too(queue: TaskQueue) -> None:
     stubborn = Stubborn()
-    task_id = await queue.submit(stubborn, timeout=0.05, max_retries=0)
+    task_id = await queue.submit(stubborn, timeout=50, max_retries=0)
+    await stubborn.entered.wait()
+    await asyncio.to_thread(passes, queue, 50)
+    await asyncio.to_thread(eventually, lambda: stubborn.cancels == 1)
+    await asyncio.to_thread(passes, queue, GRACE_S)
     with pytest.raises(TaskTimeoutError, match="abandoned"):
         await queue.get_task_result(task_id, timeout=LIMIT_S)
     assert stubborn.cancels == 1
@@ -195,8 +208,14 @@ async def test_beyond_max_workers_abandoned_ones_no_slot_is_replaced_until_they_
     """Threads and coroutines mixed: each slot goes back to the lane it came from."""
     gate, stubborn = Gate(), Stubborn()
     for function in (gate, gate, stubborn, gate):
+        task_id = await queue.submit(function, timeout=50, max_retries=0)
+        await (stubborn.entered.wait() if function is stubborn else gate.entered_async())
+        await asyncio.to_thread(passes, queue, 50)
+        if function is stubborn:
+            await asyncio.to_thread(eventually, lambda: stubborn.cancels == 1)
+        await asyncio.to_thread(passes, queue, GRACE_S)
         with pytest.raises(TaskTimeoutError):
-            await queue.get_task_result(await queue.submit(function, timeout=0.03, max_retries=0), timeout=LIMIT_S)
+            await queue.get_task_result(task_id, timeout=LIMIT_S)
     status = queue.get_queue_status()
     assert (status["abandoned_threads"], status["free_slots"]) == (4, 0)
     waiting = await queue.submit(lambda: "served")
@@ -212,14 +231,15 @@ def test_a_slot_that_comes_back_late_serves_what_has_waited_for_it(store: Store)
     registry.add("late", late)
     registry.add("later", later)
     registry.add("work", lambda: "served")
-    queue = TaskQueue(1, store=store, registry=registry, stop_grace_s=0.05)
+    queue = TaskQueue(1, store=store, registry=registry, stop_grace_s=GRACE_S)
     with queue.sync as plain:
-        plain.submit("late", timeout=0.05, max_retries=0)
-        eventually(lambda: queue.get_queue_status()["abandoned_threads"] == 1)
-        plain.submit("later", timeout=0.5, max_retries=0)
-        later.wait_entered()
-        waiting = plain.submit("work")
-        eventually(lambda: queue.get_queue_status()["abandoned_threads"] == 2)
+        for name, gate in ("late", late), ("later", later):
+            plain.submit(name, timeout=50, max_retries=0)
+            gate.wait_entered()
+            waiting = plain.submit("work") if gate is later else ""
+            passes(queue, 50)
+            passes(queue, GRACE_S)
+        assert queue.get_queue_status()["abandoned_threads"] == 2
         late.open()
         assert plain.get_task_result(waiting, timeout=LIMIT_S) == "served"
         later.open()
@@ -256,23 +276,28 @@ def test_a_moment_without_room_for_a_thread_costs_no_executor(
 
 
 def test_a_coroutine_that_blocks_its_loop_stops_no_other_tasks_timeout(plain: TaskQueue) -> None:
-    sync, gate = plain.sync, Gate()
+    sync, gate, begun = plain.sync, Gate(), threading.Event()
 
     async def block() -> None:
         gate()
 
     async def sleep() -> None:
+        begun.set()
         await asyncio.sleep(3600)
 
-    blocking = sync.submit(block, timeout=0.1, max_retries=0)
+    blocking = sync.submit(block, timeout=50, max_retries=0)
     gate.wait_entered()
-    behind = sync.submit(sleep, timeout=0.1, max_retries=0)
-    beside = sync.submit(polite, timeout=0.1, max_retries=0)
-    for task_id in (beside, blocking):
+    behind = sync.submit(sleep, timeout=50, max_retries=0)
+    beside = sync.submit(polite, timeout=50, max_retries=0)
+    eventually(lambda: plain.serving.live_tasks.by_id[beside].task.status is RUNNING)
+    for task_id, until_s in (beside, 50), (blocking, GRACE_S):
+        passes(plain, until_s)
         with pytest.raises(TaskTimeoutError):
             sync.get_task_result(task_id, timeout=LIMIT_S)
     assert plain.get_queue_status()["abandoned_threads"] == 1
     gate.open()
+    assert begun.wait(LIMIT_S)
+    passes(plain, 50)
     with pytest.raises(TaskTimeoutError):
         sync.get_task_result(behind, timeout=LIMIT_S)
 
@@ -300,16 +325,20 @@ def test_an_attempt_whose_stop_raises_stops_no_other_tasks_timeout(
 
 
 async def test_a_timeout_is_retried_and_each_attempt_has_the_whole_time(queue: TaskQueue) -> None:
-    deadlines = []
+    deadlines, begun = [], asyncio.Semaphore(0)
 
     async def slow_at_first() -> int:
         task = current_task()
         deadlines.append(task.deadline)
+        begun.release()
         if task.attempt < 3:
             await asyncio.sleep(3600)
         return task.attempt
 
-    task_id = await queue.submit(slow_at_first, timeout=0.05, retry=SOON)
+    task_id = await queue.submit(slow_at_first, timeout=50, retry=SOON)
+    for _ in range(2):
+        await begun.acquire()
+        await asyncio.to_thread(passes, queue, 50)
     assert await queue.get_task_result(task_id, timeout=LIMIT_S) == 3
     assert all(later > earlier for earlier, later in pairwise(deadlines) if earlier and later)
     assert queue.store is not None
@@ -336,7 +365,10 @@ async def test_an_attempt_that_was_given_up_does_not_answer_for_the_next_one(que
     def work() -> str:
         return str(gate()) if current_task().attempt == 1 else "the second"
 
-    task_id = await queue.submit(work, timeout=0.05, retry=SOON)
+    task_id = await queue.submit(work, timeout=50, retry=SOON)
+    await gate.entered_async()
+    await asyncio.to_thread(passes, queue, 50)
+    await asyncio.to_thread(passes, queue, GRACE_S)
     assert await queue.get_task_result(task_id, timeout=LIMIT_S) == "the second"
     gate.open()
     await asyncio.to_thread(eventually, lambda: queue.get_queue_status()["abandoned_threads"] == 0)
@@ -385,21 +417,20 @@ async def test_a_running_task_is_cancelled(queue: TaskQueue, function: Any, exec
     assert (task.status, task.cause, task.cancel_requested, task.failures) == (CANCELLED, Cause.CANCELLED, True, 0)
 
 
-async def test_cancelling_waits_for_the_request_and_never_for_the_functions_end() -> None:
+async def test_cancelling_waits_for_the_request_and_never_for_the_functions_end(queue: TaskQueue) -> None:
     gate = Gate()
-    async with TaskQueue(registry=Registry(), stop_grace_s=2.0) as queue:  # longer than a busy machine holds this up
-        task_id = await queue.submit(gate)
-        await gate.entered_async()
-        assert queue.cancel_task(task_id) is True
-        task = row_of(queue.store, task_id)
-        assert (task.status, task.cancel_requested) == (RUNNING, True)
-        (running,) = queue.get_queue_status()["running"]
-        assert running["stopping"] == "cancelled"
-        with pytest.raises(TaskCancelledError):
-            await queue.get_task_result(task_id, timeout=LIMIT_S)
-        assert queue.get_queue_status()["abandoned_threads"] == 1
-        gate.open()
-        await asyncio.to_thread(settled, queue)
+    task_id = await queue.submit(gate)
+    await gate.entered_async()
+    assert queue.cancel_task(task_id) is True
+    task = row_of(queue.store, task_id)
+    assert (task.status, task.cancel_requested) == (RUNNING, True)
+    (running,) = queue.get_queue_status()["running"]
+    assert running["stopping"] == "cancelled"
+    await asyncio.to_thread(passes, queue, GRACE_S)
+    with pytest.raises(TaskCancelledError):
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+    assert queue.get_queue_status()["abandoned_threads"] == 1
+    gate.open()
 
 
 async def test_a_cancelled_attempt_that_still_returns_or_fails_is_cancelled(queue: TaskQueue) -> None:
@@ -438,15 +469,18 @@ def test_an_attempt_that_fails_between_the_request_and_the_stop_is_not_tried_aga
 
 
 def test_what_took_longer_than_its_timeout_ran_out_of_time_also_when_nobody_came_to_ask(plain: TaskQueue) -> None:
+    clock: Any = plain.serving.store.clock
+
     def work() -> str:
         with plain.serving.live_tasks.lock:  # as in a process that is frozen
-            threading.Event().wait(0.2)
+            clock.ahead_s += 51
         return "too late"
 
     for _ in range(5):  # whoever gets the lock first
-        task_id = plain.sync.submit(work, timeout=0.05, max_retries=0)
+        task_id = plain.sync.submit(work, timeout=50, max_retries=0)
         with pytest.raises(TaskTimeoutError):
             plain.sync.get_task_result(task_id, timeout=LIMIT_S)
+        passes(plain, 0)
 
 
 @pytest.mark.parametrize("limit_s", [float(sys.maxsize), 1e300], ids=["sys.maxsize", "beyond all numbers"])
@@ -551,7 +585,7 @@ def run_for_a_while(queue: TaskQueue, during: Callable[[], None], **how: Any) ->
 @pytest.fixture
 def restarted(store: Store) -> Callable[..., TaskQueue]:
     def start(registry: Registry, max_workers: int = 2) -> TaskQueue:
-        queue = TaskQueue(max_workers=max_workers, store=store, registry=registry, stop_grace_s=GRACE_S)
+        queue = TaskQueue(max_workers=max_workers, store=store, registry=registry, stop_grace_s=0.1)
         queue.sync.start()
         return queue
 
@@ -670,7 +704,7 @@ def test_a_stop_does_not_wait_for_a_stuck_thread_and_leaves_no_mark_of_a_clean_s
     again.sync.stop()
 
 
-def test_a_private_queue_serves_what_waits_within_one_limit() -> None:
+def test_a_private_queue_serves_what_waits_within_one_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     queue, gate = TaskQueue(max_workers=1, stop_grace_s=0.01), Gate()
     queue.sync.start()
     done: list[int] = []
@@ -684,7 +718,17 @@ def test_a_private_queue_serves_what_waits_within_one_limit() -> None:
     queue.sync.submit(gate)
     queue.sync.submit(done.append, 4)
     gate.wait_entered()
-    assert run_for_a_while(queue, lambda: None, timeout=1.0) < 1.8
+    clock, waits = HandClock(), list[float]()
+
+    def takes_all_its_time(timeout_s: float, **_how: bool) -> bool:
+        waits.append(timeout_s)
+        clock.ahead_s += timeout_s
+        return False
+
+    monkeypatch.setattr(queue.serving.store, "clock", clock)
+    monkeypatch.setattr(queue.serving.shutdown, "wait_idle", takes_all_its_time)
+    queue.sync.stop(timeout=60.0)
+    assert waits == [60.0, 0.0, 0.01]
     gate.open()
 
 
@@ -833,16 +877,15 @@ def test_waiting_for_the_claim_costs_an_attempt_none_of_its_time(
     gate = Gate()
     blockers = [plain.sync.submit(gate) for _ in range(2)]
     gate.wait_entered(2)
-    if executor == "process":
-        task_id = plain.sync.submit("work", on_crash="fail", timeout=5.0, max_retries=0, executor="process")
-    else:
-        task_id = plain.sync.submit("work", on_crash="fail", timeout=0.05, max_retries=0)
+    kind = executor if executor == "process" else None
+    task_id = plain.sync.submit("work", on_crash="fail", timeout=5.0, max_retries=0, executor=kind)
     outage.begins_unnoticed()
     gate.open()
     eventually(lambda: task_id in {one["task_id"] for one in plain.get_queue_status()["running"]})
     outage.is_noticed.set()
-    limit_s = time.monotonic() + (0.05 + GRACE_S) * 2
-    eventually(lambda: time.monotonic() > limit_s)
+    clock: Any = plain.serving.store.clock
+    clock.ahead_s += 10.0
+    plain.serving.lifecycle.tick()
     outage.lasts = False
     assert plain.sync.get_task_result(task_id, timeout=LIMIT_S) is None
     assert row_of(plain.serving.store, task_id).attempt == 1
@@ -1178,6 +1221,7 @@ def test_replace_starts_when_the_old_one_ended_or_was_abandoned(plain: TaskQueue
     new = job.fire("new")
     with pytest.raises(TaskCancelledError, match="replaced"):
         plain.sync.get_task_result(middle, timeout=LIMIT_S)
+    passes(plain, GRACE_S)
     with pytest.raises(TaskCancelledError, match="replaced"):
         plain.sync.get_task_result(old, timeout=LIMIT_S)
     job.wait_started("old", "new")

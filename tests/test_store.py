@@ -1238,12 +1238,12 @@ def test_a_lease_says_who_lives_and_what_it_does(store: Store) -> None:
 
 
 def test_a_closed_store_leaves_no_thread_and_no_connection_behind(path: Path) -> None:
-    before = {thread.name for thread in threading.enumerate()}
+    before = set(threading.enumerate())
     store = open_store(path)
     heard(store)
     accept(store, a_task("a")).wait(LIMIT_S)
     store.close()
-    assert {thread.name for thread in threading.enumerate()} <= before
+    assert set(threading.enumerate()) <= before
     del store
     gc.collect()
     open_files = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink() and fd.exists()]

@@ -23,7 +23,7 @@ from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
 from atlas.scheduler.tasks.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
 from tests import process_workloads as workloads
-from tests.queue_bench import eventually
+from tests.queue_bench import LIMIT_S, HandClock, eventually, passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,12 +33,10 @@ if TYPE_CHECKING:
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.store.task_logs import LogLine
 
-LIMIT_S = 30
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    store = open_store(tmp_path / "atlas.db")
+    store = open_store(tmp_path / "atlas.db", clock=HandClock())
     yield store
     store.close()
 
@@ -111,19 +109,23 @@ async def test_secrets_in_the_text_of_an_error_are_hidden_as_in_a_log(store: Sto
 
 
 async def test_lines_of_other_code_and_of_ended_attempts_are_not_a_tasks(store: Store) -> None:
-    leave, left = threading.Event(), threading.Event()
+    said, leave, left = threading.Event(), threading.Event(), threading.Event()
 
     def late() -> None:
         logger.info("in time")
+        said.set()
         try:
             leave.wait(LIMIT_S)
         finally:
             logger.info("too late")
             left.set()
 
-    async with TaskQueue(2, store=store, stop_grace_s=0.05) as queue:
-        task_id = await queue.submit(late, timeout=0.2, max_retries=0)
+    async with TaskQueue(2, store=store, stop_grace_s=30.0) as queue:
+        task_id = await queue.submit(late, timeout=50, max_retries=0)
         logger.info("nobody's")
+        assert await asyncio.to_thread(said.wait, LIMIT_S)
+        for seconds in 50, 30:
+            await asyncio.to_thread(passes, queue, seconds)
         with pytest.raises(Exception, match="limit"):
             await queue.get_task_result(task_id, timeout=LIMIT_S)
         leave.set()
