@@ -233,12 +233,15 @@ def test_a_slot_that_comes_back_late_serves_what_has_waited_for_it(store: Store)
     registry.add("work", lambda: "served")
     queue = TaskQueue(1, store=store, registry=registry, stop_grace_s=GRACE_S)
     with queue.sync as plain:
-        for name, gate in ("late", late), ("later", later):
-            plain.submit(name, timeout=50, max_retries=0)
-            gate.wait_entered()
-            waiting = plain.submit("work") if gate is later else ""
-            passes(queue, 50)
-            passes(queue, GRACE_S)
+        plain.submit("late", timeout=50, max_retries=0)
+        late.wait_entered()
+        passes(queue, 50)
+        passes(queue, GRACE_S)
+        plain.submit("later", timeout=50, max_retries=0)
+        later.wait_entered()
+        waiting = plain.submit("work")
+        passes(queue, 50)
+        passes(queue, GRACE_S)
         assert queue.get_queue_status()["abandoned_threads"] == 2
         late.open()
         assert plain.get_task_result(waiting, timeout=LIMIT_S) == "served"
