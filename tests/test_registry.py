@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import shlex
@@ -27,6 +28,7 @@ from atlas.scheduler.tasks.submission import executor_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator
+    from pathlib import Path
 
 
 def collect(source: str = "") -> str:
@@ -300,6 +302,53 @@ def test_what_an_allowed_package_imports_is_not_allowed_with_it(plugin: ModuleTy
 def test_a_name_that_leads_nowhere_is_unknown_and_says_why(name: str) -> None:
     with pytest.raises(UnknownFunctionError, match="Error: "):
         Registry(allow=("atlas_no_such", "shlex")).find(name)
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], Path]]:
+    """Writes a module that says in ``executed`` beside it each time it is executed."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    executed = tmp_path / "executed"
+    executed.touch()
+
+    def write(text: str) -> Path:
+        note = f"with open({str(executed)!r}, 'a') as file:\n    file.write('x')\n"
+        (tmp_path / "atlas_written_slowly.py").write_text(note + text, "utf-8")
+        return executed
+
+    yield write
+    sys.modules.pop("atlas_written_slowly", None)
+    registry_module._READ_AS.pop("atlas_written_slowly", None)
+
+
+def test_a_module_that_a_look_imported_half_written_is_read_again_once_it_has_changed(
+    written: Callable[[str], Path],
+) -> None:
+    registry, name = Registry(allow=("atlas_written_slowly",)), "atlas_written_slowly:work"
+    executed = written("def helper(): return 1\n")
+    for _ in range(3):
+        with pytest.raises(UnknownFunctionError, match=r"has no attribute 'work'$"):
+            registry.find(name)
+    assert executed.read_text() == "x", "it stands as it was: nothing to read again"
+    written("def helper(): return 1\ndef work(:\n")
+    with pytest.raises(UnknownFunctionError, match="SyntaxError"):
+        registry.find(name)
+    written("def helper(): return 1\ndef work(): return helper()\n")
+    assert registry.find(name).call() == 1
+    written("def helper(): return 2\ndef work(): return helper()\ndef more(): return helper()\n")
+    assert registry.find(name).call() == 1, "what is found stays as it is"
+    assert executed.read_text() == "xx"
+
+
+def test_a_module_that_the_program_imported_is_not_executed_again_and_the_error_says_what_helps(
+    written: Callable[[str], Path],
+) -> None:
+    executed = written("")
+    importlib.import_module("atlas_written_slowly")
+    written("def work(): return 1\n")
+    with pytest.raises(UnknownFunctionError, match=r"has no attribute 'work'; what was written .* needs a restart"):
+        Registry(allow=("atlas_written_slowly",)).find("atlas_written_slowly:work")
+    assert executed.read_text() == "x"
 
 
 def test_a_function_of_an_allowed_package_is_named_by_where_it_is() -> None:

@@ -12,9 +12,12 @@ import inspect
 import re
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, TypeVar, overload
 
@@ -320,15 +323,11 @@ class Registry:
         if not self._allows(module):
             raise FunctionRefusedError(not_allowed(name))
         try:
-            if module not in sys.modules:
-                with _LOOKING:  # who looks meanwhile may leave an older listing of the folder behind
-                    importlib.invalidate_caches()  # it may have been put there a moment ago
-                    importlib.import_module(module)
-            call = _walk(importlib.import_module(module), qualname)
+            call = _looked_up(module, qualname)
         except FunctionRefusedError:
             raise
         except Exception as error:  # importing runs foreign code, which may raise anything
-            raise UnknownFunctionError(name, detail=f"{type(error).__name__}: {error}") from error
+            raise UnknownFunctionError(name, detail=_why_not(error, module)) from error
         origin = getattr(call.func if isinstance(call, partial) else call, "__module__", None)
         if origin is not None and not self._allows(origin):
             msg = Message(
@@ -355,6 +354,54 @@ def not_allowed(name: str) -> str:
         name=repr(name),
         package=repr(name.partition(":")[0].partition(".")[0]),
     )
+
+
+_READ_AS: Final[dict[str, tuple[int, int] | None]] = {}
+"""How the files of modules stood when a lookup here was the first to import them: time of the last change, size."""
+
+
+def _looked_up(module: str, qualname: str) -> Any:
+    """What is at ``module:qualname``; a module that is not imported yet is.
+
+    One that lacks the name is executed once more if a lookup here imported it and its file has changed since: it was
+    half written then, mostly. One that the program itself imported is left as it is: others hold what it made, and
+    what it does when it is executed is the program's business.
+    """
+    if module not in sys.modules:
+        with _LOOKING:  # who looks meanwhile may leave an older listing of the folder behind
+            if module not in sys.modules:
+                importlib.invalidate_caches()  # it may have been put there a moment ago
+                stands = _stands(module)
+                importlib.import_module(module)
+                _READ_AS[module] = stands
+    try:
+        return _walk(importlib.import_module(module), qualname)
+    except AttributeError:
+        with _LOOKING:
+            stands = _stands(module) if module in _READ_AS else None
+            if stands is None or stands == _READ_AS[module]:
+                raise
+            again = importlib.reload(sys.modules[module])
+            _READ_AS[module] = stands
+        return _walk(again, qualname)
+
+
+def _stands(module: str) -> tuple[int, int] | None:
+    """Time of the last change and size of a module's file; None where it has none."""
+    with suppress(ImportError, OSError, ValueError):
+        spec = find_spec(module)
+        if spec is not None and spec.origin is not None:
+            stat = Path(spec.origin).stat()
+            return stat.st_mtime_ns, stat.st_size
+    return None
+
+
+def _why_not(error: Exception, module: str) -> str:
+    """What a lookup in ``module`` raised, and what to do where only that helps."""
+    said = f"{type(error).__name__}: {error}"
+    if isinstance(error, AttributeError) and module in sys.modules and module not in _READ_AS:
+        return Message("{error}; what was written there since this program imported it needs a restart", error=said)
+    return said
 
 
 def _walk(module: object, qualname: str) -> Any:

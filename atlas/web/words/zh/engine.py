@@ -119,6 +119,7 @@ ENGINE: Final[dict[str, str]] = {
     "no revision {number}: there is none yet": "没有版本 {number}：目前还没有任何版本",
     "no revision {number}: the newest is {newest}; 'atlas revisions' lists them": "没有版本 {number}：最新为 {newest}；“atlas revisions”可列出全部",
     "no function {name}: {why}": "没有函数 {name}：{why}",
+    "{error}; what was written there since this program imported it needs a restart": "{error}；本程序导入之后写入的内容，重启后才生效",
     "no function {name} is registered": "未注册函数 {name}",
     "{said}; did you mean {name}?": "{said}；您是指 {name} 吗？",
     "too many requests wait": "等待的请求过多",

@@ -37,6 +37,7 @@ KEPT_TOO: Final = (
     "{said}; did you mean {name}?",
     "no function {name} is registered",
     "no function {name}: {why}",
+    "{error}; what was written there since this program imported it needs a restart",
     "function {name} is defined in {origin}, which is not on the allow-list (functions.allow)",
     "function {name}: package {package} is not on the allow-list (functions.allow in config.yaml)",
     "its function {function} lived in another process; add_job({job}, …) binds it",
