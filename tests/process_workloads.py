@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 from loguru import logger
 
 from atlas.scheduler.context import current_task
-from atlas.scheduler.errors import TaskStopped
+from atlas.scheduler.errors import NoRetryError, TaskStopped
 
 
 def add(left: int, right: int = 0) -> int:
@@ -35,6 +35,18 @@ def adds_later(left: int, right: int) -> Any:
 
 def nothing() -> None:
     pass
+
+
+class GoneError(LookupError, NoRetryError):
+    pass
+
+
+def hopeless() -> NoReturn:
+    raise GoneError("the feed is gone")
+
+
+async def hopeless_later() -> NoReturn:
+    raise GoneError("the feed is gone")
 
 
 def lock() -> Any:

@@ -748,6 +748,18 @@ async def test_retry_on_names_what_is_worth_another_try(queue: TaskQueue) -> Non
     assert row_of(store_of(queue), task_id).attempt == 1
 
 
+@pytest.mark.parametrize("executor", [None, "process"], ids=["here", "in a process"])
+@pytest.mark.parametrize("function", [process_workloads.hopeless, process_workloads.hopeless_later])
+async def test_a_function_may_say_that_no_other_attempt_would_help(
+    queue: TaskQueue, function: Callable[[], object], executor: str | None
+) -> None:
+    task_id = await queue.submit(function, executor=executor, retry=SOON)
+    with pytest.raises(TaskFailedError, match=r"failed \(error\): .*GoneError: the feed is gone") as caught:
+        await queue.get_task_result(task_id, timeout=LIMIT_S)
+    assert caught.value.cause == "error"
+    assert row_of(store_of(queue), task_id).attempt == 1
+
+
 async def test_a_function_that_returns_a_coroutine_is_told_to_be_async(queue: TaskQueue) -> None:
     task_id = await queue.submit(lambda: add_later(1), max_retries=0)
     with pytest.raises(TaskFailedError, match="write it as 'async def'"):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import pytest
 
+import atlas.scheduler
 from atlas.scheduler.jobs_file.format import CalendarEntry, DateTrigger, IntervalTrigger, JobEntry, JobsDocument
 from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
 
@@ -109,6 +110,12 @@ def test_every_field_of_the_jobs_file_is_described() -> None:
     for model in (JobsDocument, JobEntry, IntervalTrigger, DateTrigger, CalendarEntry):
         for name, field in model.model_fields.items():
             assert re.search(rf"[`\"]{re.escape(field.alias or name)}[`\"]", text), name
+
+
+def test_every_error_that_a_readme_names_comes_from_the_package_that_apps_import() -> None:
+    for readme in READMES:
+        for name in re.findall(r"`(\w+Error)`", readme.read_text("utf-8")):
+            assert name in atlas.scheduler.__all__, f"{readme.name}: {name}"
 
 
 def test_every_make_target_and_script_of_the_readme_exists() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.errors import ArgumentsError, NoRetryError
 from atlas.scheduler.retry import RetryPolicy, error_names
 
 DRAWS = st.floats(0, 1)
@@ -41,6 +41,21 @@ def test_the_built_in_policy_is_three_retries_after_2_4_and_8_seconds() -> None:
 def test_max_retries_counts_the_attempts_after_the_first(max_retries: int, allowed: int) -> None:
     policy = RetryPolicy(max_retries=max_retries)
     assert list(itertools.takewhile(policy.allows, itertools.count(1))) == list(range(1, allowed + 1))
+
+
+class GoneError(LookupError, NoRetryError):
+    pass
+
+
+@pytest.mark.parametrize("error", [NoRetryError(), GoneError()], ids=repr)
+@pytest.mark.parametrize("retry_on", [(), ("LookupError", "NoRetryError", "Exception")], ids=str)
+def test_what_is_not_to_be_retried_wins_over_the_policy(error: Exception, retry_on: tuple[str, ...]) -> None:
+    assert not RetryPolicy(retry_on=retry_on).covers(error_names(error))
+
+
+def test_a_namesake_of_another_module_is_retried() -> None:
+    namesake = type("NoRetryError", (Exception,), {})
+    assert RetryPolicy().covers(error_names(namesake()))
 
 
 @pytest.mark.parametrize(

@@ -38,8 +38,8 @@
         ├── StoreVersionError
         └── StoreMismatchError (ValueError)
 
-`TaskStopped` stands outside: like `asyncio.CancelledError` it is a `BaseException`, so that ``except Exception`` in a
-function does not swallow a cancel or a timeout.
+Two stand outside. `TaskStopped` is a `BaseException` like `asyncio.CancelledError`, so that ``except Exception`` in a
+function does not swallow a cancel or a timeout. `NoRetryError` is raised by functions, not by Atlas.
 """
 
 from __future__ import annotations
@@ -88,6 +88,13 @@ class TaskStopped(_Copied):
     def __init__(self, reason: str) -> None:
         super().__init__(f"the task was asked to stop: {reason}")
         self.reason = reason
+
+
+class NoRetryError(Exception):
+    """Raised by a function whose task another attempt would not help: it is FAILED at once, whatever retries are left.
+
+    Other errors may have it as a base: ``class FeedGoneError(LookupError, NoRetryError)``.
+    """
 
 
 # --- configuration ---------------------------------------------------------------------------------------------------

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
-from atlas.scheduler.errors import ArgumentsError
+from atlas.scheduler.errors import ArgumentsError, NoRetryError
 from atlas.scheduler.message import Message
 
 
@@ -23,7 +24,7 @@ class RetryPolicy:
         max_delay_s: Longest wait, seconds.
         jitter: Share of a wait that chance may take off, 0 to 1.
         retry_on: Names of the exception classes that are retried (``"TimeoutError"``, ``"httpx.TransportError"``,
-            base classes included); empty means every `Exception`.
+            base classes included); empty means every `Exception`. A `NoRetryError` is never retried.
 
     Raises:
         ArgumentsError: A value is out of its range.
@@ -75,6 +76,8 @@ class RetryPolicy:
 
     def covers(self, error_names: tuple[str, ...]) -> bool:
         """True if an error with these class names (the class and its bases, short and dotted) is one to retry."""
+        if _NO_RETRY in error_names:
+            return False
         return not self.retry_on or not set(self.retry_on).isdisjoint(error_names)
 
     def wait_s(self, retry: int, *, draw: float) -> float:
@@ -87,6 +90,9 @@ class RetryPolicy:
         else:
             full = self.delay_s
         return min(full, self.max_delay_s) * (1.0 - self.jitter * draw)
+
+
+_NO_RETRY: Final = f"{NoRetryError.__module__}.{NoRetryError.__qualname__}"
 
 
 def error_names(error: BaseException) -> tuple[str, ...]:
