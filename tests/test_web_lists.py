@@ -17,7 +17,7 @@ from atlas.scheduler.errors import QueueStoppedError
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.store.task_queries import TaskFilter, page_of_tasks
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
-from atlas.scheduler.task import Task, TaskStatus
+from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.service import AtlasScheduler
 from tests.test_web_api import signed_in
 
@@ -58,6 +58,24 @@ def test_a_text_is_looked_for_in_a_bounded_number_of_tasks_and_every_page_goes_o
                 break
         assert seen == [one for one, name in zip(made, names, strict=True) if name == "rare"][::-1]
         assert pages <= 200 // searched + 3
+
+
+def test_a_retry_whose_time_has_come_is_said_to_wait_for_a_slot(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client, now = signed_in(atlas), datetime.now(UTC)
+        task = Task(id="late", name="late", function="f", created_at=now, origin=Origin.MANUAL, attempt=1)
+        task.status, task.due_at = TaskStatus.RETRYING, now - timedelta(hours=1)
+        late = full_row(task)
+        task.id, task.name, task.due_at = "early", "early", now + timedelta(hours=5)
+        rows = [late, full_row(task)]
+        atlas.store.write(lambda connection: insert_tasks(connection, rows))
+        for path in ("/tasks?q=late", "/tasks/late"):
+            page = client.get(path).text.lower()
+            assert ("waits for a slot" in page, "next try" in page, "due now" in page) == (True, False, False)
+        assert re.search("next try in [45]h", client.get("/tasks?q=early").text)
+        assert "正在等待槽位" in client.get("/tasks?q=late&lang=zh").text
 
 
 def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_others_come(settings: Settings) -> None:

@@ -171,6 +171,19 @@ def test_a_task_that_waits_names_what_runs_in_its_place(clockwork: Clockwork) ->
     assert "waits for a slot" not in ask(clockwork).words
 
 
+def test_a_retry_whose_time_has_come_waits_for_a_slot(clockwork: Clockwork) -> None:
+    clockwork.cron.add_job("hog", "0 9 * * *", "gate", overlap="allow", max_instances=5)
+    clockwork.cron.add_job("job", "@daily", "broken", max_retries=1, retry_delay=45, retry_jitter=0)
+    clockwork.cron.run_job_now("job")
+    for _ in range(clockwork.max_workers):
+        clockwork.cron.run_job_now("hog")
+        clockwork.gate.wait_entered()
+    assert "It is tried again at 12:01:15" in ask(clockwork).words
+    clockwork.at("12:02")
+    held = "while 4 tasks run, hog for the longest, since 12:00:30"
+    assert f"Its next attempt waits for a slot since 12:01:15 {held}." in ask(clockwork).words
+
+
 def test_of_one_task_that_runs_the_name_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Clockwork(tmp_path / "atlas.db", monkeypatch, max_workers=1) as clockwork:
         clockwork.cron.add_job("hog", "0 9 * * *", "gate")

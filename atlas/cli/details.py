@@ -117,7 +117,7 @@ def _task_facts(task: Task, times: LocalTimes) -> list[tuple[str, str | Cell | N
         ("priority", task.priority.name.lower()),
         ("policy", f"{limit} an attempt{place}, {counted(policy.retry.max_retries, 'retry', 'retries')}"),
         ("accepted", times.exactly(task.created_at)),
-        ("next try", None if task.due_at is None else f"{times.exactly(task.due_at)}, in {times.ahead(task.due_at)}"),
+        ("next try", _next_try(task, times)),
         ("started", times.exactly(task.started_at)),
         ("finished", times.exactly(task.finished_at)),
         ("duration", None if task.duration_s is None else format_duration(max(0.0, task.duration_s))),
@@ -126,6 +126,13 @@ def _task_facts(task: Task, times: LocalTimes) -> list[tuple[str, str | Cell | N
         ("error", Cell(task.error.strip(), "red") if task.error else None),
         ("result", "not kept: not JSON, or over 64 kB" if task.result_omitted else result),
     ]
+
+
+def _next_try(task: Task, times: LocalTimes) -> str | None:
+    if task.due_at is None:
+        return None
+    at = times.exactly(task.due_at)
+    return f"{at}, in {times.ahead(task.due_at)}" if task.due_at > times.now else f"waits for a slot since {at}"
 
 
 def _latest(task: Task, earlier: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -169,7 +169,11 @@ def _end(ask: Inquiry, task: Task) -> None:
         case TaskStatus.RUNNING:
             ask.tell(Message("It runs since {at}{error}.", at=ask.time(task.started_at), error=values["error"]))
         case TaskStatus.RETRYING:
-            ask.tell(Message("It is tried again at {at}{error}.", at=ask.time(task.due_at), error=values["error"]))
+            at, error = ask.time(task.due_at), values["error"]
+            if task.due_at is None or task.due_at > ask.now:
+                ask.tell(Message("It is tried again at {at}{error}.", at=at, error=error))
+            else:
+                ask.tell(Message("Its next attempt waits for a slot since {at}{others}.", at=at, others=ask.running()))
         case TaskStatus.PENDING:
             return
         case _:

@@ -74,7 +74,7 @@ def course_of(view: View, task: Task, earlier: Iterable[dict[str, Any]], asked: 
         error = "" if task.status is TaskStatus.SUCCESS else view.headline(task.error)
         found.append(Event(task.finished_at, task.status.value, words, error))
     elif task.status is TaskStatus.RETRYING and task.due_at is not None:
-        found.append(Event(task.due_at, "PENDING", say("next try {when}", when=view.said.within(task.due_at))))
+        found.append(Event(task.due_at, "PENDING", view.next_try(task.due_at)))
     return sorted(found, key=lambda event: event.at)
 
 

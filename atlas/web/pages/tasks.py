@@ -120,10 +120,9 @@ def _row(view: View, row: Any) -> dict[str, Any]:
         outcome = short_json(row.result or "", SHOWN)
     else:
         outcome = view.headline(row.error)[:140] if row.error else ""
-    if row.status == "RETRYING" and row.due_at is not None:
-        outcome = view.say("next try {when}", when=view.said.within(instant(row.due_at))) + (
-            f" · {outcome}" if outcome else ""
-        )
+    due_at = instant(row.due_at)
+    if row.status == "RETRYING" and due_at is not None:
+        outcome = " · ".join(filter(None, (view.next_try(due_at), outcome)))
     return {
         "id": row.id,
         "name": row.name,

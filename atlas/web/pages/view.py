@@ -77,6 +77,12 @@ class View:
             return self.say("retry of {task}", task=reason.removeprefix(_RETRY_OF))
         return self.say(reason)
 
+    def next_try(self, due_at: datetime) -> str:
+        """When a task that failed is tried again."""
+        if due_at <= self.now:
+            return self.say("waits for a slot")
+        return self.say("next try {when}", when=self.said.within(due_at))
+
     def headline(self, error: str | None) -> str:
         """See `errors.headline`; what the engine itself says of an attempt is said in the language of the page."""
         return self.say.told(headline(error))
@@ -98,6 +104,7 @@ class View:
             "now": self.now,
             "here": self.visit.here,
             "word_of": self.word_of,
+            "next_try": self.next_try,
             "action": self._action,
             "icon": icon,
             "logo": LOGO,

@@ -95,6 +95,7 @@ WHY: Final[dict[str, str]] = {
     "It was cancelled at {at}{how}{after}{error}.": "它在 {at} 被取消{how}{after}{error}。",
     "It runs since {at}{error}.": "它自 {at} 起正在运行{error}。",
     "It is tried again at {at}{error}.": "它将在 {at} 再次尝试{error}。",
+    "Its next attempt waits for a slot since {at}{others}.": "它的下一次尝试自 {at} 起等待空闲槽位{others}。",
     ", after {s}": "，历时 {s}",
     " because {why}": "，原因是{why}",
     ": an attempt may take {s}": "：每次尝试最多 {s}",
