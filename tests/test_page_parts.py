@@ -457,11 +457,11 @@ def test_a_range_of_skips_lies_where_its_fire_times_were(store: Store) -> None:
 
 def add(store: Store, job_id: str, status: TaskStatus, *, number: int = 0, **more: Any) -> Task:
     """One more task of the job, made now."""
-    values = {"started_at": NOW, "finished_at": NOW if status.is_final else None, "attempt": 1} | more
+    ended = NOW if status.is_final else None
+    values = {"started_at": NOW, "finished_at": ended, "attempt": 1, "function": "seeded"} | more
     task = Task(
         id=f"{int(NOW.timestamp() * 1000):012x}{number:010x}",
         name=job_id,
-        function="seeded",
         job_id=job_id,
         created_at=NOW + timedelta(milliseconds=number),
         status=status,
@@ -507,6 +507,15 @@ def test_errors_are_grouped_and_follow_what_happens(week: tuple[Store, Week]) ->
     errors.hear(moved("other", TaskStatus.FAILED, two.id))
     (group,) = [group for group in errors.groups(NOW) if "page" in group.title]
     assert (group.count, group.failed, group.last_task) == (2, 1, two.id)
+
+
+def test_timeouts_are_grouped_by_what_ran_whatever_their_limits(store: Store) -> None:
+    limits = ((120, "digest", "news:summarise"), (60, "digest", "news:summarise"), (5, "crawl", "news:crawl"))
+    for number, (limit, name, function) in enumerate(limits):
+        error = f"the attempt ran longer than its limit of {limit} s"
+        add(store, name, TaskStatus.TIMEOUT, number=number, error=error, function=function)
+    found = [(group.place, group.title[-5:], group.count) for group in Errors(store).groups(NOW)]
+    assert found == [("news:summarise", " 60 s", 2), ("news:crawl", "f 5 s", 1)]
 
 
 def retried(task: Task, error: str) -> dict[str, Any]:

@@ -84,7 +84,12 @@ def folded(error: str) -> list[tuple[bool, list[Line]]]:
 
 @dataclass(slots=True)
 class ErrorGroup:
-    """Errors of one type at one place."""
+    """Errors of one type at one place.
+
+    Attributes:
+        title: The newest one's.
+        place: Of errors without a traceback, such as timeouts, the function.
+    """
 
     title: str
     place: str
@@ -114,11 +119,11 @@ class ErrorGroup:
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What an error's text comes to."""
+    """What an error's text comes to; its kind is the title without numbers."""
 
     title: str
     place: str
-    key: tuple[str, str]
+    kind: str
 
 
 class Errors:
@@ -155,11 +160,11 @@ class Errors:
         self._tried_again = {row.id for row in again if row.status == "RETRYING"}
         said = self._taken_apart(connection, [(row.id, 0) for row in final], [(row.id, row.attempt) for row in again])
         groups: dict[tuple[str, str], ErrorGroup] = {}
-        for row in (*final, *again):
+        for row in sorted((*final, *again), key=lambda row: row.at or since_s, reverse=True):
             words = said[row.id, row.attempt]
             status = "SUCCESS" if row.attempt and row.status == "SUCCESS" else "" if row.attempt else row.status
-            title = words.title or row.status.title()
-            group = groups.setdefault(words.key if words.title else (title, ""), ErrorGroup(title, words.place))
+            title, where = words.title or row.status.title(), words.place or row.function or ""
+            group = groups.setdefault((words.kind or title, where), ErrorGroup(title, where))
             group.add(row.job_id or row.name, status, row.at or since_s, row.id)
         return sorted(groups.values(), key=lambda group: -group.count)
 
@@ -184,8 +189,8 @@ class Errors:
 
 @lru_cache(maxsize=512)
 def _said(error: str) -> _Said:
-    title, where = headline(error), place(error)
-    return _Said(title[:200], where, (_VARYING.sub("#", title)[:200], where))
+    title = headline(error)[:200]
+    return _Said(title, place(error), _VARYING.sub("#", title))
 
 
 def _since(since_s: float) -> dict[str, Any]:
@@ -195,7 +200,7 @@ def _since(since_s: float) -> dict[str, Any]:
 
 _FINAL: Final = (
     select(
-        *(tasks.c[name] for name in ("id", "job_id", "name", "status")),
+        *(tasks.c[name] for name in ("id", "job_id", "name", "function", "status")),
         tasks.c.finished_at.label("at"),
         literal(0).label("attempt"),
     )
@@ -205,7 +210,7 @@ _FINAL: Final = (
 )
 _AGAIN: Final = (
     select(
-        *(tasks.c[name] for name in ("id", "job_id", "name", "status")),
+        *(tasks.c[name] for name in ("id", "job_id", "name", "function", "status")),
         attempts.c.ended_at.label("at"),
         attempts.c.attempt,
     )
