@@ -62,6 +62,9 @@ OVER_EACH_OTHER = """(() => {
   const shown = boxes.filter(x => x[0].width).sort((x, y) => x[0].left - y[0].left);
   return shown.slice(1).flatMap((x, n) => x[0].left < shown[n][0].right ? [`${shown[n][1]} ${x[1]}`] : []);
 })()"""
+NOT_SEEN = """[...document.querySelectorAll('main table')].filter(one => one.offsetWidth)
+  .filter(one => one.getBoundingClientRect().right > one.closest('.card').getBoundingClientRect().right + 1)
+  .map(one => one.innerText.slice(0, 40))"""
 SIDEWAYS = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 
 
@@ -162,6 +165,30 @@ def test_at_any_width_the_bar_is_whole_and_the_hours_above_the_lanes_stand_apart
                     found.append(f"{path} at {width}: {beyond} px beyond its edge")
                 found += [f"{path} at {width}: {one}" for one in page.evaluate(CUT) + page.evaluate(OVER_EACH_OTHER)]
         assert found + complaints == []
+
+
+@pytest.mark.parametrize("locale", ["en-US", "zh-CN"])
+def test_no_column_is_out_of_sight_from_a_phone_up_and_on_paper(served: Served, window: Browser, locale: str) -> None:
+    found: list[str] = []
+    with tab(window, locale=locale) as (page, complaints):
+        for path in ("/", "/jobs", "/jobs/llm_summarize", "/tasks", "/tasks?status=FAILED", "/queue", "/system"):
+            visit(page, served.base + path)
+            for media in ("screen", "print"):
+                page.emulate_media(media=media)
+                for width in (390, 500, 700, 721, 760, 860, 941, 1010, 1440):
+                    page.set_viewport_size({"width": width, "height": 900})
+                    found += [f"{media} {width} {path}: {one}" for one in page.evaluate(NOT_SEEN)]
+        assert found + complaints == []
+
+
+def test_on_a_phone_the_list_of_tasks_shows_errors_under_the_names(served: Served, window: Browser) -> None:
+    with tab(window, viewport={"width": 390, "height": 900}) as (page, _complaints):
+        visit(page, served.base + "/tasks?status=FAILED")
+        error = page.locator("tbody small").first
+        expect(error).to_be_visible()
+        expect(error).to_contain_text("Error")
+        page.set_viewport_size({"width": 1000, "height": 900})
+        expect(error).to_be_hidden()
 
 
 @pytest.mark.parametrize(

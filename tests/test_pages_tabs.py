@@ -340,7 +340,7 @@ def test_what_a_reader_folded_stays_folded_through_a_live_update(
 
 def test_a_table_that_is_moved_sideways_stays_there(window: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
     settings = seeded.bare(tmp_path_factory.mktemp("sideways"), {"nightly": {**ENTRY, "name": "a long name " * 9}})
-    with serving(settings) as running, tab(window, viewport={"width": 721, "height": 800}) as (page, complaints):
+    with serving(settings) as running, tab(window, viewport={"width": 240, "height": 800}) as (page, complaints):
         live(page, f"{running.base}/jobs")
         page.evaluate("document.fonts.ready")
         page.wait_for_function(

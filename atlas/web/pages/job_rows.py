@@ -52,6 +52,13 @@ class JobRow:
         return now_s, recent.version, recent.read_at, self.digest, self.job.next_run_at, self.job.state
 
     @property
+    def about(self) -> str:
+        """What stands under its title: what it is for, else its id or its function, unless the title is the same."""
+        job = self.job
+        said = (job.description, job.id, self.definition.function)
+        return next((text for text in said if text and text != job.title), "")
+
+    @property
     def mark(self) -> str:
         """What the job is marked with: a status, or a state that stops it."""
         if self.job.state is not JobState.ACTIVE:
