@@ -12,9 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from sqlalchemy import update
 
 from atlas.scheduler.errors import QueueStoppedError
-from atlas.scheduler.store.tables import fires
+from atlas.scheduler.store.tables import fires, tasks
 from atlas.scheduler.store.task_queries import TaskFilter, page_of_tasks
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 from atlas.scheduler.task import Origin, Task, TaskStatus
@@ -76,6 +77,24 @@ def test_a_retry_whose_time_has_come_is_said_to_wait_for_a_slot(settings: Settin
             assert ("waits for a slot" in page, "next try" in page, "due now" in page) == (True, False, False)
         assert re.search("next try in [45]h", client.get("/tasks?q=early").text)
         assert "正在等待槽位" in client.get("/tasks?q=late&lang=zh").text
+
+
+def test_a_task_that_a_newer_atlas_wrote_keeps_no_page_from_showing_the_rest(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {"health": {"cron_expression": "@yearly"}}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client = signed_in(atlas)
+        task = Task(id="newer", name="newer", function="health", job_id="health", created_at=datetime.now(UTC))
+        atlas.store.write(lambda connection: insert_tasks(connection, [full_row(task)]))
+        for status in ("PENDING", "HELD"):
+            changed = update(tasks).values(status=status, priority=7, policy='{"on_crash": "freeze"}')
+            atlas.store.write(lambda connection, changed=changed: connection.execute(changed))  # type: ignore[misc]
+            shown = {
+                path: client.get(path) for path in ("/", "/jobs", "/jobs/health", "/tasks", "/queue", "/tasks.csv")
+            }
+            assert {path: page.status_code for path, page in shown.items()} == dict.fromkeys(shown, 200)
+            assert "newer" in shown["/tasks"].text
+            assert "written by a newer Atlas" in shown["/jobs/health"].text
 
 
 def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_others_come(settings: Settings) -> None:

@@ -14,10 +14,9 @@ from starlette.routing import Route
 from atlas.scheduler.log_lines import hide
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_rows import fetch_known
-from atlas.scheduler.task import TaskPriority
 from atlas.web.pages.errors import headline
 from atlas.web.pages.tasks import MOST_TAKEN, find_tasks, wanted_of
-from atlas.web.pages.view import View
+from atlas.web.pages.view import View, priority_name
 from atlas.web.site import visit_of
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def _tasks(visit: Visit) -> Iterable[dict[str, Any]]:
         for name in _INSTANTS:
             if told[name] is not None:
                 told[name] = datetime.fromtimestamp(told[name], UTC).isoformat()
-        told["priority"] = TaskPriority(told["priority"]).name
+        told["priority"] = priority_name(told["priority"])
         if told["error"] is not None:
             told["error"] = hide(headline(told["error"]), secret)
         yield {name: told[name] for name in _FIELDS}

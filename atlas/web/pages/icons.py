@@ -55,6 +55,8 @@ LOGO: Final = Markup(
 @lru_cache(maxsize=256)
 def icon(name: str, size: int = 14) -> Markup:
     """The glyph ``name``, hidden from screen readers: words stand beside it."""
+    if name.isupper() and name not in _FILLED | _DRAWN:
+        name = "warn"  # a status that a newer Atlas wrote
     body = _DRAWN.get(name) or f'<path fill="currentColor" fill-rule="evenodd" d="{_FILLED[name]}"/>'
     return Markup(  # noqa: S704 - names and sizes are ours
         f'<svg width="{size}" height="{size}" viewBox="0 0 16 16" aria-hidden="true">{body}</svg>'
@@ -64,7 +66,7 @@ def icon(name: str, size: int = 14) -> Markup:
 @lru_cache(maxsize=64)
 def priority_bars(priority: str, words: str) -> Markup:
     """Four growing bars, as many filled as the priority is high, and its name."""
-    filled = {"URGENT": 4, "HIGH": 3, "NORMAL": 2, "LOW": 1}[priority]
+    filled = {"URGENT": 4, "HIGH": 3, "NORMAL": 2, "LOW": 1}.get(priority, 0)
     bars = "".join(
         f'<rect x="{at * 4}" y="{9 - at * 3}" width="3" height="{3 + at * 3}" rx="0.5"'
         + (' class="on"/>' if at < filled else "/>")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy import func, select
 
 from atlas.scheduler.definition import BUILT_IN
-from atlas.scheduler.errors import ArgumentsError, UnknownJobError
+from atlas.scheduler.errors import ArgumentsError, StoreVersionError, UnknownJobError
 from atlas.scheduler.forecast.starts import start_times
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.tables import attempts, fires, tasks
@@ -157,9 +157,12 @@ def _why(view: View, job_id: str) -> dict[str, Any]:
     except (ValueError, OverflowError):
         words = view.say("{text} is no date and time such as 2026-12-24T18:00.", text=repr(asked))
         return {"why": [words], "why_at": "", "why_asked": True, "why_task": ""}
-    found = view.desk.store.read(
-        lambda connection: reason_of(connection, job_id, at=at, now=view.now, zone=view.desk.zone)
-    )
+    try:
+        found = view.desk.store.read(
+            lambda connection: reason_of(connection, job_id, at=at, now=view.now, zone=view.desk.zone)
+        )
+    except StoreVersionError as error:  # of one task: the rest of the page is true
+        return {"why": [str(error)], "why_at": "", "why_asked": at is not None, "why_task": ""}
     local = "" if at is None else view.said.local(at).strftime("%Y-%m-%dT%H:%M:%S" if at.second else "%Y-%m-%dT%H:%M")
     said = [view.say.told(one) for one in found.sentences]
     return {"why": said, "why_at": local, "why_asked": at is not None, "why_task": found.facts.get("task", "")}

@@ -12,7 +12,7 @@ from atlas.scheduler.store.task_rows import instant
 from atlas.scheduler.task import TaskPriority
 from atlas.web.pages import lanes
 from atlas.web.pages.overview import busy_slots, running_tasks
-from atlas.web.pages.view import View
+from atlas.web.pages.view import View, priority_name
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -54,21 +54,8 @@ def queue(visit: Visit) -> Shown:
 def _waiting(view: View) -> list[dict[str, Any]]:
     """What is served next: by priority, then by age; tasks that wait for a retry behind them."""
     found: list[dict[str, Any]] = []
-    columns = [
-        tasks.c[name]
-        for name in (
-            "id",
-            "name",
-            "job_id",
-            "status",
-            "priority",
-            "created_at",
-            "due_at",
-            "attempt",
-            "reason",
-            "fire_time",
-        )
-    ]
+    names = ("id", "name", "status", "priority", "created_at", "due_at", "reason", "fire_time")
+    columns = [tasks.c[name] for name in names]
     for status in ("PENDING", "RETRYING"):
         statement = (
             select(*columns)
@@ -82,11 +69,10 @@ def _waiting(view: View) -> list[dict[str, Any]]:
                 "id": row.id,
                 "name": row.name,
                 "status": row.status,
-                "priority": TaskPriority(row.priority).name,
+                "priority": priority_name(row.priority),
                 "rank": row.priority,
                 "at": instant(row.created_at),
                 "due_at": instant(row.due_at),
-                "attempt": row.attempt,
                 "reason": view.why(row.reason, fires=row.fire_time is not None),
             }
             for row in rows

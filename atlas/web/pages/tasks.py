@@ -12,8 +12,8 @@ from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import tasks
 from atlas.scheduler.store.task_queries import behind, containing, cursor
 from atlas.scheduler.store.task_rows import instant
-from atlas.scheduler.task import TaskPriority, TaskStatus
-from atlas.web.pages.view import View, short_json
+from atlas.scheduler.task import TaskStatus
+from atlas.web.pages.view import View, priority_name, short_json
 from atlas.web.rendering import Page
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def _row(view: View, row: Any) -> dict[str, Any]:
         "job_id": row.job_id,
         "status": "RETRYING" if row.status == "SUCCESS" and row.failures else row.status,
         "is_success": row.status == "SUCCESS",
-        "priority": TaskPriority(row.priority).name,
+        "priority": priority_name(row.priority),
         "at": instant(row.created_at),
         "seconds": max(0.0, (finished - started).total_seconds())
         if started is not None and finished is not None

@@ -156,6 +156,11 @@ def number_in(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 19 else None
 
 
+def priority_name(number: int) -> str:
+    """``HIGH``; the number where a newer Atlas wrote one that this one does not know."""
+    return next((one.name for one in TaskPriority if one == number), str(number))
+
+
 def short_json(value: Any, limit: int = 400) -> str:
     """A JSON value on one line, cut to ``limit`` characters."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
