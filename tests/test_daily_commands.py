@@ -155,6 +155,37 @@ def test_doctor_says_what_the_jobs_file_waits_for_where_no_scheduler_runs(tmp_pa
     assert "no such file" in typed("doctor", at=made).out
 
 
+def test_a_scheduler_that_lives_and_cannot_write_is_told_from_none(tmp_path: Path, typed: Typed) -> None:
+    made = Installation(tmp_path / "atlas", JOBS)
+    with Served(made) as one, SyncAtlasClient(made.folder / "data" / "atlas.db") as client:
+
+        def freeze(connection: Connection) -> None:  # not in a commit of its own: this one has the lock
+            one.process.send_signal(signal.SIGSTOP)
+            connection.execute(update(leases).values(expires_at=leases.c.expires_at - 60))
+
+        client.store.write(freeze)
+        doctor, jobs = typed("doctor", at=made), typed("jobs", at=made)
+        one.process.send_signal(signal.SIGCONT)
+    assert re.search(rf"✗ scheduler  process {one.process.pid} on .* is silent since .*: nothing fires", doctor.out)
+    assert f"kill -9 {one.process.pid}" in doctor.out
+    assert f"✗ The scheduler, process {one.process.pid} on " in jobs.out
+    assert "No scheduler runs" not in jobs.out
+
+
+def test_serve_tells_each_problem_of_a_refused_jobs_file_in_a_line(tmp_path: Path) -> None:
+    made = Installation(tmp_path / "atlas", JOBS)
+    with Served(made):
+        pass
+    made.jobs_file.write_text('{"cron_jobs": {"a": {"cron_expression": "61 * * * *", "timeout": "soon"}}}', "utf-8")
+    with Served(made) as served:
+        told = served.told
+    start = told.index("The jobs file is refused; the last good revision runs on.")
+    assert [line.split(": ")[1] for line in told[start + 1 : start + 3]] == [
+        "cron_jobs.a.cron_expression",
+        "cron_jobs.a.timeout",
+    ]
+
+
 def test_a_killed_scheduler_is_told_at_once_however_long_its_lease_lasts(tmp_path: Path, typed: Typed) -> None:
     made = Installation(tmp_path / "atlas", JOBS)
     with Served(made) as one:

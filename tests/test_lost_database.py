@@ -15,11 +15,13 @@ from atlas.builtin.health.look import health
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
 from atlas.scheduler.job_view import JobState
+from atlas.scheduler.lease_facts import troubles_of
 from atlas.scheduler.store.database_file import DatabaseFile
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
+from atlas.web.words.speech import Speech
 from tests.clockwork import LIMIT_S
 from tests.queue_bench import Gate
 from tests.test_traps import running
@@ -176,6 +178,13 @@ async def test_the_service_keeps_its_config_and_reports_the_loss(settings: Setti
             "was deleted: made anew with 0 unfinished tasks, 1 job, 0 pauses, the history before is lost"
             in check["detail"]
         )
+        atlas.queue.serving.renew()
+        async with AtlasClient(atlas.store.path) as client:
+            (trouble,) = troubles_of(await client.scheduler())
+        assert trouble.kind is SchedulerEventKind.STORE_REBUILT
+        assert Speech("zh").told(trouble.words) == (
+            f"数据库文件 {atlas.store.path} 被删除：已重建，保住 0 个未结束的任务, 1 个作业, 0 个暂停，此前的历史已丢失"
+        ).replace(", ", "，")
 
 
 async def _set(event: threading.Event) -> bool:

@@ -21,8 +21,9 @@ import pytest
 from sqlalchemy import create_engine, event, text
 
 from atlas.builtin.health.database import store_check
-from atlas.scheduler.errors import AtlasError
+from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEventKind
+from atlas.scheduler.store.store import open_store
 from tests.clockwork import LIMIT_S, locked
 from tests.test_traps import Running, running, wait_for_fault
 
@@ -87,6 +88,14 @@ def filled(folder: Path) -> Iterator[None]:
         yield
     finally:
         filler.unlink()
+
+
+def test_a_start_on_a_full_disk_says_so_where_sqlite_speaks_of_an_io_error(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 4) as disk:
+        open_store(disk / "atlas.db").close()
+        with filled(disk), pytest.raises(StoreUnavailableError, match="its disk is full: free space on it"):
+            open_store(disk / "atlas.db")
+        open_store(disk / "atlas.db").close()
 
 
 def put_work(atlas: Running, count: int = 60) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -46,6 +47,7 @@ from atlas.scheduler.store import engine as engine_module
 from atlas.scheduler.store import intake, schema, writer
 from atlas.scheduler.store.commit import SpoiltError
 from atlas.scheduler.store.connection import WriterConnection
+from atlas.scheduler.store.database_file import with_remedy
 from atlas.scheduler.store.engine import database_url, open_engine
 from atlas.scheduler.store.intake import MAX_BEHIND
 from atlas.scheduler.store.leases import scheduler_lease
@@ -343,7 +345,7 @@ def test_one_database_is_one_store_however_it_is_spelled(tmp_path: Path, spellin
     [
         pytest.param("mysql://localhost/atlas", "only sqlite and postgresql", id="another database"),
         pytest.param("/proc/no/such/atlas.db", "make its folder writable", id="a folder that cannot be made"),
-        pytest.param("/", "make its folder writable", id="a folder"),
+        pytest.param("/", "this is a folder; name a file", id="a folder"),
     ],
 )
 def test_a_database_that_cannot_be_used_is_told_with_a_remedy(target: str, told: str) -> None:
@@ -354,9 +356,25 @@ def test_a_database_that_cannot_be_used_is_told_with_a_remedy(target: str, told:
 def test_a_file_that_is_no_database_is_told_and_left_alone(path: Path) -> None:
     path.write_text("not a database, but something to keep " * 100)
     before = path.read_bytes()
-    with pytest.raises(StoreUnavailableError, match="cannot be opened: file is not a database"):
+    with pytest.raises(StoreUnavailableError, match="cannot be opened: file is not a database; put a backup"):
         open_store(path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (sqlite3.SQLITE_CORRUPT, "put a backup in its place"),
+        (sqlite3.SQLITE_READONLY_DIRECTORY, "give this user the right to write"),
+        (sqlite3.SQLITE_CANTOPEN, "give this user the right to write"),
+        (sqlite3.SQLITE_IOERR_SHMSIZE, "see whether its disk is well"),
+        (sqlite3.SQLITE_BUSY, "words$"),
+    ],
+)
+def test_what_sqlite_says_of_a_file_it_cannot_open_comes_with_a_remedy(path: Path, code: int, remedy: str) -> None:
+    error = sqlite3.OperationalError("words")
+    error.sqlite_errorcode = code
+    assert re.search(remedy, with_remedy(error, path))
 
 
 def test_a_database_that_somebody_keeps_locked_can_be_looked_at(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,9 +75,17 @@ class _FromOutside:
         waiting = [lease for lease in waiting if lease.lives(now)]
         others = f"; {len(waiting)} stand{'s' * (len(waiting) == 1)} by" if waiting else ""
         if self._lease is None:
+            if last is not None and last.stopped_at is None and not last.ended:
+                return Check(
+                    status="failing",
+                    detail=f"{last.words} is silent since {last.renewed_at.isoformat(timespec='seconds')}:"
+                    f" nothing fires, and what is submitted waits{others}",
+                    remedy="it goes on by itself when the store (above) takes its commits; if it is frozen or gone: "
+                    f"kill -9 {last.holder.get('pid', '?')} there, then 'atlas serve'",
+                )
             was = ""
-            if last is not None and last.stopped_at is None:
-                was = f"; {last.words} {'ended without a clean stop' if last.ended else 'is silent'}"
+            if last is not None and last.ended:
+                was = f"; {last.words} ended without a clean stop"
             return Check(
                 status="failing",
                 detail=f"no scheduler runs: nothing fires, and what is submitted waits{was}{others}",

@@ -14,6 +14,7 @@ from atlas.cli.strips import EMPTY, HOURS, strips
 from atlas.cli.tables import NAMES, Cell, Column, counted, print_json, print_table, say, state_cell
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.job_view import JobState, task_json
+from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.task import TaskStatus
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def jobs(args: argparse.Namespace) -> int:
         counted_ids = [job.name for job in found if figures[job.name].total_tasks]  # retention may have left no task
         latest = {name: task for name in counted_ids for task in client.tasks(job=name, limit=1)}
         recent = client.tasks(since=times.now - timedelta(hours=HOURS), limit=MOST_RECENT + 1)
-        lease = client.scheduler()
+        lease, last = client.scheduler(), client.store.read(scheduler_lease)
     if args.json:
         print_json([_job_json(job, figures[job.name], latest.get(job.name)) for job in found])
         return Exit.OK
@@ -70,7 +71,11 @@ def jobs(args: argparse.Namespace) -> int:
     print_reasons(found, times)
     print_config(lease)
     if lease is None:
-        say(Cell("✗ No scheduler runs: nothing starts until one does ('atlas serve').", "bold red"))
+        if last is not None and last.stopped_at is None and not last.ended:
+            words = f"✗ The scheduler, {last.words}, is silent: nothing starts; 'atlas doctor' says what to do."
+        else:
+            words = "✗ No scheduler runs: nothing starts until one does ('atlas serve')."
+        say(Cell(times.within(words), "bold red"))
     say(Cell(f"{_count_words(found, latest)} · {times.words}", "dim"))
     return Exit.OK
 

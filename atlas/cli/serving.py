@@ -116,7 +116,8 @@ def introduce(atlas: AtlasScheduler, pages: list[tuple[str, str]]) -> None:
         if len(shown) < len(jobs):
             say(Cell(f"and {len(jobs) - len(shown):,} more: 'atlas jobs'", "dim"))
         if (refused := atlas.config_error()) is not None:
-            say(Cell(f"The jobs file is refused; the last good revision runs on.\n{refused}", "bold red"))
+            for line in ("The jobs file is refused; the last good revision runs on.", *refused.splitlines()):
+                say(Cell(line, "bold red"))
         say(Cell(times.words, "dim"))
         say()
         print_facts(

@@ -15,6 +15,7 @@ from atlas.scheduler.job_commands import JobCommands
 from atlas.scheduler.job_view import Job
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.lease_facts import parked_figure, unbound_figure
+from atlas.scheduler.message import parts_of
 from atlas.scheduler.running_cron import RunningCron
 from atlas.scheduler.standby import Standby
 from atlas.scheduler.sync_queue import refuse_on_loop
@@ -237,8 +238,8 @@ class SyncCronManager:
         return {
             **self.more_figures(),
             "last_tick_s": self.last_tick_s(),
-            "losses": [[loss.at.isoformat(), loss.words] for loss in running.serving.store.losses],
-            "troubles": [[trouble.at.isoformat(), trouble.words] for trouble in self.troubles()],
+            "losses": [[loss.at.isoformat(), parts_of(loss.words)] for loss in running.serving.store.losses],
+            "troubles": [[trouble.at.isoformat(), trouble.words, trouble.kind] for trouble in self.troubles()],
             "functions": self.queue.registry.names(),
             "allowed": self.queue.registry.allowed,
             **unbound_figure(self._unbound[1]),

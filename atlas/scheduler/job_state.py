@@ -173,7 +173,7 @@ class JobStates:
         with self._lock:
             pauses = dict(self._pauses)
         write_pauses(connection, pauses)
-        return f"{len(pauses)} pause{'s' * (len(pauses) != 1)}"
+        return Message("1 pause") if len(pauses) == 1 else Message("{n} pauses", n=len(pauses))
 
     # --- bindings -----------------------------------------------------------------------------------------------------
 

@@ -34,8 +34,11 @@ def tick_age_s(lease: Lease, now: datetime) -> float | None:
 def troubles_of(lease: Lease | None) -> list[Trouble]:
     """What befell its loop and its database."""
     figures = _figures(lease)
-    told = [*figures.get("troubles", []), *figures.get("losses", [])]
-    return [Trouble(datetime.fromisoformat(at), SchedulerEventKind.FAULT, words) for at, words in told]
+    lost = ((*loss, SchedulerEventKind.STORE_REBUILT) for loss in figures.get("losses", []))
+    told = [*figures.get("troubles", []), *lost]
+    return [
+        Trouble(datetime.fromisoformat(at), SchedulerEventKind(kind), from_parts(words)) for at, words, kind in told
+    ]
 
 
 def config_facts(lease: Lease | None) -> Mapping[str, Any]:

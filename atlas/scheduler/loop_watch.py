@@ -65,7 +65,7 @@ class Trouble:
     at: datetime
     """When it was noticed, aware UTC."""
     kind: SchedulerEventKind
-    """RESTARTED, CLOCK_STEPPED or SUSPENDED."""
+    """RESTARTED, CLOCK_STEPPED, SUSPENDED; STORE_REBUILT."""
     words: str
 
 

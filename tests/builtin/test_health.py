@@ -45,6 +45,14 @@ def stepped(**ago: float) -> Trouble:
     return Trouble(NOW - timedelta(**ago), SchedulerEventKind.CLOCK_STEPPED, "the wall clock was set back by 1h")
 
 
+BEFELL: dict[SchedulerEventKind, str] = {
+    SchedulerEventKind.CLOCK_STEPPED: "NTP",
+    SchedulerEventKind.SUSPENDED: "sleep",
+    SchedulerEventKind.RESTARTED: "log",
+    SchedulerEventKind.STORE_REBUILT: "who touches the file",
+}
+
+
 def looked_at(store: Store, running: Running, clock: SetClock, tmp_path: Path) -> dict[str, dict[str, Any]]:
     """The checks by name, and the whole under ``""``."""
     result = health(store=store, source=running, clock=clock, folder=tmp_path, collected=["s"])
@@ -113,6 +121,17 @@ def test_what_is_wrong_is_named_with_a_remedy(
     assert (checks[name]["status"], checks[""]["status"]) == (status, status)
     assert detail in checks[name]["detail"]
     assert bool(checks[name]["remedy"]) is (status != "ok")
+
+
+@pytest.mark.parametrize("kind", BEFELL)
+def test_the_remedy_is_that_of_what_befell(
+    store: Store, clock: SetClock, tmp_path: Path, kind: SchedulerEventKind
+) -> None:
+    running = Running()
+    running.befell = [Trouble(NOW, kind, "something"), Trouble(NOW, kind, "once more")]
+    remedy = looked_at(store, running, clock, tmp_path)["scheduler"]["remedy"]
+    assert [other for other, words in BEFELL.items() if words in remedy] == [kind]
+    assert remedy.count(BEFELL[kind]) == 1
 
 
 def test_a_job_whose_last_three_tasks_failed_is_failing(store: Store, clock: SetClock, tmp_path: Path) -> None:

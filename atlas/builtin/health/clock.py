@@ -6,6 +6,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from atlas.builtin.health.check import Check
+from atlas.builtin.health.database import LOSS_REMEDY
+from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.lease_facts import silent_s, tick_age_s
 from atlas.scheduler.message import Message, joined
 from atlas.scheduler.store.leases import LEASE_S, RENEW_S
@@ -20,7 +22,14 @@ TICK_LATE_S: Final = 60.0
 """The clock looks for due jobs at least every 30 s, and a pass may wait for the store a little."""
 TICK_DEAD_S: Final = 180.0
 TROUBLE_S: Final = 3600.0
-"""How long a restart of the loop, a step of the clock or a sleep is told."""
+"""How long a restart of the loop, a step of the clock, a sleep or a lost database is told."""
+TROUBLE_REMEDIES: Final = {
+    SchedulerEventKind.CLOCK_STEPPED: Message("a clock that steps needs NTP"),
+    SchedulerEventKind.SUSPENDED: Message("keep what serves from sleeping; what was due followed its job's catch-up"),
+    SchedulerEventKind.RESTARTED: Message("a loop that was restarted left its reason in the log"),
+    SchedulerEventKind.STORE_REBUILT: LOSS_REMEDY,
+}
+"""What to do, by what befell."""
 
 
 def scheduler_check(source: HealthSource, clock: Clock) -> Check:
@@ -71,14 +80,14 @@ def standby_check(lease: Lease | None, source: HealthSource, clock: Clock) -> Ch
 def _lately(source: HealthSource, clock: Clock, detail: Message) -> Check:
     """The loop looks for due jobs; what befell it in the last hour is worth a look all the same."""
     now = clock.now()
-    told = [trouble for trouble in source.troubles() if (now - trouble.at).total_seconds() <= TROUBLE_S]
+    told = [trouble for trouble in source.troubles() if (now - trouble.at).total_seconds() <= TROUBLE_S][-5:]
     if not told:
         return Check(detail=detail)
     words = joined(
-        "; ", [Message("{at} {what}", at=one.at.isoformat(timespec="seconds"), what=one.words) for one in told[-5:]]
+        "; ", [Message("{at} {what}", at=one.at.isoformat(timespec="seconds"), what=one.words) for one in told]
     )
     return Check(
         status="degraded",
         detail=Message("{detail}; in the last hour: {what}", detail=detail, what=words),
-        remedy=Message("a clock that steps needs NTP; a loop that was restarted left its reason in the log"),
+        remedy=joined("; ", list(dict.fromkeys(TROUBLE_REMEDIES[one.kind] for one in told))),
     )

@@ -33,6 +33,7 @@ STORE_REMEDY: Final = Message(
 )
 LOSS_S: Final = 7 * 86_400.0
 """How long a database that was lost and made anew is told."""
+LOSS_REMEDY: Final = Message("find out who touches the file; to go back to a backup, stop the scheduler first")
 
 
 def store_check(store: Store, clock: Clock) -> Check:
@@ -73,8 +74,8 @@ def _tried(store: Store, clock: Clock) -> Check:
     if lost:
         return Check(
             status="degraded",
-            detail=f"{lost[-1].at.isoformat(timespec='seconds')} {lost[-1].words}",
-            remedy=Message("find out who touches the file; to go back to a backup, stop the scheduler first"),
+            detail=Message("{at} {what}", at=lost[-1].at.isoformat(timespec="seconds"), what=lost[-1].words),
+            remedy=LOSS_REMEDY,
         )
     took = [f"{(end_s - begin_s) * 1000:.1f}" for begin_s, end_s in ((start_s, read_s), (read_s, write_s))]
     detail = Message("read {read} ms, write {write} ms", read=took[0], write=took[1])

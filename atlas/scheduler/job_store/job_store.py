@@ -31,6 +31,7 @@ from atlas.scheduler.job_store.door import Door
 from atlas.scheduler.job_store.records import JobChange, JobRecord, Parked
 from atlas.scheduler.job_store.rows import read_jobs, write_records
 from atlas.scheduler.job_store.table import JobTable
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.tables import jobs
 
 if TYPE_CHECKING:
@@ -122,7 +123,7 @@ class JobStore(SQLAlchemyJobStore):
         """Write every readable job into a database that was lost; says how many."""
         records = self.records()
         write_records(connection, records)
-        return f"{len(records)} job{'s' * (len(records) != 1)}"
+        return Message("1 job") if len(records) == 1 else Message("{n} jobs", n=len(records))
 
     @property
     def version(self) -> int:

@@ -6,11 +6,14 @@ Nothing here opens the file while it is in use: closing any handle of it would f
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+from atlas.scheduler.message import Message
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,6 +22,9 @@ _MAGIC: Final = b"SQLite format 3\0"
 _IDENTITY: Final = slice(60, 64)
 """Where a header has PRAGMA user_version, which Atlas draws by chance for each database it makes."""
 _CORRUPT: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+_FORBIDDEN: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+_DISK: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
+_NO_ROOM_BYTES: Final = 1_000_000
 _PARTS: Final = ("", "-wal", "-shm")
 
 
@@ -40,8 +46,8 @@ class Loss:
     @property
     def words(self) -> str:
         """All of it in one line."""
-        old = f"; what was found is kept in {self.aside}" if self.aside else ""
-        return f"{self.why}: made anew with {self.kept}, the history before is lost{old}"
+        told = Message("{why}: made anew with {kept}, the history before is lost", why=self.why, kept=self.kept)
+        return Message("{told}; what was found is kept in {file}", told=told, file=self.aside) if self.aside else told
 
 
 class DatabaseFile:
@@ -69,14 +75,14 @@ class DatabaseFile:
         try:
             found = os.stat(self._name)  # noqa: PTH116 - at each commit, and a Path takes twice as long
         except FileNotFoundError:
-            return f"the database file {self.path} was deleted"
+            return Message("the database file {path} was deleted", path=self.path)
         if (found.st_dev, found.st_ino) != self._id:
-            return f"the database file {self.path} was replaced by another one"
+            return Message("the database file {path} was replaced by another one", path=self.path)
         looked = (found.st_size, found.st_mtime_ns)
         if looked != self._looked:
             header = self._read_header()
             if header is not None and not self._is_mine(header):
-                return f"the database file {self.path} was overwritten"
+                return Message("the database file {path} was overwritten", path=self.path)
             self._looked = looked
         return None
 
@@ -131,5 +137,25 @@ class DatabaseFile:
 
 def is_corrupt(error: BaseException) -> bool:
     """True if SQLite says that the file is damaged, or no database at all."""
+    return _code(error) in _CORRUPT
+
+
+def with_remedy(error: BaseException, path: Path) -> str:
+    """What SQLite says of a file that it cannot open, and what to do. Of a full disk it may say "disk I/O error"."""
+    said, code = str(getattr(error, "orig", error)), _code(error)
+    if code in _CORRUPT:
+        return (
+            f"{said}; put a backup in its place, or move it away with its -wal and -shm: 'atlas serve' makes a new one,"
+            " with the jobs of the jobs file and without the history"
+        )
+    if code in _FORBIDDEN:
+        return f"{said}; give this user the right to write the file, what begins with its name, and its folder"
+    if code in _DISK:
+        full = shutil.disk_usage(path.parent).free < _NO_ROOM_BYTES
+        return f"{said}; {'its disk is full: free space on it' if full else 'see whether its disk is well (dmesg)'}"
+    return said
+
+
+def _code(error: BaseException) -> int:
     cause: Any = getattr(error, "orig", error)
-    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF in _CORRUPT
+    return (getattr(cause, "sqlite_errorcode", None) or 0) & 0xFF

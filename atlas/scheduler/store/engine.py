@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import sqlite3
@@ -17,6 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import StaticPool
 
 from atlas.scheduler.errors import StoreError
+from atlas.scheduler.store.database_file import with_remedy
 from atlas.scheduler.store.statements import run_driver
 
 if TYPE_CHECKING:
@@ -141,6 +141,13 @@ def _refuse_encoding(connection: Any, _record: object) -> None:
         )
 
 
+def why_not_opened(error: DBAPIError, path: Path | None) -> str:
+    """What the database says that cannot be opened, and what to do where it is known."""
+    if path is not None:
+        return with_remedy(error, path)
+    return str(error.orig)
+
+
 def _write_ahead(connection: Any) -> None:
     """Switch to WAL. Of first starts that do so together SQLite refuses all but one at once, whatever their timeout."""
     until_s = time.monotonic() + BUSY_S
@@ -185,9 +192,9 @@ def make_private(path: Path) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its -wal and -shm files the mode of the database itself.
         if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+            raise StoreError(f"database {path}: this is a folder; name a file as persistence.database in config.yaml")
+        # SQLite gives its -wal and -shm files the mode of the database itself.
         with suppress(FileExistsError):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except OSError as error:

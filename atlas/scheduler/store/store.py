@@ -17,10 +17,18 @@ from sqlalchemy.exc import TimeoutError as NoConnectionError
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.errors import QueueStoppedError, StoreError, StoreHeldError, StoreUnavailableError
 from atlas.scheduler.events import EventStream, SchedulerEvent, SchedulerEventKind
-from atlas.scheduler.message import Message
+from atlas.scheduler.message import Message, joined
 from atlas.scheduler.metrics import Totals
 from atlas.scheduler.store.database_file import Loss
-from atlas.scheduler.store.engine import Durability, database_url, file_of, make_private, may_pass, open_engine
+from atlas.scheduler.store.engine import (
+    Durability,
+    database_url,
+    file_of,
+    make_private,
+    may_pass,
+    open_engine,
+    why_not_opened,
+)
 from atlas.scheduler.store.leases import Claim, new_owner
 from atlas.scheduler.store.lock_holders import Holder, postgres_holder, sqlite_holder
 from atlas.scheduler.store.pipe_notifier import PipeNotifier
@@ -115,7 +123,7 @@ class Store:
             self.read(self.totals.load)
         except DBAPIError as error:
             self.engine.dispose()
-            message = f"{self.url} cannot be opened: {error.orig}"
+            message = f"{self.url} cannot be opened: {why_not_opened(error, self.path)}"
             raise StoreUnavailableError(message, waited_s=0.0, may_pass=may_pass(error)) from error
         except BaseException:
             self.engine.dispose()
@@ -266,7 +274,7 @@ class Store:
             kept = [keeper(connection) for keeper in self._keepers]
         self.read(lambda _connection: self.writer.file.remember())
         self.writer.look_again()
-        loss = Loss(now, why, aside, ", ".join(kept) or "nothing")
+        loss = Loss(now, why, aside, joined(", ", kept) or Message("nothing"))
         self.losses.append(loss)
         logger.error("{}", loss.words)
         self.events.publish(SchedulerEvent(kind=SchedulerEventKind.STORE_REBUILT, at=now, detail={"store": loss.words}))

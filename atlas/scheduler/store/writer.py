@@ -21,6 +21,7 @@ from atlas.scheduler import crash_points
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.errors import LeaseLostError, StoreError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
+from atlas.scheduler.message import Message
 from atlas.scheduler.metrics import Moves
 from atlas.scheduler.store.commit import Batch, Move, SpoiltError, Work, accepted_event, events_of, refused_event
 from atlas.scheduler.store.connection import WriterConnection
@@ -340,7 +341,7 @@ class Writer(Intake):
                 SchedulerEvent(kind=SchedulerEventKind.FAULT, at=self._clock.now(), detail={"store": text})
             )
         if is_corrupt(error):
-            self._damage = f"the database file {self.file.path} is damaged ({text})"
+            self._damage = Message("the database file {path} is damaged ({text})", path=self.file.path, text=text)
         if not isinstance(error, SQLAlchemyError) and not isinstance(error, OSError):
             logger.opt(exception=error).error("unexpected error in a commit")
         self._fault = text

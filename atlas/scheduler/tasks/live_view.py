@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
+from atlas.scheduler.message import Message
 from atlas.scheduler.store.task_rows import full_row, insert_tasks
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class LiveView:
         with self._tasks.lock:
             rows = [full_row(live.task) for live in self._tasks.by_id.values() if live.on_disk]
         insert_tasks(connection, rows)
-        return f"{len(rows)} unfinished task{'s' * (len(rows) != 1)}"
+        return Message("1 unfinished task") if len(rows) == 1 else Message("{n} unfinished tasks", n=len(rows))
 
     def figures(self) -> dict[str, Any]:
         """Live figures for `TaskQueue.get_queue_status`."""
