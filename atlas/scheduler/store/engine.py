@@ -38,6 +38,12 @@ _LASTING_CLASSES: Final = frozenset({"28", "3D"})
 """SQLSTATE: not authorised; no such database."""
 _CROWDED: Final = re.compile(r"too many|slots")
 """What it says to one that it knows and has no room for."""
+POOLED: Final = (
+    "a pooler such as pgbouncer stands in between and shares sessions; locks and LISTEN need sessions of their own: "
+    "name the server itself, or a pool with pool_mode = session (and ignore_startup_parameters = options)"
+)
+_POOLERS: Final = re.compile(r"unsupported startup parameter|statement pooling")
+"""What a pooler says that does not let us in."""
 BUSY_S: Final = 1.0
 """How long one statement waits for another process's lock. Longer outages are the writer's to wait for."""
 
@@ -141,11 +147,39 @@ def _refuse_encoding(connection: Any, _record: object) -> None:
         )
 
 
+def refuse_pooler(engine: Engine) -> None:
+    """Raise where connections to PostgreSQL are handed to others between transactions.
+
+    Locks and LISTEN belong to a session of the server: two processes would lead, and none would hear. A pooler gives a
+    client a process id that is not the server's; one that gives two clients one process of the server is such a one.
+    One that gives each client its own for as long as it is connected is as good as none.
+
+    Raises:
+        StoreError: Two connections at once were served by one process.
+    """
+    with engine.connect() as one:
+        server = _server_process(one)
+        told: Any = one.connection.dbapi_connection
+        if told.info.backend_pid == server:
+            return
+        with engine.connect() as other:
+            shared = _server_process(other) == server
+    if shared:
+        raise StoreError(f"{engine.url.render_as_string()}: {POOLED}")
+
+
+def _server_process(connection: Connection) -> int:
+    """The process of the server that serves a transaction."""
+    with connection.begin():
+        return int(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+
+
 def why_not_opened(error: DBAPIError, path: Path | None) -> str:
     """What the database says that cannot be opened, and what to do where it is known."""
     if path is not None:
         return with_remedy(error, path)
-    return str(error.orig)
+    said = str(error.orig)
+    return f"{said.strip()}; {POOLED}" if _POOLERS.search(said) else said
 
 
 def _write_ahead(connection: Any) -> None:

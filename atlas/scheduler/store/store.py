@@ -27,6 +27,7 @@ from atlas.scheduler.store.engine import (
     make_private,
     may_pass,
     open_engine,
+    refuse_pooler,
     why_not_opened,
 )
 from atlas.scheduler.store.leases import Claim, new_owner
@@ -119,6 +120,8 @@ class Store:
         self._users = 1
         _open.add(self)
         try:
+            if url.get_backend_name() == "postgresql":
+                refuse_pooler(self.engine)
             prepare(self.engine)
             self.read(self.totals.load)
         except DBAPIError as error:
