@@ -258,6 +258,24 @@ def test_every_move_is_told_behind_its_commit(book: Book, status: StatusManager)
     assert (told[-1].duration_s, told[-1].job_id, told[-1].at) == (3.0, "news", book.clock.instant)
 
 
+def test_a_move_is_told_with_its_time_and_where_it_came_from(book: Book, status: StatusManager) -> None:
+    told: list[Any] = []
+    book.store.events.subscribe(told.append)
+    status.create_task("t", "t", max_retries=1)
+    moves: list[Callable[[str], object]] = [status.start_task, status.fail_task, status.start_task, status.cancel_task]
+    for move in moves:
+        book.pass_by(2.0)
+        move("t")
+    assert book.store.events.drain()
+    assert [(one.was, one.status, (one.at - START).total_seconds(), one.duration_s) for one in told] == [
+        ("PENDING", "PENDING", 0.0, None),
+        ("PENDING", "RUNNING", 2.0, None),
+        ("RUNNING", "RETRYING", 4.0, 2.0),
+        ("RETRYING", "RUNNING", 6.0, None),
+        ("RUNNING", "CANCELLED", 8.0, 2.0),
+    ]
+
+
 def test_many_threads_may_move_their_tasks_at_once(book: Book, status: StatusManager) -> None:
     def work(number: int) -> None:
         book.run(f"t{number}", 0.0)

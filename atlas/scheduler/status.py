@@ -10,11 +10,11 @@ from loguru import logger
 from sqlalchemy import delete
 
 from atlas.scheduler.errors import ArgumentsError, AtlasError, DuplicateTaskError
-from atlas.scheduler.events import TaskEvent
 from atlas.scheduler.metrics import Metrics, Moves
 from atlas.scheduler.outcome import returned, shorten
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.snapshot import Snapshot, read_snapshot
+from atlas.scheduler.store.commit import accepted_event, move_of
 from atlas.scheduler.store.leases import owner_lives
 from atlas.scheduler.store.retention import datetime_before, delete_final_tasks
 from atlas.scheduler.store.store import Store, open_store
@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from sqlalchemy import Connection
+
+    from atlas.scheduler.events import TaskEvent
+    from atlas.scheduler.store.commit import Move
 
 UNFINISHED: Final = "it is unfinished and its process lives, as far as is known here"
 CLEAN_EVERY_S: Final = 3600.0
@@ -153,20 +156,18 @@ class StatusManager:
             owner=self.store.owner,
         )
 
-        def create(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
-            moves: list[tuple[Task, TaskStatus | None]] = []
+        def create(connection: Connection) -> list[TaskEvent]:
             old = fetch(connection, task_id)
-            if old is not None:
-                moves += self._make_room(connection, old, now)
+            ended = [] if old is None else self._make_room(connection, old, now)
             if not INSERT.run(connection, [full_row(task)]):  # looked for in vain: PostgreSQL, another process since
                 raise DuplicateTaskError(task.id, UNFINISHED)
-            return [*moves, (task, None)]
+            return [*ended, accepted_event(task)]
 
         self.store.write(create, after=self._announce)
         return task
 
-    def _make_room(self, connection: Connection, old: Task, now: datetime) -> list[tuple[Task, TaskStatus | None]]:
-        moves: list[tuple[Task, TaskStatus | None]] = []
+    def _make_room(self, connection: Connection, old: Task, now: datetime) -> list[TaskEvent]:
+        ended: list[TaskEvent] = []
         if old.origin is not Origin.MANUAL:
             raise DuplicateTaskError(old.id, "a task of the queue has this id")
         if not old.status.is_final:
@@ -175,12 +176,12 @@ class StatusManager:
             was = old.status
             old.move(TaskStatus.FAILED)
             old.cause, old.finished_at, old.error = Cause.LOST, now, "its process died"
-            moves.append((old, was))
-            _count(moves).write(connection)
+            ended.append(_moved(old, was, now))
+            _count(ended).write(connection)
         connection.execute(delete(tasks_table).where(tasks_table.c.id == old.id))
         connection.execute(delete(attempts).where(attempts.c.task_id == old.id))
         connection.execute(delete(task_logs).where(task_logs.c.task_id == old.id))
-        return moves
+        return ended
 
     def _lives(self, owner: str | None) -> bool:
         """True if the process that owns a hand-moved task may still run."""
@@ -245,7 +246,7 @@ class StatusManager:
     def _move(self, task_id: str, change: Callable[[Task, datetime], None]) -> Task:
         now = self.store.clock.now()
 
-        def move(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
+        def move(connection: Connection) -> Move:
             task = fetch_known(connection, task_id)
             if task.origin is not Origin.MANUAL:
                 raise DuplicateTaskError(task_id, "the queue moves this task; cancel it there")
@@ -258,25 +259,25 @@ class StatusManager:
                     connection,
                     [attempt_row(task, outcome=str(task.cause), ended_at=now, wait_s=None, error=task.error)],
                 )
-            moves: list[tuple[Task, TaskStatus | None]] = [(task, was)]
-            _count(moves).write(connection)
-            return moves
+            moved = move_of(task, was, now, None)
+            _count([moved[1]]).write(connection)
+            return moved
 
-        ((task, _was),) = self.store.write(move, after=self._announce)
+        task, _event = self.store.write(move, after=lambda moved: self._announce([moved[1]]))
         return task
 
-    def _announce(self, moves: list[tuple[Task, TaskStatus | None]]) -> None:
-        self.store.totals.add(_count(moves))
-        self.store.events.publish(*(_event(task) for task, _was in moves))
+    def _announce(self, events: list[TaskEvent]) -> None:
+        self.store.totals.add(_count(events))
+        self.store.events.publish(*events)
 
     def _import(self, found: list[Task]) -> None:
         by_id = {task.id: task for task in found}  # somebody may have put one in twice
 
-        def insert(connection: Connection) -> list[tuple[Task, TaskStatus | None]]:
+        def insert(connection: Connection) -> list[TaskEvent]:
             insert_tasks(connection, [full_row(task) for task in by_id.values()])
-            moves: list[tuple[Task, TaskStatus | None]] = [(task, None) for task in by_id.values()]
-            _count(moves).write(connection)
-            return moves
+            events = [event for task in by_id.values() for event in (accepted_event(task), _imported(task))]
+            _count(events).write(connection)
+            return events
 
         self.store.write(insert, after=self._announce, wait_s=30.0)
         logger.info("imported the status file", tasks=len(by_id))
@@ -351,26 +352,20 @@ def _check_limits(keep_days: float | None, keep_tasks: int | None) -> None:
             raise ArgumentsError(f"{name} {limit} is negative: it would remove everything")
 
 
-def _count(moves: list[tuple[Task, TaskStatus | None]]) -> Moves:
+def _count(events: list[TaskEvent]) -> Moves:
     counts = Moves()
-    for task, was in moves:
-        if was is None:
-            counts.made(task.job_id)
-        if task.status is not TaskStatus.PENDING or was is not None:
-            ended = task.status.is_final
-            counts.moved(task.job_id, was or TaskStatus.PENDING, task.status, task.duration_s if ended else None)
+    for event in events:
+        if event.status is TaskStatus.PENDING:
+            counts.made(event.job_id)
+        else:
+            counts.moved(event.job_id, event.was, event.status, event.duration_s)
     return counts
 
 
-def _event(task: Task) -> TaskEvent:
-    return TaskEvent(
-        task_id=task.id,
-        name=task.name,
-        job_id=task.job_id,
-        status=task.status,
-        attempt=task.attempt,
-        at=task.finished_at or task.started_at or task.created_at,
-        duration_s=task.duration_s,
-        error=task.error,
-        cause=task.cause,
-    )
+def _moved(task: Task, was: TaskStatus, at: datetime) -> TaskEvent:
+    return move_of(task, was, at, None)[1]
+
+
+def _imported(task: Task) -> TaskEvent:
+    """The end of a task that ran elsewhere."""
+    return _moved(task, TaskStatus.PENDING, task.finished_at or task.created_at)._replace(duration_s=task.duration_s)
