@@ -162,7 +162,12 @@ class SyncCronManager:
 
     @property
     def _commands(self) -> JobCommands | SyncAtlasClient:
-        """What takes commands on jobs: their rows and the leader behind them, while this process stands by."""
+        """What takes commands on jobs: their rows and the leader behind them, while this process stands by.
+
+        Raises:
+            RuntimeError: There is a running event loop here, which every command would block.
+        """
+        refuse_on_loop()
         standby = self._standby
         if standby is None:
             return JobCommands(self.running, self.config_file)
@@ -275,7 +280,6 @@ class SyncCronManager:
             FunctionError: The function is unknown, or cannot run where it should.
             JobOwnershipError: The job belongs to the config file.
         """
-        refuse_on_loop()
         commands = self._commands
         job = CodeJob.of(
             name,
@@ -306,7 +310,6 @@ class SyncCronManager:
             UnknownJobError: No such job.
             JobOwnershipError: It belongs to the config file.
         """
-        refuse_on_loop()
         commands = self._commands
         if isinstance(commands, SyncAtlasClient):
             raise JobOwnershipError(name, "another process leads and fires it; remove it there")
@@ -328,7 +331,6 @@ class SyncCronManager:
             JobRefusedError: The database takes no task of it.
             ArgumentsError: The arguments are not JSON, or the function does not accept them.
         """
-        refuse_on_loop()
         return self._commands.run_job(name, args=args, kwargs=kwargs, by=by)
 
     def run_jobs_now(self, names: Sequence[str], *, by: str = "") -> dict[str, str | AtlasError]:
@@ -337,7 +339,6 @@ class SyncCronManager:
         Returns:
             Job → the id of its task, or why there is none. One that is refused keeps no other from running.
         """
-        refuse_on_loop()
         return self._commands.run_jobs(_several(names), by=by)
 
     # --- pauses ---------------------------------------------------------------------------------------------------
@@ -365,7 +366,6 @@ class SyncCronManager:
             UnknownJobError: There is no job of one of these names; none is paused.
             ArgumentsError: ``until`` is not in the future.
         """
-        refuse_on_loop()
         paused = self._commands.pause_jobs(_several(names), reason=reason, by=by, until=until)
         self._forget_shown()
         return paused
@@ -393,7 +393,6 @@ class SyncCronManager:
             UnknownJobError: There is no job of one of these names; none is resumed.
             JobOwnershipError: One of them is not paused, but the config file says ``enabled: false``; none is resumed.
         """
-        refuse_on_loop()
         resumed = self._commands.resume_jobs(_several(names), by=by)
         self._forget_shown()
         return resumed
@@ -406,12 +405,10 @@ class SyncCronManager:
         Raises:
             UnknownJobError: No such job.
         """
-        refuse_on_loop()
         return self._commands.job(name)
 
     def get_all_jobs(self) -> list[Job]:
         """Every job, by name."""
-        refuse_on_loop()
         return self._commands.jobs()
 
     def get_job_status(self, name: str) -> dict[str, Any]:
@@ -420,7 +417,6 @@ class SyncCronManager:
         Raises:
             UnknownJobError: No such job.
         """
-        refuse_on_loop()
         return self._commands.job_status(name)
 
 
