@@ -7,7 +7,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Final
 
 from atlas.scheduler.context import TaskContext, enter_task
-from atlas.scheduler.errors import TaskStopped, UnknownFunctionError
+from atlas.scheduler.errors import TaskStopped
 from atlas.scheduler.outcome import Crashed, Outcome, Stopped, not_to_be_awaited, raised, returned
 
 if TYPE_CHECKING:
@@ -25,9 +25,8 @@ def run_attempt(attempt: Attempt) -> Outcome:
     live = attempt.live
     if attempt.failure is not None:
         return attempt.failure
+    assert live.function is not None  # else the attempt would have a failure
     try:
-        if live.function is None:
-            raise UnknownFunctionError(live.task.function)  # noqa: TRY301 - reported like every error of the function
         value = Context().run(_call, attempt.context, live.function.call, *live.args, **live.kwargs)
         not_to_be_awaited(value, live.function.name)
     except TaskStopped:
@@ -47,10 +46,9 @@ async def await_attempt(attempt: Attempt) -> Outcome:
     live = attempt.live
     if attempt.failure is not None:
         return attempt.failure
+    assert live.function is not None  # see run_attempt
     enter_task(attempt.context)
     try:
-        if live.function is None:
-            raise UnknownFunctionError(live.task.function)  # noqa: TRY301 - see run_attempt
         value = await live.function.call(*live.args, **live.kwargs)
     except TaskStopped:
         return Stopped(live.stop or "cancelled")

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Final
 from loguru import logger
 
 from atlas.scheduler import switch_interval
-from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.executors.attempt import run_attempt
-from atlas.scheduler.outcome import Outcome, Stopped
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
@@ -109,15 +107,8 @@ class ThreadExecutor:
         attempt = self._lifecycle.begin(task)
         if attempt is None:
             return True
-        refusal: Outcome | None = None
-        try:
-            if attempt.claim is not None:
-                attempt.claim.wait()
-                refusal = self._lifecycle.claimed(attempt)
-            outcome = refusal or run_attempt(attempt)
-        except AtlasError:  # the claim was not taken: the store was closed first
-            outcome = Stopped("shutdown")
-        return self._lifecycle.finish(attempt, outcome)
+        refusal = None if attempt.claim is None else self._lifecycle.wait_for_claim(attempt, attempt.claim)
+        return self._lifecycle.finish(attempt, refusal or run_attempt(attempt))
 
     def close(self, timeout_s: float) -> None:
         """Wait for idle threads to end; the line is closed already, abandoned threads are daemons and left behind."""

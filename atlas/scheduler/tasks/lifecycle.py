@@ -23,6 +23,7 @@ from atlas.scheduler.arguments import decode_arguments
 from atlas.scheduler.context import TaskContext
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.durations import LONGEST_S
+from atlas.scheduler.errors import AtlasError
 from atlas.scheduler.log_lines import hide
 from atlas.scheduler.outcome import Crashed, Outcome, Returned, Stopped, StopReason, raised, settle
 from atlas.scheduler.store.recovery import apply_verdict
@@ -111,6 +112,14 @@ class Lifecycle:
             if ticket is None:
                 self._start_the_clock(live, context, now)
             return Attempt(live, context, ticket, failure)
+
+    def wait_for_claim(self, attempt: Attempt, claim: Ticket) -> Outcome | None:
+        """Wait until its claim is on disk, then as `claimed`."""
+        try:
+            claim.wait()
+        except AtlasError:  # it was not taken: the store was closed first
+            return Stopped("shutdown")
+        return self.claimed(attempt)
 
     def claimed(self, attempt: Attempt) -> Outcome | None:
         """Its claim is on disk: the attempt's time begins; an outcome if the function must not be entered any more."""

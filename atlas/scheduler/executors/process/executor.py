@@ -6,8 +6,7 @@ import threading
 from functools import partial
 from typing import TYPE_CHECKING
 
-from atlas.scheduler.errors import AtlasError
-from atlas.scheduler.outcome import Outcome, Stopped, raised
+from atlas.scheduler.outcome import Outcome, raised
 from atlas.scheduler.task import ExecutorKind
 
 if TYPE_CHECKING:
@@ -49,18 +48,10 @@ class ProcessExecutor:
         from atlas.scheduler.executors.process.child import WorkerCall
 
         live = attempt.live
-        try:
-            if attempt.claim is not None:
-                attempt.claim.wait()
-                refusal = self._lifecycle.claimed(attempt)
-                if refusal is not None:
-                    self._done(attempt, refusal)
-                    return
-        except AtlasError:  # the claim was not taken: the store was closed first
-            self._done(attempt, Stopped("shutdown"))
-            return
-        if attempt.failure is not None or live.function is None or live.function.reference is None:
-            self._done(attempt, attempt.failure or raised(LookupError(f"{live.task.function} cannot be imported")))
+        refusal = None if attempt.claim is None else self._lifecycle.wait_for_claim(attempt, attempt.claim)
+        refusal = refusal or attempt.failure
+        if refusal is not None or live.function is None or live.function.reference is None:
+            self._done(attempt, refusal or raised(LookupError(f"{live.task.function} cannot be imported")))
             return
         logs = self._lifecycle.logs
         call = WorkerCall(
