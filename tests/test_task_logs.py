@@ -21,7 +21,7 @@ from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.store import open_store
 from atlas.scheduler.store.task_logs import read_logs
 from atlas.scheduler.store.task_queries import find_attempts
-from atlas.scheduler.tasks.capture import LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
+from atlas.scheduler.tasks.capture import DEFAULT_RULES, LINE_COST, MAX_LINE, NOTE, PRINT, AttemptLines, LogRules
 from tests import process_workloads as workloads
 from tests.queue_bench import LIMIT_S, HandClock, eventually, passes
 
@@ -340,7 +340,7 @@ def test_a_long_line_is_cut_and_an_empty_one_costs_something() -> None:
     assert kept[0].endswith("[12,000 characters cut]")
     for _ in range(10_000):
         lines.add(0.0, "INFO", "")
-    lines.end()
+    lines.end("", DEFAULT_RULES)
     assert len(kept) < 3_000
 
 
@@ -349,6 +349,6 @@ def test_what_fits_after_all_is_whole_and_has_no_gap_note() -> None:
     lines = AttemptLines(1000, lambda _at, level, text: kept.append((level, text)))
     for number in range(12):
         lines.add(0.0, "INFO", f"{number:40}")
-    lines.end()
+    lines.end("", DEFAULT_RULES)
     assert [text for level, text in kept if level != NOTE] == [f"{number:40}" for number in range(12)]
     assert sum(level == NOTE for level, _text in kept) == 1

@@ -109,8 +109,13 @@ class AttemptLines:
             self._last_bytes -= self._last.popleft()[3]
             self._left_out += 1
 
-    def end(self) -> None:
-        """The attempt is over: what was held back is kept, behind a note of what was not."""
+    def end(self, unprinted: str, rules: LogRules) -> None:
+        """The attempt is over, with the ``unprinted`` beginning of a line: what was held back is kept now.
+
+        In front of it stands a note of what was not.
+        """
+        if unprinted:
+            self.add(time.time(), PRINT, hide(one_line(unprinted), rules.redact))
         last, self._last = self._last, None
         if last is None:
             return

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import threading
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 from loguru import logger
 
-from atlas.scheduler.log_lines import hide, one_line
 from atlas.scheduler.store.task_logs import LogBuffer
 from atlas.scheduler.tasks.capture import FORWARDED, NOTE, PRINT, AttemptLines, Capture, LogRules
 
@@ -44,8 +42,7 @@ class TaskLogs:
             StoreUnavailableError: The database does not answer.
         """
         if self._capture is not None:
-            self._capture.close()
-            self._capture = None
+            self.abandon()
             self._buffer.flush()
 
     def abandon(self) -> None:
@@ -90,9 +87,7 @@ class TaskLogs:
             context.logs = None
             lines = self._attempts.pop((context.task_id, context.attempt), None)
             if lines is not None:
-                if context.unprinted:
-                    lines.add(time.time(), PRINT, hide(one_line(context.unprinted), self.rules.redact))
-                lines.end()
+                lines.end(context.unprinted, self.rules)
                 self._used[context.task_id] = self._used.get(context.task_id, 0) + lines.used
             logged = context.task_id in self._used
             if logged and is_final:

@@ -30,9 +30,8 @@ from loguru import logger
 
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.errors import TaskStopped
-from atlas.scheduler.log_lines import hide, one_line
 from atlas.scheduler.outcome import Outcome, Returned, Stopped, StopReason, not_to_be_awaited, raised, returned
-from atlas.scheduler.tasks.capture import DEFAULT_RULES, PRINT, AttemptLines, Capture, LogRules
+from atlas.scheduler.tasks.capture import DEFAULT_RULES, AttemptLines, Capture, LogRules
 
 if TYPE_CHECKING:
     import socket
@@ -228,9 +227,7 @@ class _Lines:
             lines, self._lines = self._lines, None
             if lines is None:
                 return
-            if context.unprinted:
-                lines.add(time.time(), PRINT, hide(one_line(context.unprinted), self._rules.redact))
-            lines.end()
+            lines.end(context.unprinted, self._rules)
             until_s = time.monotonic() + LAST_LINES_S
             while self._unsent and (left_s := until_s - time.monotonic()) > 0:
                 await_room(_channel, left_s)
