@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.zones import shifts, zone_named
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from atlas.scheduler.schedule import Schedule
 
@@ -137,13 +137,13 @@ def times_a_year(schedule: Schedule, now: datetime) -> tuple[int, bool]:
     Up to `COUNTED` they are counted; beyond it each cron text counts with its days times its times of day, each
     interval with its length.
     """
-    end, counted, at = now + YEAR, 0, schedule.next_after(now)
-    while at is not None and at <= end:
-        counted += 1
-        if counted > COUNTED:
-            return round(_worked_out(schedule, now, end)), False
-        at = schedule.next_after(at)
-    return counted, True
+    end = now + YEAR
+    counted = _count_until(end, islice(fire_times(schedule, now), COUNTED + 1))
+    return (counted, True) if counted <= COUNTED else (round(_worked_out(schedule, now, end)), False)
+
+
+def _count_until(end: datetime, instants: Iterable[datetime]) -> int:
+    return sum(1 for _ in takewhile(lambda at: at <= end, instants))
 
 
 def _worked_out(schedule: Schedule, now: datetime, end: datetime) -> float:
@@ -154,10 +154,6 @@ def _worked_out(schedule: Schedule, now: datetime, end: datetime) -> float:
     for text in schedule.cron:
         fields = parse_cron(text, schedule.timezone).fields
         days = "* * *" if text.startswith("@") else " ".join(fields.text.split()[-3:])
-        on = 0
-        for noon in parse_cron(f"0 12 {days}", "UTC").iter_after(begin):
-            if noon > end:
-                break
-            on += 1
+        on = _count_until(end, parse_cron(f"0 12 {days}", "UTC").iter_after(begin))
         total += on * len(fields.hours) * len(fields.minutes) * len(fields.seconds)
     return total

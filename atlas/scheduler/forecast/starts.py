@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, islice, takewhile
 from typing import TYPE_CHECKING
 
 from loguru import logger
@@ -26,12 +26,7 @@ def start_times(trigger: AtlasTrigger, after: datetime, until: datetime, limit: 
     Raises:
         ValueError: An instant is naive.
     """
-    found: list[datetime] = []
-    for at in starts_after(trigger, after):
-        if len(found) >= limit or at > until:
-            break
-        found.append(at)
-    return found
+    return list(islice(takewhile(lambda at: at <= until, starts_after(trigger, after)), limit))
 
 
 def starts_after(trigger: AtlasTrigger, after: datetime) -> Iterator[datetime]:
