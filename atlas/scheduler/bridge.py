@@ -110,7 +110,7 @@ class Bridge(BaseExecutor):
             stretch = _stretch(fire_times, record, due, more)
             self._extend_range(decided, record.id, stretch, SkipReason.PAUSED, _why(pause))
             return
-        executor = self._executor(decided, definition)
+        executor = self._states.place_of(definition, decided.places)
         if not isinstance(executor, ExecutorKind):
             self._extend_range(
                 decided, record.id, _stretch(fire_times, record, due, more), SkipReason.UNBOUND, executor
@@ -153,17 +153,6 @@ class Bridge(BaseExecutor):
             stretch = _Stretch(first, last, None if more else len(left))
             self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.policies.catchup.value}")
         return chosen
-
-    def _executor(self, decided: Pass, definition: JobDefinition) -> ExecutorKind | str:
-        """Where the job's task runs, or why it cannot; worked out once for all jobs of a function."""
-        states = self._states
-        if definition.volatile or states.is_bound(definition.id):
-            return states.unbound(definition) or states.executor_of(definition)
-        key = definition.function, definition.policies.executor
-        found = decided.executors.get(key)
-        if found is None:
-            found = decided.executors[key] = states.unbound(definition) or states.executor_of(definition)
-        return found
 
     @staticmethod
     def _fire_times(decided: Pass, record: JobRecord, due: datetime) -> tuple[list[datetime], bool]:

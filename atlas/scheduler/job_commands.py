@@ -10,7 +10,6 @@ from atlas.scheduler.definition import JobSource
 from atlas.scheduler.errors import (
     ArgumentsError,
     AtlasError,
-    FunctionError,
     JobOwnershipError,
     JobUnboundError,
     UnknownJobError,
@@ -19,9 +18,9 @@ from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_state import Pause, delete_pauses
 from atlas.scheduler.job_view import last_task, status_of
 from atlas.scheduler.leaders_jobs import Shown
-from atlas.scheduler.message import message_of
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.store.audit import Action, write_audit
+from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.submission import make_task
 
 if TYPE_CHECKING:
@@ -114,19 +113,16 @@ class JobCommands:
 
     def _task_now(self, definition: JobDefinition) -> Task:
         running = self._running
-        reason = running.states.unbound(definition)
-        if reason is not None:
-            raise JobUnboundError.without_function(definition.id, reason, volatile=definition.volatile)
-        try:
-            return make_task(
-                definition,
-                running.states.executor_of(definition),
-                now=running.serving.store.clock.now(),
-                reason="run now",
-                revision=running.bridge.revision,
-            )
-        except FunctionError as error:
-            raise JobUnboundError.without_function(definition.id, message_of(error)) from error
+        executor = running.states.place_of(definition)
+        if not isinstance(executor, ExecutorKind):
+            raise JobUnboundError.without_function(definition.id, executor, volatile=definition.volatile)
+        return make_task(
+            definition,
+            executor,
+            now=running.serving.store.clock.now(),
+            reason="run now",
+            revision=running.bridge.revision,
+        )
 
     # --- pauses ---------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from atlas.scheduler.outcome import shorten
 from atlas.scheduler.store.audit import Action, read_audit, write_audits
 from atlas.scheduler.store.statements import Statement
 from atlas.scheduler.store.tables import job_state
+from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.live import Live
 from atlas.scheduler.tasks.submission import executor_for
 
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.definition_text import KnownDefinition
     from atlas.scheduler.job_store.apart import Apart
+    from atlas.scheduler.job_store.passes import Places
     from atlas.scheduler.registry import Function, Registry
     from atlas.scheduler.store.store import Store
-    from atlas.scheduler.task import ExecutorKind, Task
+    from atlas.scheduler.task import Task
 
 
 FEW: Final = 500
@@ -186,10 +188,6 @@ class JobStates:
             self.version += 1
             return before
 
-    def is_bound(self, job_id: str) -> bool:
-        """True for a volatile job with its function."""
-        return job_id in self._bindings
-
     def function_of(self, definition: KnownDefinition) -> Function:
         """The function a job runs.
 
@@ -201,43 +199,36 @@ class JobStates:
             return binding.function
         return self._registry.find(definition.function)
 
-    def unbound(self, definition: KnownDefinition) -> str | None:
-        """Why the job has no function, or None if it has one."""
-        if definition.volatile and definition.id not in self._bindings:
-            return Message(
-                "its function {function} lived in another process; add_job({job}, …) binds it",
-                function=repr(definition.function),
-                job=repr(definition.id),
-            )
+    def place_of(self, definition: KnownDefinition, known: Places | None = None) -> ExecutorKind | str:
+        """Where the job's tasks run, or why they cannot: the job is UNBOUND. ``known`` is what was found before."""
+        if definition.id not in self._bindings:
+            if definition.volatile:
+                return Message(
+                    "its function {function} lived in another process; add_job({job}, …) binds it",
+                    function=repr(definition.function),
+                    job=repr(definition.id),
+                )
+            if known is not None:
+                key = definition.function, definition.policies.executor
+                found = known.get(key)
+                if found is None:
+                    found = known[key] = self.place_of(definition)
+                return found
         try:
-            self.executor_of(definition)
+            return executor_for(definition.policies.executor, self.function_of(definition))
         except FunctionError as error:
             return message_of(error)
-        return None
+
+    def unbound(self, definition: KnownDefinition) -> str | None:
+        """Why the job has no function, or None if it has one."""
+        found = self.place_of(definition)
+        return None if isinstance(found, ExecutorKind) else found
 
     def unbound_among(self, definitions: Iterable[KnownDefinition]) -> dict[str, str]:
-        """The jobs without a function, and why; jobs that name the same function are looked at once."""
-        found: dict[tuple[str, ExecutorKind | None], str | None] = {}
-        reasons: dict[str, str] = {}
-        for definition in definitions:
-            if definition.volatile or self.is_bound(definition.id):
-                reason = self.unbound(definition)
-            else:
-                key = definition.function, definition.policies.executor
-                if key not in found:
-                    found[key] = self.unbound(definition)
-                reason = found[key]
-            if reason is not None:
-                reasons[definition.id] = reason
-        return reasons
-
-    def executor_of(self, definition: KnownDefinition) -> ExecutorKind:
-        """Where the job's tasks run.
-
-        Raises:
-            FunctionError: The job is UNBOUND.
-        """
-        return executor_for(definition.policies.executor, self.function_of(definition))
+        """The jobs without a function, and why."""
+        known: Places = {}
+        places = ((definition.id, self.place_of(definition, known)) for definition in definitions)
+        return {job_id: found for job_id, found in places if not isinstance(found, ExecutorKind)}
 
     def live(self, task: Task) -> Live:
         """A task of a job, with its function if that lives in this process only."""

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from atlas.scheduler.schedule import Schedule
     from atlas.scheduler.task import ExecutorKind, Task
 
+    Places = dict[tuple[str, ExecutorKind | None], ExecutorKind | str]
+    """Function and the executor asked for → where it runs, or why it cannot: many jobs name the same."""
+
 
 _Key = tuple[str, float]
 """A job and a fire time."""
@@ -72,7 +75,7 @@ class Pass:
         skips: Message behind the commit, of the rows that were written.
         faults: Jobs on which it could not be decided, so that skips are stored → why.
         refused: Jobs of which an earlier pass could not be written, and that shall have skips → why.
-        executors: Function and the executor asked for → where it runs, or why it cannot.
+        places: Where functions run, as far as it was asked for.
         schedules: Job with a range of skips → when it fires.
     """
 
@@ -86,7 +89,7 @@ class Pass:
     skips: list[Skipped] = field(default_factory=list)
     faults: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
-    executors: dict[tuple[str, ExecutorKind | None], ExecutorKind | str] = field(default_factory=dict)
+    places: Places = field(default_factory=dict)
     schedules: dict[str, Schedule] = field(default_factory=dict)
     _after: dict[tuple[int, datetime], datetime | None] = field(default_factory=dict)
 
