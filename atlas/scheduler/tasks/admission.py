@@ -159,8 +159,7 @@ class Admission:
         while mine.held and len(mine.active) < mine.held[0].task.policy.abreast:
             held = mine.held.pop(0)
             mine.active.add(held.task.id)
-            if self.may_line_up(held):
-                ready.append(held)
+            ready.append(held)
         if not mine.open:
             del self._jobs[job_id]
         return ready
