@@ -358,7 +358,7 @@ def test_whoever_waits_is_woken_and_only_the_rest_is_asked_for() -> None:
         assert setup.woken[THREAD] == 2
 
 
-def test_closing_wakes_everybody_and_returns_what_waits_in_the_order_of_service() -> None:
+def test_closing_wakes_everybody_and_hands_out_nothing_more() -> None:
     clock = WatchedClock()
     setup = Setup(1, clock=clock)
     setup.put(a_task("running"))
@@ -366,7 +366,7 @@ def test_closing_wakes_everybody_and_returns_what_waits_in_the_order_of_service(
     setup.put(a_task("low", LOW), a_task("b", kind=ASYNC), a_task("urgent", URGENT), a_task("c"))
     with in_thread(lambda: setup.line.take(THREAD)) as result:
         clock.somebody_waits()
-        assert [task.id for task in setup.line.close()] == ["urgent", "b", "c", "low"]
+        setup.line.close()
     assert result() is None
     setup.line.give_back(THREAD)
     setup.put(a_task("late"))

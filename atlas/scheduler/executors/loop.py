@@ -37,9 +37,9 @@ class LoopExecutor:
         self._tasks: set[asyncio.Task[Outcome]] = set()
         line.attach(ExecutorKind.ASYNC, self._wake)
 
-    def _wake(self, count: int) -> None:
+    def _wake(self, _count: int) -> None:
         # Under the line's lock, so one wake at a time.
-        if self._woken or self._closed or not count:
+        if self._woken or self._closed:
             return
         if self._loop is None:
             loop = asyncio.new_event_loop()

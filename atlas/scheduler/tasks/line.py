@@ -118,24 +118,15 @@ class Line:
                 for lane in self._lanes.values():
                     self._rouse(lane, lane.size)
 
-    def close(self) -> list[Task]:
-        """Hand out nothing more; returns what was waiting, in order of service."""
+    def close(self) -> None:
+        """Hand out nothing more; what waits is forgotten."""
         with self._lock:
             self._closed = True
-            left = [
-                (priority, number, task)
-                for lane in self._lanes.values()
-                for priority, waiting in enumerate(lane.deques)
-                for number, task in waiting
-            ]
             for lane in self._lanes.values():
                 for waiting in lane.deques:
                     waiting.clear()
                 self._size = lane.size = 0
                 lane.ready.notify_all()
-                if lane.wake is not None:
-                    lane.wake(0)
-        return [task for _priority, _number, task in sorted(left, key=lambda entry: entry[:2])]
 
     def oldest(self) -> dict[TaskPriority, Task]:
         """The task at the head of each priority that has one."""

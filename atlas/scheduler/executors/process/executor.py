@@ -25,8 +25,8 @@ class ProcessExecutor:
         self._thread: threading.Thread | None = None
         line.attach(ExecutorKind.PROCESS, self._wake)
 
-    def _wake(self, count: int) -> None:
-        if self._thread is None and count:
+    def _wake(self, _count: int) -> None:
+        if self._thread is None:
             thread = threading.Thread(target=self._dispatch, name="atlas-process-slots", daemon=True)
             thread.start()
             self._thread = thread
