@@ -165,7 +165,7 @@ def _stopped(task: Task, outcome: Stopped, draw: float) -> Verdict:
             assert_never(outcome.reason)
 
 
-_TIMEOUT_NAMES: Final = ("TimeoutError", "builtins.TimeoutError", "OSError", "Exception")
+_TIMEOUT_NAMES: Final = error_names(TimeoutError())
 
 
 def _failure(task: Task, cause: Cause, error: str, draw: float, *, may_retry: bool) -> Verdict:
