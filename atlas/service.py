@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from loguru import logger
 
 from atlas.builtin.binding import bind_builtins
+from atlas.scheduler.awaited import refuse_on_loop
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, QueueStoppedError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
@@ -25,7 +26,6 @@ from atlas.scheduler.registry import REGISTRY, Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import Lease, living_lease, scheduler_lease, standbys
 from atlas.scheduler.store.store import Store, open_store
-from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.capture import LogRules
 from atlas.scheduler.tasks.submission import QueueDefaults

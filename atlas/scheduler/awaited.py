@@ -1,4 +1,4 @@
-"""The async face of a class: its synchronous methods, awaited, and undone where that is cancelled; its end."""
+"""A class for code with an event loop and without: methods awaited, refused on a loop, undone if cancelled; its end."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ def awaited(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[HasS
         return await asyncio.to_thread(method, self.sync, *args, **kwargs)
 
     return call
+
+
+def refuse_on_loop(instead: str = "await the method of the same name without '.sync'") -> None:
+    """Raise when called on a running event loop, which a blocking call would stop; ``instead`` says what to do there.
+
+    Raises:
+        RuntimeError: There is one; the message says what to do.
+    """
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise RuntimeError(f"this call blocks and there is a running event loop: {instead}")
 
 
 def end_dropped(dropped: object, what: str, end: Callable[[], None]) -> None:

@@ -11,7 +11,7 @@ from loguru import logger
 from sqlalchemy import select
 
 from atlas.scheduler.arguments import encode_arguments
-from atlas.scheduler.awaited import awaited, end_dropped
+from atlas.scheduler.awaited import awaited, end_dropped, refuse_on_loop
 from atlas.scheduler.client_tasks import fired_by_hand, put, submitted, unfinished_of
 from atlas.scheduler.errors import (
     ArgumentsError,
@@ -41,7 +41,6 @@ from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.store.task_logs import LogLine, read_logs
 from atlas.scheduler.store.task_queries import TaskFilter, find_attempts, find_tasks
 from atlas.scheduler.store.task_rows import fetch_known
-from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import Origin, Task, TaskStatus
 from atlas.scheduler.tasks.submission import QueueDefaults, SubmitOptions, again, refuse_lost
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from loguru import logger
 
-from atlas.scheduler.awaited import awaited
+from atlas.scheduler.awaited import awaited, refuse_on_loop
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.code_jobs import CodeJob
 from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError, StoreHeldError
@@ -18,7 +18,6 @@ from atlas.scheduler.lease_facts import parked_figure, unbound_figure
 from atlas.scheduler.message import parts_of
 from atlas.scheduler.running_cron import RunningCron
 from atlas.scheduler.standby import Standby
-from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.triggers import trigger_for
 from atlas.scheduler.zones import zone_named
 

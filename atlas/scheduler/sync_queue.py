@@ -4,9 +4,9 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
+from atlas.scheduler.awaited import refuse_on_loop
 from atlas.scheduler.errors import (
     AtlasError,
     ResultNotReadyError,
@@ -126,16 +126,3 @@ def result_of(role: Serving | Standby, task: Task) -> Any:
             raise TaskFailedError(task.id, task.error or "", cause=str(task.cause))
         case _:
             raise ResultNotReadyError(task.id, f"is {task.status}, and this queue does not serve it")
-
-
-def refuse_on_loop(instead: str = "await the method of the same name without '.sync'") -> None:
-    """Raise when called on a running event loop, which a blocking call would stop; ``instead`` says what to do there.
-
-    Raises:
-        RuntimeError: There is one; the message says what to do.
-    """
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    raise RuntimeError(f"this call blocks and there is a running event loop: {instead}")

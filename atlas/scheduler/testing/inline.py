@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from loguru import logger
 
+from atlas.scheduler.awaited import refuse_on_loop
 from atlas.scheduler.errors import ResultNotReadyError, StoreMismatchError
 from atlas.scheduler.executors.attempt import await_attempt, run_attempt
 from atlas.scheduler.outcome import Outcome, Raised
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.serving import Serving
 from atlas.scheduler.store.store import Store, open_store
-from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.task import ExecutorKind
 from atlas.scheduler.tasks.timekeeper import Timekeeper
 from atlas.scheduler.testing.by_hand import HandStore, HandWriter

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Final, Self
 
 from apscheduler.schedulers.base import STATE_RUNNING, STATE_STOPPED
 
+from atlas.scheduler.awaited import refuse_on_loop
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.job_store.job_store import MAX_SLEEP_S
 from atlas.scheduler.jobs_file.parsing import PolicyDefaults
 from atlas.scheduler.loop_watch import LoopWatch
 from atlas.scheduler.reconcile.reconciler import Reconciler
-from atlas.scheduler.sync_queue import refuse_on_loop
 from atlas.scheduler.testing.by_hand import HandStore
 from atlas.scheduler.testing.inline import InlineQueue
 from atlas.scheduler.testing.looking import decision, fires_of, tasks_of
