@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.awaited import awaited, end_dropped, refuse_on_loop
-from atlas.scheduler.client_tasks import fired_by_hand, put, submitted, unfinished_of
+from atlas.scheduler.client_tasks import fired_by_hand, put, task_by_name, unfinished_of
 from atlas.scheduler.errors import (
     ArgumentsError,
     AtlasError,
@@ -267,7 +267,7 @@ class SyncAtlasClient:
             logger.warning("no scheduler has run on this database yet: is it the right one?", database=self.store.url)
         else:
             _refuse_unknown(function, lease.figures)
-        task = submitted(function, args, options, defaults=self._defaults, now=self.store.clock.now())
+        task = task_by_name(function, args, options, defaults=self._defaults, now=self.store.clock.now())
         unique, by = "task_id" in options, options.get("by", "")
         return self._put(task, action=Action.SUBMIT, by=by, unique=unique)
 

@@ -37,7 +37,7 @@ _WAITING: Final = select(func.count()).where(
 )
 
 
-def submitted(
+def task_by_name(
     function: str, args: Sequence[Any], options: SubmitOptions, *, defaults: QueueDefaults, now: datetime
 ) -> Task:
     """A task of a function that another process knows, and with it the executor that fits.

@@ -35,7 +35,7 @@ from atlas.scheduler.tasks.submission import (
     Submission,
     SubmitOptions,
     each_of_many,
-    submitted,
+    submit_audit,
 )
 
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ class TaskQueue:
             StoreUnavailableError: The store did not take it within 30 s; it was withdrawn.
         """
         lives = self._prepare(func, [args], options)
-        loop, also = asyncio.get_running_loop(), submitted(lives, options)
+        loop, also = asyncio.get_running_loop(), submit_audit(lives, options)
         ticket = self.role.submit(lives, unique="task_id" in options, loop=loop, also=also)
         await ticket.future()
         return lives[0].task.id
@@ -401,7 +401,7 @@ class TaskQueue:
         """Accept one task per entry of ``arguments`` (its positional arguments) in one commit: all or none."""
         lives = self._prepare(func, arguments, options, many=True)
         if lives:
-            loop, also = asyncio.get_running_loop(), submitted(lives, options)
+            loop, also = asyncio.get_running_loop(), submit_audit(lives, options)
             await self.role.submit(lives, unique=False, loop=loop, also=also).future()
         return [live.task.id for live in lives]
 

@@ -18,7 +18,7 @@ from atlas.scheduler.errors import (
 from atlas.scheduler.store.task_rows import fetch_known
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import TaskStatus
-from atlas.scheduler.tasks.submission import SubmitOptions, submitted
+from atlas.scheduler.tasks.submission import SubmitOptions, submit_audit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -61,7 +61,7 @@ class SyncTaskQueue:
         """`TaskQueue.submit`."""
         refuse_on_loop()
         role, lives = self._queue.role, self._queue._prepare(func, [args], options)
-        role.submit(lives, unique="task_id" in options, loop=None, also=submitted(lives, options)).wait()
+        role.submit(lives, unique="task_id" in options, loop=None, also=submit_audit(lives, options)).wait()
         return lives[0].task.id
 
     def submit_many(
@@ -71,7 +71,7 @@ class SyncTaskQueue:
         refuse_on_loop()
         role, lives = self._queue.role, self._queue._prepare(func, arguments, options, many=True)
         if lives:
-            role.submit(lives, unique=False, loop=None, also=submitted(lives, options)).wait()
+            role.submit(lives, unique=False, loop=None, also=submit_audit(lives, options)).wait()
         return [live.task.id for live in lives]
 
     def get_task_result(self, task_id: str, *, timeout: float | None = None) -> Any:

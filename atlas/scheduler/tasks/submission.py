@@ -253,7 +253,7 @@ _TIMEOUTS: Final = frozenset({int, float, type(None)})
 _shared_policy: Final = lru_cache(maxsize=256, typed=True)(_new_policy)
 
 
-def submitted(lives: Sequence[Live], options: SubmitOptions) -> Callable[[Connection], None] | None:
+def submit_audit(lives: Sequence[Live], options: SubmitOptions) -> Callable[[Connection], None] | None:
     """Writes to the audit who submitted these tasks; None where nobody is named."""
     by = options.get("by", "")
     if not by:
