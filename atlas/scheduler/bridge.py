@@ -97,7 +97,7 @@ class Bridge(BaseExecutor):
         """One skip for everything that is due of a job; a range that was open would go on over it."""
         self._open_ranges.pop(record.id, None)
         oldest, newest = record.trigger.fire_time_of(due), record.trigger.fire_time_of(decided.now)
-        self._skip_range(decided, record.id, _Stretch(oldest, max(oldest, newest), None), SkipReason.FAULT, why)
+        self._skip_range(decided, record, _Stretch(oldest, max(oldest, newest), None), SkipReason.FAULT, why)
 
     def _do_submit_job(self, _job: Job, _run_times: Sequence[datetime]) -> None:
         raise AssertionError("submit_job is overridden")
@@ -108,21 +108,17 @@ class Bridge(BaseExecutor):
         pause = self._states.pause_of(record.id)
         if pause is not None:
             stretch = _stretch(fire_times, record, due, more)
-            self._extend_range(decided, record.id, stretch, SkipReason.PAUSED, _why(pause))
+            self._extend_range(decided, record, stretch, SkipReason.PAUSED, _why(pause))
             return
         executor = self._states.place_of(definition, decided.places)
         if not isinstance(executor, ExecutorKind):
-            self._extend_range(
-                decided, record.id, _stretch(fire_times, record, due, more), SkipReason.UNBOUND, executor
-            )
+            self._extend_range(decided, record, _stretch(fire_times, record, due, more), SkipReason.UNBOUND, executor)
             return
         ended = self._states.ended_pause_of(record.id)
         if ended is not None:
             held = [one for one in fire_times if ended.covers(record.trigger.run_time_of(one))]
             if held:
-                self._extend_range(
-                    decided, record.id, _stretch(held, record, due, more), SkipReason.PAUSED, _why(ended)
-                )
+                self._extend_range(decided, record, _stretch(held, record, due, more), SkipReason.PAUSED, _why(ended))
                 fire_times, more = fire_times[: len(fire_times) - len(held)], False
                 if not fire_times:
                     return
@@ -151,7 +147,7 @@ class Bridge(BaseExecutor):
             oldest = record.trigger.fire_time_of(due)
             first, last = oldest if more else left[-1], left[0] if left else older or oldest
             stretch = _Stretch(first, last, None if more else len(left))
-            self._skip_range(decided, record.id, stretch, reason, f"catch-up is {definition.policies.catchup.value}")
+            self._skip_range(decided, record, stretch, reason, f"catch-up is {definition.policies.catchup.value}")
         return chosen
 
     @staticmethod
@@ -222,30 +218,27 @@ class Bridge(BaseExecutor):
         decided.skipped.extend(rows)
         self._tell(decided, rows)
 
-    def _skip_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
+    def _skip_range(self, decided: Pass, record: JobRecord, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
         """One row for all of them."""
         last, count = stretch.last, stretch.count
-        row = self._row(decided, job_id, stretch.first, reason=reason, detail=detail, last=last, count=count)
-        self._note_schedule(decided, job_id)
+        row = self._row(decided, record.id, stretch.first, reason=reason, detail=detail, last=last, count=count)
+        decided.schedules[record.id] = record.trigger.schedule
         decided.skipped.append(row)
         self._tell(decided, [row])
 
-    def _extend_range(self, decided: Pass, job_id: str, stretch: _Stretch, reason: SkipReason, detail: str) -> None:
+    def _extend_range(
+        self, decided: Pass, record: JobRecord, stretch: _Stretch, reason: SkipReason, detail: str
+    ) -> None:
         """`_skip_range`, or a longer row if the job's latest skips had the same reason."""
-        open_reason, first = self._open_ranges.get(job_id, (None, stretch.first))
+        open_reason, first = self._open_ranges.get(record.id, (None, stretch.first))
         if open_reason is not reason:
-            self._open_ranges[job_id] = reason, stretch.first
-            self._skip_range(decided, job_id, stretch, reason, detail)
+            self._open_ranges[record.id] = reason, stretch.first
+            self._skip_range(decided, record, stretch, reason, detail)
             return
         last, count = stretch.last, stretch.count
-        row = self._row(decided, job_id, first, reason=reason, detail=detail, last=last, count=count)
-        self._note_schedule(decided, job_id)
+        row = self._row(decided, record.id, first, reason=reason, detail=detail, last=last, count=count)
+        decided.schedules[record.id] = record.trigger.schedule
         decided.longer.append(row | {"since": stretch.first.timestamp()})
-
-    def _note_schedule(self, decided: Pass, job_id: str) -> None:
-        record = self._job_store.record(job_id)
-        if record is not None:
-            decided.schedules[job_id] = record.trigger.schedule
 
     def _row(
         self,

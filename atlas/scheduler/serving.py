@@ -82,7 +82,7 @@ class Serving:
         )
         self._renewal: Ticket | None = None
         self._renew_again = False
-        self._forget_keeper: Callable[[], None] = _nothing
+        self._forget_keeper: Callable[[], None] = lambda: None
         self._fresh_until_s = float("-inf")
         self.extra_figures: Callable[[], dict[str, Any]] = dict
         self.has_cron = False  # a cron manager fires into it
@@ -395,7 +395,3 @@ class Serving:
         self.store.writer.announce(to_serve, refused)
         self.acceptance.adopt(to_serve, claim_first=False, ticket=ticket)
         self._replace(to_serve)
-
-
-def _nothing() -> None:
-    """Nothing was asked to be kept."""
