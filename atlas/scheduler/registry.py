@@ -102,14 +102,10 @@ _NAMED: Final = re.compile(r"([^'{}]+)('[^'{}]*')")
 def _why(error: TypeError) -> str:
     """What `inspect` says of arguments that do not fit, ready for another language."""
     text = str(error)
+    if {"{", "}"} & set(text):
+        return text
     named = _NAMED.fullmatch(text)
-    return (
-        text
-        if {"{", "}"} & set(text)
-        else Message(text)
-        if named is None
-        else Message(named[1] + "{name}", name=named[2])
-    )
+    return Message(text) if named is None else Message(named[1] + "{name}", name=named[2])
 
 
 def _makes_coroutines(call: Callable[..., Any]) -> bool:
