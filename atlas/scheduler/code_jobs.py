@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -19,7 +19,7 @@ from atlas.scheduler.job_state import Binding
 from atlas.scheduler.job_store.records import JobChange, make_record
 from atlas.scheduler.store.audit import Action, write_audit
 from atlas.scheduler.task import checked_id
-from atlas.scheduler.tasks.submission import executor_for
+from atlas.scheduler.tasks.submission import executor_for, kwargs_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,12 +32,9 @@ if TYPE_CHECKING:
 
 def _arguments(options: JobOptions) -> tuple[list[Any], dict[str, Any]]:
     args: object = options.get("args") or ()  # a caller without type checks may give anything
-    kwargs: object = options.get("kwargs") or {}
     if not isinstance(args, Sequence) or isinstance(args, str | bytes):
         raise ArgumentsError(f"args {args!r:.80} is not a list of positional arguments; write [{args!r:.80}]")
-    if not isinstance(kwargs, Mapping):
-        raise ArgumentsError(f"kwargs {kwargs!r:.80} is not a dict of the function's keyword arguments")
-    return list(args), dict(kwargs)
+    return list(args), kwargs_of(options.get("kwargs") or None)
 
 
 @dataclass(frozen=True, slots=True)

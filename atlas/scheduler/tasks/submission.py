@@ -141,7 +141,7 @@ class Submission:
         """
         order = self._order_for(func, options)
         function, policy = order.function, order.policy
-        kwargs = _kwargs(options.get("kwargs"))
+        kwargs = kwargs_of(options.get("kwargs"))
         task_id = options.get("task_id")
         if task_id is not None:
             checked_id("task_id", task_id)
@@ -364,7 +364,12 @@ def each_of_many(arguments: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
 _ROWS: Final = frozenset({list, tuple})
 
 
-def _kwargs(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+def kwargs_of(kwargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keyword arguments that an option holds.
+
+    Raises:
+        ArgumentsError: It is no dict.
+    """
     if kwargs is None:
         return {}
     if not isinstance(kwargs, Mapping):
