@@ -21,6 +21,7 @@ from atlas.scheduler import serving as serving_module
 from atlas.scheduler.awaited import done_or_undone
 from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.context import current_task
+from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import (
     ArgumentsError,
     DuplicateTaskError,
@@ -1392,6 +1393,22 @@ def test_a_queue_that_is_dropped_says_so_drains_and_gives_its_store_up(
     if on_disk:
         with TaskQueue(store=path, registry=registry).sync as again:
             assert again.get_task_result(task_id) == "through"
+
+
+def test_a_queue_that_is_dropped_with_its_cron_manager_stops_the_clock_as_well(tmp_path: Path) -> None:
+    queues = [TaskQueue(store=tmp_path / "atlas.db", log_level=None)]
+    queues[0].sync.start()
+    store = store_of(queues[0])
+    CronManager(queues[0]).sync.start()
+    gc.collect()
+    scheduler = queues[0].serving.extra_figures()
+    assert scheduler["last_tick_s"] is not None, "it lives as long as its queue"
+    with pytest.warns(ResourceWarning, match="was dropped before it was stopped"):
+        drop(queues)
+    eventually(lambda: store.is_closed)
+    assert [thread.name for thread in threading.enumerate() if thread.name == "APScheduler"] == []
+    with TaskQueue(store=tmp_path / "atlas.db").sync:
+        pass
 
 
 def test_a_queue_that_is_dropped_while_it_stands_by_stands_by_no_more(tmp_path: Path, registry: Registry) -> None:

@@ -22,7 +22,14 @@ from atlas.pauses import collect_rarely, shorten_pauses
 from atlas.program import _collect_at_once
 from atlas.scheduler import zones
 from atlas.scheduler.client import SyncAtlasClient
-from atlas.scheduler.errors import ConfigError, QueueStoppedError, ScheduleError, StoreHeldError, UnknownJobError
+from atlas.scheduler.errors import (
+    ConfigError,
+    JobOwnershipError,
+    QueueStoppedError,
+    ScheduleError,
+    StoreHeldError,
+    UnknownJobError,
+)
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.task import TaskStatus
@@ -54,6 +61,19 @@ async def test_a_job_of_the_file_runs_a_built_in_function(settings: Settings) ->
         assert {check["name"] for check in result["checks"]} >= {"store", "scheduler", "queue", "jobs"}
         task = atlas.status.get_task(task_id)
         assert (task.name, task.job_id, task.revision) == ("健康检查", "health_check", 1)
+
+
+async def test_to_enable_a_job_that_the_file_switches_off_names_the_file_paused_or_not(settings: Settings) -> None:
+    file = write_jobs(settings, off={**HEALTH, "enabled": False}, on=HEALTH)
+    async with AtlasScheduler(settings) as atlas:
+        await atlas.cron.disable_job("off")
+        for _ in ("paused", "not paused"):
+            with pytest.raises(JobOwnershipError, match=f"{file} says enabled: false; change it there"):
+                await atlas.cron.enable_job("off")
+            assert (await atlas.cron.get_job("off")).pause is None
+        await atlas.cron.disable_job("on")
+        await atlas.cron.enable_job("on")
+        assert (await atlas.cron.get_job("on")).state is JobState.ACTIVE
 
 
 async def test_the_same_file_twice_is_one_revision_and_the_next_start_stays(settings: Settings) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from weakref import WeakMethod
 
 from loguru import logger
 
@@ -12,7 +13,7 @@ from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.code_jobs import CodeJob
 from atlas.scheduler.errors import ArgumentsError, AtlasError, JobOwnershipError, QueueStoppedError, StoreHeldError
 from atlas.scheduler.job_commands import JobCommands
-from atlas.scheduler.job_view import Job
+from atlas.scheduler.job_view import Job, JobState
 from atlas.scheduler.leaders_jobs import LeadersJobs, Shown
 from atlas.scheduler.lease_facts import parked_figure, unbound_figure
 from atlas.scheduler.message import parts_of
@@ -89,7 +90,8 @@ class SyncCronManager:
         running = self._running = RunningCron(serving, self.queue.registry)
         serving.has_cron = True
         self._unbound = None
-        running.serving.extra_figures = self._figures
+        figures = WeakMethod(self._figures)  # a manager that is dropped with its queue ends with it
+        running.serving.extra_figures = lambda: told() if (told := figures()) else {}
         running.bring_back()
 
     def start(self) -> None:
@@ -422,7 +424,8 @@ class SyncCronManager:
 class CronManager:
     """Jobs: functions with a schedule and policies, fired by APScheduler's clock into a `TaskQueue`.
 
-    What is not described here is as in `SyncCronManager`, awaited.
+    What is not described here is as in `SyncCronManager`, awaited. One that is dropped while it is started goes on as
+    long as its queue.
 
     Args:
         task_queue: Runs the tasks. Start it first, stop it last.
@@ -459,6 +462,8 @@ class CronManager:
     async def disable_job(self, name: str, *, by: str = "code") -> None:
         """Pause a job without end; it survives restarts and `add_job`.
 
+        One that the config file disables is paused as well, for the day it is enabled there.
+
         Raises:
             UnknownJobError: No such job.
         """
@@ -469,9 +474,10 @@ class CronManager:
 
         Raises:
             UnknownJobError: No such job.
-            JobOwnershipError: The config file says ``enabled: false``; the message names it.
+            JobOwnershipError: The config file says ``enabled: false``; the message names it. The pause is removed.
         """
-        await self.resume_job(name, by=by)
+        if await self.resume_job(name, by=by) and (await self.get_job(name)).state is JobState.DISABLED:
+            raise JobOwnershipError.switched_off(name, self._sync.config_file)
 
     start = awaited(SyncCronManager.start)
     stop = awaited(SyncCronManager.stop)

@@ -167,7 +167,7 @@ class TaskQueue:
     def __del__(self) -> None:
         """A queue that is dropped while it is started ends by itself: nobody could stop it any more.
 
-        Its running tasks are drained as by `stop`, on a thread of its own.
+        The clock of its cron manager stops, and its running tasks are drained as by `stop`, on a thread of its own.
         """
         role = self._role
         if role is None or role.store.was_left_behind:
@@ -175,7 +175,12 @@ class TaskQueue:
         what = (
             f"a TaskQueue on {role.store.url} was dropped before it was stopped: 'await queue.stop()', or 'async with'"
         )
-        end_dropped(self, what, partial(self._stop, drain=True, timeout_s=DRAIN_S))
+        end_dropped(self, what, self._end)
+
+    def _end(self) -> None:
+        for listener in list(self._role_listeners):
+            listener.step_down()
+        self._stop(drain=True, timeout_s=DRAIN_S)
 
     # --- start and stop -------------------------------------------------------------------------------------------
 
@@ -487,7 +492,10 @@ class TaskQueue:
         return task.id
 
     def get_queue_status(self) -> dict[str, Any]:
-        """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, abandoned threads."""
+        """Live figures: ``queue_size`` (waiting), ``running_tasks``, per priority, oldest waits, and more.
+
+        ``abandoned_threads`` counts coroutines that are abandoned, too.
+        """
         if self._role is None or self._role.store.was_left_behind:
             return {"state": "stopped", "queue_size": 0, "running_tasks": 0, "max_workers": self.max_workers}
         state = "standby" if self.stands_by else "running"
