@@ -123,6 +123,37 @@ def test_a_scheduler_in_a_thread_is_nothing_that_its_fork_could_stop(settings: S
         assert atlas.queue.sync.get_task_result(atlas.queue.sync.submit(abs, -4), timeout=LIMIT_S) == 4
 
 
+def test_workers_that_are_forked_behind_the_import_of_the_app_start_it_each_and_one_leads(settings: Settings) -> None:
+    """What the README says of gunicorn: with ``--preload``, and by its hook ``post_worker_init``."""
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {}}')
+    atlas = AtlasScheduler(settings)
+    atlas.registry.add("double", lambda number: number * 2)
+    forks = multiprocessing.get_context("fork")
+    answers, together = forks.Queue(), forks.Barrier(3)
+
+    def serve() -> None:
+        service = atlas.in_thread()
+        queue = service.start().queue.sync
+        together.wait(LIMIT_S)
+        answers.put((atlas.stands_by, queue.get_task_result(queue.submit("double", 4), timeout=LIMIT_S)))
+        together.wait(LIMIT_S)
+        service.stop()
+
+    workers = [forks.Process(target=serve) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    try:
+        assert sorted(answers.get(timeout=LIMIT_S) for _ in workers) == [(False, 8), (True, 8), (True, 8)]
+        for worker in workers:
+            worker.join(LIMIT_S)
+        assert [worker.exitcode for worker in workers] == [0, 0, 0]
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.join(LIMIT_S)
+
+
 @pytest.mark.parametrize("asynchronous", [False, True], ids=["thread", "loop"])
 def test_a_fork_that_a_function_lets_come_back_runs_nothing_that_waits(tmp_path: Path, asynchronous: bool) -> None:
     ran, accepted = tmp_path / "ran", threading.Event()
