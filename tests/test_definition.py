@@ -298,7 +298,8 @@ def test_what_is_not_given_comes_from_the_queue_and_what_is_given_from_the_job()
 
 
 def test_a_timeout_of_none_is_no_limit_and_any_other_none_is_not_given() -> None:
-    job = defined(timeout=None, overlap=None, executor=None, keep_days=None, max_retries=None)
+    options: JobOptions = {"timeout": None, "overlap": None, "executor": None, "keep_days": None, "max_retries": None}
+    job = defined(**options)
     assert job.policies.timeout_s is None
     assert (job.policies.overlap, job.policies.executor, job.policies.keep_days, job.policies.retry.max_retries) == (
         Overlap.SKIP,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, TypedDict, cast
+from typing import TYPE_CHECKING, Any, Final, TypedDict
 
 from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.durations import seconds
@@ -26,7 +26,8 @@ class JobOptions(TypedDict, total=False):
     """Options of a job made by code; the names and meanings are those of ``cron_jobs.json``.
 
     Durations are seconds or text like ``"5m"``. None is as if it were not given, but for ``timeout``. What
-    policies mean say `JobPolicies` and `RetryPolicy`.
+    policies mean say `JobPolicies` and `RetryPolicy`. The jobs file's ``defaults`` are for the jobs of the file alone:
+    an edit of it changes no job of the code.
 
     Attributes:
         title: Display name; by default the job's name.
@@ -43,37 +44,37 @@ class JobOptions(TypedDict, total=False):
         log_max_bytes: Most that is kept of what one task logs, bytes; 0 keeps nothing. By default the queue's limit.
     """
 
-    title: str
-    args: Sequence[Any]
-    kwargs: Mapping[str, Any]
-    timezone: str
-    interval: float | str
-    anchor: datetime
-    dates: Sequence[datetime]
-    start_at: datetime
-    end_at: datetime
-    spread: float | str
-    tags: Sequence[str]
-    owner: str
-    runbook: str
-    executor: ExecutorKind | str
-    priority: TaskPriority | str | int
-    max_retries: int
-    retry_delay: float | str
-    retry_backoff: float
-    retry_max_delay: float | str
-    retry_jitter: float
-    retry_on: Sequence[str]
-    on_crash: OnCrash | str
+    title: str | None
+    args: Sequence[Any] | None
+    kwargs: Mapping[str, Any] | None
+    timezone: str | None
+    interval: float | str | None
+    anchor: datetime | None
+    dates: Sequence[datetime] | None
+    start_at: datetime | None
+    end_at: datetime | None
+    spread: float | str | None
+    tags: Sequence[str] | None
+    owner: str | None
+    runbook: str | None
+    executor: ExecutorKind | str | None
+    priority: TaskPriority | str | int | None
+    max_retries: int | None
+    retry_delay: float | str | None
+    retry_backoff: float | None
+    retry_max_delay: float | str | None
+    retry_jitter: float | None
+    retry_on: Sequence[str] | None
+    on_crash: OnCrash | str | None
     timeout: float | str | None
-    overlap: Overlap | str
-    max_instances: int
-    catchup: CatchUp | str
-    catchup_window: float | str
-    catchup_limit: int
-    keep_days: float
-    keep_tasks: int
-    log_max_bytes: int
+    overlap: Overlap | str | None
+    max_instances: int | None
+    catchup: CatchUp | str | None
+    catchup_window: float | str | None
+    catchup_limit: int | None
+    keep_days: float | None
+    keep_tasks: int | None
+    log_max_bytes: int | None
 
 
 _WHOLE: Final = {
@@ -111,40 +112,41 @@ def define(
     if unknown:
         msg = f"add_job() got an unknown option {unknown[0]!r}{did_you_mean(unknown[0], JobOptions.__annotations__)}"
         raise TypeError(msg)
-    given = {option: value for option, value in options.items() if value is not None or option == "timeout"}
+    given: dict[str, Any] = {
+        option: value for option, value in options.items() if value is not None or option == "timeout"
+    }
     _check(given)
     _check_text("description", description)
-    options = cast("JobOptions", given)
-    timeout = options.get("timeout", defaults.timeout_s)
+    timeout = given.get("timeout", defaults.timeout_s)
     policies = JobPolicies(
-        executor=member_of(ExecutorKind, "executor", options["executor"]) if "executor" in options else None,
-        priority=TaskPriority.parse(options.get("priority", TaskPriority.NORMAL)),
-        retry=_retry(options, defaults),
+        executor=member_of(ExecutorKind, "executor", given["executor"]) if "executor" in given else None,
+        priority=TaskPriority.parse(given.get("priority", TaskPriority.NORMAL)),
+        retry=_retry(given, defaults),
         timeout_s=None if timeout is None else seconds("timeout", timeout),
-        on_crash=member_of(OnCrash, "on_crash", options.get("on_crash", OnCrash.RETRY)),
-        overlap=member_of(Overlap, "overlap", options.get("overlap", Overlap.SKIP)),
-        max_instances=options.get("max_instances", 1),
-        catchup=member_of(CatchUp, "catchup", options.get("catchup", CatchUp.LATEST)),
-        catchup_window_s=seconds("catchup_window", options.get("catchup_window", 3600.0)),
-        catchup_limit=options.get("catchup_limit", 100),
-        keep_days=options.get("keep_days"),
-        keep_tasks=options.get("keep_tasks"),
-        log_max_bytes=options.get("log_max_bytes"),
-        value_from={**defaults.value_from(), **{name: "job" for name in POLICY_FIELDS if name in options}},
+        on_crash=member_of(OnCrash, "on_crash", given.get("on_crash", OnCrash.RETRY)),
+        overlap=member_of(Overlap, "overlap", given.get("overlap", Overlap.SKIP)),
+        max_instances=given.get("max_instances", 1),
+        catchup=member_of(CatchUp, "catchup", given.get("catchup", CatchUp.LATEST)),
+        catchup_window_s=seconds("catchup_window", given.get("catchup_window", 3600.0)),
+        catchup_limit=given.get("catchup_limit", 100),
+        keep_days=given.get("keep_days"),
+        keep_tasks=given.get("keep_tasks"),
+        log_max_bytes=given.get("log_max_bytes"),
+        value_from={**defaults.value_from(), **{name: "job" for name in POLICY_FIELDS if name in given}},
     )
     policies.of_task(ExecutorKind.THREAD)  # refuses what would otherwise be found out at the first fire time
     return JobDefinition(
         id=name,
         source=JobSource.CODE,
-        title=options.get("title") or name,
+        title=given.get("title") or name,
         description=description,
-        schedule=_schedule(cron, options, timezone),
+        schedule=_schedule(cron, given, timezone),
         function=function,
         arguments=arguments or NO_ARGUMENTS,
         volatile=arguments is None,
-        tags=tuple(options.get("tags", ())),
-        owner=options.get("owner", ""),
-        runbook=options.get("runbook", ""),
+        tags=tuple(given.get("tags", ())),
+        owner=given.get("owner", ""),
+        runbook=given.get("runbook", ""),
         policies=policies,
     )
 
@@ -193,7 +195,7 @@ def _check_text(name: str, text: str) -> None:
         raise ArgumentsError(f"{name} {text!r} has a zero byte or half of a surrogate pair")
 
 
-def _schedule(cron: str | Sequence[str] | None, options: JobOptions, timezone: str) -> Schedule:
+def _schedule(cron: str | Sequence[str] | None, options: Mapping[str, Any], timezone: str) -> Schedule:
     expressions = () if cron is None else (cron,) if isinstance(cron, str) else tuple(cron)
     intervals: tuple[Interval, ...] = ()
     if "interval" in options:
@@ -210,10 +212,10 @@ def _schedule(cron: str | Sequence[str] | None, options: JobOptions, timezone: s
     ).validated()
 
 
-def _retry(options: JobOptions, defaults: QueueDefaults) -> RetryPolicy:
+def _retry(options: Mapping[str, Any], defaults: QueueDefaults) -> RetryPolicy:
     values: dict[str, Any] = {"max_retries": defaults.max_retries}
     for option, name in RETRY_FIELDS.items():
         if option in options:
-            value: Any = options[option]  # type: ignore[literal-required]
+            value = options[option]
             values[name] = seconds(option, value) if name.endswith("_s") else value
     return RetryPolicy(**values)
