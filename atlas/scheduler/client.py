@@ -254,7 +254,8 @@ class SyncAtlasClient:
         ``function`` is a name the scheduler knows, since code never travels; the arguments are JSON values.
 
         Raises:
-            UnknownFunctionError: The scheduler that served here last does not know it.
+            UnknownFunctionError: The scheduler that served here last does not know it. A queue without a cron manager
+                tells no names: there the task is taken and fails.
             FunctionRefusedError: Its package is not on the allow-list of that scheduler.
             ArgumentsError: The arguments are not JSON, or an option has no meaning.
         """

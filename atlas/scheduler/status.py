@@ -51,7 +51,8 @@ CLEAN_FIRST_S: Final = 60.0
 class StatusManager:
     """The record of every task in one store; standalone, or beside a `TaskQueue` and a `CronManager`.
 
-    The synchronous methods wait for one commit, at most 5 s, and then raise `StoreUnavailableError`.
+    The synchronous methods wait for one commit, at most 5 s, and then raise `StoreUnavailableError`. One that is not
+    closed, dropped or not, lives until the interpreter ends, which writes its status file: queues may use its store.
 
     Args:
         status_file: ``x.json`` opens the database ``x.db`` beside it and keeps ``x.json`` as a readable copy of the
