@@ -130,24 +130,28 @@ def test_workers_that_are_forked_behind_the_import_of_the_app_start_it_each_and_
     atlas = AtlasScheduler(settings)
     atlas.registry.add("double", lambda number: number * 2)
     forks = multiprocessing.get_context("fork")
-    answers, together = forks.Queue(), forks.Barrier(3)
+    end = forks.Event()
 
-    def serve() -> None:
+    def serve(there: Connection) -> None:
         service = atlas.in_thread()
         queue = service.start().queue.sync
-        together.wait(LIMIT_S)
-        answers.put((atlas.stands_by, queue.get_task_result(queue.submit("double", 4), timeout=LIMIT_S)))
-        together.wait(LIMIT_S)
+        there.send((atlas.stands_by, queue.get_task_result(queue.submit("double", 4), timeout=LIMIT_S)))
+        end.wait(LIMIT_S)
         service.stop()
 
-    workers = [forks.Process(target=serve) for _ in range(3)]
-    for worker in workers:
-        worker.start()
+    workers = []
     try:
-        assert sorted(answers.get(timeout=LIMIT_S) for _ in workers) == [(False, 8), (True, 8), (True, 8)]
+        for is_second in (False, True):
+            here, there = multiprocessing.Pipe(duplex=False)
+            workers.append(forks.Process(target=serve, args=(there,)))
+            workers[-1].start()
+            with here, there:
+                assert here.poll(LIMIT_S)
+                assert here.recv() == (is_second, 8)
+        end.set()
         for worker in workers:
             worker.join(LIMIT_S)
-        assert [worker.exitcode for worker in workers] == [0, 0, 0]
+        assert [worker.exitcode for worker in workers] == [0, 0]
     finally:
         for worker in workers:
             worker.kill()
