@@ -42,7 +42,6 @@ _DRAWN: Final = {
     'stroke-width="1.5" stroke-linecap="round" stroke-linejoin="round"/>',
     "skip": '<path d="M3.5 4v8l5-4zM11 4v8" fill="none" stroke="currentColor" stroke-width="1.6" '
     'stroke-linejoin="round"/>',
-    "calendar": '<path d="M3 4h10v9H3zM3 7h10M6 2.5v3M10 2.5v3" fill="none" stroke="currentColor" stroke-width="1.4"/>',
 }
 LOGO: Final = Markup(
     '<svg width="20" height="20" viewBox="0 0 20 20" aria-hidden="true"><circle cx="10" cy="10" r="8.2" fill="none" '

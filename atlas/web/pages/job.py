@@ -106,7 +106,6 @@ def job(visit: Visit) -> Shown:
         happened=sorted(happened, key=lambda one: one.at, reverse=True),
         only=only,
         older=older,
-        skip_words=SKIPS,
         **_why(view, job_id),
     )
 

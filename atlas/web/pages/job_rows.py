@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from atlas.web.pages.recent import JobRecent
 
 PER_PAGE: Final = 50
-FAILING_AFTER: Final = 3
-"""Tasks in a row that did not succeed before a job counts as failing."""
 _FAR: Final = float("inf")
 _MOST_NEWS: Final = 2_000
 

@@ -126,7 +126,6 @@ def _row(view: View, row: Any) -> dict[str, Any]:
     return {
         "id": row.id,
         "name": row.name,
-        "job_id": row.job_id,
         "status": "RETRYING" if row.status == "SUCCESS" and row.failures else row.status,
         "is_success": row.status == "SUCCESS",
         "priority": priority_name(row.priority),
@@ -138,7 +137,6 @@ def _row(view: View, row: Any) -> dict[str, Any]:
         "why": view.why(row.reason, fires=row.fire_time is not None),
         "outcome": outcome
         or (view.say(row.cause) if row.cause and row.status == "CANCELLED" and row.cause != "cancelled" else ""),
-        "unfinished": row.status in {"PENDING", "RUNNING", "RETRYING"},
     }
 
 
