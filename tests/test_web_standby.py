@@ -93,7 +93,7 @@ def test_a_standby_says_who_leads_shows_its_jobs_acts_through_it_and_takes_over(
         for path in PAGES:
             page = client.get(path)
             assert page.status_code == 200, path
-            assert "This process stands by." in page.text, path
+            assert "This process stands by. The jobs are scheduled by process " in page.text, path
             assert f"process {leader.pid}" in page.text, path
         assert "夜间" in client.get("/jobs").text
         assert "夜间" in client.get("/").text

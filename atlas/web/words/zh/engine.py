@@ -94,7 +94,7 @@ ENGINE: Final[dict[str, str]] = {
     "function missing": "缺少函数",
     "nobody at the moment": "暂时没有进程",
     "It is edited on the pages of the process that leads.": "请在主进程的页面上编辑。",
-    "This process stands by. {leader} schedules here; what is asked of these pages is done there, and this one takes over when that one ends.": "本进程处于待命状态。由 {leader} 负责调度；在此处的操作由它执行，它结束后本进程接管。",
+    "This process stands by. The jobs are scheduled by {leader}; what is asked of these pages is done there, and this one takes over when that one ends.": "本进程处于待命状态。由 {leader} 负责调度；在此处的操作由它执行，它结束后本进程接管。",
     "the config file says enabled: false": "配置文件中 enabled: false",
     "the config file says enabled: false; change it there": "配置文件中 enabled: false；请在那里修改",
     "{file} says enabled: false; change it there": "{file} 中 enabled: false；请在那里修改",
