@@ -16,7 +16,7 @@ from atlas.scheduler.awaited import refuse_on_loop
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, QueueStoppedError
 from atlas.scheduler.events import SchedulerEvent, SchedulerEventKind
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.lease_facts import config_said, troubles_of
 from atlas.scheduler.message import Message, message_of
 from atlas.scheduler.queue import TaskQueue

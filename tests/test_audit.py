@@ -12,7 +12,7 @@ from sqlalchemy import insert
 from atlas.scheduler.client import AtlasClient, SyncAtlasClient
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import AtlasError, JobBusyError, QueueStoppedError, UnknownJobError
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.store import audit

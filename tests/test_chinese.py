@@ -14,7 +14,8 @@ from atlas import builtin, collectors, scheduler
 from atlas.collectors.fetch import _STATUS_WORDS
 from atlas.scheduler.cron.fields import KINDS
 from atlas.scheduler.errors import ConfigError, Problem
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import parse_jobs
 from atlas.scheduler.jobs_file.text import read_jobs_text
 from atlas.scheduler.message import Message, from_parts, message_of, parts_of
 from atlas.scheduler.reconcile.checked import Checked

@@ -33,7 +33,7 @@ from atlas.scheduler.errors import (
     UnknownTaskError,
 )
 from atlas.scheduler.job_view import JobState, task_json
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.registry import Registry

@@ -15,7 +15,8 @@ from sqlalchemy import text as sql
 
 from atlas.scheduler.crash_points import CrashPoint
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import parse_jobs
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from tests.clockwork import LIMIT_S, Clockwork
 from tests.forked import run_program

@@ -15,7 +15,8 @@ from atlas.scheduler.definition import JobDefinition
 from atlas.scheduler.definition_text import UnreadDefinition
 from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.job_store.records import JobRecord, make_records
-from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import JobsFile, parse_jobs
 from atlas.scheduler.reconcile import checked as checked_module
 from atlas.scheduler.reconcile import reading as reading_module
 from atlas.scheduler.reconcile.checked import Checked

@@ -19,8 +19,9 @@ from atlas.scheduler.arguments import encode_arguments
 from atlas.scheduler.definition import CatchUp, JobDefinition, JobPolicies, JobSource
 from atlas.scheduler.definition_text import definition_of, text_of
 from atlas.scheduler.errors import ConfigError, Problem, ScheduleError
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.jobs_file.format import jobs_schema, schema_text
-from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, load_jobs, parse_jobs
+from atlas.scheduler.jobs_file.parsing import JobsFile, load_jobs, parse_jobs
 from atlas.scheduler.jobs_file.text import read_jobs_text
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.retry import RetryPolicy

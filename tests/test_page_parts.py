@@ -28,7 +28,8 @@ from atlas.scheduler.errors import (
     UnknownTaskError,
 )
 from atlas.scheduler.events import TaskEvent
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import parse_jobs
 from atlas.scheduler.message import message_of
 from atlas.scheduler.reconcile.advice import advise
 from atlas.scheduler.store.store import open_store

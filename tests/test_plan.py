@@ -14,7 +14,8 @@ from loguru import logger
 
 from atlas.cli import planning
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import parse_jobs
 from atlas.scheduler.reconcile.advice import advise
 from atlas.scheduler.reconcile.changes import differences
 from atlas.scheduler.reconcile.reconciler import Reconciler

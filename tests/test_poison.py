@@ -18,7 +18,7 @@ from atlas.scheduler.events import JobEvent, JobEventKind
 from atlas.scheduler.job_store import passes as passes_module
 from atlas.scheduler.job_store.apart import RETRY_FIRST_S, RETRY_MAX_S, Apart
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.leaders_jobs import LeadersJobs
 from atlas.scheduler.reconcile.advice import advise
 from atlas.scheduler.reconcile.file import Seen, content_digest

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import pytest
 
 import atlas.scheduler
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.jobs_file.format import CalendarEntry, DateTrigger, IntervalTrigger, JobEntry, JobsDocument
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.parsing import parse_jobs
 
 ROOT = Path(__file__).parent.parent
 README, CHINESE, FIELDS = ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "config" / "README.md"

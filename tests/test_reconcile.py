@@ -16,7 +16,8 @@ from atlas.scheduler.errors import ConfigError, JobOwnershipError, StoreUnavaila
 from atlas.scheduler.events import JobEvent
 from atlas.scheduler.job_store import changes
 from atlas.scheduler.job_view import JobState
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, load_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import load_jobs
 from atlas.scheduler.reconcile import reconciler as reconcile_module
 from atlas.scheduler.reconcile.plan import Plan, make_plan
 from atlas.scheduler.reconcile.reconciler import Reconciler

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from atlas.scheduler.errors import UnknownJobError
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import TaskStatus

@@ -14,7 +14,8 @@ from atlas.cli.installation import local_times, opened
 from atlas.cli.tables import Cell, print_json, say
 from atlas.scheduler.definition_text import digest_of
 from atlas.scheduler.errors import ConfigError
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, load_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import load_jobs
 from atlas.scheduler.jobs_file.text import read_jobs_text
 from atlas.scheduler.lease_facts import config_facts, tick_age_s, troubles_of
 from atlas.scheduler.store.leases import scheduler_lease, standbys

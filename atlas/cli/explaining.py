@@ -13,7 +13,8 @@ from atlas.cli.times import LocalTimes
 from atlas.scheduler.errors import ConfigError, CronExpressionError, UnknownJobError
 from atlas.scheduler.job_store.records import Parked
 from atlas.scheduler.job_store.rows import read_job
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, load_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import load_jobs
 from atlas.scheduler.nearest import nearest
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.year_ahead import explained, fire_times, next_clock_change, times_a_year

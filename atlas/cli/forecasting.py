@@ -13,7 +13,8 @@ from atlas.cli.tables import Cell, Column, counted, print_json, print_table, say
 from atlas.scheduler.durations import format_duration
 from atlas.scheduler.forecast.forecast import LONGEST_BY_HOURS, forecast
 from atlas.scheduler.forecast.jobs import ForecastJob, forecast_jobs
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults, load_jobs
+from atlas.scheduler.jobs_file.building import PolicyDefaults
+from atlas.scheduler.jobs_file.parsing import load_jobs
 from atlas.scheduler.store.revisions import latest_revision
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from atlas.scheduler import crash_points, serving
 from atlas.scheduler.context import current_task
 from atlas.scheduler.errors import StoreUnavailableError
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.registry import Registry
 from atlas.scheduler.testing.crashes import Killed

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.definition import POLICY_FIELDS, RETRY_FIELDS, JobDefinition, JobPolicies, JobSource
@@ -47,11 +48,45 @@ _OTHERS: Final = {name: field for name, field in _FIELDS.items() if name not in 
 _BUILT_IN: Final = {name: attrgetter(field)(JobPolicies()) for name, field in _FIELDS.items()}
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyDefaults:
+    """What holds where neither a job nor the file's ``defaults`` say anything; see `JobPolicies`.
+
+    Raises:
+        ScheduleError: There is no such zone.
+    """
+
+    timeout_s: float | None = 600.0
+    max_retries: int = 3
+    keep_days: float | None = None
+    log_max_bytes: int | None = None
+    timezone: str = "UTC"
+    """Zone of a file without one."""
+    set_in_settings: frozenset[str] = frozenset()
+    """Those of ``timeout``, ``max_retries``, ``keep_days``, ``log_max_bytes``, ``timezone`` that ``config.yaml`` sets;
+    the others are built in."""
+
+    def __post_init__(self) -> None:
+        """Refuse a zone that does not exist, before any file is read with it."""
+        zone_named(self.timezone)
+
+    def values(self) -> dict[str, Any]:
+        """The values by the names that the jobs file has for them."""
+        return {
+            "timeout": self.timeout_s,
+            "max_retries": self.max_retries,
+            "keep_days": self.keep_days,
+            "log_max_bytes": self.log_max_bytes,
+            "timezone": self.timezone,
+        }
+
+
 class BuiltJobs(NamedTuple):
     """What `build_jobs` made."""
 
     definitions: dict[str, JobDefinition]
     """By job id, in the order of the file; without the jobs that have errors."""
+    reload: Literal["auto", "manual"]
     timezone: str
     errors: list[Finding]
     warnings: list[Finding]
@@ -61,44 +96,43 @@ class BuiltJobs(NamedTuple):
 def build_jobs(
     jobs: JobsDocument,
     entries: Iterable[tuple[str, JobEntry]],
-    *,
     raw: Any,
-    outside: Mapping[str, Any],
-    settings: frozenset[str],
+    defaults: PolicyDefaults,
     registry: Registry | None,
 ) -> BuiltJobs:
     """Definitions of all jobs of a checked file, ``jobs`` without what is wrong in it and ``raw`` as it was read.
 
-    ``outside`` holds where the file says nothing, by policy field, and ``timezone``; ``settings`` are those of it that
-    ``config.yaml`` sets. Without a ``registry`` no function is looked up.
+    Without a ``registry`` no function is looked up.
     """
-    builder = _Builder(jobs, raw if isinstance(raw, dict) else {}, outside, settings, registry)
+    builder = _Builder(jobs, _object(raw), defaults, registry)
     for job_id, entry in entries:
         builder.add(job_id, entry)
     builder.look_at_the_whole()
-    return BuiltJobs(builder.definitions, builder.timezone, builder.errors, builder.warnings, builder.functions)
+    return BuiltJobs(
+        builder.definitions,
+        jobs.reload or "auto",
+        builder.timezone,
+        builder.errors,
+        builder.warnings,
+        builder.functions,
+    )
 
 
 class _Builder:
     """Builds one definition after the other and collects what is wrong."""
 
     def __init__(
-        self,
-        jobs: JobsDocument,
-        raw: dict[str, Any],
-        outside: Mapping[str, Any],
-        settings: frozenset[str],
-        registry: Registry | None,
+        self, jobs: JobsDocument, raw: dict[str, Any], outside: PolicyDefaults, registry: Registry | None
     ) -> None:
         self.definitions: dict[str, JobDefinition] = {}
         self.errors: list[Finding] = []
         self.warnings: list[Finding] = []
-        self.timezone: str = jobs.timezone or outside["timezone"]
+        self.timezone: str = jobs.timezone or outside.timezone
         self._raw_jobs = _object(raw.get("cron_jobs"))
         self._functions = None if registry is None else FunctionCheck(registry)
         defaults = _given(jobs.defaults) if jobs.defaults else {}
-        self._values = {**_BUILT_IN, **outside, **defaults}
-        self._value_from = dict.fromkeys(settings & self._values.keys(), "config.yaml")
+        self._values = {**_BUILT_IN, **outside.values(), **defaults}
+        self._value_from = dict.fromkeys(outside.set_in_settings & self._values.keys(), "config.yaml")
         self._value_from |= dict.fromkeys(defaults, "defaults")
         if jobs.timezone:
             self._value_from["timezone"] = "defaults"

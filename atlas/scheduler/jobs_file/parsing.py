@@ -24,47 +24,14 @@ from atlas.scheduler.jobs_file.format import JobEntry, JobsDocument, JobsFrame
 from atlas.scheduler.jobs_file.json_reading import read_json
 from atlas.scheduler.jobs_file.text import read_jobs_text, unreadable
 from atlas.scheduler.message import Message
-from atlas.scheduler.zones import zone_named
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from atlas.scheduler.definition import JobDefinition
+    from atlas.scheduler.jobs_file.building import PolicyDefaults
     from atlas.scheduler.registry import Registry
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyDefaults:
-    """What holds where neither a job nor the file's ``defaults`` say anything; see `JobPolicies`.
-
-    Raises:
-        ScheduleError: There is no such zone.
-    """
-
-    timeout_s: float | None = 600.0
-    max_retries: int = 3
-    keep_days: float | None = None
-    log_max_bytes: int | None = None
-    timezone: str = "UTC"
-    """Zone of a file without one."""
-    set_in_settings: frozenset[str] = frozenset()
-    """Those of ``timeout``, ``max_retries``, ``keep_days``, ``log_max_bytes``, ``timezone`` that ``config.yaml`` sets;
-    the others are built in."""
-
-    def __post_init__(self) -> None:
-        """Refuse a zone that does not exist, before any file is read with it."""
-        zone_named(self.timezone)
-
-    def values(self) -> dict[str, Any]:
-        """The values by the names that the jobs file has for them."""
-        return {
-            "timeout": self.timeout_s,
-            "max_retries": self.max_retries,
-            "keep_days": self.keep_days,
-            "log_max_bytes": self.log_max_bytes,
-            "timezone": self.timezone,
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +83,11 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
     problems = list(document.problems(file))
     if not document.complete:
         raise ConfigError(problems)
-    jobs, built, found = build_document(document.value, defaults, registry)
-    found += built.errors
+    built = build_document(document.value, defaults, registry)
     unusable = {fault.path for fault in document.faults}
     problems += [
         document.problem(file, one.path, one.message, on_key=one.on_key, shown=one.shown, inside=one.inside)
-        for one in found
+        for one in built.errors
         if one.path not in unusable
     ]
     if problems:
@@ -130,28 +96,21 @@ def parse_jobs(text: str, *, file: Path | str, defaults: PolicyDefaults, registr
         document.problem(file, one.path, one.message, on_key=one.on_key, shown=one.shown, severity="warning")
         for one in built.warnings
     ]
-    reload = jobs.reload or "auto"
     return JobsFile(
-        built.definitions, text, digest, reload, built.timezone, tuple(_in_file_order(warnings)), built.functions
+        built.definitions, text, digest, built.reload, built.timezone, tuple(_in_file_order(warnings)), built.functions
     )
 
 
-def build_document(
-    value: Any, defaults: PolicyDefaults, registry: Registry | None
-) -> tuple[JobsDocument, BuiltJobs, list[Finding]]:
-    """What a file's JSON value says: checked, as definitions, and what is wrong with single values."""
-
-    def build(jobs: JobsDocument, entries: Iterable[tuple[str, JobEntry]]) -> BuiltJobs:
-        outside, settings = defaults.values(), defaults.set_in_settings
-        return build_jobs(jobs, entries, raw=value, outside=outside, settings=settings, registry=registry)
-
+def build_document(value: Any, defaults: PolicyDefaults, registry: Registry | None) -> BuiltJobs:
+    """What a file's JSON value says: checked, as definitions, and what is wrong with it."""
     try:
         frame = JobsFrame.model_validate(value)
         entries = ((job_id, JobEntry.model_validate(raw)) for job_id, raw in frame.cron_jobs.items())
-        return frame, build(frame, entries), []
+        return build_jobs(frame, entries, value, defaults, registry)
     except ValidationError:  # read again as a whole, to find everything that is wrong
         jobs, found = _checked(value)
-        return jobs, build(jobs, jobs.cron_jobs.items()), found
+        built = build_jobs(jobs, jobs.cron_jobs.items(), value, defaults, registry)
+        return built._replace(errors=found + built.errors)
 
 
 def _checked(value: Any) -> tuple[JobsDocument, list[Finding]]:

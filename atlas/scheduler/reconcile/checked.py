@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults
+    from atlas.scheduler.jobs_file.building import PolicyDefaults
+    from atlas.scheduler.jobs_file.parsing import JobsFile
     from atlas.scheduler.registry import Registry
 
 PROGRAM = f"atlas {__version__}, python {sys.hexversion:x}"

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from atlas.scheduler.job_store.records import JobRecord
-    from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+    from atlas.scheduler.jobs_file.building import PolicyDefaults
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.revisions import RevisionText
 
@@ -92,9 +92,9 @@ class EditReader:
         part = read_json(f"{_OPENING}{text[begin:end]}}}}}")
         if not part.complete or part.faults or part.value.keys() != {"cron_jobs"}:
             return None
-        document, built, found = build_document({**self._rest, **part.value}, self._defaults, self._registry)
+        built = build_document({**self._rest, **part.value}, self._defaults, self._registry)
         others = {*before, *after}
-        if found or built.errors or built.warnings or not others.isdisjoint(part.value["cron_jobs"]):
+        if built.errors or built.warnings or not others.isdisjoint(part.value["cron_jobs"]):
             return None
         if any(key not in known and not key.startswith(NOTE) for key in others):
             return None
@@ -109,8 +109,7 @@ class EditReader:
         )
         definitions = _Definitions(self._edited.keys, built.definitions, known)
         kept = others & known.keys()
-        reload = document.reload or "auto"
-        return JobsFile(definitions, text, digest, reload, built.timezone, (), built.functions, kept)
+        return JobsFile(definitions, text, digest, built.reload, built.timezone, (), built.functions, kept)
 
 
 class _Definitions(Mapping[str, JobDefinition]):

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from atlas.scheduler.definition import JobSource
-from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.parsing import JobsFile, parse_jobs
 from atlas.scheduler.reconcile.checked import Checked, file_digests
 from atlas.scheduler.reconcile.edit import EditReader
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.jobs_file.building import PolicyDefaults
     from atlas.scheduler.reconcile.plan import Plan
     from atlas.scheduler.registry import Registry
     from atlas.scheduler.store.revisions import Revision, RevisionText

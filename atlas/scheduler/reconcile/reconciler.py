@@ -19,7 +19,7 @@ from atlas.scheduler.errors import ConfigError, RevisionRefusedError, StoreUnava
 from atlas.scheduler.events import JobEventKind, SchedulerEventKind
 from atlas.scheduler.job_store.records import JobChange, make_records
 from atlas.scheduler.jobs_file.functions import is_missing
-from atlas.scheduler.jobs_file.parsing import JobsFile, PolicyDefaults, parse_jobs
+from atlas.scheduler.jobs_file.parsing import JobsFile, parse_jobs
 from atlas.scheduler.jobs_file.text import MAX_BYTES, decode_jobs_text, read_jobs_text
 from atlas.scheduler.message import Message
 from atlas.scheduler.reconcile.checked import Checked
@@ -49,6 +49,7 @@ if TYPE_CHECKING:
 
     from atlas.scheduler.cron_manager import SyncCronManager
     from atlas.scheduler.job_store.records import JobRecord
+    from atlas.scheduler.jobs_file.building import PolicyDefaults
     from atlas.scheduler.reconcile.preview import Preview
     from atlas.scheduler.store.store import Store
 

@@ -15,7 +15,7 @@ from atlas.scheduler.awaited import refuse_on_loop
 from atlas.scheduler.cron_manager import CronManager
 from atlas.scheduler.errors import StoreUnavailableError
 from atlas.scheduler.job_store.job_store import MAX_SLEEP_S
-from atlas.scheduler.jobs_file.parsing import PolicyDefaults
+from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.loop_watch import LoopWatch
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.testing.by_hand import HandStore
