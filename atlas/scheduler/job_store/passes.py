@@ -16,9 +16,9 @@ from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.store.task_rows import insert_new_tasks, new_row
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from sqlalchemy import Connection
+    from sqlalchemy import Column, Connection, Row
 
     from atlas.scheduler.job_store.records import JobRecord
     from atlas.scheduler.schedule import Schedule
@@ -239,7 +239,8 @@ def _without_served(connection: Connection, decided: Pass) -> Written:
         tasks[one.job_id, one.fire_time] = one.task_id
     for row in reversed(decided.skipped):
         skips[row["job_id"], row["fire_time"]] = row
-    there = _there(connection, [*tasks.keys() | skips.keys()])
+    rows = _rows_of(connection, [*tasks.keys() | skips.keys()], fires.c.task_id, fires.c.decided_at)
+    there = {key: (row.task_id, row.decided_at) for key, row in rows}
     # Also if the reply to a commit was lost and it is written again: what it finds there is its own.
     decided_at = decided.now.timestamp()
     kept = {task_id for key, task_id in tasks.items() if there[key] == (task_id, decided_at)}
@@ -254,15 +255,12 @@ def _without_served(connection: Connection, decided: Pass) -> Written:
     return Written([task for task in decided.tasks if task.id in kept], list(_told(decided.skips, counts)))
 
 
-def _there(connection: Connection, keys: Sequence[_Key]) -> dict[_Key, tuple[str | None, float]]:
-    """The rows of these fire times: with which task, and when, they were decided."""
-    columns = select(fires.c.job_id, fires.c.fire_time, fires.c.task_id, fires.c.decided_at)
-    found: dict[_Key, tuple[str | None, float]] = {}
+def _rows_of(connection: Connection, keys: Sequence[_Key], *columns: Column[Any]) -> Iterator[tuple[_Key, Row[Any]]]:
+    """Those of these fire times that have a row, with what it holds in ``columns``."""
     for start in range(0, len(keys), 400):
         some = tuple_(fires.c.job_id, fires.c.fire_time).in_(keys[start : start + 400])
-        for row in connection.execute(columns.where(some)):
-            found[row.job_id, row.fire_time] = row.task_id, row.decided_at
-    return found
+        for row in connection.execute(select(fires.c.job_id, fires.c.fire_time, *columns).where(some)):
+            yield (row.job_id, row.fire_time), row
 
 
 def _told(skips: Sequence[Skipped], counts: Mapping[int, int | None]) -> Iterable[JobEvent]:
@@ -282,14 +280,7 @@ def _write_longer(connection: Connection, decided: Pass) -> list[JobEvent]:
     if not decided.longer:
         return []
     keys = [(row["job_id"], row["fire_time"]) for row in decided.longer]
-    statement = select(fires.c.job_id, fires.c.fire_time, fires.c.skip_reason)
-    there = {
-        (row.job_id, row.fire_time): row.skip_reason
-        for start in range(0, len(keys), 400)
-        for row in connection.execute(
-            statement.where(tuple_(fires.c.job_id, fires.c.fire_time).in_(keys[start : start + 400]))
-        )
-    }
+    there = {key: row.skip_reason for key, row in _rows_of(connection, keys, fires.c.skip_reason)}
     goes_on: list[dict[str, Any]] = []
     anew: list[dict[str, Any]] = []
     for key, row in zip(keys, decided.longer, strict=True):

@@ -209,9 +209,7 @@ class Claim:
 
     def release(self) -> None:
         """Give the lock up; does nothing when it is not held."""
-        if self._file is not None:
-            os.close(self._file)
-            self._file = None
+        self.leave_behind()
         if self._connection is not None:
             self._connection.invalidate()  # a pooled connection would keep the lock
             self._connection.close()

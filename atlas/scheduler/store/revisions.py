@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import bindparam, insert, select, update
 
+from atlas.scheduler.as_json import fields_as_json
 from atlas.scheduler.crash_points import CrashPoint, reached
 from atlas.scheduler.store.audit import Action, as_line, write_audit
 from atlas.scheduler.store.statements import ONCE
@@ -15,6 +15,7 @@ from atlas.scheduler.store.tables import config_requests, revisions
 from atlas.scheduler.store.task_rows import instant
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -43,15 +44,8 @@ class Revision:
     checked: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Everything but its check, as JSON values."""
-        return {
-            "number": self.number,
-            "accepted_at": self.accepted_at.isoformat(),
-            "source": self.source,
-            "author": self.author,
-            "digest": self.digest,
-            "summary": self.summary,
-        }
+        """Everything but its check, as JSON values; its text where it is a `RevisionText`."""
+        return {name: value for name, value in fields_as_json(self).items() if name != "checked"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,26 +217,11 @@ def withdraw(connection: Connection, number: int) -> None:
 
 
 def _values(row: Any) -> dict[str, Any]:
-    return {
-        "number": row.number,
-        "accepted_at": datetime.fromtimestamp(row.accepted_at, UTC),
-        "source": row.source,
-        "author": row.author,
-        "digest": row.digest,
-        "summary": row.summary,
-        "checked": row.checked,
-    }
+    values: dict[str, Any] = row._asdict() | {"accepted_at": instant(row.accepted_at)}
+    values.pop("content", None)
+    return values
 
 
 def _request(row: Any) -> Request:
-    return Request(
-        id=row.id,
-        asked_at=datetime.fromtimestamp(row.asked_at, UTC),
-        actor=row.actor,
-        action=Action(row.action),
-        digest=row.digest,
-        detail=row.detail,
-        answered_at=instant(row.answered_at),
-        revision=row.revision,
-        error=row.error,
-    )
+    times = {"asked_at": instant(row.asked_at), "answered_at": instant(row.answered_at)}
+    return Request(**row._asdict() | times | {"action": Action(row.action)})

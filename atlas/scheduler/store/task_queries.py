@@ -159,18 +159,10 @@ def containing(connection: Connection, wanted: str) -> ColumnElement[bool]:
 
 def find_attempts(connection: Connection, task_id: str) -> list[dict[str, Any]]:
     """The attempts of a task that did not end it, oldest first."""
-    rows = connection.execute(select(attempts).where(attempts.c.task_id == task_id).order_by(attempts.c.attempt))
-    return [
-        {
-            "attempt": row.attempt,
-            "outcome": row.outcome,
-            "started_at": instant(row.started_at),
-            "ended_at": instant(row.ended_at),
-            "wait_s": row.wait_s,
-            "error": row.error,
-        }
-        for row in rows
-    ]
+    columns = [column for column in attempts.c if column is not attempts.c.task_id]
+    rows = connection.execute(select(*columns).where(attempts.c.task_id == task_id).order_by(attempts.c.attempt))
+    times = ("started_at", "ended_at")
+    return [row._asdict() | {name: instant(getattr(row, name)) for name in times} for row in rows]
 
 
 LATEST: Final = 100

@@ -85,7 +85,7 @@ def revisions(call: Call) -> dict[str, Any]:
 def revision(call: Call) -> dict[str, Any]:
     """One accepted version, with its text."""
     found = call.atlas.reconciler.revision(_number(call.path["number"]))
-    return {**found.to_json(), "text": found.text}
+    return found.to_json()
 
 
 def diff(call: Call) -> dict[str, Any]:
