@@ -1155,7 +1155,7 @@ class Job:
         )
         serving, ticket = self.queue.serving, Ticket()
         serving.acceptance.reserve(Live(task), bounded=False, **how)
-        serving.store.accept([task], ticket)
+        serving.store.writer.accept([task], ticket)
         ticket.wait(LIMIT_S)
         return task.id
 

@@ -144,7 +144,7 @@ class Door:
 
 def accept(store: Store, *task_list: Task, ticket: Ticket | None = None) -> Ticket:
     ticket = ticket or Ticket()
-    store.accept(task_list, ticket)
+    store.writer.accept(task_list, ticket)
     return ticket
 
 

@@ -242,7 +242,7 @@ class Serving:
             if unique or also is not None:
                 self._accept_with(tasks, ticket, unique=unique, also=also)
             else:
-                self.store.accept(tasks, ticket)
+                self.store.writer.accept(tasks, ticket)
         except AtlasError:
             self.withdraw_tasks(tasks)
             raise

@@ -32,7 +32,7 @@ class FunctionCheck:
 
     def check(self, path: Path, entry: JobEntry, name: str) -> tuple[list[Finding], list[Finding]]:
         """Errors and warnings of one job; a function that is missing is a warning, since the others can run."""
-        found = self._find(name)
+        found = self.find(name)
         where = Finding((*path, "function"), "") if entry.function else Finding(path, "", on_key=True)
         if isinstance(found, FunctionRefusedError):
             return [where._replace(message=message_of(found))], []
@@ -55,12 +55,8 @@ class FunctionCheck:
         """What was found under each name that was looked up."""
         return {name: _fact(found) for name, found in self._found.items()}
 
-    def look_up(self, names: Iterable[str]) -> None:
-        """Find these functions."""
-        for name in names:
-            self._find(name)
-
-    def _find(self, name: str) -> Function | Exception:
+    def find(self, name: str) -> Function | Exception:
+        """The function of this name, or why there is none."""
         found = self._found.get(name)
         if found is None:
             try:
@@ -76,8 +72,7 @@ class FunctionCheck:
 def function_facts(registry: Registry, names: Iterable[str]) -> dict[str, str]:
     """What is found under each name now: as long as it is the same, a check of the same file has the same result."""
     check = FunctionCheck(registry)
-    check.look_up(names)
-    return check.facts()
+    return {name: _fact(check.find(name)) for name in names}
 
 
 def is_missing(fact: str) -> bool:
@@ -117,15 +112,15 @@ def _refused_arguments(path: Path, entry: JobEntry, function: Function, refusal:
     if "unexpected keyword argument" not in refusal:
         return []
     known = inspect.signature(function.call).parameters
+    unknown = [name for name in entry.kwargs or () if name not in known]
     return [
-        Finding((*path, "kwargs", name), _unknown_argument(function.name, did_you_mean(name, known)), on_key=True)
-        for name in entry.kwargs or ()
-        if name not in known
+        Finding(
+            (*path, "kwargs", name),
+            Message("no argument of {function}{proposal}", function=function.name, proposal=did_you_mean(name, known)),
+            on_key=True,
+        )
+        for name in unknown
     ]
-
-
-def _unknown_argument(function: str, proposal: str) -> str:
-    return Message("no argument of {function}{proposal}", function=function, proposal=proposal)
 
 
 def _arguments_at(path: Path, entry: JobEntry, where: Finding, refusal: str) -> Finding:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from atlas.scheduler.errors import QueueStoppedError
 from atlas.scheduler.locks import BargingLock
 from atlas.scheduler.store.commit import Accept, Batch, Work, move_of
-from atlas.scheduler.store.task_rows import moving_row
+from atlas.scheduler.store.task_rows import moving_row, new_row
 from atlas.scheduler.task import TaskPriority
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.clock import Clock
-    from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.task import Task, TaskStatus
 
@@ -66,11 +65,11 @@ class Intake:
             if fence is not None or not self._batch:
                 self._batch.fence = fence
 
-    def accept(self, tasks: Sequence[Task], rows: Sequence[Row], ticket: Ticket) -> None:
+    def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
         """Insert new tasks; behind the commit they go to ``on_accepted`` and ``ticket`` gets the value None."""
+        new = Accept(tasks, [new_row(task) for task in tasks], ticket)
         with self._lock:
             self._refuse_if_closed()
-            new = Accept(tasks, rows, ticket)
             self._batch.accepts.append(new)
             if new.is_urgent:
                 self._note_urgent()

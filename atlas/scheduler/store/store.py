@@ -36,19 +36,16 @@ from atlas.scheduler.store.pipe_notifier import PipeNotifier
 from atlas.scheduler.store.postgres_notifier import PostgresNotifier
 from atlas.scheduler.store.readers import Readers
 from atlas.scheduler.store.schema import is_prepared, prepare
-from atlas.scheduler.store.task_rows import new_row
 from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.store.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from sqlalchemy import Connection
 
     from atlas.scheduler.clock import Clock
     from atlas.scheduler.store.leases import Lease
-    from atlas.scheduler.task import Task
 
 T = TypeVar("T")
 Work = Callable[["Connection"], T]
@@ -195,10 +192,6 @@ class Store:
         """
         self.refuse_fork()
         return Ticket(loop, waited_s=wait_s, expires_s=self.clock.monotonic() + wait_s)
-
-    def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
-        """Insert new tasks; ``ticket`` is settled behind the commit."""
-        self.writer.accept(tasks, [new_row(task) for task in tasks], ticket)
 
     def on_foreign(self, listener: Callable[[], None]) -> None:
         """Call ``listener`` on the writer's thread soon, and then after each commit of another process.

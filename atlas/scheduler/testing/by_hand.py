@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
     from atlas.scheduler.events import Event
-    from atlas.scheduler.store.task_rows import Row
     from atlas.scheduler.store.tickets import Ticket
     from atlas.scheduler.task import Task, TaskStatus
 
@@ -88,10 +87,10 @@ class HandWriter(Writer):
         self._connection.get()
         self._connection.file.remember()
 
-    def accept(self, tasks: Sequence[Task], rows: Sequence[Row], ticket: Ticket) -> None:
+    def accept(self, tasks: Sequence[Task], ticket: Ticket) -> None:
         """`Writer.accept`, and write it."""
         ticket.before_wait = self._before_wait
-        super().accept(tasks, rows, ticket)
+        super().accept(tasks, ticket)
         self.flush()
 
     def change(self, task: Task, was: TaskStatus, at: datetime, *, ticket: Ticket | None = None, **more: Any) -> None:

@@ -104,7 +104,7 @@ def _changes(store: Store) -> float:
             for _ in range(GROUP)
         ]
         ticket = store.ticket()
-        store.accept(group, ticket)
+        store.writer.accept(group, ticket)
         ticket.wait()
         check(store.events.drain(60), "the events are told")
         begun_s = time.process_time()
