@@ -11,6 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from loguru import logger
 from sqlalchemy import select
 
 from atlas.scheduler.client import AtlasClient
@@ -126,6 +127,25 @@ def edited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Edit
     made.start(text_of(one=HEALTH))
     yield made
     made.stop()
+
+
+def test_a_refused_file_that_is_put_back_is_logged_as_in_force_and_a_new_one_as_applied(edited: Edited) -> None:
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="INFO")
+    again = "the jobs file is in force again: revision 1"
+    good = edited.file.read_text("utf-8")
+    try:
+        for count, text in ((1, good), (1, text_of(one={**HEALTH, "cron_expression": "@hourly"}))):
+            edited.file.write_text("{", "utf-8")
+            edited.wait_for(REFUSED, len(edited.all(REFUSED)) + 1)
+            edited.file.write_text(text, "utf-8")
+            while edited.atlas.config_error() is not None:
+                edited.looks(1)
+            edited.looks(2)
+            assert lines.count(again) == count
+    finally:
+        logger.remove(sink)
+    assert len(edited.all(APPLIED)) == 1
 
 
 def test_a_pipe_in_the_place_of_the_file_is_refused_and_the_next_edit_is_seen(edited: Edited) -> None:

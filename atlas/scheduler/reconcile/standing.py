@@ -37,6 +37,7 @@ class Standing:
         self.mode: Literal["auto", "manual"] = "auto"
         self.warnings: tuple[Problem, ...] = ()
         self._told: tuple[str | None, str | None] = (None, None)
+        self._stood: int | None = None
         cron.config_file = path
         cron.more_figures = lambda: {"config": self.facts()}
 
@@ -51,13 +52,15 @@ class Standing:
 
     def in_force(self, checked: Checked | None = None) -> None:
         """The file says what runs; ``checked`` is what was found when it was looked at anew."""
+        was, stood = self._told, self._stood
         self.error = self.drift = None
         if checked is not None:
             new = [warning for warning in checked.warnings if warning not in self.warnings]
             self.mode, self.warnings = checked.reload, checked.warnings
             for warning in new:
                 logger.warning("{}", warning)
-        self._changed()
+        if self._changed() and any(was) and self.revision == stood:  # of a new revision it is told what changed
+            logger.info("the jobs file is in force again: revision {}", self.revision)
 
     def refused(self, error: ConfigError) -> None:
         """The file cannot be used; what ran goes on."""
@@ -81,7 +84,7 @@ class Standing:
         told = (None if self.error is None else str(self.error), self.drift)
         if told == self._told:
             return False
-        self._told = told
+        self._told, self._stood = told, self.revision
         self._cron.running.serving.renew()
         return True
 
