@@ -142,7 +142,7 @@ async def _start(
                 await accompany()
             if told != str(error):
                 told = str(error)
-                logger.warning("the database does not answer yet; it is asked again\n{}", error)
+                logger.warning("the database does not answer yet; it is asked again: {}", " ".join(told.split()))
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(pause_s, left_s)):
                     await stopping.wait()

@@ -89,7 +89,7 @@ def test_it_waits_for_a_server_that_starts_later_and_says_so_everywhere(
         assert [one["id"] for one in client.get("/api/v1/jobs").json()["items"]] == ["health"]
         assert client.get("/").status_code == 200
         assert served.stop() == 0
-        assert "the database does not answer yet" in served.log
+        assert "the database does not answer yet; it is asked again: postgresql" in served.log
         assert "the database answers" in served.log
         assert "Traceback" not in served.log
 
