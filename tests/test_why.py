@@ -19,6 +19,7 @@ from atlas.scheduler.store.task_rows import fetch
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.testing.virtual_time import close_by_hand
 from atlas.scheduler.why.answer import Why, why, why_task
+from atlas.scheduler.why.inquiry import Inquiry
 from tests.clockwork import DAY, START, Clockwork, utc
 
 if TYPE_CHECKING:
@@ -58,6 +59,14 @@ def test_it_ran_at_its_fire_time_under_a_revision(clockwork: Clockwork, tmp_path
     assert found.facts["revision"] == 1
     assert "It was due at 12:10" in ask(clockwork).words
     assert json.loads(json.dumps(found.to_json()))["job"] == "job"
+
+
+def test_in_the_hour_that_comes_twice_each_time_says_which_one_it_is(clockwork: Clockwork) -> None:
+    berlin, asked = ZoneInfo("Europe/Berlin"), utc("2026-10-25T01:15:00")
+    with clockwork.store.engine.connect() as connection:
+        inquiry = Inquiry(connection, "job", asked, utc("2026-10-25T12:00:00"), berlin)
+    first, second, later = (asked + timedelta(hours=hours) for hours in (-1, 0, 1))
+    assert [inquiry.time(at) for at in (first, second, later)] == ["02:15 CEST", "02:15 CET", "03:15"]
 
 
 def test_an_overlap_names_the_task_that_was_in_the_way(clockwork: Clockwork) -> None:

@@ -63,12 +63,14 @@ class Inquiry:
         return Message(", under revision {n} of {at}", n=number, at=self.time(at))
 
     def time(self, at: datetime | float | None) -> str:
-        """``02:00`` of today, else with its date; seconds where there are some."""
+        """``02:00`` of today, else with its date; seconds where there are some, the zone in hours that come twice."""
         moment = instant(at) if isinstance(at, int | float) else at
         if moment is None:
             return "?"
         local, today = moment.astimezone(self.zone), self.now.astimezone(self.zone)
         clock = local.strftime("%H:%M:%S" if local.second else "%H:%M")
+        if local.replace(fold=0).utcoffset() != local.replace(fold=1).utcoffset():
+            clock += local.strftime(" %Z")
         return clock if local.date() == today.date() else f"{local:%Y-%m-%d} {clock}"
 
     def running(self) -> str:
