@@ -19,7 +19,7 @@ from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.testing.clocks import SetClock
 from atlas.scheduler.testing.looking import decision, fires_of, tasks_of
 from atlas.scheduler.testing.virtual_time import close_by_hand, open_by_hand, step
-from tests.queue_bench import Gate
+from tests.queue_bench import LIMIT_S, Gate
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from atlas.scheduler.job_view import Job
     from atlas.scheduler.store.store import Store
     from atlas.scheduler.task import Task
-
-LIMIT_S = 40.0
-"""Longest any test waits for something that should happen at once."""
 
 
 def utc(text: str) -> datetime:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NoReturn
 
 import pytest
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
+from loguru import logger
 
 from atlas.cli.main import main
 from atlas.scheduler.store.store import open_store
 from atlas.settings import Settings, prepare_folders
 from tests.browser import browser, chromium
+from tests.clockwork import Clockwork
 from tests.feed_server import FeedServer
 from tests.installations import Finished, Installation
 from tests.postgres import Missing, Postgres, postgres_server
@@ -61,6 +64,13 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
+    """A scheduler on a time that the test sets."""
+    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
+        yield made
+
+
+@pytest.fixture
 def server() -> Iterator[FeedServer]:
     """A server of feeds and pages, good and bad."""
     with FeedServer() as running:
@@ -77,6 +87,20 @@ def typed(capsys: pytest.CaptureFixture[str]) -> Typed:
         return Finished(code, out, err)
 
     return run
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What the test's own thread warns of: other ones may belong to what an earlier test left."""
+    said: list[str] = []
+    own = threading.get_ident()
+    handler = logger.add(
+        lambda message: said.append(message.record["message"]),
+        level="WARNING",
+        filter=lambda record: record["thread"].id == own,
+    )
+    yield said
+    logger.remove(handler)
 
 
 @pytest.fixture

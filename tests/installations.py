@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from tests.forked import Program
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 READY = "Ctrl-C drains"
-LIMIT_S = 40.0
-
 FUNCTIONS = """
 import asyncio, gc, pathlib, time
 from atlas.scheduler.context import current_task

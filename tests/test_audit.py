@@ -30,12 +30,6 @@ Line = tuple[str, str, str]
 
 
 @pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
-
-
-@pytest.fixture
 def client(clockwork: Clockwork) -> Iterator[SyncAtlasClient]:
     with AtlasClient(clockwork.database).sync as made:
         yield made

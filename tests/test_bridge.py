@@ -29,14 +29,7 @@ from atlas.scheduler.testing.virtual_time import VirtualTime
 from tests.clockwork import DAY, START, Clockwork, nothing, utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
 
 
 # --- on time ---------------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ from atlas.cli.times import LocalTimes
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.jobs_file.format import schema_text
 from atlas.scheduler.log_lines import one_line
-from tests.installations import LIMIT_S, Finished, Installation, Served
+from tests.installations import Finished, Installation, Served
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

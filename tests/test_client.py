@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from loguru import logger
 from sqlalchemy import insert, update
 
 from atlas.scheduler.client import AtlasClient, SyncAtlasClient
@@ -43,9 +42,9 @@ from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import jobs, leases
 from atlas.scheduler.task import TaskStatus
 from atlas.scheduler.tasks.live import Live
-from tests.clockwork import LIMIT_S, Clockwork
+from tests.clockwork import Clockwork
 from tests.forked import Program
-from tests.queue_bench import eventually
+from tests.queue_bench import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -264,12 +263,9 @@ def test_what_the_scheduler_would_refuse_is_refused_before_it_is_on_disk(
     assert client.tasks() == []
 
 
-def test_a_database_that_no_scheduler_has_used_is_doubted(alone: SyncAtlasClient) -> None:
-    said: list[str] = []
-    sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
+def test_a_database_that_no_scheduler_has_used_is_doubted(alone: SyncAtlasClient, warned: list[str]) -> None:
     alone.submit("collect")
-    logger.remove(sink)
-    assert said == ["no scheduler has run on this database yet: is it the right one?"]
+    assert warned == ["no scheduler has run on this database yet: is it the right one?"]
 
 
 def test_an_unknown_function_is_refused_with_the_nearest_name(served: Clockwork, client: SyncAtlasClient) -> None:

@@ -18,16 +18,18 @@ from atlas.scheduler.errors import ConfigError
 from atlas.scheduler.jobs_file.building import PolicyDefaults
 from atlas.scheduler.jobs_file.parsing import parse_jobs
 from atlas.scheduler.reconcile.reconciler import Reconciler
-from tests.clockwork import LIMIT_S, Clockwork
 from tests.forked import run_program
 from tests.installations import ROOT
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from sqlalchemy import Connection
+
+    from tests.clockwork import Clockwork
 
 FULL: dict[str, Any] = {
     "$schema": "./cron_jobs.schema.json",
@@ -175,12 +177,6 @@ MUTATIONS: dict[str, Callable[[random.Random, str], bytes]] = {
     "tokens": of_tokens,
     "structure": of_structure,
 }
-
-
-@pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
 
 
 def refusal(reconciler: Reconciler) -> ConfigError | None:

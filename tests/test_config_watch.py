@@ -29,7 +29,8 @@ from atlas.scheduler.store.revisions import Revision, ask, find_revisions, open_
 from atlas.scheduler.store.tables import jobs
 from atlas.scheduler.testing.clocks import SetClock
 from atlas.service import AtlasScheduler
-from tests.clockwork import LIMIT_S, START
+from tests.clockwork import START
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

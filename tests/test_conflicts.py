@@ -17,13 +17,13 @@ from atlas.scheduler.job_state import Pause, read_pauses, write_pauses
 from atlas.scheduler.store import writer
 from atlas.scheduler.store.refusals import is_about_values, is_conflict, is_jobs_own
 from atlas.scheduler.store.store import Store, open_store
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Connection
 
-LIMIT_S = 40.0
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 

@@ -46,17 +46,12 @@ from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.task import Overlap
 from atlas.scheduler.tasks.submission import QueueDefaults
-from tests.clockwork import DAY, LIMIT_S, START, Clockwork, nothing, utc
+from tests.clockwork import DAY, START, Clockwork, nothing, utc
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
-
-
-@pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
 
 
 # --- adding and updating ---------------------------------------------------------------------------------------------

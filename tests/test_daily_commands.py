@@ -17,7 +17,8 @@ from sqlalchemy import update
 from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.store.leases import scheduler_lease
 from atlas.scheduler.store.tables import leases
-from tests.installations import LIMIT_S, Installation, Served
+from tests.installations import Installation, Served
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

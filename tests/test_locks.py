@@ -17,11 +17,11 @@ from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.locks import BargingLock
 from atlas.scheduler.store.intake import Intake
 from atlas.scheduler.store.tickets import Ticket
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-LIMIT_S = 60.0
 INTERRUPTS = 500
 
 

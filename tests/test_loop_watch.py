@@ -26,7 +26,8 @@ from atlas.scheduler.store.tables import fires
 from atlas.scheduler.testing.clocks import SetClock
 from atlas.scheduler.testing.crashes import Killed, disarmed_after
 from atlas.scheduler.testing.virtual_time import VirtualTime
-from tests.clockwork import DAY, LIMIT_S, START, Clockwork, utc
+from tests.clockwork import DAY, START, Clockwork, utc
+from tests.queue_bench import LIMIT_S
 from tests.test_traps import running
 
 if TYPE_CHECKING:
@@ -336,12 +337,6 @@ def test_a_clock_that_is_set_by_an_hour_stops_no_job_and_serves_no_second_twice_
 
 
 # --- a wall clock that ran ahead and came back -----------------------------------------------------------------------
-
-
-@pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
 
 
 def test_jobs_go_on_after_the_clock_ran_ahead_and_came_back(clockwork: Clockwork) -> None:

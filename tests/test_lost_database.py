@@ -22,8 +22,7 @@ from atlas.scheduler.store.tables import leases
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
 from atlas.web.words.speech import Speech
-from tests.clockwork import LIMIT_S
-from tests.queue_bench import Gate
+from tests.queue_bench import LIMIT_S, Gate
 from tests.test_traps import running
 
 if TYPE_CHECKING:

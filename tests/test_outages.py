@@ -24,7 +24,8 @@ from atlas.builtin.health.database import store_check
 from atlas.scheduler.errors import AtlasError, StoreUnavailableError
 from atlas.scheduler.events import SchedulerEventKind
 from atlas.scheduler.store.store import open_store
-from tests.clockwork import LIMIT_S, locked
+from tests.clockwork import locked
+from tests.queue_bench import LIMIT_S, eventually
 from tests.test_traps import Running, running, wait_for_fault
 
 if TYPE_CHECKING:
@@ -301,13 +302,12 @@ def test_an_outage_is_survived_and_every_fire_time_is_served_exactly_once(place:
 
 def health_says(words: str, atlas: Running) -> None:
     """Wait until the check of the store tells of the fault."""
-    pause, told = threading.Event(), None
-    for _ in range(int(LIMIT_S / 0.05)):
+
+    def tells() -> bool:
         told = store_check(atlas.store, atlas.store.clock)
-        if told.status == "failing" and told.remedy and re.search(words, told.detail, re.DOTALL):
-            return
-        pause.wait(0.05)
-    raise AssertionError(told)
+        return told.status == "failing" and bool(told.remedy and re.search(words, told.detail, re.DOTALL))
+
+    eventually(tells, words)
 
 
 def until_written(atlas: Running) -> None:

@@ -48,12 +48,6 @@ if TYPE_CHECKING:
 MINUTELY, EVEN = "* * * * *", "*/2 * * * *"
 
 
-@pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def anywhere(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
     """A scheduler on each kind of database."""

@@ -29,14 +29,12 @@ from atlas.scheduler.executors.process.child import WorkerCall
 from atlas.scheduler.executors.process.pool import WorkerHandle, WorkerPool
 from atlas.scheduler.executors.process.spawning import WorkerProcess
 from atlas.scheduler.outcome import MAX_ERROR_BYTES, MAX_RESULT_BYTES, Crashed, Outcome, Raised, Returned, Stopped
-from tests.queue_bench import eventually
+from tests.queue_bench import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from atlas.scheduler.outcome import StopReason
 
 HERE = Path(__file__).parent
-LIMIT_S = 40.0
-
 pytestmark = pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="watches processes through Linux's pidfd")
 
 

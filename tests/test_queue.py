@@ -595,14 +595,15 @@ async def test_coroutines_and_functions_stand_in_one_line(registry: Registry) ->
 
 async def test_no_more_run_at_once_than_max_workers_over_all_executors(queue: TaskQueue) -> None:
     running, most = 0, 0
-    lock = threading.Lock()
-    barrier = threading.Event()
+    lock, never, all_run = threading.Lock(), threading.Event(), threading.Event()
 
     def enter() -> None:
         nonlocal running, most
         with lock:
             running += 1
             most = max(most, running)
+        if most == queue.max_workers:
+            all_run.set()
 
     def leave() -> None:
         nonlocal running
@@ -611,12 +612,14 @@ async def test_no_more_run_at_once_than_max_workers_over_all_executors(queue: Ta
 
     def plain() -> None:
         enter()
-        barrier.wait(0.01)
+        never.wait(0.01)
+        assert all_run.wait(LIMIT_S)
         leave()
 
     async def later() -> None:
         enter()
         await asyncio.sleep(0.005)
+        assert await asyncio.to_thread(all_run.wait, LIMIT_S)
         leave()
 
     ids = [await queue.submit(function) for _ in range(15) for function in (plain, later)]

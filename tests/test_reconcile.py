@@ -22,7 +22,8 @@ from atlas.scheduler.reconcile import reconciler as reconcile_module
 from atlas.scheduler.reconcile.plan import Plan, make_plan
 from atlas.scheduler.reconcile.reconciler import Reconciler
 from atlas.scheduler.store.tables import jobs, revisions
-from tests.clockwork import DAY, LIMIT_S, Clockwork, nothing, utc
+from tests.clockwork import DAY, Clockwork, nothing, utc
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

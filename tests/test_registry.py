@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loguru import logger
 
 from atlas.scheduler import registry as registry_module
 from atlas.scheduler.arguments import decode_arguments, encode_arguments
@@ -170,17 +169,6 @@ def test_registering_a_name_again_replaces_the_function(registry: Registry) -> N
     assert registry.version > before
 
 
-def _warnings_of(*calls: Callable[..., Any]) -> list[str]:
-    """What the log warns of while these are registered under one name."""
-    said: list[str] = []
-    sink = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
-    registry = Registry()
-    for call in calls:
-        registry.add("work", call)
-    logger.remove(sink)
-    return said
-
-
 def _collect_of(module: str) -> Callable[..., Any]:
     """The function of a module anew, as a reload makes it, or a script that is imported as well."""
     names: dict[str, Any] = {"__name__": module}
@@ -189,10 +177,15 @@ def _collect_of(module: str) -> Callable[..., Any]:
     return made
 
 
-def test_two_functions_of_one_name_are_told_and_a_reloaded_one_is_not() -> None:
-    assert _warnings_of(collect, other) == ["two functions are registered under one name; the later one runs"]
-    assert _warnings_of(collect, collect) == []
-    assert _warnings_of(_collect_of("app"), _collect_of("app"), _collect_of("__main__")) == []
+def test_two_functions_of_one_name_are_told_and_a_reloaded_one_is_not(warned: list[str]) -> None:
+    alike = [_collect_of(module) for module in ("app", "app", "__main__")]
+    sets: list[list[Callable[..., Any]]] = [[collect, collect], alike, [collect, other]]
+    for calls in sets:
+        assert warned == []
+        registry = Registry()
+        for call in calls:
+            registry.add("work", call)
+    assert warned == ["two functions are registered under one name; the later one runs"]
 
 
 def test_a_function_with_two_names_keeps_the_one_that_is_left(registry: Registry) -> None:

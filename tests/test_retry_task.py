@@ -21,12 +21,12 @@ from atlas.scheduler.registry import Registry
 from atlas.scheduler.status import StatusManager
 from atlas.scheduler.store.audit import read_audit
 from atlas.scheduler.task import TaskStatus
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
-LIMIT_S = 40.0
 BROKEN: set[str] = set()
 
 

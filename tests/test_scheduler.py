@@ -31,7 +31,7 @@ from atlas.scheduler.errors import (
     TaskTimeoutError,
     UnknownTaskError,
 )
-from tests.clockwork import LIMIT_S
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,8 @@ from atlas.scheduler.client import AtlasClient
 from atlas.scheduler.task import TaskStatus
 from atlas.settings import load_settings
 from tests.feed_server import RSS, FeedServer, document
-from tests.installations import LIMIT_S, ROOT, Installation, Served
+from tests.installations import ROOT, Installation, Served
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from pathlib import Path

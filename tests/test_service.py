@@ -35,7 +35,8 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.task import TaskStatus
 from atlas.service import AtlasScheduler
 from atlas.settings import load_settings, prepare_folders
-from tests.installations import LIMIT_S, ROOT, Installation
+from tests.installations import ROOT, Installation
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -35,12 +35,10 @@ from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import leases
 from atlas.scheduler.store.task_rows import fetch
 from tests.forked import Program
-from tests.queue_bench import Gate, eventually
+from tests.queue_bench import LIMIT_S, Gate, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-LIMIT_S = 40.0
 
 LEADER = textwrap.dedent(
     """
@@ -299,14 +297,8 @@ def test_a_frozen_leader_is_taken_over_from_and_steps_down_when_it_goes_on(
     leader.send_signal(signal.SIGCONT)
     store = queue.store
     assert store is not None
-    pause, waiting = threading.Condition(), store.read(standbys)
-    for _ in range(300):
-        waiting = store.read(standbys)
-        if waiting:
-            break
-        with pause:
-            pause.wait(0.1)
-    assert [lease.holder["pid"] for lease in waiting] == [leader.pid]
+    eventually(lambda: bool(store.read(standbys)))
+    assert [lease.holder["pid"] for lease in store.read(standbys)] == [leader.pid]
     assert leader.stdin is not None
     assert leader.stdout is not None
     leader.stdin.close()

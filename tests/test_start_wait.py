@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import sqlite3
-import threading
 import time
 from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any
@@ -96,13 +95,14 @@ def test_it_waits_for_a_server_that_starts_later_and_says_so_everywhere(
 
 def pages_when_there(made: Installation) -> httpx.Client:
     """The pages come behind the words on the terminal."""
-    pause = threading.Event()
-    for _ in range(600):
+
+    def are_there() -> bool:
         with suppress(OSError, httpx.TransportError), pages(made) as client:
-            client.get("/healthz")
-            return pages(made)
-        pause.wait(0.05)
-    raise AssertionError("no pages came")
+            return client.get("/healthz").status_code > 0
+        return False
+
+    eventually(are_there)
+    return pages(made)
 
 
 def test_a_signal_ends_the_wait(tmp_path: Path) -> None:

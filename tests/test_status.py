@@ -33,7 +33,8 @@ from atlas.scheduler.store.store import Store, open_store
 from atlas.scheduler.store.tables import counters, tasks
 from atlas.scheduler.task import FINAL, MOVES, Origin, TaskStatus
 from atlas.scheduler.testing.clocks import SetClock
-from tests.clockwork import LIMIT_S, START
+from tests.clockwork import START
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

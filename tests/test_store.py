@@ -58,7 +58,7 @@ from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from tests.clockwork import locked
 from tests.forked import Program
-from tests.queue_bench import HandClock, eventually
+from tests.queue_bench import LIMIT_S, HandClock, eventually
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from tests.postgres import Postgres
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-LIMIT_S = 40.0
 PENDING, RUNNING, SUCCESS, FAILED, CANCELLED, TIMEOUT, RETRYING = TaskStatus
 
 

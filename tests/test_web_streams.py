@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from atlas.service import AtlasScheduler
 from atlas.web.live import MAX_STREAMS
 from atlas.web.server import WebServer
-from tests.queue_bench import eventually
+from tests.queue_bench import LIMIT_S, eventually
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from starlette.types import Message
 
     from atlas.settings import Settings
-
-LIMIT_S: Final = 60.0
 
 
 @pytest.fixture

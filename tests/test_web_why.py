@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import json
 import re
-import threading
 import warnings
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from atlas.scheduler.task import Task, TaskStatus
 from atlas.service import AtlasScheduler
 from atlas.web.app import create_app
 from tests import seeded
+from tests.queue_bench import eventually
 from tests.test_chinese import english_in
 from tests.test_web_api import signed_in
 
@@ -164,9 +164,6 @@ def test_the_queue_says_that_an_executor_is_full_and_what_runs_on_it(tmp_path: P
         for _ in range(2):
             atlas.queue.sync.submit("hold")
         client = TestClient(create_app(atlas), base_url="http://127.0.0.1", headers={"accept-language": language})
-        for _ in range(400):
-            if atlas.get_queue_status()["full_executors"]:
-                break
-            threading.Event().wait(0.05)
+        eventually(lambda: bool(atlas.get_queue_status()["full_executors"]))
         assert re.search(told, client.get("/queue").text)
         seeded.HOLD.set()

@@ -159,14 +159,16 @@ async def test_no_more_sources_are_read_at_once_than_allowed_in_all_and_per_host
 ) -> None:
     import threading
 
-    lock, now, most = threading.Lock(), 0, 0
+    changed, now, most, allowed = threading.Condition(), 0, 0, 2
 
     def busy(handler: Handler) -> None:
         nonlocal now, most
-        with lock:
+        with changed:
             now, most = now + 1, max(most, now + 1)
+            changed.notify_all()
+            assert changed.wait_for(lambda: most >= allowed, 20)
         server.stopping.wait(0.05)
-        with lock:
+        with changed:
             now -= 1
         handler.send(RSS.encode())
 
@@ -174,7 +176,7 @@ async def test_no_more_sources_are_read_at_once_than_allowed_in_all_and_per_host
     paths = [f"/busy{number}" for number in range(8)]
     await collection(store, server, *paths, concurrency=8, per_host=2).run()
     assert most == 2
-    most = 0
+    most, allowed = 0, 3
     await collection(store, server, *paths, concurrency=3, per_host=8).run()
     assert most == 3
 
