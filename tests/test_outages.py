@@ -14,6 +14,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import uuid4
 
@@ -30,7 +32,6 @@ from tests.test_traps import Running, running, wait_for_fault
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from sqlalchemy import Connection
 
@@ -217,15 +218,17 @@ def postgres_stop(postgres: Postgres, how: signal.Signals) -> Fault:
 
 
 @contextmanager
-def on_a_small_disk(postgres: Postgres, folder: Path) -> Iterator[tuple[str, Path]]:
-    """A database whose tables are on a disk of a few megabytes."""
-    with small_disk(folder, 24) as disk:
+def on_a_small_disk(postgres: Postgres) -> Iterator[tuple[str, Path]]:
+    """A database whose tables are on a disk of a few megabytes, whose folder is open to the server.
+
+    It is none of pytest's: each pytest that starts, as one of the tests does, closes their common parent to others.
+    """
+    with TemporaryDirectory(prefix="atlas-disk-") as folder, small_disk(Path(folder, "disk"), 24) as disk:
         place, name = disk / "tables", f"full_{uuid4().hex[:8]}"
         place.mkdir()
         if os.geteuid() == 0:
             shutil.chown(place, "postgres")
-            for parent in folder.parents[: len(folder.relative_to("/tmp").parts) - 1]:
-                parent.chmod(0o755)
+            Path(folder).chmod(0o755)
         with as_owner(postgres) as connection:
             connection.execute(text(f"CREATE TABLESPACE {name} LOCATION '{place}'"))
             connection.execute(text(f"CREATE DATABASE {name} TABLESPACE {name}"))
@@ -261,7 +264,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
             return
         postgres: Postgres = request.getfixturevalue("postgres")
         if case == "disk full":
-            target, disk = stack.enter_context(on_a_small_disk(postgres, tmp_path / "disk"))
+            target, disk = stack.enter_context(on_a_small_disk(postgres))
             yield Place(target, postgres_full(disk), SHORT_S, "No space left on device")
             return
         gone = "connection|terminat|shut"
