@@ -32,6 +32,7 @@ from atlas.collectors.repair import mended, root_at
 from atlas.collectors.rss import Feed, RSSCollector, read_feed
 from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.store.tables import articles, sources
+from atlas.scheduler.testing.clocks import SetClock
 from tests.feed_server import CHINESE, LOOPBACK, RSS, FeedServer, Handler, Item, Source, document, redirect, rss
 
 if TYPE_CHECKING:
@@ -188,12 +189,8 @@ async def test_only_failures_that_may_pass_are_worth_a_retry(server: FeedServer,
     ("header", "seconds"), [("7", 7.0), ("Tue, 24 Nov 2026 00:01:00 GMT", 60.0), ("soon", None), ("-1", None)]
 )
 async def test_retry_after_is_read_as_seconds(server: FeedServer, header: str, seconds: float | None) -> None:
-    class Frozen(SystemClock):
-        def now(self) -> datetime:
-            return NOW
-
     server.routes["/wait"] = lambda handler: handler.send(b"", status=429, Retry_After=header)
-    async with Fetcher(FetchLimits(allow_hosts=LOOPBACK), Frozen()) as fetcher:
+    async with Fetcher(FetchLimits(allow_hosts=LOOPBACK), SetClock(NOW)) as fetcher:
         with pytest.raises(SourceError) as failed:
             await fetcher.fetch(server.base + "/wait")
     assert failed.value.retry_after_s == seconds

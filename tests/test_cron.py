@@ -23,14 +23,11 @@ from hypothesis import strategies as st
 
 from atlas.scheduler.cron.expression import CronExpression, parse_cron
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
+from tests.clockwork import utc
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 QUICK = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def in_utc(instant: datetime | None) -> datetime | None:

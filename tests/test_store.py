@@ -58,7 +58,7 @@ from atlas.scheduler.store.tickets import Ticket
 from atlas.scheduler.task import Origin, Task, TaskPriority, TaskStatus
 from tests.clockwork import locked
 from tests.forked import Program
-from tests.queue_bench import LIMIT_S, HandClock, eventually
+from tests.queue_bench import LIMIT_S, HandClock, eventually, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -117,10 +117,6 @@ def lock(path: Path) -> Iterator[Callable[[], Lock]]:
 
 def a_task(task_id: str, **values: Any) -> Task:
     return Task(**{"id": task_id, "name": "t", "function": "f", "created_at": NOW, "owner": "me", **values})
-
-
-def nothing(_connection: Connection) -> None:
-    """Work that only waits for a commit."""
 
 
 class Door:

@@ -20,6 +20,7 @@ from atlas.scheduler.cron.expression import parse_cron
 from atlas.scheduler.errors import CronExpressionError, ScheduleError
 from atlas.scheduler.schedule import Calendar, Interval, Schedule, newest_fire_times, stable_offset
 from atlas.scheduler.triggers import AtlasTrigger, trigger_for
+from tests.clockwork import utc
 
 MICROSECOND = timedelta(microseconds=1)
 HOURLY = Schedule(cron=("0 * * * *",))
@@ -38,10 +39,6 @@ FULL = Schedule(
     spread_s=120,
     calendar=HOLIDAYS,
 )
-
-
-def utc(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def after(schedule: Schedule, instant: datetime, count: int) -> list[datetime]:

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from atlas.scheduler.store.store import open_store
-from tests.builtin.rows import (
-    SetClock,
-)
+from atlas.scheduler.testing.clocks import SetClock
+from tests.builtin.rows import NOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def clock() -> SetClock:
-    return SetClock()
+    return SetClock(NOW)
 
 
 @pytest.fixture

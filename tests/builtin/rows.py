@@ -11,7 +11,6 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import Connection, func, insert, select
 
 from atlas.builtin.collect import Collection
-from atlas.scheduler.clock import SystemClock
 from atlas.scheduler.context import TaskContext, enter_task
 from atlas.scheduler.retry import RetryPolicy
 from atlas.scheduler.store.tables import (
@@ -33,16 +32,6 @@ NOW = datetime(2026, 11, 24, 1, 0, tzinfo=UTC)
 SHANGHAI = ZoneInfo("Asia/Shanghai")
 DAY = timedelta(days=1)
 QUICK = RetryPolicy(max_retries=2, delay_s=0.01, max_delay_s=0.05)
-
-
-class SetClock(SystemClock):
-    """A clock that says what it was told."""
-
-    def __init__(self, at: datetime = NOW) -> None:
-        self.at = at
-
-    def now(self) -> datetime:
-        return self.at
 
 
 def count(store: Store, table: Any, *where: Any) -> int:

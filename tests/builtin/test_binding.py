@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.scheduler.store.store import Store
-    from tests.builtin.rows import SetClock
+    from atlas.scheduler.testing.clocks import SetClock
     from tests.feed_server import FeedServer
 
 

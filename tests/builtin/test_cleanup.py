@@ -35,10 +35,10 @@ from atlas.scheduler.store.tables import (
     tasks,
 )
 from atlas.scheduler.task import TaskStatus
+from atlas.scheduler.testing.clocks import SetClock
 from tests.builtin.rows import (
     DAY,
     NOW,
-    SetClock,
     add_articles,
     add_rows,
     add_tasks,
@@ -106,7 +106,7 @@ def test_the_newest_stay_when_only_so_many_may(store: Store) -> None:
 def test_what_is_removed_is_what_is_too_old_or_too_many(
     ages: list[int], days: int | None, keep: int | None, by_job: bool, batch: int
 ) -> None:
-    store = open_store(None, clock=SetClock())
+    store = open_store(None, clock=SetClock(NOW))
     try:
         made = [task(ended=NOW - age * DAY, job="a") for age in ages]
         add_tasks(
@@ -173,7 +173,7 @@ def test_a_job_that_keeps_longer_is_spared_and_one_that_keeps_shorter_is_not(sto
 def test_a_dry_run_counts_what_is_then_removed(
     ages: list[tuple[str | None, int]], general: tuple[int | None, int | None], own: tuple[int | None, int | None]
 ) -> None:
-    store = open_store(None, clock=SetClock())
+    store = open_store(None, clock=SetClock(NOW))
     try:
         define_job(store, "a", keep_days=own[0], keep_tasks=own[1])
         add_tasks(store, task(), *(task(ended=NOW - age * DAY, job=job) for job, age in ages))
@@ -251,10 +251,10 @@ def test_old_fire_times_go_but_never_what_could_still_be_caught_up(store: Store)
 async def test_an_article_that_still_stands_in_its_source_is_not_removed(
     store: Store, server: FeedServer, clock: SetClock
 ) -> None:
-    clock.at = NOW - 60 * DAY
+    clock.instant = NOW - 60 * DAY
     collecting = collection(store, server, "/rss", "/rdf")
     await collecting.run()
-    clock.at = NOW
+    clock.instant = NOW
     server.routes["/rss"] = document(rss(Item("Rates stay", "https://news.example/rates", "n-1")))
     await collecting.run()
     keep = Keep(article_days=30)

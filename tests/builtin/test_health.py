@@ -19,7 +19,8 @@ from atlas.scheduler.store.tables import (
     sources,
 )
 from atlas.scheduler.task import TaskStatus
-from tests.builtin.rows import DAY, NOW, Running, SetClock, add_rows, add_tasks, count, task
+from atlas.scheduler.testing.clocks import SetClock
+from tests.builtin.rows import DAY, NOW, Running, add_rows, add_tasks, count, task
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -19,12 +19,13 @@ from atlas.collectors.memory import remember_failure
 from atlas.scheduler.errors import ArgumentsError
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.task import TaskStatus
-from tests.builtin.rows import DAY, SHANGHAI, SetClock, add_articles, add_rows, add_tasks, task
+from tests.builtin.rows import DAY, SHANGHAI, add_articles, add_rows, add_tasks, task
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from atlas.scheduler.store.store import Store
+    from atlas.scheduler.testing.clocks import SetClock
 
 
 def written(store: Store, clock: SetClock, tmp_path: Path, **more: Any) -> tuple[dict[str, Any], str, str]:
