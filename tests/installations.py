@@ -6,9 +6,11 @@ import json
 import os
 import queue
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -56,6 +58,15 @@ def until(file):
         time.sleep(0.02)
     return "seen"
 """
+
+
+def free_port() -> int:
+    """A port that nobody listens on. It lies below those that systems give away: no connection gets it meanwhile."""
+    first = 20_000 + os.getpid() * 16 % 11_000  # another one for each process that tests
+    for port in range(first, first + 1000):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise OSError("no port is free")
 
 
 @dataclass

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -24,6 +23,7 @@ from atlas.settings import Settings
 from atlas.web import create_app
 from atlas.web.access import read_or_make_token
 from atlas.web.prefix import Prefixed
+from tests.installations import free_port
 from tests.queue_bench import LIMIT_S, eventually
 
 with warnings.catch_warnings():
@@ -204,11 +204,6 @@ async def lifespan(app):
 app = FastAPI(lifespan=lifespan)
 app.mount("/scheduler", create_app(atlas))
 """
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        return int(opened.getsockname()[1])
 
 
 @contextmanager

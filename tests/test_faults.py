@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -28,7 +27,7 @@ from atlas.scheduler.store.store import Store
 from atlas.scheduler.store.tables import fires
 from atlas.scheduler.task import TaskStatus
 from tests import process_workloads
-from tests.installations import Installation, Served
+from tests.installations import Installation, Served, free_port
 from tests.queue_bench import LIMIT_S, eventually
 
 if TYPE_CHECKING:
@@ -240,9 +239,7 @@ def test_in_three_web_workers_every_job_runs_once_also_when_the_leading_one_is_k
     }
     installation = Installation(tmp_path / "atlas", jobs)
     (installation.folder / "web_app.py").write_text(APP)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "uvicorn", "web_app:app", "--workers", "3", "--port", str(port)]
     log = (installation.folder / "uvicorn.log").open("wb")
     process = subprocess.Popen(

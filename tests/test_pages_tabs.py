@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -21,7 +20,7 @@ from atlas.scheduler.registry import register
 from atlas.scheduler.store.tables import task_logs
 from tests import seeded
 from tests.browser import tab
-from tests.installations import Installation
+from tests.installations import Installation, free_port
 from tests.installations import Served as Serving
 from tests.test_pages import aside, serving, visit
 
@@ -416,8 +415,7 @@ def test_the_config_page_shows_at_once_what_is_applied_or_refused_elsewhere_and_
 
 
 def installation(folder: Path) -> tuple[Installation, str]:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        port = opened.getsockname()[1]
+    port = free_port()
     web = {"port": port, "token_file": None}
     made = Installation(folder / "here", {"health": {"cron_expression": "@yearly"}}, {"web": web})
     return made, f"http://127.0.0.1:{port}"

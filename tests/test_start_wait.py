@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import sqlite3
 import time
 from contextlib import closing, suppress
@@ -18,7 +17,7 @@ from atlas.scheduler.store import engine
 from atlas.scheduler.store.store import open_store
 from atlas.service import AtlasScheduler
 from atlas.settings import Settings
-from tests.installations import READY, Installation, Served
+from tests.installations import READY, Installation, Served, free_port
 from tests.queue_bench import eventually
 
 if TYPE_CHECKING:
@@ -36,8 +35,7 @@ pytestmark = pytest.mark.timeout(120)
 
 
 def installation(folder: Path, database: str, **persistence: Any) -> Installation:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        port = opened.getsockname()[1]
+    port = free_port()
     sections = {
         "persistence": {"database": database, **persistence},
         "web": {"port": port},
