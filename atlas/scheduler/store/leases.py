@@ -102,13 +102,9 @@ class Lease:
 
     @property
     def words(self) -> str:
-        """The holder in words."""
-        return describe_holder(self.holder)
-
-
-def describe_holder(holder: dict[str, Any]) -> str:
-    """``process 4711 on atlas-01 since 2026-11-23T08:00:00+00:00``."""
-    return f"process {holder.get('pid', '?')} on {holder.get('host', '?')} since {holder.get('since', '?')}"
+        """The holder in words: ``process 4711 on atlas-01 since 2026-11-23T08:00:00+00:00``."""
+        pid, host, since = (self.holder.get(name, "?") for name in ("pid", "host", "since"))
+        return f"process {pid} on {host} since {since}"
 
 
 class Claim:
