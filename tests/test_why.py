@@ -94,6 +94,14 @@ def test_a_pause_is_told_with_who_why_and_its_range(clockwork: Clockwork) -> Non
     )
 
 
+@pytest.mark.parametrize(("reason", "told"), [("moving: house", "cli:lin: moving: house."), ("", "cli:lin.")])
+def test_who_paused_it_may_have_a_colon(clockwork: Clockwork, reason: str, told: str) -> None:
+    clockwork.cron.add_job("job", "* * * * *", "nothing")
+    clockwork.cron.pause_job("job", by="cli:lin", reason=reason)
+    clockwork.each("12:01")
+    assert f"because it was paused by {told}" in ask(clockwork, "12:01").words
+
+
 def test_downtime_and_catch_up_are_told(clockwork: Clockwork) -> None:
     clockwork.cron.add_job("job", "0 * * * *", "nothing")
     clockwork.cron.add_job("old", "0 * * * *", "nothing", catchup="none")

@@ -101,7 +101,7 @@ def _reason(ask: Inquiry, fire: Row[Any]) -> str:
 
 def _paused(detail: str) -> str:
     """``by web: moving house``, or a part of it."""
-    who, _, reason = (part.strip() for part in detail.removeprefix("by").partition(":"))
+    who, _, reason = (part.strip() for part in detail.removeprefix("by").partition(": "))
     if who and reason:
         return Message("it was paused by {who}: {reason}", who=who, reason=reason)
     if who:
