@@ -184,7 +184,7 @@ async def _reload(atlas: AtlasScheduler, started: asyncio.Event, stopping: async
     except ConfigError:
         pass  # its reason is told with the refusal
     except AtlasError as error:  # a database that does not answer
-        logger.error("the config file was not applied; nothing changed\n{}", error)
+        logger.error("the config file was not applied; nothing changed: {}", " ".join(str(error).split()))
 
 
 async def _collect_at_once(atlas: AtlasScheduler) -> None:

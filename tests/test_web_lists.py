@@ -97,6 +97,24 @@ def test_a_task_that_a_newer_atlas_wrote_keeps_no_page_from_showing_the_rest(set
             assert "written by a newer Atlas" in shown["/jobs/health"].text
 
 
+def test_the_figure_of_what_failed_or_timed_out_leads_to_both(settings: Settings) -> None:
+    settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)
+    settings.persistence.cron_config.write_text('{"cron_jobs": {}}')
+    with AtlasScheduler(settings).in_thread() as atlas:
+        client, now = signed_in(atlas), datetime.now(UTC)
+        rows = [
+            full_row(Task(id=f"is-{one}", name="n", function="f", status=one, created_at=now, finished_at=now))
+            for one in (TaskStatus.SUCCESS, TaskStatus.FAILED, TaskStatus.TIMEOUT)
+        ]
+        atlas.store.write(lambda connection: insert_tasks(connection, rows))
+        link = re.search(r'Failed or timed out</div><div class="v"><a href="([^"]+)"', client.get("/").text)
+        assert link is not None
+        page = client.get(html.unescape(link[1])).text
+        assert [f"is-{one}" in page for one in ("FAILED", "TIMEOUT", "SUCCESS")] == [True, True, False]
+        current = re.findall(r'aria-current="true"><span class="st st-(\w+)"', page)
+        assert current == ["FAILED", "TIMEOUT"]
+
+
 def test_no_page_of_a_list_shows_twice_or_leaves_out_what_stood_there_when_others_come(settings: Settings) -> None:
     jobs = {f"job{number:02d}": {"cron_expression": "@yearly", "function": "health"} for number in range(0, 40, 2)}
     settings.persistence.cron_config.parent.mkdir(parents=True, exist_ok=True)

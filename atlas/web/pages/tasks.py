@@ -70,10 +70,10 @@ def task_list(visit: Visit) -> Shown:
 
 
 def wanted_of(view: View) -> dict[str, str]:
-    """What the address narrows the tasks to; "" for what it does not."""
-    status, since = view.asked("status").upper(), view.asked("since")
+    """What the address narrows the tasks to, "" for what it does not; ``FAILED,TIMEOUT`` are two statuses."""
+    statuses, since = view.asked("status").upper().split(","), view.asked("since")
     return {
-        "status": status if status in TaskStatus.__members__ else "",
+        "status": ",".join(one for one in statuses if one in TaskStatus.__members__),
         "job": view.asked("job"),
         "q": view.asked("q"),
         "since": since if since in SINCE else "",
@@ -87,7 +87,7 @@ def find_tasks(connection: Connection, view: View, wanted: dict[str, str], befor
     statement = select(*(tasks.c[name] for name in _COLUMNS), begin)
     conditions = []
     if wanted["status"]:
-        conditions.append(tasks.c.status == wanted["status"])
+        conditions.append(tasks.c.status.in_(wanted["status"].split(",")))
     if wanted["job"]:
         conditions.append(tasks.c.job_id == wanted["job"])
     if wanted["since"]:
