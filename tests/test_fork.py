@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +16,7 @@ from atlas.scheduler.client import SyncAtlasClient
 from atlas.scheduler.errors import QueueStoppedError, StoreError
 from atlas.scheduler.queue import TaskQueue
 from atlas.scheduler.status import StatusManager
+from atlas.scheduler.tasks.submission import IDS
 from atlas.service import AtlasScheduler
 from tests.queue_bench import LIMIT_S
 
@@ -84,6 +86,13 @@ def test_a_private_queue_may_be_started_again_in_a_fork() -> None:
 
     with queue.sync:
         assert in_a_fork(start_again) == "3"
+
+
+def test_no_two_forks_of_a_process_make_the_same_task_id_when_the_clock_was_set_back() -> None:
+    before, now = IDS.new(datetime.now(UTC)), datetime.now(UTC) - timedelta(hours=1)
+    made = [in_a_fork(lambda: IDS.new(now)) for _ in range(2)]
+    assert before < made[0] != made[1] > before
+    assert IDS.new(now) not in made
 
 
 def test_a_record_that_was_opened_before_a_fork_takes_nothing_in_it(tmp_path: Path) -> None:

@@ -380,6 +380,14 @@ class TaskIds:
         ms = int(now.timestamp() * 1000)
         with self._lock:
             if ms > self._last_ms:
-                self._last_ms, self._time = ms, f"{ms:012x}"
-                self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))
+                self._go_to(ms)
             return f"{self._time}{next(self._numbers):010x}"
+
+    def leave_behind(self) -> None:
+        """In a fork: go on apart from the process it was forked from, and from its other forks."""
+        self._lock = threading.Lock()  # a thread that is not here may have had it
+        self._go_to(self._last_ms + 1)
+
+    def _go_to(self, ms: int) -> None:
+        self._last_ms, self._time = ms, f"{ms:012x}"
+        self._numbers = itertools.count(int.from_bytes(os.urandom(4), "big"))

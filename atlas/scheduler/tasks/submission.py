@@ -5,6 +5,7 @@ Whether one is durable or volatile is decided here.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from atlas.scheduler.definition import JobDefinition
 
 IDS: Final = TaskIds()
+os.register_at_fork(after_in_child=IDS.leave_behind)
 
 
 class SubmitOptions(TypedDict, total=False):
