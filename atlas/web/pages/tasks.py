@@ -19,7 +19,7 @@ from atlas.web.rendering import Page
 if TYPE_CHECKING:
     from typing import Any
 
-    from sqlalchemy import Connection
+    from sqlalchemy import ColumnElement, Connection
 
     from atlas.web.rendering import Shown
     from atlas.web.site import Visit
@@ -85,7 +85,7 @@ def find_tasks(connection: Connection, view: View, wanted: dict[str, str], befor
     """The newest ``most`` rows that `wanted_of` narrows to, behind the cursor ``before``."""
     begin = func.substr(tasks.c.result, 1, SHOWN + 1).label("result")  # the whole may have 64 kB
     statement = select(*(tasks.c[name] for name in _COLUMNS), begin)
-    conditions = []
+    conditions: list[ColumnElement[bool]] = []
     if wanted["status"]:
         conditions.append(tasks.c.status.in_(wanted["status"].split(",")))
     if wanted["job"]:
