@@ -1414,6 +1414,22 @@ def test_a_queue_that_is_dropped_with_its_cron_manager_stops_the_clock_as_well(t
         pass
 
 
+def test_a_queue_that_is_dropped_ends_although_a_part_does_not_step_down(tmp_path: Path) -> None:
+    class Stuck:
+        def lead(self) -> None: ...
+
+        def step_down(self) -> None:
+            raise RuntimeError("stuck")
+
+    queues = [TaskQueue(store=tmp_path / "atlas.db")]
+    queues[0].on_role(Stuck())
+    queues[0].sync.start()
+    store = store_of(queues[0])
+    with pytest.warns(ResourceWarning, match="was dropped before it was stopped"):
+        drop(queues)
+    eventually(lambda: store.is_closed)
+
+
 def test_a_queue_that_is_dropped_while_it_stands_by_stands_by_no_more(tmp_path: Path, registry: Registry) -> None:
     with contextlib.closing(Store(tmp_path / "atlas.db")) as other, TaskQueue(store=other, registry=registry).sync:
         queues = [TaskQueue(store=tmp_path / "atlas.db", registry=registry, standby=True)]

@@ -178,8 +178,7 @@ class TaskQueue:
         end_dropped(self, what, self._end)
 
     def _end(self) -> None:
-        for listener in list(self._role_listeners):
-            listener.step_down()
+        self._tell_step_down()
         self._stop(drain=True, timeout_s=DRAIN_S)
 
     # --- start and stop -------------------------------------------------------------------------------------------
@@ -336,14 +335,17 @@ class TaskQueue:
         assert isinstance(serving, Serving)
         logger.error("another process took over while this one was silent; this one stands by from now on")
         self._untold.clear()
+        self._tell_step_down()
+        standby = Standby(serving.store)
+        self._role = standby
+        standby.start(serving.step_down())
+
+    def _tell_step_down(self) -> None:
         for listener in list(self._role_listeners):
             try:
                 listener.step_down()
             except Exception:  # noqa: BLE001 - what writes for the old lead must end, whatever else does not
                 logger.exception("a part of the scheduler did not step down as it should")
-        standby = Standby(serving.store)
-        self._role = standby
-        standby.start(serving.step_down())
 
     def looked_s(self) -> float | None:
         """Seconds since a process that stands by looked whether the leader lives; None for one that leads."""
